@@ -1,0 +1,57 @@
+package book
+
+import "time"
+
+// ExecutionKey identifies an execution.
+type ExecutionKey struct{ Tenant, ID ID }
+
+// IdempotencyKey is a caller's key, unique among a tenant's executions that are not failed or cancelled.
+type IdempotencyKey struct {
+	Tenant ID
+	Key    string
+}
+
+// Want is what a batch needs to know and lock.
+type Want struct {
+	Keys       []string // tenants by their current key
+	Tenants    []ID     // tenants by id
+	NoWait     bool     // leave out tenants that somebody else has locked, instead of waiting for them
+	Executions []ExecutionKey
+	Idempotent []string // idempotency keys, looked up among the executions of the tenants above
+	Processes  []ID
+}
+
+// State is what a batch read, after it had locked the anchor of every tenant in it. The decision changes it as it goes.
+type State struct {
+	Now        time.Time // the database's clock, read after the locks were taken
+	Keys       map[string]ID
+	Tenants    map[ID]*Tenant // those whose anchor this batch has locked
+	Busy       map[ID]bool    // those that are there but are not locked: somebody else has them, or a key moved meanwhile
+	Defaults   Tenant // the ledger's default settings
+	Executions map[ExecutionKey]*Execution
+	Idempotent map[IdempotencyKey]*Execution
+	Processes  map[ID]Process
+}
+
+// Effects is what a batch writes. Updates carry the whole row as it is to be.
+type Effects struct {
+	Insert   []*Execution
+	Update   []Update
+	Balances []BalanceRow
+	Hours    map[HourKey]HourSum
+}
+
+// Empty reports whether there is nothing that has to be written. Refusals alone are no reason to.
+func (e *Effects) Empty() bool { return len(e.Insert)+len(e.Update)+len(e.Balances) == 0 }
+
+// Update replaces the outcome of an execution that still has the status From and was not settled.
+type Update struct {
+	From Status
+	*Execution
+}
+
+// BalanceRow is a balance of a tenant as it is to be.
+type BalanceRow struct {
+	Tenant ID
+	*Balance
+}

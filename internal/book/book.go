@@ -1,0 +1,243 @@
+// Package book holds the records that the decision, the lanes and the stores share: what a tenant's budget, its
+// balances and its executions are, without saying how they are decided or kept.
+package book
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// ID identifies a tenant, an execution or a process for ever.
+type ID = uuid.UUID
+
+// Two ids are no tenant's: calls without a tenant are booked on NoTenant, and the ledger's default settings are kept
+// under Defaults.
+var (
+	NoTenant = uuid.Nil
+	Defaults = uuid.Max
+)
+
+// Enforcement says what a limit does to a call that it has no room for. The empty one is inherited.
+type Enforcement string
+
+// The enforcements, as they are stored.
+const (
+	Inherited Enforcement = ""
+	Hard      Enforcement = "hard"
+	Soft      Enforcement = "soft"
+	None      Enforcement = "none"
+)
+
+// Metric is what a limit counts.
+type Metric string
+
+// The metrics, as they are stored.
+const (
+	Cost   Metric = "cost"   // nano-dollars
+	Tokens Metric = "tokens" // of all classes
+	Calls  Metric = "calls"
+)
+
+// Status is where an execution is in its life. Only Running changes; Abandoned may still be corrected once.
+type Status string
+
+// The statuses, as they are stored.
+const (
+	Running   Status = "running"
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	Cancelled Status = "cancelled" // released: the call was not made
+	Abandoned Status = "abandoned" // nobody settled it in time: its hold was charged
+)
+
+// Amount is one value of each metric.
+type Amount struct{ Cost, Tokens, Calls int64 }
+
+// Of returns the value of a metric.
+func (a Amount) Of(m Metric) int64 {
+	switch m {
+	case Cost:
+		return a.Cost
+	case Tokens:
+		return a.Tokens
+	default:
+		return a.Calls
+	}
+}
+
+// Plus returns a + b, saturating.
+func (a Amount) Plus(b Amount) Amount {
+	return Amount{money.Add(a.Cost, b.Cost), money.Add(a.Tokens, b.Tokens), money.Add(a.Calls, b.Calls)}
+}
+
+// Minus returns a - b, saturating.
+func (a Amount) Minus(b Amount) Amount {
+	return Amount{money.Sub(a.Cost, b.Cost), money.Sub(a.Tokens, b.Tokens), money.Sub(a.Calls, b.Calls)}
+}
+
+// Scope is what a limit and its balance count: the calls of one window, of all or one agent, of all or one model.
+type Scope struct {
+	Window period.Window
+	Agent  string // empty: all
+	Model  string // empty: all; compared with the model asked for
+}
+
+// Covers reports whether a call of an agent to a model is counted.
+func (s Scope) Covers(agent, model string) bool {
+	return (s.Agent == "" || s.Agent == agent) && (s.Model == "" || s.Model == model)
+}
+
+// Anchor is the scope of the balance that everything which changes a tenant's books locks first.
+var Anchor = Scope{Window: period.Total}
+
+// Standing are the scopes whose balances every tenant has from its creation on.
+var Standing = []Scope{Anchor, {Window: period.Day}, {Window: period.Month}}
+
+// Limit is one row of a tenant's settings: no more than Max of a metric in a scope. Zero allows nothing.
+type Limit struct {
+	Scope
+	Metric Metric
+	Max    int64
+}
+
+// Balance is what is spent and held in the current window of one scope. A balance whose Start equals its End has not
+// been used; one whose End is zero never ends.
+type Balance struct {
+	Scope
+	Start, End  time.Time
+	Spent, Held Amount
+}
+
+// Holds reports whether a call admitted at t belongs to the balance's window.
+func (b *Balance) Holds(t time.Time) bool {
+	return !t.Before(b.Start) && (b.End.IsZero() || t.Before(b.End))
+}
+
+// Tenant is a tenant's settings and balances as a batch sees them. Limits holds its own limits only.
+type Tenant struct {
+	ID                 ID
+	Key                string
+	OwnerType, OwnerID string
+	Enforcement        Enforcement
+	Inherit            bool
+	Zone               string
+	Suspended, Deleted bool
+	Limits             []Limit
+	Balances           []Balance
+}
+
+// Balance returns the tenant's balance of a scope, which it is given now where it has none.
+func (t *Tenant) Balance(s Scope) *Balance {
+	for i := range t.Balances {
+		if t.Balances[i].Scope == s {
+			return &t.Balances[i]
+		}
+	}
+	t.Balances = append(t.Balances, Balance{Scope: s})
+	return &t.Balances[len(t.Balances)-1]
+}
+
+// Usage is tokens by class; see the Usage of package tenant, which has the same fields.
+type Usage struct {
+	Input        int64
+	CacheRead    int64
+	CacheWrite5m int64
+	CacheWrite1h int64
+	Output       int64
+	Reasoning    int64
+	InputAudio   int64
+	OutputAudio  int64
+	InputImage   int64
+	OutputImage  int64
+	WebSearches  int64
+}
+
+// Classes returns the address of each count, in the order of the columns UsageColumns.
+func (u *Usage) Classes() [11]*int64 {
+	return [...]*int64{
+		&u.Input, &u.CacheRead, &u.CacheWrite5m, &u.CacheWrite1h, &u.Output, &u.Reasoning,
+		&u.InputAudio, &u.OutputAudio, &u.InputImage, &u.OutputImage, &u.WebSearches,
+	}
+}
+
+// UsageColumns are the columns that hold a Usage, in executions and in the roll-up.
+var UsageColumns = [11]string{
+	"input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
+	"reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "input_image_tokens", "output_image_tokens",
+	"web_searches",
+}
+
+// Plus returns the sum of two usages, class by class.
+func (u Usage) Plus(v Usage) Usage { return u.with(v, money.Add) }
+
+// Minus returns the difference of two usages, class by class.
+func (u Usage) Minus(v Usage) Usage { return u.with(v, money.Sub) }
+
+func (u Usage) with(v Usage, op func(a, b int64) int64) Usage {
+	to, by := u.Classes(), v.Classes()
+	for i := range to {
+		*to[i] = op(*to[i], *by[i])
+	}
+	return u
+}
+
+// Execution is one LLM call: one row from the hold to the end.
+type Execution struct {
+	Tenant, ID     ID
+	TenantKey      string // as it was at the call
+	Status         Status
+	Agent          string
+	Provider       string
+	Model          string // as asked for
+	BilledModel    string
+	RequestID      string
+	IdempotencyKey string
+	Tags           string // a JSON object, or empty
+	Actor          string
+	Process        ID
+	AdmittedAt     time.Time
+	DeadlineAt     time.Time
+	FinishedAt     time.Time // zero while running
+	SettledAt      time.Time // zero until the true usage is booked
+	Held           Amount    // Calls is always 1
+	Charged        Amount
+	Reported       int64 // nano-dollars, as the provider stated the cost; negative: not stated
+	Overrun        Amount
+	Estimated      bool
+	Unpriced       bool
+	ErrorCode      string
+	Usage          Usage
+}
+
+// Hour is the row of the roll-up that an execution belongs to.
+func (e *Execution) Hour() HourKey {
+	return HourKey{e.Tenant, e.AdmittedAt.UTC().Truncate(time.Hour), e.Agent, e.Model, e.BilledModel}
+}
+
+// HourKey identifies a row of the roll-up.
+type HourKey struct {
+	Tenant                    ID
+	Hour                      time.Time
+	Agent, Model, BilledModel string
+}
+
+// HourSum is what a batch adds to a row of the roll-up; a correction may be negative.
+type HourSum struct {
+	Errors, Refusals int64
+	Charged          Amount
+	Usage            Usage
+}
+
+// Process is the heartbeat of a process that has the ledger open.
+type Process struct {
+	ID     ID
+	BeatAt time.Time
+	Lease  time.Duration
+}
+
+// Alive reports whether the lease of the process has not run out.
+func (p Process) Alive(now time.Time) bool { return now.Before(p.BeatAt.Add(p.Lease)) }

@@ -1,0 +1,387 @@
+// Package decide is the heart of the ledger: the pure function that turns limits, balances and a batch of operations
+// into outcomes and effects. It has no clock and does no I/O; the same input always gives the same answer.
+package decide
+
+import (
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// Kind is what an operation does.
+type Kind uint8
+
+// The kinds of operations.
+const (
+	Reserve Kind = iota // put a hold on the budgets
+	Settle              // replace a hold by the actual usage
+	Release             // drop a hold: the call was not made
+	Expire              // end a hold that nobody settles any more
+	Record              // book a call that was made elsewhere, without admission
+)
+
+// Op is one operation of a batch.
+type Op struct {
+	Kind Kind
+
+	// Key is the tenant's current key, where the operation starts from it; else Exec.Tenant says which tenant it is.
+	Key string
+
+	// OwnerType and OwnerID, where set, must be those of the tenant that has the key.
+	OwnerType, OwnerID string
+
+	// Exec carries the identity of the execution, and what the operation knows of it: for a reserve, who calls which
+	// model; for a settle, what was used, charged and reported.
+	Exec book.Execution
+
+	// Retry says that the operation was tried before and may have been committed: an execution of its own is an answer.
+	Retry bool
+
+	// Of a reserve: what the call costs without its output, the price of a million tokens of output, and how many
+	// tokens of output make the call worth making and are asked for.
+	Base                 book.Amount
+	OutRate              int64
+	MinOutput, MaxOutput int64
+
+	// Lifetime is how long a reserve's execution may run.
+	Lifetime time.Duration
+}
+
+// need returns what the call has to hold for this many tokens of output.
+func (op *Op) need(output int64) book.Amount {
+	return book.Amount{
+		Cost:   money.Add(op.Base.Cost, money.Ceil(output, op.OutRate)),
+		Tokens: money.Add(op.Base.Tokens, output),
+		Calls:  1,
+	}
+}
+
+// Code says how an operation ended.
+type Code uint8
+
+// The codes.
+const (
+	Unknown         Code = iota // no tenant has the key
+	WrongOwner                  // the tenant that has the key belongs to another record, or to none
+	Busy                        // the tenant is locked by somebody else
+	Suspended                   // the tenant may not spend
+	Exceeded                    // a limit leaves no room, whatever becomes of the running calls
+	Wait                        // a limit would leave room if running calls cost less than they hold
+	NoPrice                     // a cost limit is enforced, and the model has no price
+	Duplicate                   // the idempotency key is taken
+	Granted                     // the hold stands
+	Settled                     // the usage is booked
+	Released                    // the hold is dropped
+	Expired                     // the hold was charged
+	Corrected                   // an expired hold was charged; now the usage is booked instead
+	AlreadySettled              // nothing done
+	AlreadyReleased             // nothing done
+	Alive                       // nothing done: an execution that is not to expire
+)
+
+// Outcome is the answer to one operation.
+type Outcome struct {
+	Code   Code
+	Exec   *book.Execution // as it stands now; of a duplicate, the one that has the key
+	Output int64           // of a grant: the tokens of output that it covers
+
+	// Of a refusal, a wait, or a grant that a soft limit would have refused: the limit, its balance at that moment, and
+	// the amount that was asked of it at least.
+	Limit     *book.Limit
+	Balance   book.Balance
+	Requested int64
+}
+
+// Config is what the decision needs beside the state: how windows are cut where a tenant does not say.
+type Config struct {
+	Zone      func(name string) *time.Location // of a tenant's time zone; of "", the ledger's
+	WeekStart time.Weekday
+}
+
+// Batch decides the operations in their order. A reserve that has to wait keeps its place: no later one takes room that
+// it waits for.
+func Batch(c Config, s *book.State, ops []*Op) ([]Outcome, book.Effects) {
+	b := newBatch(c, s, ops)
+	out := make([]Outcome, len(ops))
+	for i, op := range ops {
+		out[i] = b.decide(op)
+	}
+	return out, b.effects()
+}
+
+func (b *batch) decide(op *Op) Outcome {
+	t, code := b.tenant(op)
+	if t == nil {
+		return Outcome{Code: code}
+	}
+	op.Exec.Tenant = t.ID
+	switch op.Kind {
+	case Reserve:
+		return b.reserve(t, op)
+	case Settle:
+		return b.settle(t, op)
+	case Release:
+		return b.release(t, op)
+	case Expire:
+		return b.expire(t, op)
+	default:
+		return b.record(t, op)
+	}
+}
+
+// tenant finds the tenant of an operation, or the reason why there is none to be had.
+func (b *batch) tenant(op *Op) (*book.Tenant, Code) {
+	id := op.Exec.Tenant
+	if op.Key != "" {
+		var ok bool
+		if id, ok = b.Keys[op.Key]; !ok {
+			return nil, Unknown
+		}
+	}
+	t := b.Tenants[id]
+	switch {
+	case t == nil && b.Busy[id]:
+		return nil, Busy
+	case t == nil:
+		return nil, Unknown
+	case op.OwnerType != "" && (t.OwnerType != op.OwnerType || t.OwnerID != op.OwnerID):
+		return nil, WrongOwner
+	}
+	return t, Granted
+}
+
+func (b *batch) reserve(t *book.Tenant, op *Op) Outcome {
+	limits := b.covering(t, op)
+	for _, l := range limits {
+		b.asking[queue{t.ID, l.Scope}]--
+	}
+	if out, done := b.answered(op); done {
+		return out
+	}
+	if t.Suspended || t.Deleted {
+		return Outcome{Code: Suspended}
+	}
+	b.roll(t)
+
+	out := b.admit(t, op, limits)
+	switch out.Code {
+	case Exceeded, NoPrice:
+		b.refusals(t, op)
+		return out
+	case Wait:
+		return out
+	}
+	e := op.Exec
+	e.TenantKey, e.Status, e.AdmittedAt = t.Key, book.Running, b.time(t)
+	e.DeadlineAt = e.AdmittedAt.Add(op.Lifetime)
+	e.Held = op.need(out.Output)
+	b.add(&e)
+	b.apply(t, &e, func(balance *book.Balance) { balance.Held = balance.Held.Plus(e.Held) })
+	out.Exec = &e
+	return out
+}
+
+// admit weighs a reserve against every limit that covers it. A limit that can never be met outranks one that may be.
+func (b *batch) admit(t *book.Tenant, op *Op, limits []*book.Limit) Outcome {
+	out := Outcome{Code: Granted, Output: op.MaxOutput}
+	enforcement := Enforcement(t, &b.Defaults)
+	if enforcement == book.None {
+		return out
+	}
+	hard := enforcement == book.Hard
+	least := op.need(op.MinOutput)
+	var blocked []queue
+	for _, limit := range limits {
+		if limit.Metric == book.Cost && op.Exec.Unpriced {
+			if hard {
+				return Outcome{Code: NoPrice, Limit: limit}
+			}
+			continue
+		}
+		balance, need := t.Balance(limit.Scope), least.Of(limit.Metric)
+		unspent := money.Sub(limit.Max, balance.Spent.Of(limit.Metric))
+		room := money.Sub(unspent, balance.Held.Of(limit.Metric))
+		q := queue{t.ID, limit.Scope}
+		refusal := Outcome{Limit: limit, Balance: *balance, Requested: need, Output: op.MaxOutput}
+		switch {
+		case !hard:
+			if need > room && out.Limit == nil {
+				out = refusal
+				out.Code = Granted
+			}
+		case need > unspent:
+			refusal.Code = Exceeded
+			return refusal
+		case need > room || b.waiting[q] > 0:
+			if out.Code != Wait {
+				out = refusal
+				out.Code = Wait
+			}
+			blocked = append(blocked, q)
+		case out.Code == Granted:
+			out.Output = min(out.Output, op.fits(limit.Metric, room, b.asking[q]))
+		}
+	}
+	for _, q := range blocked {
+		b.waiting[q]++
+	}
+	return out
+}
+
+// fits returns how many tokens of output the room of a limit pays for. While others are behind it, an operation takes
+// no more than its share beyond its least.
+func (op *Op) fits(m book.Metric, room int64, behind int) int64 {
+	share := room / int64(behind+1)
+	output := op.MaxOutput
+	switch m {
+	case book.Cost:
+		output = money.Units(money.Sub(share, op.Base.Cost), op.OutRate)
+	case book.Tokens:
+		output = money.Sub(share, op.Base.Tokens)
+	}
+	return max(output, op.MinOutput)
+}
+
+// answered gives the answer that there is already: to a retry of what was committed, and to a second use of an
+// idempotency key.
+func (b *batch) answered(op *Op) (Outcome, bool) {
+	if e := b.execution(op); e != nil {
+		switch e.Status {
+		case book.Running:
+			return Outcome{Code: Granted, Exec: e, Output: money.Sub(e.Held.Tokens, op.Base.Tokens)}, true
+		case book.Cancelled:
+			return Outcome{Code: AlreadyReleased, Exec: e}, true
+		default:
+			return Outcome{Code: AlreadySettled, Exec: e}, true
+		}
+	}
+	if e := b.Idempotent[idempotency(&op.Exec)]; e != nil && op.Exec.IdempotencyKey != "" {
+		return Outcome{Code: Duplicate, Exec: e}, true
+	}
+	return Outcome{}, false
+}
+
+func (b *batch) settle(t *book.Tenant, op *Op) Outcome {
+	e := b.execution(op)
+	if e == nil {
+		// A hold is given out after its commit, so its row is gone: a failover to a replica that never got it. The call
+		// was made all the same, and is booked.
+		lost := op.Exec
+		b.book(t, &lost)
+		return Outcome{Code: Settled, Exec: &lost}
+	}
+	switch e.Status {
+	case book.Running:
+		b.touch(e)
+		b.conclude(e, &op.Exec)
+		b.apply(t, e, func(balance *book.Balance) {
+			balance.Held = balance.Held.Minus(e.Held)
+			balance.Spent = balance.Spent.Plus(e.Charged)
+		})
+		b.count(e, 1)
+		if e.Status == book.Failed {
+			b.free(e)
+		}
+		return Outcome{Code: Settled, Exec: e}
+	case book.Cancelled:
+		return Outcome{Code: AlreadyReleased, Exec: e}
+	case book.Abandoned:
+		if !e.SettledAt.IsZero() {
+			return Outcome{Code: AlreadySettled, Exec: e}
+		}
+		b.touch(e)
+		was := *e
+		b.count(&was, -1)
+		b.conclude(e, &op.Exec)
+		e.Status, e.FinishedAt = was.Status, was.FinishedAt
+		b.apply(t, e, func(balance *book.Balance) {
+			balance.Spent = balance.Spent.Plus(e.Charged.Minus(was.Charged))
+		})
+		b.count(e, 1)
+		return Outcome{Code: Corrected, Exec: e}
+	default:
+		return Outcome{Code: AlreadySettled, Exec: e}
+	}
+}
+
+// conclude takes over what a settle knows of how the call ended.
+func (b *batch) conclude(e, actual *book.Execution) {
+	e.Status, e.FinishedAt, e.SettledAt = actual.Status, b.Now, b.Now
+	if actual.Provider != "" {
+		e.Provider = actual.Provider
+	}
+	e.BilledModel, e.RequestID, e.ErrorCode = actual.BilledModel, actual.RequestID, actual.ErrorCode
+	e.Charged, e.Reported, e.Usage = actual.Charged, actual.Reported, actual.Usage
+	e.Estimated, e.Unpriced = actual.Estimated, actual.Unpriced
+	over := e.Charged.Minus(e.Held)
+	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Tokens: max(over.Tokens, 0)}
+}
+
+func (b *batch) release(t *book.Tenant, op *Op) Outcome {
+	e := b.execution(op)
+	if e == nil {
+		// Whoever asked does not know whether the hold was committed. This row keeps a late one from being.
+		tombstone := op.Exec
+		tombstone.TenantKey, tombstone.Status = t.Key, book.Cancelled
+		tombstone.AdmittedAt = b.time(t)
+		tombstone.DeadlineAt, tombstone.FinishedAt = tombstone.AdmittedAt, b.Now
+		b.add(&tombstone)
+		return Outcome{Code: Released, Exec: &tombstone}
+	}
+	switch e.Status {
+	case book.Running:
+		b.touch(e)
+		e.Status, e.FinishedAt = book.Cancelled, b.Now
+		b.free(e)
+		b.apply(t, e, func(balance *book.Balance) { balance.Held = balance.Held.Minus(e.Held) })
+		return Outcome{Code: Released, Exec: e}
+	case book.Cancelled:
+		return Outcome{Code: AlreadyReleased, Exec: e}
+	default:
+		return Outcome{Code: AlreadySettled, Exec: e}
+	}
+}
+
+func (b *batch) expire(t *book.Tenant, op *Op) Outcome {
+	e := b.execution(op)
+	if e == nil || e.Status != book.Running {
+		return Outcome{Code: Alive, Exec: e}
+	}
+	if b.Now.Before(e.DeadlineAt) && b.Processes[e.Process].Alive(b.Now) {
+		return Outcome{Code: Alive, Exec: e}
+	}
+	b.touch(e)
+	e.Status, e.FinishedAt = book.Abandoned, b.Now
+	e.Charged, e.Estimated = e.Held, true
+	b.apply(t, e, func(balance *book.Balance) {
+		balance.Held = balance.Held.Minus(e.Held)
+		balance.Spent = balance.Spent.Plus(e.Charged)
+	})
+	b.count(e, 1)
+	return Outcome{Code: Expired, Exec: e}
+}
+
+func (b *batch) record(t *book.Tenant, op *Op) Outcome {
+	if out, done := b.answered(op); done {
+		return out
+	}
+	e := op.Exec
+	b.book(t, &e)
+	return Outcome{Code: Settled, Exec: &e}
+}
+
+// book enters a finished execution that holds nothing.
+func (b *batch) book(t *book.Tenant, e *book.Execution) {
+	if e.AdmittedAt.IsZero() {
+		b.roll(t)
+		e.AdmittedAt = b.time(t)
+	}
+	e.TenantKey, e.DeadlineAt = t.Key, e.AdmittedAt
+	e.Held = book.Amount{}
+	b.conclude(e, e)
+	e.Overrun = book.Amount{}
+	b.add(e)
+	b.apply(t, e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
+	b.count(e, 1)
+}

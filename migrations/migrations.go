@@ -1,0 +1,64 @@
+// Package migrations holds the schema of the ledger as SQL files, one folder for each database. Ledger.Migrate applies
+// them; whoever runs migrations with another tool applies the files of the folder in the order of their names.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed postgres/*.sql sqlite/*.sql
+var files embed.FS
+
+// Table is where the applied versions are kept. It is not goose's default table, so that a host that uses goose for its
+// own schema is not in the way.
+const Table = "llm_migrations"
+
+// FS returns the files of a dialect, "postgres" or "sqlite", at the root of a file system.
+func FS(dialect string) (fs.FS, error) {
+	if dialect != "postgres" && dialect != "sqlite" {
+		return nil, fmt.Errorf("tenant: no migrations for the database %q: it must be postgres or sqlite", dialect)
+	}
+	return fs.Sub(files, dialect)
+}
+
+// Up applies what is missing. It may be called by several processes at once.
+func Up(ctx context.Context, db *sql.DB, dialect string) error {
+	dir, err := FS(dialect)
+	if err != nil {
+		return err
+	}
+	goDialect, options := database.DialectSQLite3, []goose.ProviderOption(nil)
+	if dialect == "postgres" {
+		goDialect = database.DialectPostgres
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	store, err := database.NewStore(goDialect, Table)
+	if err != nil {
+		return err
+	}
+	options = append(options, goose.WithStore(store), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider("", db, dir, options...)
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		if partial := (*goose.PartialError)(nil); errors.As(err, &partial) {
+			return fmt.Errorf("tenant: migration %s: %w", partial.Failed.Source.Path, partial.Err)
+		}
+		return fmt.Errorf("tenant: migrate: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+-- Tables of the ledger. Money is whole nano-dollars (1e-9 US dollars) everywhere; times are instants.
+-- No foreign keys to llm_tenants: a lane's writes must never wait for a row that a host's transaction holds.
+-- Keys of balances, executions and usage are led by the tenant, so that the tables can be distributed by it.
+
+-- +goose Up
+
+-- A tenant: who it is and how its budget is set. id never changes; tenant_id is its current key.
+CREATE TABLE llm_tenants (
+    id           uuid        NOT NULL PRIMARY KEY,
+    tenant_id    text        UNIQUE,                      -- NULL: the tenant has given up its key
+    name         text        NOT NULL DEFAULT '',
+    owner_type   text,                                    -- the host's table; NULL: no record behind it
+    owner_id     text,                                    -- the record's primary key
+    enforcement  text        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
+    inherit      boolean     NOT NULL DEFAULT true,       -- takes limits that it does not set from the ledger's defaults
+    time_zone    text        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    suspended_at timestamptz,
+    deleted_at   timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (owner_type, owner_id)
+);
+
+-- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing.
+CREATE TABLE llm_limits (
+    tenant      uuid   NOT NULL,
+    window_unit text   NOT NULL,                          -- hour, day, week, month, total
+    agent       text   NOT NULL DEFAULT '',               -- '': all agents
+    model       text   NOT NULL DEFAULT '',               -- '': all models
+    metric      text   NOT NULL,                          -- cost (nano-dollars), tokens, calls
+    amount      bigint NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (tenant, window_unit, agent, model, metric)
+);
+
+-- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
+-- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first.
+CREATE TABLE llm_balances (
+    tenant       uuid        NOT NULL,
+    window_unit  text        NOT NULL,
+    agent        text        NOT NULL DEFAULT '',
+    model        text        NOT NULL DEFAULT '',
+    window_start timestamptz NOT NULL DEFAULT 'epoch',
+    window_end   timestamptz          DEFAULT 'epoch',    -- NULL: never; start = end: not used yet
+    spent_cost   bigint      NOT NULL DEFAULT 0,
+    spent_tokens bigint      NOT NULL DEFAULT 0,
+    spent_calls  bigint      NOT NULL DEFAULT 0,
+    held_cost    bigint      NOT NULL DEFAULT 0,
+    held_tokens  bigint      NOT NULL DEFAULT 0,
+    held_calls   bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, window_unit, agent, model)
+) WITH (fillfactor = 50);
+
+-- An execution: one LLM call, one row from the hold to the end.
+CREATE TABLE llm_executions (
+    tenant                uuid        NOT NULL,           -- llm_tenants.id; all zeros: a call without a tenant
+    id                    uuid        NOT NULL,           -- UUIDv7
+    tenant_id             text        NOT NULL,           -- the tenant's key as it was at the call
+    status                text        NOT NULL,           -- running, succeeded, failed, cancelled, abandoned
+    agent                 text        NOT NULL DEFAULT '',
+    provider              text        NOT NULL DEFAULT '',
+    model                 text        NOT NULL DEFAULT '',   -- as asked for
+    billed_model          text        NOT NULL DEFAULT '',   -- as the provider reported it
+    request_id            text        NOT NULL DEFAULT '',   -- the provider's
+    idempotency_key       text,
+    tags                  jsonb,
+    actor                 text        NOT NULL DEFAULT '',
+    process               uuid        NOT NULL,
+    admitted_at           timestamptz NOT NULL,           -- decides the windows that the call belongs to
+    deadline_at           timestamptz NOT NULL,           -- a running call is abandoned after it
+    finished_at           timestamptz,
+    settled_at            timestamptz,                    -- when its true usage was booked
+    held_cost             bigint      NOT NULL DEFAULT 0, -- what was held at admission; stays for the record
+    held_tokens           bigint      NOT NULL DEFAULT 0,
+    cost                  bigint      NOT NULL DEFAULT 0, -- what was charged
+    tokens                bigint      NOT NULL DEFAULT 0,
+    calls                 bigint      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
+    reported_cost         bigint,                         -- as the provider stated it
+    overrun_cost          bigint      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
+    overrun_tokens        bigint      NOT NULL DEFAULT 0,
+    estimated             boolean     NOT NULL DEFAULT false,   -- the charge is a bound or an estimate
+    unpriced              boolean     NOT NULL DEFAULT false,   -- no price was known: the cost is not the truth
+    error_code            text        NOT NULL DEFAULT '',
+    input_tokens          bigint      NOT NULL DEFAULT 0, -- the classes are disjoint
+    cache_read_tokens     bigint      NOT NULL DEFAULT 0,
+    cache_write_5m_tokens bigint      NOT NULL DEFAULT 0,
+    cache_write_1h_tokens bigint      NOT NULL DEFAULT 0,
+    output_tokens         bigint      NOT NULL DEFAULT 0,
+    reasoning_tokens      bigint      NOT NULL DEFAULT 0,
+    input_audio_tokens    bigint      NOT NULL DEFAULT 0,
+    output_audio_tokens   bigint      NOT NULL DEFAULT 0,
+    input_image_tokens    bigint      NOT NULL DEFAULT 0,
+    output_image_tokens   bigint      NOT NULL DEFAULT 0,
+    web_searches          bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, id)
+);
+CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at);
+CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
+CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
+    WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned');
+
+-- The roll-up: what was charged to the calls admitted in one hour, by agent and model.
+CREATE TABLE llm_usage (
+    tenant                uuid        NOT NULL,
+    hour                  timestamptz NOT NULL,
+    agent                 text        NOT NULL DEFAULT '',
+    model                 text        NOT NULL DEFAULT '',   -- as asked for
+    billed_model          text        NOT NULL DEFAULT '',
+    calls                 bigint      NOT NULL DEFAULT 0,
+    errors                bigint      NOT NULL DEFAULT 0,
+    refusals              bigint      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
+    cost                  bigint      NOT NULL DEFAULT 0,
+    tokens                bigint      NOT NULL DEFAULT 0,
+    input_tokens          bigint      NOT NULL DEFAULT 0,
+    cache_read_tokens     bigint      NOT NULL DEFAULT 0,
+    cache_write_5m_tokens bigint      NOT NULL DEFAULT 0,
+    cache_write_1h_tokens bigint      NOT NULL DEFAULT 0,
+    output_tokens         bigint      NOT NULL DEFAULT 0,
+    reasoning_tokens      bigint      NOT NULL DEFAULT 0,
+    input_audio_tokens    bigint      NOT NULL DEFAULT 0,
+    output_audio_tokens   bigint      NOT NULL DEFAULT 0,
+    input_image_tokens    bigint      NOT NULL DEFAULT 0,
+    output_image_tokens   bigint      NOT NULL DEFAULT 0,
+    web_searches          bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, hour, agent, model, billed_model)
+) WITH (fillfactor = 50);
+
+-- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
+CREATE TABLE llm_processes (
+    id         uuid        NOT NULL PRIMARY KEY,
+    started_at timestamptz NOT NULL,
+    beat_at    timestamptz NOT NULL,
+    lease_ms   bigint      NOT NULL
+);
+
+-- Calls without a tenant are booked on the tenant of zeros.
+INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
+    ('00000000-0000-0000-0000-000000000000', 'total', NULL);
+INSERT INTO llm_balances (tenant, window_unit) VALUES
+    ('00000000-0000-0000-0000-000000000000', 'day'),
+    ('00000000-0000-0000-0000-000000000000', 'month');
+
+-- +goose Down
+DROP TABLE llm_processes;
+DROP TABLE llm_usage;
+DROP TABLE llm_executions;
+DROP TABLE llm_balances;
+DROP TABLE llm_limits;
+DROP TABLE llm_tenants;

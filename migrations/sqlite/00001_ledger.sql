@@ -1,0 +1,148 @@
+-- Tables of the ledger. Money is whole nano-dollars (1e-9 US dollars) everywhere; times are instants.
+-- Ids are UUIDs in their text form. Times are text of one fixed form in UTC, 2006-01-02 15:04:05.000000+00:00, so that
+-- they sort as text and compare with what drivers bind for a time in UTC.
+
+-- +goose Up
+
+-- A tenant: who it is and how its budget is set. id never changes; tenant_id is its current key.
+CREATE TABLE llm_tenants (
+    id           TEXT        NOT NULL PRIMARY KEY,
+    tenant_id    TEXT        UNIQUE,                      -- NULL: the tenant has given up its key
+    name         TEXT        NOT NULL DEFAULT '',
+    owner_type   TEXT,                                    -- the host's table; NULL: no record behind it
+    owner_id     TEXT,                                    -- the record's primary key
+    enforcement  TEXT        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
+    inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
+    time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    suspended_at TIMESTAMP,
+    deleted_at   TIMESTAMP,
+    created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')),
+    updated_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')),
+    UNIQUE (owner_type, owner_id)
+);
+
+-- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing.
+CREATE TABLE llm_limits (
+    tenant      TEXT   NOT NULL,
+    window_unit TEXT   NOT NULL,                          -- hour, day, week, month, total
+    agent       TEXT   NOT NULL DEFAULT '',               -- '': all agents
+    model       TEXT   NOT NULL DEFAULT '',               -- '': all models
+    metric      TEXT   NOT NULL,                          -- cost (nano-dollars), tokens, calls
+    amount      INTEGER NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (tenant, window_unit, agent, model, metric)
+);
+
+-- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
+-- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first.
+CREATE TABLE llm_balances (
+    tenant       TEXT        NOT NULL,
+    window_unit  TEXT        NOT NULL,
+    agent        TEXT        NOT NULL DEFAULT '',
+    model        TEXT        NOT NULL DEFAULT '',
+    window_start TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    window_end   TIMESTAMP          DEFAULT '1970-01-01 00:00:00.000000+00:00',    -- NULL: never; start = end: not used yet
+    spent_cost   INTEGER      NOT NULL DEFAULT 0,
+    spent_tokens INTEGER      NOT NULL DEFAULT 0,
+    spent_calls  INTEGER      NOT NULL DEFAULT 0,
+    held_cost    INTEGER      NOT NULL DEFAULT 0,
+    held_tokens  INTEGER      NOT NULL DEFAULT 0,
+    held_calls   INTEGER      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, window_unit, agent, model)
+);
+
+-- An execution: one LLM call, one row from the hold to the end.
+CREATE TABLE llm_executions (
+    tenant                TEXT        NOT NULL,           -- llm_tenants.id; all zeros: a call without a tenant
+    id                    TEXT        NOT NULL,           -- UUIDv7
+    tenant_id             TEXT        NOT NULL,           -- the tenant's key as it was at the call
+    status                TEXT        NOT NULL,           -- running, succeeded, failed, cancelled, abandoned
+    agent                 TEXT        NOT NULL DEFAULT '',
+    provider              TEXT        NOT NULL DEFAULT '',
+    model                 TEXT        NOT NULL DEFAULT '',   -- as asked for
+    billed_model          TEXT        NOT NULL DEFAULT '',   -- as the provider reported it
+    request_id            TEXT        NOT NULL DEFAULT '',   -- the provider's
+    idempotency_key       TEXT,
+    tags                  TEXT,
+    actor                 TEXT        NOT NULL DEFAULT '',
+    process               TEXT        NOT NULL,
+    admitted_at           TIMESTAMP NOT NULL,           -- decides the windows that the call belongs to
+    deadline_at           TIMESTAMP NOT NULL,           -- a running call is abandoned after it
+    finished_at           TIMESTAMP,
+    settled_at            TIMESTAMP,                    -- when its true usage was booked
+    held_cost             INTEGER      NOT NULL DEFAULT 0, -- what was held at admission; stays for the record
+    held_tokens           INTEGER      NOT NULL DEFAULT 0,
+    cost                  INTEGER      NOT NULL DEFAULT 0, -- what was charged
+    tokens                INTEGER      NOT NULL DEFAULT 0,
+    calls                 INTEGER      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
+    reported_cost         INTEGER,                         -- as the provider stated it
+    overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
+    overrun_tokens        INTEGER      NOT NULL DEFAULT 0,
+    estimated             BOOLEAN     NOT NULL DEFAULT 0,   -- the charge is a bound or an estimate
+    unpriced              BOOLEAN     NOT NULL DEFAULT 0,   -- no price was known: the cost is not the truth
+    error_code            TEXT        NOT NULL DEFAULT '',
+    input_tokens          INTEGER      NOT NULL DEFAULT 0, -- the classes are disjoint
+    cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
+    cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
+    output_tokens         INTEGER      NOT NULL DEFAULT 0,
+    reasoning_tokens      INTEGER      NOT NULL DEFAULT 0,
+    input_audio_tokens    INTEGER      NOT NULL DEFAULT 0,
+    output_audio_tokens   INTEGER      NOT NULL DEFAULT 0,
+    input_image_tokens    INTEGER      NOT NULL DEFAULT 0,
+    output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
+    web_searches          INTEGER      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, id)
+);
+CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at);
+CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
+CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
+    WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned');
+
+-- The roll-up: what was charged to the calls admitted in one hour, by agent and model.
+CREATE TABLE llm_usage (
+    tenant                TEXT        NOT NULL,
+    hour                  TIMESTAMP NOT NULL,
+    agent                 TEXT        NOT NULL DEFAULT '',
+    model                 TEXT        NOT NULL DEFAULT '',   -- as asked for
+    billed_model          TEXT        NOT NULL DEFAULT '',
+    calls                 INTEGER      NOT NULL DEFAULT 0,
+    errors                INTEGER      NOT NULL DEFAULT 0,
+    refusals              INTEGER      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
+    cost                  INTEGER      NOT NULL DEFAULT 0,
+    tokens                INTEGER      NOT NULL DEFAULT 0,
+    input_tokens          INTEGER      NOT NULL DEFAULT 0,
+    cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
+    cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
+    output_tokens         INTEGER      NOT NULL DEFAULT 0,
+    reasoning_tokens      INTEGER      NOT NULL DEFAULT 0,
+    input_audio_tokens    INTEGER      NOT NULL DEFAULT 0,
+    output_audio_tokens   INTEGER      NOT NULL DEFAULT 0,
+    input_image_tokens    INTEGER      NOT NULL DEFAULT 0,
+    output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
+    web_searches          INTEGER      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, hour, agent, model, billed_model)
+);
+
+-- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
+CREATE TABLE llm_processes (
+    id         TEXT        NOT NULL PRIMARY KEY,
+    started_at TIMESTAMP NOT NULL,
+    beat_at    TIMESTAMP NOT NULL,
+    lease_ms   INTEGER      NOT NULL
+);
+
+-- Calls without a tenant are booked on the tenant of zeros.
+INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
+    ('00000000-0000-0000-0000-000000000000', 'total', NULL);
+INSERT INTO llm_balances (tenant, window_unit) VALUES
+    ('00000000-0000-0000-0000-000000000000', 'day'),
+    ('00000000-0000-0000-0000-000000000000', 'month');
+
+-- +goose Down
+DROP TABLE llm_processes;
+DROP TABLE llm_usage;
+DROP TABLE llm_executions;
+DROP TABLE llm_balances;
+DROP TABLE llm_limits;
+DROP TABLE llm_tenants;

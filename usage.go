@@ -1,0 +1,43 @@
+package tenant
+
+import "github.com/llmtenant/tenant/internal/money"
+
+// Usage is what one call consumed, in tokens of disjoint classes: no token is counted in two of them. Providers report
+// sums that overlap (cached tokens inside the prompt's, reasoning inside the output's); whoever fills a Usage takes
+// them apart first.
+type Usage struct {
+	Input        int64 // plain input: neither read from nor written to a cache, neither audio nor image
+	CacheRead    int64 // input served from the provider's prompt cache
+	CacheWrite5m int64 // input written to a cache that lives five minutes, or as long as the provider's only kind does
+	CacheWrite1h int64 // input written to a cache that lives one hour
+	Output       int64 // plain output: neither reasoning, audio nor image
+	Reasoning    int64 // output spent on thinking
+	InputAudio   int64
+	OutputAudio  int64
+	InputImage   int64
+	OutputImage  int64
+
+	// WebSearches counts searches that the provider charges by the piece. They are not tokens.
+	WebSearches int64
+}
+
+// InputTokens returns the sum of all input classes.
+func (u Usage) InputTokens() int64 {
+	return sum(u.Input, u.CacheRead, u.CacheWrite5m, u.CacheWrite1h, u.InputAudio, u.InputImage)
+}
+
+// OutputTokens returns the sum of all output classes.
+func (u Usage) OutputTokens() int64 {
+	return sum(u.Output, u.Reasoning, u.OutputAudio, u.OutputImage)
+}
+
+// TotalTokens returns the sum of all classes: what token limits count.
+func (u Usage) TotalTokens() int64 { return money.Add(u.InputTokens(), u.OutputTokens()) }
+
+func sum(parts ...int64) int64 {
+	var s int64
+	for _, p := range parts {
+		s = money.Add(s, p)
+	}
+	return s
+}
