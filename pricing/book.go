@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +15,10 @@ var _ tenant.Prices = (*Book)(nil)
 
 // Book is a set of prices. It never changes, and is safe for use by many goroutines at once.
 type Book struct {
-	names map[string][]*model // by name and by other names; at most one of each provider
+	names map[string][]*listing // by name and by other names; at most one of each provider
 }
 
-type model struct {
+type listing struct {
 	provider, name string
 	also           []string
 	periods        []period // ascending, without overlap
@@ -34,31 +33,30 @@ type period struct {
 // empty name, tiers that do not ascend, a period that overlaps another one of the same model) is an error that names
 // the row and the field.
 func New(rows ...Row) (*Book, error) {
-	models := make(map[[2]string]*model)
-	order := make([]*model, 0, len(rows))
+	listings := make(map[[2]string]*listing)
+	order := make([]*listing, 0, len(rows))
 	for i, r := range rows {
-		m, err := add(models, r)
+		l, err := add(listings, r)
 		if err != nil {
-			return nil, fmt.Errorf("pricing: row %d (%q of %q): %w", i, r.Model, r.Provider, err)
+			return nil, fmt.Errorf("pricing: rows[%d] (%s %s): %w", i, r.Provider, r.Model, err)
 		}
-		if len(m.periods) == 1 {
-			order = append(order, m)
+		if len(l.periods) == 1 {
+			order = append(order, l)
 		}
 	}
-	b := &Book{names: make(map[string][]*model, len(order))}
-	for _, m := range order {
-		for _, name := range append([]string{m.name}, m.also...) {
-			if other := in(b.names[name], m.provider); other != nil {
-				return nil, fmt.Errorf("pricing: %q of %q: Also: the name %q is also that of %q",
-					m.name, m.provider, name, other.name)
+	b := &Book{names: make(map[string][]*listing, len(order))}
+	for _, l := range order {
+		for _, name := range append([]string{l.name}, l.also...) {
+			if other := in(b.names[name], l.provider); other != nil {
+				return nil, fmt.Errorf("pricing: %s %s: Also: %q is a name of %s too", l.provider, l.name, name, other.name)
 			}
-			b.names[name] = append(b.names[name], m)
+			b.names[name] = append(b.names[name], l)
 		}
 	}
 	return b, nil
 }
 
-func add(models map[[2]string]*model, r Row) (*model, error) {
+func add(listings map[[2]string]*listing, r Row) (*listing, error) {
 	for _, f := range []struct{ field, name string }{{"Provider", r.Provider}, {"Model", r.Model}} {
 		if f.name == "" || f.name != strings.TrimSpace(f.name) {
 			return nil, fmt.Errorf("%s: %q is not a name", f.field, f.name)
@@ -79,55 +77,53 @@ func add(models map[[2]string]*model, r Row) (*model, error) {
 	}
 
 	key := [2]string{r.Provider, r.Model}
-	m := models[key]
-	if m == nil {
-		m = &model{provider: r.Provider, name: r.Model}
-		models[key] = m
+	l := listings[key]
+	if l == nil {
+		l = &listing{provider: r.Provider, name: r.Model}
+		listings[key] = l
 	}
 	next := period{from: r.From, until: r.Until, price: price}
-	for _, p := range m.periods {
+	for _, p := range l.periods {
 		if p.overlaps(next) {
 			return nil, errors.New("From, Until: duplicate: overlaps the period of another row of this model")
 		}
 	}
-	m.periods = append(m.periods, next)
-	slices.SortFunc(m.periods, func(a, b period) int { return a.from.Compare(b.from) })
+	l.periods = append(l.periods, next)
+	slices.SortFunc(l.periods, func(a, b period) int { return a.from.Compare(b.from) })
 	for _, name := range r.Also {
-		if !slices.Contains(m.also, name) {
-			m.also = append(m.also, name)
+		if !slices.Contains(l.also, name) {
+			l.also = append(l.also, name)
 		}
 	}
-	return m, nil
+	return l, nil
 }
 
-// With returns a book in which the given rows stand before those of b: a model that they name has their price and
-// none of the rates, periods or other names that it has in b, except that b's other names for it lead to the new rows.
-// Rows of b with a date in their name are models of their own and stay. The errors are those of [New].
+// With returns a book that has the given rows, and those of b for all the names that they do not name. A model in both
+// has the new rows alone, at all times, and the other names that b has for it lead to them too. A row of b with a date
+// in its name is a model of its own and stays. The errors are those of [New].
 func (b *Book) With(rows ...Row) (*Book, error) {
 	over, err := New(rows...)
 	if err != nil {
 		return nil, err
 	}
-	names := maps.Clone(over.names)
-	for name, models := range b.names {
-		for _, m := range models {
-			if in(over.names[name], m.provider) != nil {
-				continue
+	for name, all := range b.names {
+		for _, l := range all {
+			if in(over.names[name], l.provider) == nil {
+				over.names[name] = append(over.names[name], cmp.Or(in(over.names[l.name], l.provider), l))
 			}
-			names[name] = append(slices.Clip(names[name]), cmp.Or(in(over.names[m.name], m.provider), m))
 		}
 	}
-	return &Book{names: names}, nil
+	return over, nil
 }
 
 // Price returns the price that is in force at the given time, as [tenant.Prices] requires. The package's documentation
 // says how names are found. The price's Tiers are the book's own: they must not be modified.
-func (b *Book) Price(provider, name string, at time.Time) (tenant.Price, bool) {
-	m := b.find(strings.ToLower(provider), name)
-	if m == nil {
+func (b *Book) Price(provider, model string, at time.Time) (tenant.Price, bool) {
+	l := b.find(strings.ToLower(provider), model)
+	if l == nil {
 		return tenant.Price{}, false
 	}
-	for _, p := range m.periods {
+	for _, p := range l.periods {
 		if p.contains(at) {
 			return p.price, true
 		}
@@ -137,49 +133,46 @@ func (b *Book) Price(provider, name string, at time.Time) (tenant.Price, bool) {
 
 // find returns nil if no model has the name, or more than one has. The first rule that leads to a model ends the
 // search, even if that model is one too many: a looser reading of the name must not decide for it.
-func (b *Book) find(provider, name string) *model {
-	if found := b.named(provider, name); len(found) > 0 {
-		return only(found)
+func (b *Book) find(provider, name string) *listing {
+	if l, known := b.named(provider, name); known {
+		return l
 	}
-	if rest, ok := strings.CutPrefix(name, "models/"); ok && (provider == "" || provider == Google) {
+	google := provider == "" || provider == Google
+	if rest, ok := strings.CutPrefix(name, "models/"); ok && google {
 		provider, name = Google, rest
-		if found := b.named(provider, name); len(found) > 0 {
-			return only(found)
+		if l, known := b.named(provider, name); known {
+			return l
 		}
 	}
 	if rest, ok := cutDate(name); ok {
-		return only(b.named(provider, rest))
+		l, _ := b.named(provider, rest)
+		return l
 	}
-	if rest, ok := cutVersion(name); ok && (provider == "" || provider == Google) {
-		return only(b.named(Google, rest))
+	if rest, ok := cutVersion(name); ok && google {
+		l, _ := b.named(Google, rest)
+		return l
 	}
 	return nil
 }
 
-func (b *Book) named(provider, name string) []*model {
+// named returns the provider's listing of this very name, or that of the only provider which has one. A name that is
+// known and yet leads to no listing belongs to several providers.
+func (b *Book) named(provider, name string) (l *listing, known bool) {
 	all := b.names[name]
-	if provider == "" {
-		return all
+	if provider != "" {
+		l = in(all, provider)
+		return l, l != nil
 	}
-	for i, m := range all {
-		if m.provider == provider {
-			return all[i : i+1]
-		}
+	if len(all) == 1 {
+		l = all[0]
 	}
-	return nil
+	return l, len(all) > 0
 }
 
-func only(models []*model) *model {
-	if len(models) != 1 {
-		return nil
-	}
-	return models[0]
-}
-
-func in(models []*model, provider string) *model {
-	for _, m := range models {
-		if m.provider == provider {
-			return m
+func in(all []*listing, provider string) *listing {
+	for _, l := range all {
+		if l.provider == provider {
+			return l
 		}
 	}
 	return nil
@@ -207,6 +200,15 @@ func cutVersion(name string) (string, bool) {
 		return "", false
 	}
 	return name[:i], true
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func (p period) contains(at time.Time) bool {

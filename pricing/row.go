@@ -1,13 +1,11 @@
 package pricing
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/money"
 )
 
 // The names of the providers in the book.
@@ -119,7 +117,7 @@ func (r Rates) parse(prefix string) (tenant.Rates, error) {
 			}
 			continue
 		}
-		n, err := nano(f.text)
+		n, err := money.Parse(f.text)
 		if err != nil {
 			return out, fmt.Errorf("%s%s: %w", prefix, f.name, err)
 		}
@@ -130,32 +128,4 @@ func (r Rates) parse(prefix string) (tenant.Rates, error) {
 		*f.nano = n
 	}
 	return out, nil
-}
-
-// nano reads US dollars as nano-dollars, exactly.
-func nano(s string) (int64, error) {
-	if strings.HasPrefix(s, "-") {
-		return 0, fmt.Errorf("negative rate %q", s)
-	}
-	whole, frac, point := strings.Cut(s, ".")
-	if !digits(whole) || point && !digits(frac) {
-		return 0, fmt.Errorf("rate %q is not a decimal like 0.15", s)
-	}
-	if len(frac) > 9 {
-		return 0, fmt.Errorf("rate %q is finer than a nano-dollar", s)
-	}
-	n, err := strconv.ParseInt(whole+frac+"000000000"[len(frac):], 10, 64)
-	if errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("rate %q is too large", s)
-	}
-	return n, err
-}
-
-func digits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -27,9 +27,9 @@ type State struct {
 	Keys       map[string]ID
 	Tenants    map[ID]*Tenant // those whose anchor this batch has locked
 	Busy       map[ID]bool    // those that are there but are not locked: somebody else has them, or a key moved meanwhile
-	Defaults   Tenant // the ledger's default settings
+	Defaults   Tenant         // the ledger's default settings
 	Executions map[ExecutionKey]*Execution
-	Idempotent map[IdempotencyKey]*Execution
+	Idempotent map[IdempotencyKey]*Execution // one that is among Executions is the same pointer
 	Processes  map[ID]Process
 }
 

@@ -14,59 +14,68 @@ type batch struct {
 	Config
 	*book.State
 
-	limits  map[book.ID][]book.Limit
-	asking  map[queue]int // reserves still to be decided
-	waiting map[queue]int // reserves that were made to wait
-	rolled  map[book.ID]bool
-
-	insert  []*book.Execution
-	update  []book.Update
-	touched map[*book.Execution]bool // those in insert or update
-	changed map[book.ID]map[book.Scope]bool
-	hours   map[book.HourKey]book.HourSum
+	accounts map[book.ID]*account
+	insert   []*book.Execution
+	update   []book.Update
+	touched  map[*book.Execution]bool // those in insert or update
+	hours    map[book.HourKey]book.HourSum
 }
 
-// queue is where reserves stand in line: one scope of one tenant.
-type queue struct {
-	tenant book.ID
-	scope  book.Scope
+// account is a tenant of a batch, and what the batch has done to it.
+type account struct {
+	*book.Tenant
+	lines   []line // of the limits in force; see batch.lines
+	rolled  bool
+	changed []bool // which of the balances
+}
+
+// line is a limit in force and those who stand in line for it. Whoever draws on one metric of a scope draws on all, so
+// that the lines of a scope are as long as each other.
+type line struct {
+	book.Limit
+	asking  int // reserves still to be decided
+	waiting int // reserves that were made to wait
 }
 
 func newBatch(c Config, s *book.State, ops []*Op) *batch {
 	b := &batch{
-		Config: c, State: s,
-		limits: map[book.ID][]book.Limit{}, rolled: map[book.ID]bool{},
-		asking: map[queue]int{}, waiting: map[queue]int{},
-		touched: map[*book.Execution]bool{},
-		changed: map[book.ID]map[book.Scope]bool{}, hours: map[book.HourKey]book.HourSum{},
+		Config: c, State: s, accounts: map[book.ID]*account{},
+		touched: map[*book.Execution]bool{}, hours: map[book.HourKey]book.HourSum{},
 	}
 	for _, op := range ops {
 		if op.Kind != Reserve {
 			continue
 		}
-		if t, _ := b.tenant(op); t != nil {
-			for _, l := range b.covering(t, op) {
-				b.asking[queue{t.ID, l.Scope}]++
-			}
+		if a, _ := b.account(op); a != nil {
+			b.ask(a, op, 1)
 		}
 	}
 	return b
 }
 
-// covering returns the limits in force that count the call of an operation.
-func (b *batch) covering(t *book.Tenant, op *Op) []*book.Limit {
-	limits, ok := b.limits[t.ID]
-	if !ok {
-		limits = Effective(t, &b.Defaults)
-		b.limits[t.ID] = limits
-	}
-	covering := make([]*book.Limit, 0, len(limits))
-	for i := range limits {
-		if limits[i].Covers(op.Exec.Agent, op.Exec.Model) {
-			covering = append(covering, &limits[i])
+// lines returns the lines of the limits in force for a tenant.
+func (b *batch) lines(a *account) []line {
+	if a.lines == nil {
+		limits := Effective(a.Tenant, &b.Defaults)
+		a.lines = make([]line, len(limits))
+		for i, l := range limits {
+			a.lines[i].Limit = l
 		}
 	}
-	return covering
+	return a.lines
+}
+
+// covers reports whether the limit counts the call of an operation.
+func (l *line) covers(op *Op) bool { return l.Covers(op.Exec.Agent, op.Exec.Model) }
+
+// ask puts a reserve in the lines of all limits that cover it, or takes it out again.
+func (b *batch) ask(a *account, op *Op, n int) {
+	lines := b.lines(a)
+	for i := range lines {
+		if lines[i].covers(op) {
+			lines[i].asking += n
+		}
+	}
 }
 
 // Effective returns the limits in force for a tenant: its own, and, where it inherits, the ledger's for what it does
@@ -99,54 +108,55 @@ func Enforcement(t, defaults *book.Tenant) book.Enforcement {
 
 // time is when the decision is made: the clock, but never before a window that the tenant has already entered. So a
 // clock that steps back opens no window again.
-func (b *batch) time(t *book.Tenant) time.Time {
+func (b *batch) time(a *account) time.Time {
 	now := b.Now
-	for i := range t.Balances {
-		if t.Balances[i].Start.After(now) {
-			now = t.Balances[i].Start
+	for i := range a.Balances {
+		if a.Balances[i].Start.After(now) {
+			now = a.Balances[i].Start
 		}
 	}
 	return now
 }
 
 // roll opens the present window of every balance whose own has ended.
-func (b *batch) roll(t *book.Tenant) {
-	if b.rolled[t.ID] {
+func (b *batch) roll(a *account) {
+	if a.rolled {
 		return
 	}
-	b.rolled[t.ID] = true
-	for _, l := range b.limits[t.ID] {
-		t.Balance(l.Scope)
+	a.rolled = true
+	for _, l := range b.lines(a) {
+		a.Balance(l.Scope)
 	}
-	zone := b.Zone(t.Zone)
-	now := b.time(t)
-	for i := range t.Balances {
-		balance := &t.Balances[i]
+	zone := b.Zone(a.Zone)
+	now := b.time(a)
+	for i := range a.Balances {
+		balance := &a.Balances[i]
 		if balance.Window == period.Total || now.Before(balance.End) {
 			continue
 		}
 		balance.Start, balance.End = period.Roll(balance.Window, now, balance.End, zone, b.WeekStart)
 		balance.Spent, balance.Held = book.Amount{}, book.Amount{}
-		b.mark(t.ID, balance.Scope)
+		a.mark(i)
 	}
 }
 
 // apply changes every balance that counts an execution, in the windows in which it was admitted.
-func (b *batch) apply(t *book.Tenant, e *book.Execution, change func(*book.Balance)) {
-	for i := range t.Balances {
-		balance := &t.Balances[i]
+func (a *account) apply(e *book.Execution, change func(*book.Balance)) {
+	for i := range a.Balances {
+		balance := &a.Balances[i]
 		if balance.Covers(e.Agent, e.Model) && balance.Holds(e.AdmittedAt) {
 			change(balance)
-			b.mark(t.ID, balance.Scope)
+			a.mark(i)
 		}
 	}
 }
 
-func (b *batch) mark(id book.ID, s book.Scope) {
-	if b.changed[id] == nil {
-		b.changed[id] = map[book.Scope]bool{}
+// mark notes that the ith balance has changed.
+func (a *account) mark(i int) {
+	if n := len(a.Balances) - len(a.changed); n > 0 {
+		a.changed = append(a.changed, make([]bool, n)...)
 	}
-	b.changed[id][s] = true
+	a.changed[i] = true
 }
 
 // count adds what an execution was charged to its hour, or takes it out again.
@@ -167,9 +177,9 @@ func (b *batch) count(e *book.Execution, sign int64) {
 	b.hours[key] = sum
 }
 
-func (b *batch) refusals(t *book.Tenant, op *Op) {
+func (b *batch) refusals(a *account, op *Op) {
 	key := book.HourKey{
-		Tenant: t.ID, Hour: b.time(t).UTC().Truncate(time.Hour), Agent: op.Exec.Agent, Model: op.Exec.Model,
+		Tenant: a.ID, Hour: b.time(a).UTC().Truncate(time.Hour), Agent: op.Exec.Agent, Model: op.Exec.Model,
 	}
 	sum := b.hours[key]
 	sum.Refusals++
@@ -214,12 +224,12 @@ func (b *batch) touch(e *book.Execution) {
 
 func (b *batch) effects() book.Effects {
 	eff := book.Effects{Insert: b.insert, Update: b.update, Hours: b.hours}
-	ids := slices.SortedFunc(maps.Keys(b.changed), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
+	ids := slices.SortedFunc(maps.Keys(b.accounts), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
 	for _, id := range ids {
-		t := b.Tenants[id]
-		for i := range t.Balances {
-			if b.changed[id][t.Balances[i].Scope] {
-				eff.Balances = append(eff.Balances, book.BalanceRow{Tenant: id, Balance: &t.Balances[i]})
+		a := b.accounts[id]
+		for i, changed := range a.changed {
+			if changed {
+				eff.Balances = append(eff.Balances, book.BalanceRow{Tenant: id, Balance: &a.Balances[i]})
 			}
 		}
 	}

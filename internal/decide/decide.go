@@ -35,18 +35,21 @@ type Op struct {
 	// model; for a settle, what was used, charged and reported.
 	Exec book.Execution
 
-	// Retry says that the operation was tried before and may have been committed: an execution of its own is an answer.
-	Retry bool
-
 	// Of a reserve: what the call costs without its output, the price of a million tokens of output, and how many
 	// tokens of output make the call worth making and are asked for.
 	Base                 book.Amount
 	OutRate              int64
 	MinOutput, MaxOutput int64
 
+	// Patient says that whoever asks waits for room, if there may be some.
+	Patient bool
+
 	// Lifetime is how long a reserve's execution may run.
 	Lifetime time.Duration
 }
+
+// ByKey reports whether the tenant is still to be found by its key. Once found, it stays the same: a key may move.
+func (op *Op) ByKey() bool { return op.Key != "" && op.Exec.Tenant == book.NoTenant }
 
 // need returns what the call has to hold for this many tokens of output.
 func (op *Op) need(output int64) book.Amount {
@@ -93,6 +96,9 @@ type Outcome struct {
 	Requested int64
 }
 
+// notReported is the cost that a provider stated where it stated none.
+const notReported = -1
+
 // Config is what the decision needs beside the state: how windows are cut where a tenant does not say.
 type Config struct {
 	Zone      func(name string) *time.Location // of a tenant's time zone; of "", the ledger's
@@ -111,29 +117,29 @@ func Batch(c Config, s *book.State, ops []*Op) ([]Outcome, book.Effects) {
 }
 
 func (b *batch) decide(op *Op) Outcome {
-	t, code := b.tenant(op)
-	if t == nil {
+	a, code := b.account(op)
+	if a == nil {
 		return Outcome{Code: code}
 	}
-	op.Exec.Tenant = t.ID
+	op.Exec.Tenant = a.ID
 	switch op.Kind {
 	case Reserve:
-		return b.reserve(t, op)
+		return b.reserve(a, op)
 	case Settle:
-		return b.settle(t, op)
+		return b.settle(a, op)
 	case Release:
-		return b.release(t, op)
+		return b.release(a, op)
 	case Expire:
-		return b.expire(t, op)
+		return b.expire(a, op)
 	default:
-		return b.record(t, op)
+		return b.record(a, op)
 	}
 }
 
-// tenant finds the tenant of an operation, or the reason why there is none to be had.
-func (b *batch) tenant(op *Op) (*book.Tenant, Code) {
+// account finds the tenant of an operation, or the reason why there is none to be had.
+func (b *batch) account(op *Op) (*account, Code) {
 	id := op.Exec.Tenant
-	if op.Key != "" {
+	if op.ByKey() {
 		var ok bool
 		if id, ok = b.Keys[op.Key]; !ok {
 			return nil, Unknown
@@ -148,83 +154,85 @@ func (b *batch) tenant(op *Op) (*book.Tenant, Code) {
 	case op.OwnerType != "" && (t.OwnerType != op.OwnerType || t.OwnerID != op.OwnerID):
 		return nil, WrongOwner
 	}
-	return t, Granted
+	a := b.accounts[id]
+	if a == nil {
+		a = &account{Tenant: t}
+		b.accounts[id] = a
+	}
+	return a, Granted
 }
 
-func (b *batch) reserve(t *book.Tenant, op *Op) Outcome {
-	limits := b.covering(t, op)
-	for _, l := range limits {
-		b.asking[queue{t.ID, l.Scope}]--
-	}
+func (b *batch) reserve(a *account, op *Op) Outcome {
+	b.ask(a, op, -1)
 	if out, done := b.answered(op); done {
 		return out
 	}
-	if t.Suspended || t.Deleted {
+	if a.Suspended || a.Deleted {
 		return Outcome{Code: Suspended}
 	}
-	b.roll(t)
+	b.roll(a)
 
-	out := b.admit(t, op, limits)
+	out := b.admit(a, op)
 	switch out.Code {
 	case Exceeded, NoPrice:
-		b.refusals(t, op)
+		b.refusals(a, op)
 		return out
 	case Wait:
 		return out
 	}
 	e := op.Exec
-	e.TenantKey, e.Status, e.AdmittedAt = t.Key, book.Running, b.time(t)
+	e.TenantKey, e.Status, e.AdmittedAt = a.Key, book.Running, b.time(a)
 	e.DeadlineAt = e.AdmittedAt.Add(op.Lifetime)
-	e.Held = op.need(out.Output)
+	e.Held, e.Reported = op.need(out.Output), notReported
 	b.add(&e)
-	b.apply(t, &e, func(balance *book.Balance) { balance.Held = balance.Held.Plus(e.Held) })
+	a.apply(&e, func(balance *book.Balance) { balance.Held = balance.Held.Plus(e.Held) })
 	out.Exec = &e
 	return out
 }
 
 // admit weighs a reserve against every limit that covers it. A limit that can never be met outranks one that may be.
-func (b *batch) admit(t *book.Tenant, op *Op, limits []*book.Limit) Outcome {
+func (b *batch) admit(a *account, op *Op) Outcome {
 	out := Outcome{Code: Granted, Output: op.MaxOutput}
-	enforcement := Enforcement(t, &b.Defaults)
+	enforcement := Enforcement(a.Tenant, &b.Defaults)
 	if enforcement == book.None {
 		return out
 	}
 	hard := enforcement == book.Hard
 	least := op.need(op.MinOutput)
-	var blocked []queue
-	for _, limit := range limits {
-		if limit.Metric == book.Cost && op.Exec.Unpriced {
+	var blocked []*line
+	lines := b.lines(a)
+	for i := range lines {
+		l := &lines[i]
+		if !l.covers(op) {
+			continue
+		}
+		if l.Metric == book.Cost && op.Exec.Unpriced {
 			if hard {
-				return Outcome{Code: NoPrice, Limit: limit}
+				return Outcome{Code: NoPrice, Limit: &l.Limit}
 			}
 			continue
 		}
-		balance, need := t.Balance(limit.Scope), least.Of(limit.Metric)
-		unspent := money.Sub(limit.Max, balance.Spent.Of(limit.Metric))
-		room := money.Sub(unspent, balance.Held.Of(limit.Metric))
-		q := queue{t.ID, limit.Scope}
-		refusal := Outcome{Limit: limit, Balance: *balance, Requested: need, Output: op.MaxOutput}
+		balance, need := a.Balance(l.Scope), least.Of(l.Metric)
+		unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
+		room := money.Sub(unspent, balance.Held.Of(l.Metric))
 		switch {
 		case !hard:
 			if need > room && out.Limit == nil {
-				out = refusal
-				out.Code = Granted
+				out.Limit, out.Balance, out.Requested = &l.Limit, *balance, need
 			}
 		case need > unspent:
-			refusal.Code = Exceeded
-			return refusal
-		case need > room || b.waiting[q] > 0:
+			return Outcome{Code: Exceeded, Limit: &l.Limit, Balance: *balance, Requested: need}
+		case need > room || l.waiting > 0:
 			if out.Code != Wait {
-				out = refusal
-				out.Code = Wait
+				out = Outcome{Code: Wait, Limit: &l.Limit, Balance: *balance, Requested: need}
 			}
-			blocked = append(blocked, q)
+			blocked = append(blocked, l)
 		case out.Code == Granted:
-			out.Output = min(out.Output, op.fits(limit.Metric, room, b.asking[q]))
+			out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
 		}
 	}
-	for _, q := range blocked {
-		b.waiting[q]++
+	for _, l := range blocked {
+		l.waiting++
 	}
 	return out
 }
@@ -236,7 +244,8 @@ func (op *Op) fits(m book.Metric, room int64, behind int) int64 {
 	output := op.MaxOutput
 	switch m {
 	case book.Cost:
-		output = money.Units(money.Sub(share, op.Base.Cost), op.OutRate)
+		// At least nothing: output that is free is not shortened for a share that the input alone exceeds.
+		output = money.Units(max(money.Sub(share, op.Base.Cost), 0), op.OutRate)
 	case book.Tokens:
 		output = money.Sub(share, op.Base.Tokens)
 	}
@@ -262,20 +271,23 @@ func (b *batch) answered(op *Op) (Outcome, bool) {
 	return Outcome{}, false
 }
 
-func (b *batch) settle(t *book.Tenant, op *Op) Outcome {
+func (b *batch) settle(a *account, op *Op) Outcome {
 	e := b.execution(op)
 	if e == nil {
 		// A hold is given out after its commit, so its row is gone: a failover to a replica that never got it. The call
 		// was made all the same, and is booked.
 		lost := op.Exec
-		b.book(t, &lost)
+		if b.Idempotent[idempotency(&lost)] != nil {
+			lost.IdempotencyKey = "" // another call has taken it since
+		}
+		b.book(a, &lost)
 		return Outcome{Code: Settled, Exec: &lost}
 	}
 	switch e.Status {
 	case book.Running:
 		b.touch(e)
 		b.conclude(e, &op.Exec)
-		b.apply(t, e, func(balance *book.Balance) {
+		a.apply(e, func(balance *book.Balance) {
 			balance.Held = balance.Held.Minus(e.Held)
 			balance.Spent = balance.Spent.Plus(e.Charged)
 		})
@@ -295,7 +307,7 @@ func (b *batch) settle(t *book.Tenant, op *Op) Outcome {
 		b.count(&was, -1)
 		b.conclude(e, &op.Exec)
 		e.Status, e.FinishedAt = was.Status, was.FinishedAt
-		b.apply(t, e, func(balance *book.Balance) {
+		a.apply(e, func(balance *book.Balance) {
 			balance.Spent = balance.Spent.Plus(e.Charged.Minus(was.Charged))
 		})
 		b.count(e, 1)
@@ -318,14 +330,15 @@ func (b *batch) conclude(e, actual *book.Execution) {
 	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Tokens: max(over.Tokens, 0)}
 }
 
-func (b *batch) release(t *book.Tenant, op *Op) Outcome {
+func (b *batch) release(a *account, op *Op) Outcome {
 	e := b.execution(op)
 	if e == nil {
 		// Whoever asked does not know whether the hold was committed. This row keeps a late one from being.
 		tombstone := op.Exec
-		tombstone.TenantKey, tombstone.Status = t.Key, book.Cancelled
-		tombstone.AdmittedAt = b.time(t)
+		tombstone.TenantKey, tombstone.Status = a.Key, book.Cancelled
+		tombstone.AdmittedAt = b.time(a)
 		tombstone.DeadlineAt, tombstone.FinishedAt = tombstone.AdmittedAt, b.Now
+		tombstone.Held, tombstone.Reported = book.Amount{}, notReported
 		b.add(&tombstone)
 		return Outcome{Code: Released, Exec: &tombstone}
 	}
@@ -334,7 +347,7 @@ func (b *batch) release(t *book.Tenant, op *Op) Outcome {
 		b.touch(e)
 		e.Status, e.FinishedAt = book.Cancelled, b.Now
 		b.free(e)
-		b.apply(t, e, func(balance *book.Balance) { balance.Held = balance.Held.Minus(e.Held) })
+		a.apply(e, func(balance *book.Balance) { balance.Held = balance.Held.Minus(e.Held) })
 		return Outcome{Code: Released, Exec: e}
 	case book.Cancelled:
 		return Outcome{Code: AlreadyReleased, Exec: e}
@@ -343,7 +356,7 @@ func (b *batch) release(t *book.Tenant, op *Op) Outcome {
 	}
 }
 
-func (b *batch) expire(t *book.Tenant, op *Op) Outcome {
+func (b *batch) expire(a *account, op *Op) Outcome {
 	e := b.execution(op)
 	if e == nil || e.Status != book.Running {
 		return Outcome{Code: Alive, Exec: e}
@@ -354,7 +367,7 @@ func (b *batch) expire(t *book.Tenant, op *Op) Outcome {
 	b.touch(e)
 	e.Status, e.FinishedAt = book.Abandoned, b.Now
 	e.Charged, e.Estimated = e.Held, true
-	b.apply(t, e, func(balance *book.Balance) {
+	a.apply(e, func(balance *book.Balance) {
 		balance.Held = balance.Held.Minus(e.Held)
 		balance.Spent = balance.Spent.Plus(e.Charged)
 	})
@@ -362,26 +375,27 @@ func (b *batch) expire(t *book.Tenant, op *Op) Outcome {
 	return Outcome{Code: Expired, Exec: e}
 }
 
-func (b *batch) record(t *book.Tenant, op *Op) Outcome {
+func (b *batch) record(a *account, op *Op) Outcome {
 	if out, done := b.answered(op); done {
 		return out
 	}
 	e := op.Exec
-	b.book(t, &e)
+	b.book(a, &e)
 	return Outcome{Code: Settled, Exec: &e}
 }
 
 // book enters a finished execution that holds nothing.
-func (b *batch) book(t *book.Tenant, e *book.Execution) {
-	if e.AdmittedAt.IsZero() {
-		b.roll(t)
-		e.AdmittedAt = b.time(t)
+func (b *batch) book(a *account, e *book.Execution) {
+	b.roll(a)
+	// No window holds a time that is still to come: the clock went back since.
+	if now := b.time(a); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
+		e.AdmittedAt = now
 	}
-	e.TenantKey, e.DeadlineAt = t.Key, e.AdmittedAt
+	e.TenantKey, e.DeadlineAt = a.Key, e.AdmittedAt
 	e.Held = book.Amount{}
 	b.conclude(e, e)
 	e.Overrun = book.Amount{}
 	b.add(e)
-	b.apply(t, e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
+	a.apply(e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
 	b.count(e, 1)
 }

@@ -1,6 +1,7 @@
 package money
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -10,34 +11,49 @@ import (
 )
 
 const (
-	longest = 128 // characters that Parse looks at
-	quoted  = 40  // characters of a value that an error repeats
+	longest = 128 // bytes that Parse looks at
+	quoted  = 40  // bytes of a value that an error repeats
 )
 
 // Parse returns the nano-dollars of an amount in US dollars that is written as a decimal number: "100", "0.0000004",
 // "1234.5", "4e-7". The conversion is exact. It returns an error that quotes s if s is empty, is not a number, is
-// negative, has more than nine decimals that count, exceeds Max, or is longer than 128 characters.
+// negative, has more than nine decimals that are not zero, exceeds Max, or is longer than 128 bytes.
 func Parse(s string) (int64, error) {
 	switch {
 	case s == "":
 		return 0, fmt.Errorf(`amount "" is empty`)
 	case len(s) > longest:
-		return 0, fmt.Errorf("amount %s is longer than %d characters", quote(s), longest)
-	case !isNumber(s):
+		return 0, fmt.Errorf("amount %s is longer than %d bytes", quote(s), longest)
+	}
+	// The decimal package's own parser depends on a limit that the host may change.
+	digits, exponent, ok := scan(s)
+	if !ok {
 		return 0, fmt.Errorf("amount %s is not a number", quote(s))
 	}
-	d, err := decimal.NewFromString(s)
+	exp, err := strconv.ParseInt(exponent, 10, 32)
 	if err != nil {
-		// Of a well-formed number only the exponent is refused.
 		return 0, fmt.Errorf("amount %s has an exponent out of range", quote(s))
 	}
-	return nanos(d, s)
+	whole, fraction, _ := strings.Cut(digits, ".")
+	coefficient, ok := new(big.Int).SetString(whole+fraction, 10)
+	if !ok {
+		return 0, fmt.Errorf("amount %s is not a number", quote(s))
+	}
+	nano, err := nanos(coefficient, exp-int64(len(fraction)))
+	if err != nil {
+		return 0, fmt.Errorf("amount %s %w", quote(s), err)
+	}
+	return nano, nil
 }
 
 // FromDecimal returns the nano-dollars of an amount in US dollars. The conversion is exact. It returns an error that
-// quotes d if d is negative, has more than nine decimals that count, or exceeds Max.
+// quotes d if d is negative, has more than nine decimals that are not zero, or exceeds Max.
 func FromDecimal(d decimal.Decimal) (int64, error) {
-	return nanos(d, "")
+	nano, err := nanos(d.Coefficient(), int64(d.Exponent()))
+	if err != nil {
+		return 0, fmt.Errorf("amount %s %w", quote(describe(d)), err)
+	}
+	return nano, nil
 }
 
 // Decimal returns the amount in US dollars. It is the exact inverse of FromDecimal.
@@ -45,47 +61,37 @@ func Decimal(nano int64) decimal.Decimal {
 	return decimal.New(nano, -decimals)
 }
 
-// nanos converts d, which errors quote as text, or by its own digits if text is empty. It never builds a power of ten
-// that is larger than the coefficient of d, so that an absurd exponent costs nothing.
-func nanos(d decimal.Decimal, text string) (int64, error) {
-	refuse := func(why string) (int64, error) {
-		if text == "" {
-			text = describe(d)
-		}
-		return 0, fmt.Errorf("amount %s %s", quote(text), why)
-	}
-
-	sign := d.Sign()
-	if sign == 0 {
+// nanos returns the nano-dollars of n times 10^exponent US dollars, in the memory of n. It builds no power of ten that
+// is larger than n, so that an absurd exponent costs nothing. Its errors are predicates, for the caller to add what was
+// refused.
+func nanos(n *big.Int, exponent int64) (int64, error) {
+	switch n.Sign() {
+	case 0:
 		return 0, nil
+	case -1:
+		return 0, errors.New("is negative")
 	}
-	if sign < 0 {
-		return refuse("is negative")
-	}
-
-	amount, exponent := d.Coefficient(), int64(d.Exponent())+decimals
+	exponent += decimals
 	if exponent < 0 {
-		digits := -exponent
-		// An amount of n bits is less than 10^digits if n <= 3*digits, and then cannot be a multiple of it.
-		if int64(amount.BitLen()) <= 3*digits {
-			return refuse("has more than 9 decimals")
+		// 10^k has more than 3k bits, so that a shorter n is no multiple of it.
+		k, rest := -exponent, new(big.Int)
+		if int64(n.BitLen()) > 3*k {
+			n.QuoRem(n, power(k), rest)
+		} else {
+			rest = n
 		}
-		rest := new(big.Int)
-		if amount.QuoRem(amount, power(digits), rest); rest.Sign() != 0 {
-			return refuse("has more than 9 decimals")
+		if rest.Sign() != 0 {
+			return 0, fmt.Errorf("has more than %d decimals", decimals)
 		}
 	}
-	tooLarge := "is above the largest amount, " + Format(Max)
-	if exponent > 0 {
-		if exponent > 18 { // 10^19 alone is above Max
-			return refuse(tooLarge)
-		}
-		amount.Mul(amount, power(exponent))
+	const most = 18 // digits of Max after its first: a larger power of ten is above it
+	if exponent > 0 && exponent <= most {
+		n.Mul(n, power(exponent))
 	}
-	if !amount.IsInt64() || amount.Int64() > Max {
-		return refuse(tooLarge)
+	if exponent > most || !n.IsInt64() || n.Int64() > Max {
+		return 0, fmt.Errorf("is above the largest amount, %s", Format(Max))
 	}
-	return amount.Int64(), nil
+	return n.Int64(), nil
 }
 
 func power(exponent int64) *big.Int {
@@ -108,18 +114,15 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// isNumber reports whether s is digits with an optional sign, point and exponent. It stands before the decimal package,
-// which also takes a sign behind the point.
-func isNumber(s string) bool {
-	mantissa, exponent, scientific := s, "", false
+// scan splits a number into its digits, with their sign and point, and its exponent, which is "0" where none is written.
+// It reports whether s is one.
+func scan(s string) (digits, exponent string, ok bool) {
+	digits, exponent = s, "0"
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
-		mantissa, exponent, scientific = s[:i], s[i+1:], true
+		digits, exponent = s[:i], s[i+1:]
 	}
-	if scientific && !isDigits(unsigned(exponent)) {
-		return false
-	}
-	whole, fraction, _ := strings.Cut(unsigned(mantissa), ".")
-	return isDigits(whole + fraction)
+	whole, fraction, _ := strings.Cut(unsigned(digits), ".")
+	return digits, exponent, isDigits(whole+fraction) && isDigits(unsigned(exponent))
 }
 
 func unsigned(s string) string {

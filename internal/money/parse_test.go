@@ -70,7 +70,7 @@ func TestParse_RefusesWhatIsNoAmountAndQuotesIt(t *testing.T) {
 		"1e10":                         `amount "1e10" is above the largest amount, $4611686018.427387904`,
 		"1e999999999":                  `amount "1e999999999" is above the largest amount, $4611686018.427387904`,
 		"1e99999999999999999999":       `amount "1e99999999999999999999" has an exponent out of range`,
-		strings.Repeat("9", 1_000_000): `amount "` + strings.Repeat("9", 40) + `..." is longer than 128 characters`,
+		strings.Repeat("9", 1_000_000): `amount "` + strings.Repeat("9", 40) + `..." is longer than 128 bytes`,
 	} {
 		got, err := money.Parse(s)
 		require.EqualError(t, err, want)

@@ -17,7 +17,8 @@
 //
 // A throw-away cluster is started by the first test that asks for a database, belongs to one test binary, and is gone
 // when the binary is, however that ends. It keeps Postgres's default durability, so that a test may kill processes and
-// restart the server and judge what is left.
+// restart the server and judge what is left. It is in the folder for temporary files; TMPDIR=/dev/shm takes the disk out
+// of the tests' time.
 //
 // A package whose tests need no Postgres calls goleak.VerifyTestMain instead of Main.
 package pgtest

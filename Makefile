@@ -1,0 +1,54 @@
+# Every target walks all modules of the repository: the root and whatever has a go.mod below it.
+
+.PHONY: all fmt fmt-check vet lint test race bench examples tidy tidy-check help
+
+all: fmt-check vet lint test ## What to run before a commit
+
+MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path './tools/*' -not -path '*/testdata/*')))
+
+# The tools are a module of their own, so that nothing that a linter needs reaches those who import this library.
+GOLANGCI_LINT := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
+
+# $(call each,modules,command) runs a command in each module, up to the first that fails.
+define each
+@set -e; for module in $(1); do echo "-- $$module: $(2)"; (cd $$module && $(2)); done
+endef
+
+fmt: ## Format all code
+	$(call each,$(MODULES),$(GOLANGCI_LINT) fmt --config $(CURDIR)/.golangci.yml)
+
+fmt-check: ## Fail if gofmt would change anything
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted:" $$unformatted >&2; exit 1; }
+
+vet: ## Run go vet
+	$(call each,$(MODULES),go vet ./...)
+
+lint: ## Run the pinned linters, which also check the imports' directions
+	$(call each,$(MODULES),$(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...)
+
+test: ## Run all tests
+	$(call each,$(MODULES),go test ./...)
+
+race: ## Run all tests under the race detector
+	$(call each,$(MODULES),go test -race -timeout 20m ./...)
+
+bench: ## Run each benchmark once, so that none rots
+	$(call each,$(MODULES),go test -run '^$$' -bench . -benchtime 1x ./...)
+
+# The second run of the quickstart finds what the first has left in its folder. It must work without a key.
+examples: ## Build everything and run the quickstart twice
+	$(call each,$(MODULES),go build ./...)
+	@set -e; test -d examples/quickstart || exit 0; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	go -C examples/quickstart build -o "$$folder/quickstart" .; \
+	cd "$$folder"; \
+	for run in first second; do echo "-- quickstart, $$run run"; env -u OPENAI_API_KEY ./quickstart; done
+
+tidy: ## Tidy go.mod and go.sum
+	$(call each,$(MODULES) tools,go mod tidy)
+
+tidy-check: ## Fail if a go.mod or go.sum is not tidy
+	$(call each,$(MODULES) tools,go mod tidy -diff)
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14

@@ -1,0 +1,440 @@
+// Package lane carries operations to the database. A lane is one goroutine with one connection; it takes whatever is
+// queued, without an artificial delay, and runs it as one transaction. Nothing is answered before its commit.
+package lane
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+const (
+	// maxBatch bounds the memory and the duration of one transaction.
+	maxBatch = 1024
+
+	// batchTimeout ends a transaction whose database does not answer. The server ends its statements before that.
+	batchTimeout = 10 * time.Second
+
+	// Calls that wait for other processes' holds are decided anew at growing intervals between these two.
+	minPoll, maxPoll = 10 * time.Millisecond, 250 * time.Millisecond
+
+	// A database that is away is tried again at growing intervals between these two.
+	minBackoff, maxBackoff = 10 * time.Millisecond, 250 * time.Millisecond
+
+	// unavailable is how long a reserve waits for a database that is away.
+	unavailable = 2 * time.Second
+
+	// maxConflicts is how often a batch is tried again at once.
+	maxConflicts = 20
+
+	// maxRefusals bounds the refusals that wait for a batch of their tenant to ride with.
+	maxRefusals = 4096
+)
+
+type lane struct {
+	*Set
+	session store.Session
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	queue   []*Task
+	arrived uint64
+	over    bool // nobody takes from the queue any more
+
+	// Of the goroutine only.
+	waiting  []*Task // reserves that running calls leave no room for
+	aside    []*Task // tasks whose tenant somebody else has locked
+	pollAt   time.Time
+	poll     time.Duration
+	backoff  time.Duration
+	refusals map[book.HourKey]int64
+}
+
+func (l *lane) push(t *Task) {
+	l.mu.Lock()
+	if l.over {
+		l.mu.Unlock()
+		t.finish(decide.Outcome{}, ErrClosed)
+		return
+	}
+	l.arrived++
+	t.number = l.arrived
+	l.queue = append(l.queue, t)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lane) run() {
+	defer l.running.Done()
+	defer func() { _ = l.session.Close() }()
+	for {
+		batch, noWait, ok := l.next()
+		if !ok {
+			return
+		}
+		l.execute(batch, noWait)
+	}
+}
+
+// next waits for work and returns it, what makes room first. It returns false when the lane is to end.
+func (l *lane) next() (batch []*Task, noWait, ok bool) {
+	for {
+		l.drop()
+		l.mu.Lock()
+		n := min(len(l.queue), maxBatch)
+		batch = append(batch, l.queue[:n]...)
+		l.queue = slices.Delete(l.queue, 0, n)
+		more := len(l.queue) > 0
+		l.mu.Unlock()
+
+		due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
+		if len(batch) > 0 || due {
+			break
+		}
+		if l.ctx.Err() != nil || (l.draining() && len(l.waiting)+len(l.aside) == 0 && !more) {
+			return nil, false, false
+		}
+		drain := l.drain
+		if l.draining() {
+			drain = nil
+		}
+		var timer <-chan time.Time
+		if !l.pollAt.IsZero() {
+			timer = time.After(time.Until(l.pollAt))
+		}
+		select {
+		case <-l.wake:
+		case <-timer:
+		case <-l.ctx.Done():
+		case <-drain:
+		}
+	}
+	batch, noWait = l.join(batch)
+	return batch, noWait, true
+}
+
+// join adds to a batch the tasks that wait for the same tenants, or all that wait if their time has come.
+func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
+	due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
+	if due {
+		l.pollAt = time.Time{}
+		noWait = len(l.aside) > 0
+		batch = append(batch, l.waiting...)
+		batch = append(batch, l.aside...)
+		l.waiting, l.aside = nil, nil
+	} else if len(l.waiting)+len(l.aside) > 0 {
+		ids, keys := map[book.ID]bool{}, map[string]bool{}
+		for _, t := range batch {
+			ids[t.op.Exec.Tenant], keys[t.op.Key] = true, true
+		}
+		same := func(t *Task) bool { return ids[t.op.Exec.Tenant] || (t.op.Key != "" && keys[t.op.Key]) }
+		for _, t := range l.waiting {
+			if same(t) {
+				batch = append(batch, t)
+			}
+		}
+		l.waiting = slices.DeleteFunc(l.waiting, same)
+		// Behind a task that is set aside, those of the same tenant are too: they keep their order and nobody waits twice.
+		isAside := map[string]bool{}
+		for _, t := range l.aside {
+			isAside[t.route] = true
+		}
+		for _, t := range batch {
+			if isAside[t.route] {
+				l.aside = append(l.aside, t)
+			}
+		}
+		batch = slices.DeleteFunc(batch, func(t *Task) bool { return isAside[t.route] })
+	}
+	slices.SortStableFunc(batch, func(a, b *Task) int {
+		if a.frees() != b.frees() {
+			if a.frees() {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.number, b.number)
+	})
+	return batch, noWait
+}
+
+// drop forgets the tasks that were withdrawn while they waited.
+func (l *lane) drop() {
+	l.waiting = l.live(l.waiting)
+	l.aside = l.live(l.aside)
+	if len(l.waiting)+len(l.aside) == 0 {
+		l.pollAt = time.Time{}
+	}
+}
+
+// live returns the tasks that somebody waits for. What was withdrawn, but may have been granted, is released instead.
+func (l *lane) live(tasks []*Task) []*Task {
+	kept := tasks[:0]
+	for _, t := range tasks {
+		switch {
+		case t.state.Load() != withdrawn:
+			kept = append(kept, t)
+		case t.tried:
+			kept = append(kept, t.undo())
+		}
+	}
+	clear(tasks[len(kept):])
+	return kept
+}
+
+// undo is a task that releases what another may have been granted.
+func (t *Task) undo() *Task {
+	u := &Task{route: t.route, since: time.Now(), number: t.number, done: make(chan struct{})}
+	u.op = decide.Op{Kind: decide.Release, Exec: t.op.Exec}
+	return u
+}
+
+// execute runs a batch until every task of it has its outcome or waits for something.
+func (l *lane) execute(batch []*Task, noWait bool) {
+	for conflicts := 0; ; {
+		if batch = l.live(batch); len(batch) == 0 {
+			return
+		}
+		outcomes, decided, err := l.attempt(batch, noWait)
+		if err == nil {
+			l.backoff = 0
+			l.deliver(batch, outcomes)
+			return
+		}
+		if decided {
+			for _, t := range batch {
+				t.tried = true
+			}
+		}
+		switch class := l.store.Classify(err); {
+		case class == store.Conflict && conflicts < maxConflicts:
+			conflicts++
+			l.sleep(time.Duration(rand.Int64N(int64(conflicts) * int64(time.Millisecond))))
+		case class == store.Locked && !noWait:
+			noWait = true
+		case class == store.Locked, class == store.Conflict:
+			l.hinder(batch, &Hindrance{Err: err})
+			l.setAside(batch)
+			return
+		case class == store.Unavailable:
+			if batch = l.away(batch, err); batch == nil {
+				return
+			}
+		case len(batch) == 1 || class == store.NotMigrated:
+			for _, t := range batch {
+				l.fail(t, err)
+			}
+			return
+		default:
+			// One of them is to blame, and must not fail its neighbours.
+			half := len(batch) / 2
+			l.execute(slices.Clone(batch[:half]), noWait)
+			batch = slices.Clone(batch[half:])
+		}
+	}
+}
+
+// away deals with a database that cannot be reached: reserves give up after a while, what was done stays to be booked.
+func (l *lane) away(batch []*Task, err error) []*Task {
+	l.hinder(batch, &Hindrance{Err: err})
+	batch = slices.DeleteFunc(batch, func(t *Task) bool {
+		if t.op.Kind != decide.Reserve || time.Since(t.since) < unavailable {
+			return false
+		}
+		if t.tried {
+			l.push(t.undo())
+		}
+		t.finish(decide.Outcome{}, &UnavailableError{err})
+		return true
+	})
+	l.backoff = min(max(2*l.backoff, minBackoff), maxBackoff)
+	if l.backoff == maxBackoff {
+		l.log.Warn("tenant: the database cannot be reached; trying again", "waiting", len(batch), "error", err)
+	}
+	if !l.sleep(l.backoff) {
+		l.abandon(batch)
+		return nil
+	}
+	return batch
+}
+
+func (l *lane) hinder(batch []*Task, h *Hindrance) {
+	for _, t := range batch {
+		t.hindrance.Store(h)
+	}
+}
+
+// fail gives a task an error that trying again does not cure.
+func (l *lane) fail(t *Task, err error) {
+	if l.store.Classify(err) == store.NotMigrated {
+		err = &NotMigratedError{err}
+	}
+	t.finish(decide.Outcome{}, err)
+}
+
+// abandon gives up what is left when the ledger must end.
+func (l *lane) abandon(batch []*Task) {
+	for _, t := range batch {
+		t.finish(decide.Outcome{}, ErrClosed)
+	}
+}
+
+// attempt runs one transaction. It reports whether it came as far as to write.
+func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, decided bool, err error) {
+	ctx, cancel := context.WithTimeout(l.ctx, batchTimeout)
+	defer cancel()
+	ops := make([]*decide.Op, len(batch))
+	for i, t := range batch {
+		ops[i] = &t.op
+	}
+	var ridden []book.HourKey
+	err = l.session.Batch(ctx, wanted(batch, noWait), func(s *book.State) book.Effects {
+		var effects book.Effects
+		outcomes, effects = decide.Batch(l.decide, s, ops)
+		if effects.Empty() {
+			l.remember(effects.Hours)
+			return effects
+		}
+		decided = true
+		for key, n := range l.refusals {
+			if s.Tenants[key.Tenant] != nil {
+				sum := effects.Hours[key]
+				sum.Refusals += n
+				effects.Hours[key] = sum
+				ridden = append(ridden, key)
+			}
+		}
+		return effects
+	})
+	if err == nil {
+		for _, key := range ridden {
+			delete(l.refusals, key)
+		}
+	}
+	return outcomes, decided, err
+}
+
+// remember keeps the counts of refusals for a batch that writes anyway.
+func (l *lane) remember(hours map[book.HourKey]book.HourSum) {
+	for key, sum := range hours {
+		if _, ok := l.refusals[key]; ok || len(l.refusals) < maxRefusals {
+			l.refusals[key] += sum.Refusals
+		}
+	}
+}
+
+func wanted(batch []*Task, noWait bool) *book.Want {
+	w := &book.Want{NoWait: noWait}
+	keys, ids := make(map[string]bool, len(batch)), make(map[book.ID]bool, len(batch))
+	for _, t := range batch {
+		e := &t.op.Exec
+		if t.op.ByKey() {
+			if !keys[t.op.Key] {
+				keys[t.op.Key] = true
+				w.Keys = append(w.Keys, t.op.Key)
+			}
+		} else if !ids[e.Tenant] {
+			ids[e.Tenant] = true
+			w.Tenants = append(w.Tenants, e.Tenant)
+		}
+		if t.frees() || t.tried {
+			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
+		}
+		if !t.frees() && e.IdempotencyKey != "" {
+			w.Idempotent = append(w.Idempotent, e.IdempotencyKey)
+		}
+		if t.op.Kind == decide.Expire {
+			w.Processes = append(w.Processes, e.Process)
+		}
+	}
+	return w
+}
+
+func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
+	var busy []*Task
+	for i, t := range batch {
+		out := outcomes[i]
+		switch out.Code {
+		case decide.Wait:
+			if !t.op.Patient {
+				break
+			}
+			t.hindrance.Store(&Hindrance{Outcome: out})
+			l.await(t)
+			continue
+		case decide.Busy:
+			t.hindrance.Store(&Hindrance{Outcome: out})
+			busy = append(busy, t)
+			continue
+		}
+		if t.tried {
+			out.Code = own(t.op.Kind, out.Code)
+		}
+		if !t.finish(out, nil) && out.Code == decide.Granted {
+			l.push(t.undo())
+		}
+	}
+	l.setAside(busy)
+}
+
+// own turns the answer to an operation that was tried before into the one that its first try would have got: what it
+// finds done is its own doing.
+func own(kind decide.Kind, code decide.Code) decide.Code {
+	switch {
+	case code == decide.AlreadySettled && (kind == decide.Settle || kind == decide.Record):
+		return decide.Settled
+	case code == decide.AlreadyReleased && kind == decide.Release:
+		return decide.Released
+	}
+	return code
+}
+
+// await lets a reserve wait for room.
+func (l *lane) await(t *Task) {
+	if len(l.waiting) == 0 {
+		l.poll = 0
+	}
+	l.waiting = append(l.waiting, t)
+	l.schedule()
+}
+
+// setAside keeps tasks for later, so that they do not hold up the others.
+func (l *lane) setAside(tasks []*Task) {
+	if len(tasks) == 0 {
+		return
+	}
+	if len(l.aside) == 0 {
+		l.poll = 0
+	}
+	l.aside = append(l.aside, tasks...)
+	l.schedule()
+}
+
+// schedule sets the time at which those who wait are decided anew, whatever happens in this process.
+func (l *lane) schedule() {
+	if !l.pollAt.IsZero() {
+		return
+	}
+	l.poll = min(max(2*l.poll, minPoll), maxPoll)
+	l.pollAt = time.Now().Add(l.poll/2 + rand.N(l.poll/2))
+}
+
+// sleep reports false if the lane has to end.
+func (l *lane) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}

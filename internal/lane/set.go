@@ -1,0 +1,278 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// ErrClosed is the answer to what comes after Close.
+var ErrClosed = errors.New("closed")
+
+// UnavailableError says that the database could not be reached.
+type UnavailableError struct{ Err error }
+
+func (e *UnavailableError) Error() string { return "the database cannot be reached: " + e.Err.Error() }
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// NotMigratedError says that the tables are not there.
+type NotMigratedError struct{ Err error }
+
+func (e *NotMigratedError) Error() string { return "the tables are missing: " + e.Err.Error() }
+func (e *NotMigratedError) Unwrap() error { return e.Err }
+
+// Processes is where the processes that have the ledger open are kept.
+type Processes interface {
+	// Beat says that a process is alive, and will be for the time of the lease.
+	Beat(ctx context.Context, id book.ID, lease time.Duration) error
+
+	// Lapsed returns some executions that are running although their deadline has passed or their process is gone.
+	Lapsed(ctx context.Context, limit int) ([]book.Execution, error)
+
+	// Leave says that a process has ended.
+	Leave(ctx context.Context, id book.ID) error
+}
+
+// Config is what a set of lanes is made of.
+type Config struct {
+	Store     store.Store
+	Processes Processes
+	Decide    decide.Config
+	Lanes     int
+	Lease     time.Duration // how long a process counts as alive after its last heartbeat
+	Log       *slog.Logger
+
+	// Prepare is called once, before the first task, with the tables in place.
+	Prepare func(context.Context) error
+}
+
+// Set is the lanes of one process on one database.
+type Set struct {
+	store     store.Store
+	processes Processes
+	decide    decide.Config
+	lease     time.Duration
+	log       *slog.Logger
+	prepare   func(context.Context) error
+
+	// ID is the process's.
+	ID book.ID
+
+	lanes   []*lane
+	seed    maphash.Seed
+	started atomic.Bool
+	start   sync.Mutex
+	closed  bool // guarded by start
+
+	ctx     context.Context // of all goroutines
+	cancel  context.CancelFunc
+	drain   chan struct{} // closed: no more tasks come
+	quit    chan struct{} // closed: heartbeat and sweep end
+	running sync.WaitGroup
+	keepers sync.WaitGroup
+}
+
+// New makes the lanes. They start with the first task.
+func New(c Config) *Set {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Set{
+		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, prepare: c.Prepare,
+		ID: newID(), seed: maphash.MakeSeed(),
+		ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
+	}
+	for range max(c.Lanes, 1) {
+		s.lanes = append(s.lanes, &lane{
+			Set: s, session: c.Store.Session(), wake: make(chan struct{}, 1), refusals: map[book.HourKey]int64{},
+		})
+	}
+	return s
+}
+
+// Start makes sure that the process is known before it holds anything. It is called before every task, and does its
+// work once.
+func (s *Set) Start(ctx context.Context) error {
+	if s.started.Load() {
+		return nil
+	}
+	s.start.Lock()
+	defer s.start.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.started.Load() {
+		return nil
+	}
+	if err := s.processes.Beat(ctx, s.ID, s.lease); err != nil {
+		return s.explain(ctx, err)
+	}
+	if err := s.prepare(ctx); err != nil {
+		return s.explain(ctx, err)
+	}
+	for _, l := range s.lanes {
+		s.running.Add(1)
+		go l.run()
+	}
+	s.keepers.Add(1)
+	go s.keep()
+	s.started.Store(true)
+	return nil
+}
+
+func (s *Set) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch s.store.Classify(err) {
+	case store.NotMigrated:
+		return &NotMigratedError{err}
+	case store.Unavailable, store.Locked:
+		return &UnavailableError{err}
+	}
+	return err
+}
+
+// Submit hands an operation to the lane of a route: the tenant's key, or nothing for calls without a tenant. The set
+// must be started.
+func (s *Set) Submit(op decide.Op, route string) *Task {
+	t := &Task{op: op, route: route, since: time.Now(), done: make(chan struct{})}
+	l := s.lanes[0]
+	if len(s.lanes) > 1 {
+		l = s.lanes[maphash.String(s.seed, route)%uint64(len(s.lanes))]
+	}
+	l.push(t)
+	return t
+}
+
+// Ended reports whether Close has ended the lanes: what is submitted now is not done any more.
+func (s *Set) Ended() bool { return s.ctx.Err() != nil }
+
+func (s *Set) draining() bool {
+	select {
+	case <-s.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close ends the lanes when they have done what they were given, or when ctx ends. Whoever calls it sees to it that no
+// more tasks come. What could not be done is answered with ErrClosed.
+func (s *Set) Close(ctx context.Context) error {
+	s.start.Lock()
+	defer s.start.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	close(s.quit)
+	close(s.drain)
+	ended := make(chan struct{})
+	go func() {
+		s.keepers.Wait()
+		s.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	s.cancel()
+	<-ended
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		l.over = true
+		left := l.queue
+		l.mu.Unlock()
+		for _, tasks := range [][]*Task{left, l.waiting, l.aside} {
+			l.abandon(tasks)
+		}
+	}
+	if !s.started.Swap(false) || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != store.Unavailable {
+		return fmt.Errorf("end the process's heartbeat: %w", err)
+	}
+	return nil
+}
+
+// keep sends the process's heartbeat, and ends the executions of processes that send none any more.
+func (s *Set) keep() {
+	defer s.keepers.Done()
+	var (
+		reached time.Time // since when the database answers
+		swept   = time.Now()
+		ticker  = time.NewTicker(s.lease / 4)
+	)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.quit:
+			return
+		case <-s.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, max(s.lease/2, time.Second))
+		err := s.processes.Beat(ctx, s.ID, s.lease)
+		cancel()
+		if err != nil {
+			if s.ctx.Err() == nil {
+				s.log.Warn("tenant: the heartbeat failed; other processes may end this one's calls", "error", err)
+			}
+			reached = time.Time{}
+			continue
+		}
+		now := time.Now()
+		if reached.IsZero() {
+			reached = now
+		}
+		// After an outage every heartbeat is old: whoever sweeps gives the others time to come back first.
+		if now.Sub(reached) < s.lease || now.Sub(swept) < s.lease/2 {
+			continue
+		}
+		swept = now
+		s.sweep()
+	}
+}
+
+const maxSweep = 500
+
+func (s *Set) sweep() {
+	ctx, cancel := context.WithTimeout(s.ctx, batchTimeout)
+	defer cancel()
+	lapsed, err := s.processes.Lapsed(ctx, maxSweep)
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.log.Warn("tenant: looking for abandoned calls failed", "error", err)
+		}
+		return
+	}
+	tasks := make([]*Task, len(lapsed))
+	for i, e := range lapsed {
+		tasks[i] = s.Submit(decide.Op{Kind: decide.Expire, Exec: e}, e.TenantKey)
+	}
+	for i, t := range tasks {
+		select {
+		case <-t.Done():
+		case <-s.quit:
+			return
+		}
+		out, err := t.Outcome()
+		if err != nil {
+			s.log.Error("tenant: ending an abandoned call failed", "execution", lapsed[i].ID, "error", err)
+		} else if out.Code == decide.Expired {
+			s.log.Warn("tenant: a call was abandoned by its process; its hold is charged",
+				"execution", out.Exec.ID, "tenant", out.Exec.TenantKey, "process", out.Exec.Process)
+		}
+	}
+}

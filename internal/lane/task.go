@@ -1,0 +1,72 @@
+package lane
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+)
+
+// Task is an operation on its way through a lane.
+type Task struct {
+	op      decide.Op
+	route   string // tasks of one route go through one lane, in their order
+	since   time.Time
+	number  uint64 // order of arrival in the lane
+	tried   bool   // may have been committed: to be looked up before it is done again
+	state   atomic.Int32
+	done    chan struct{}
+	outcome decide.Outcome
+	err     error
+
+	// hindrance is why it is not decided yet: the outcome of the last attempt, or what keeps the database away.
+	hindrance atomic.Pointer[Hindrance]
+}
+
+// Hindrance is what a task waits for.
+type Hindrance struct {
+	Outcome decide.Outcome // Wait or Busy
+	Err     error          // or an error of the database
+}
+
+const (
+	pending int32 = iota
+	settled
+	withdrawn
+)
+
+// Done is closed when the task has an outcome.
+func (t *Task) Done() <-chan struct{} { return t.done }
+
+// Outcome returns how the task ended. It is called after Done is closed.
+func (t *Task) Outcome() (decide.Outcome, error) { return t.outcome, t.err }
+
+// Hindrance returns why the task is not decided yet, nil where it was not its turn.
+func (t *Task) Hindrance() *Hindrance { return t.hindrance.Load() }
+
+// Execution is the execution that the task is about.
+func (t *Task) Execution() *book.Execution { return &t.op.Exec }
+
+// Withdraw takes the task back. It reports false if the task has its outcome already. What a withdrawn reserve may have
+// been granted meanwhile is released by its lane.
+func (t *Task) Withdraw() bool { return t.state.CompareAndSwap(pending, withdrawn) }
+
+// finish gives the task its outcome. It reports false for a task that was withdrawn.
+func (t *Task) finish(out decide.Outcome, err error) bool {
+	if !t.state.CompareAndSwap(pending, settled) {
+		return false
+	}
+	t.outcome, t.err = out, err
+	close(t.done)
+	return true
+}
+
+// frees reports whether the task can only make room.
+func (t *Task) frees() bool {
+	switch t.op.Kind {
+	case decide.Settle, decide.Release, decide.Expire:
+		return true
+	}
+	return false
+}

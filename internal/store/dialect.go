@@ -1,0 +1,108 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// Conn is a pool, a connection or a transaction. It is what gorm calls a ConnPool, and what *sql.DB, *sql.Conn and
+// *sql.Tx have in common.
+type Conn interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Dialect is what differs between the databases outside the write path.
+type Dialect struct {
+	Name string // "postgres" or "sqlite"
+
+	numbered bool   // placeholders are $1, $2, not ?
+	Clock    string // an expression for the present
+	lapsed   string
+}
+
+// The dialects.
+var (
+	Postgres = &Dialect{
+		Name: "postgres", numbered: true, Clock: "clock_timestamp()",
+		lapsed: "p.beat_at + p.lease_ms * interval '1 millisecond' <= clock_timestamp()",
+	}
+	SQLite = &Dialect{
+		Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')",
+		lapsed: "unixepoch(p.beat_at, 'subsec') + p.lease_ms / 1000.0 <= unixepoch('now', 'subsec')",
+	}
+)
+
+// Bind turns the placeholders ? of a statement into those of the dialect.
+func (d *Dialect) Bind(query string) string {
+	if !d.numbered {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
+}
+
+// TimeLayout is the form in which SQLite keeps times, always in UTC.
+const TimeLayout = "2006-01-02 15:04:05.000000-07:00"
+
+// Time returns a time as an argument of a statement.
+func (d *Dialect) Time(t time.Time) any {
+	if d.numbered {
+		return t
+	}
+	return t.UTC().Format(TimeLayout)
+}
+
+// Processes keeps the heartbeats.
+type Processes struct {
+	*Dialect
+	DB *sql.DB
+}
+
+// Beat implements lane.Processes.
+func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) error {
+	_, err := p.DB.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
+		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = `+p.Clock),
+		id.String(), lease.Milliseconds())
+	return err
+}
+
+// Lapsed implements lane.Processes.
+func (p Processes) Lapsed(ctx context.Context, limit int) ([]book.Execution, error) {
+	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process
+		FROM llm_executions e LEFT JOIN llm_processes p ON p.id = e.process
+		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR `+p.lapsed+`) LIMIT ?`), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []book.Execution
+	for rows.Next() {
+		var e book.Execution
+		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process); err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, rows.Err()
+}
+
+// Leave implements lane.Processes. It also forgets processes that have been gone for long and left nothing running.
+func (p Processes) Leave(ctx context.Context, id book.ID) error {
+	_, err := p.DB.ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
+	return err
+}

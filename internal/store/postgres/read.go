@@ -1,0 +1,121 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+const rollbackTimeout = 2 * time.Second
+
+const (
+	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+	// A process that is stopped between its lock and its commit must not keep others out; nor may a host's default
+	// make a commit less than durable.
+	preamble = `SELECT set_config('idle_in_transaction_session_timeout', '2000', true), set_config('lock_timeout', '100', true),
+		set_config('statement_timeout', '5000', true), set_config('synchronous_commit',
+		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+
+	// wanted are the tenants of a batch: $1 their ids, $2 the keys of those that are known by key.
+	wanted            = `(` + asked + `)`
+	wantedAndDefaults = `(` + asked + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)`
+	asked             = `SELECT unnest($1::uuid[]) UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ANY($2::text[])`
+
+	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it.
+	lock = `SELECT b.tenant FROM llm_balances b
+		WHERE b.tenant IN ` + wanted + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
+		ORDER BY b.tenant FOR NO KEY UPDATE OF b`
+	lockNoWait = lock + ` SKIP LOCKED`
+
+	// now() stands still from the beginning of the transaction on, so also while it waits for a lock.
+	clock = `SELECT clock_timestamp()`
+
+	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN ` + wantedAndDefaults
+	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN ` + wantedAndDefaults + `
+		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
+	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN ` + wanted
+
+	executions = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e
+		JOIN unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) ON e.tenant = k.tenant AND e.id = k.id`
+	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN ` + wanted + `
+		AND e.idempotency_key = ANY($3::text[]) AND e.status IN ('running', 'succeeded', 'abandoned')`
+
+	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id = ANY($1::uuid[])`
+)
+
+// read locks and reads in one round trip.
+func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, error) {
+	s := store.NewState()
+	ids, keys := uuids(want.Tenants), want.Keys
+	if keys == nil {
+		keys = []string{}
+	}
+	r := store.Reader{
+		State: s,
+		ID:    func(id *book.ID) any { return (*[16]byte)(id) },
+		Time:  func(t *time.Time) any { return instant{t} },
+	}
+	var batch pgx.Batch
+	batch.Queue(begin)
+	batch.Queue(preamble)
+	statement := lock
+	if want.NoWait {
+		statement = lockNoWait
+	}
+	batch.Queue(statement, ids, keys).Query(each(r.Locked))
+	batch.Queue(clock).QueryRow(func(row pgx.Row) error { return row.Scan(&s.Now) })
+	batch.Queue(tenants, ids, keys).Query(each(r.Tenant))
+	batch.Queue(limits, ids, keys).Query(each(r.Limit))
+	batch.Queue(balances, ids, keys).Query(each(r.Balance))
+	if len(want.Executions) > 0 {
+		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
+		for i, k := range want.Executions {
+			owners[i], own[i] = k.Tenant, k.ID
+		}
+		batch.Queue(executions, owners, own).Query(each(r.Execution))
+	}
+	if len(want.Idempotent) > 0 {
+		batch.Queue(idempotent, ids, keys, want.Idempotent).Query(each(r.Idempotent))
+	}
+	if len(want.Processes) > 0 {
+		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))
+	}
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func uuids(ids []book.ID) [][16]byte {
+	out := make([][16]byte, len(ids))
+	for i, id := range ids {
+		out[i] = id
+	}
+	return out
+}
+
+func each(enter func(store.Row) error) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := enter(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}
+}
+
+// instant is the target to scan a time into. NULL is the zero time.
+type instant struct{ to *time.Time }
+
+// ScanTimestamptz implements pgtype.TimestamptzScanner.
+func (i instant) ScanTimestamptz(v pgtype.Timestamptz) error {
+	*i.to = v.Time
+	return nil
+}

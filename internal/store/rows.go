@@ -1,0 +1,167 @@
+package store
+
+import (
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// The columns that the methods of Reader scan, by the aliases t (llm_tenants), l (llm_limits), b (llm_balances),
+// e (llm_executions) and p (llm_processes).
+const (
+	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
+		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL`
+	LimitColumns   = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.amount`
+	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
+		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls`
+	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
+		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
+		e.held_cost, e.held_tokens, e.cost, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced`
+	ProcessColumns = `p.id, p.beat_at, p.lease_ms`
+)
+
+// Row is a row of a result.
+type Row interface{ Scan(dest ...any) error }
+
+// Reader enters the rows that a batch reads into its state. The tenants that it has locked come first.
+type Reader struct {
+	State *book.State
+	ID    func(*book.ID) any   // what a UUID is scanned into
+	Time  func(*time.Time) any // what a time is scanned into; NULL leaves it zero
+}
+
+// NewState returns a state without anything in it.
+func NewState() *book.State {
+	return &book.State{
+		Tenants: map[book.ID]*book.Tenant{}, Busy: map[book.ID]bool{}, Keys: map[string]book.ID{},
+		Executions: map[book.ExecutionKey]*book.Execution{}, Idempotent: map[book.IdempotencyKey]*book.Execution{},
+		Processes: map[book.ID]book.Process{},
+	}
+}
+
+// Locked enters the id of a tenant whose anchor is locked.
+func (r *Reader) Locked(row Row) error {
+	var id book.ID
+	if err := row.Scan(r.ID(&id)); err != nil {
+		return err
+	}
+	r.State.Tenants[id] = &book.Tenant{ID: id}
+	return nil
+}
+
+// Tenant enters TenantColumns.
+func (r *Reader) Tenant(row Row) error {
+	var t book.Tenant
+	err := row.Scan(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted)
+	if err != nil {
+		return err
+	}
+	if t.ID == book.Defaults {
+		r.State.Defaults = t
+		return nil
+	}
+	if t.Key != "" {
+		r.State.Keys[t.Key] = t.ID
+	}
+	if locked := r.State.Tenants[t.ID]; locked != nil {
+		*locked = t
+	}
+	return nil
+}
+
+// Limit enters LimitColumns.
+func (r *Reader) Limit(row Row) error {
+	var (
+		id     book.ID
+		window string
+		l      book.Limit
+	)
+	err := row.Scan(r.ID(&id), &window, &l.Agent, &l.Model, &l.Metric, &l.Max)
+	if err != nil {
+		return err
+	}
+	if l.Window, err = period.ParseWindow(window); err != nil {
+		return err
+	}
+	if id == book.Defaults {
+		r.State.Defaults.Limits = append(r.State.Defaults.Limits, l)
+	} else if t := r.State.Tenants[id]; t != nil {
+		t.Limits = append(t.Limits, l)
+	}
+	return nil
+}
+
+// Balance enters BalanceColumns. A tenant with an anchor that was not locked is busy.
+func (r *Reader) Balance(row Row) error {
+	var (
+		id     book.ID
+		window string
+		b      book.Balance
+	)
+	err := row.Scan(r.ID(&id), &window, &b.Agent, &b.Model, r.Time(&b.Start), r.Time(&b.End),
+		&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)
+	if err != nil {
+		return err
+	}
+	if b.Window, err = period.ParseWindow(window); err != nil {
+		return err
+	}
+	if t := r.State.Tenants[id]; t != nil {
+		t.Balances = append(t.Balances, b)
+	} else if b.Scope == book.Anchor {
+		r.State.Busy[id] = true
+	}
+	return nil
+}
+
+// Execution enters ExecutionColumns of an execution that was asked for by id.
+func (r *Reader) Execution(row Row) error {
+	e, err := r.execution(row)
+	if err != nil {
+		return err
+	}
+	r.State.Executions[book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}] = e
+	return nil
+}
+
+// Idempotent enters ExecutionColumns of the execution that has an idempotency key. One that was read by its id already
+// is the same one.
+func (r *Reader) Idempotent(row Row) error {
+	e, err := r.execution(row)
+	if err != nil {
+		return err
+	}
+	if same := r.State.Executions[book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}]; same != nil {
+		e = same
+	}
+	r.State.Idempotent[book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}] = e
+	return nil
+}
+
+func (r *Reader) execution(row Row) (*book.Execution, error) {
+	var e book.Execution
+	err := row.Scan(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
+		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
+		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
+		&e.Estimated, &e.Unpriced)
+	if err != nil {
+		return nil, err
+	}
+	e.Held.Calls = 1
+	return &e, nil
+}
+
+// Process enters ProcessColumns.
+func (r *Reader) Process(row Row) error {
+	var (
+		p     book.Process
+		lease int64
+	)
+	if err := row.Scan(r.ID(&p.ID), r.Time(&p.BeatAt), &lease); err != nil {
+		return err
+	}
+	p.Lease = time.Duration(lease) * time.Millisecond
+	r.State.Processes[p.ID] = p
+	return nil
+}

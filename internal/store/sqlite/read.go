@@ -1,0 +1,109 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// Lists are bound as JSON arrays. ?1 is the ids of the tenants of a batch, ?2 the keys of those that are known by key.
+const (
+	wanted = `SELECT value FROM json_each(?1)
+		UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id IN (SELECT value FROM json_each(?2))`
+	wantedAndDefaults = wanted + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+
+	// Nobody else writes, so the anchors that are there are locked.
+	locked = `SELECT b.tenant FROM llm_balances b
+		WHERE b.tenant IN (` + wanted + `) AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''`
+
+	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wantedAndDefaults + `)`
+	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wantedAndDefaults + `)
+		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
+	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN (` + wanted + `)`
+
+	// ?1 is pairs of tenant and id. CROSS JOIN keeps the order: one look-up for each pair.
+	executions = `SELECT ` + store.ExecutionColumns + ` FROM json_each(?1) k
+		CROSS JOIN llm_executions e ON e.tenant = json_extract(k.value, '$[0]') AND e.id = json_extract(k.value, '$[1]')`
+	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN (` + wanted + `)
+		AND e.idempotency_key IN (SELECT value FROM json_each(?3)) AND e.status IN ('running', 'succeeded', 'abandoned')`
+
+	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id IN (SELECT value FROM json_each(?1))`
+)
+
+func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*book.State, error) {
+	state := store.NewState()
+	state.Now = s.clock().UTC().Truncate(time.Microsecond)
+	r := store.Reader{
+		State: state,
+		ID:    func(id *book.ID) any { return id },
+		Time:  Instant,
+	}
+	ids, keys := list(texts(want.Tenants)), list(want.Keys)
+
+	queries := []query{
+		{locked, []any{ids, keys}, r.Locked},
+		{tenants, []any{ids, keys}, r.Tenant},
+		{limits, []any{ids, keys}, r.Limit},
+		{balances, []any{ids, keys}, r.Balance},
+	}
+	if len(want.Executions) > 0 {
+		pairs := make([][2]string, len(want.Executions))
+		for i, k := range want.Executions {
+			pairs[i] = [2]string{k.Tenant.String(), k.ID.String()}
+		}
+		queries = append(queries, query{executions, []any{list(pairs)}, r.Execution})
+	}
+	if len(want.Idempotent) > 0 {
+		queries = append(queries, query{idempotent, []any{ids, keys, list(want.Idempotent)}, r.Idempotent})
+	}
+	if len(want.Processes) > 0 {
+		queries = append(queries, query{processes, []any{list(texts(want.Processes))}, r.Process})
+	}
+	for _, q := range queries {
+		if err := q.run(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	return state, nil
+}
+
+type query struct {
+	sql   string
+	args  []any
+	enter func(store.Row) error
+}
+
+func (q query) run(ctx context.Context, conn *sql.Conn) error {
+	rows, err := conn.QueryContext(ctx, q.sql, q.args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := q.enter(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// list is a JSON array.
+func list[T string | [2]string](values []T) string {
+	if values == nil {
+		return "[]"
+	}
+	text, _ := json.Marshal(values) // of strings: it cannot fail
+	return string(text)
+}
+
+func texts(ids []book.ID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = id.String()
+	}
+	return out
+}

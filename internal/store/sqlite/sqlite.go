@@ -1,0 +1,204 @@
+// Package sqlite keeps the books in SQLite, through any driver for database/sql. It promises one machine and one clock.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// Store is a SQLite database.
+type Store struct {
+	db    *sql.DB
+	clock func() time.Time
+
+	// turn is held by the session whose batch runs. SQLite has one write lock and lets those who want it poll; sessions
+	// of one process wait in line instead.
+	turn chan struct{}
+}
+
+// New returns the store on a pool of connections. It does not connect. The clock is the one that decisions are made by;
+// nil is time.Now.
+func New(db *sql.DB, clock func() time.Time) *Store {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Store{db: db, clock: clock, turn: make(chan struct{}, 1)}
+}
+
+// Configure prepares the database for a ledger: it sets the journal mode to WAL, which the file keeps. It returns an
+// error if the database, or the pool, is one that a ledger cannot work with.
+func Configure(ctx context.Context, db *sql.DB) error {
+	// A call made while the host reads the rows of a query of its own would wait for ever for the only connection.
+	if db.Stats().MaxOpenConnections == 1 {
+		return errors.New("tenant: the pool of the SQLite database has one connection (SetMaxOpenConns(1)): " +
+			"the ledger needs one beside the host's, so allow at least 2")
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("tenant: open the SQLite database: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	restore, err := setup(ctx, conn, settings{"busy_timeout": int64(patience / time.Millisecond)})
+	if err != nil {
+		return explain(err)
+	}
+	defer restore()
+
+	var (
+		file  sql.NullString
+		names struct {
+			number int
+			name   string
+		}
+	)
+	// The main database is the first of the list.
+	if err := conn.QueryRowContext(ctx, "PRAGMA database_list").Scan(&names.number, &names.name, &file); err != nil {
+		return explain(err)
+	}
+	if file.String == "" {
+		return errors.New("tenant: the SQLite database is in memory, where each connection has a database of its own: " +
+			"give it a file, such as one in t.TempDir() for a test")
+	}
+	var mode string
+	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+		return fmt.Errorf("tenant: set the journal mode of the SQLite database to WAL: %w", explain(err))
+	}
+	if mode != "wal" {
+		return fmt.Errorf("tenant: the SQLite database %s keeps the journal mode %q and the ledger needs WAL: "+
+			"it must be a file on a local disk that may be written", file.String, mode)
+	}
+	return nil
+}
+
+// Session implements store.Store. A session takes a connection for each batch only.
+func (s *Store) Session() store.Session { return session{s} }
+
+type session struct{ *Store }
+
+// Close implements store.Session.
+func (session) Close() error { return nil }
+
+// Batch implements store.Session. The context ends the waiting, for the write lock too; what comes after that is work of
+// milliseconds, and is not interrupted: a driver may take an interrupted commit for one that succeeded.
+func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	return explain(s.transaction(ctx, conn, want, decide))
+}
+
+func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
+	undisturbed := context.WithoutCancel(ctx)
+	restore, err := setup(undisturbed, conn, settings{"busy_timeout": int64(slice / time.Millisecond), "synchronous": full})
+	if err != nil {
+		return err
+	}
+	defer restore()
+	if err := begin(ctx, conn); err != nil {
+		return err
+	}
+	committed := false
+	defer func() { // also when decide panics
+		if !committed {
+			rollback(undisturbed, conn)
+		}
+	}()
+	state, err := s.read(undisturbed, conn, want)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	effects := decide(state)
+	if effects.Empty() {
+		return nil
+	}
+	if err := write(undisturbed, conn, &effects); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(undisturbed, "COMMIT")
+	committed = err == nil
+	return err
+}
+
+const (
+	// patience is how long a batch waits for the write lock.
+	patience = 5 * time.Second
+
+	// slice is how long SQLite waits for it without looking at the context.
+	slice = 200 * time.Millisecond
+
+	// full is the setting of PRAGMA synchronous that makes a commit survive a loss of power.
+	full = 2
+)
+
+// begin takes the write lock.
+func begin(ctx context.Context, conn *sql.Conn) error {
+	until := time.Now().Add(patience)
+	for {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
+		if err == nil || !isBusy(err) || time.Now().After(until) {
+			return err
+		}
+		if ended := ctx.Err(); ended != nil {
+			return errors.Join(ended, err)
+		}
+	}
+}
+
+// rollback ends the transaction. A connection of which it is not certain that it has none is not used again.
+func rollback(ctx context.Context, conn *sql.Conn) {
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+}
+
+// settings are pragmas of a connection with whole numbers for values.
+type settings map[string]int64
+
+// setup changes settings of a connection. What it returns puts those back that the host had, whose connection it is.
+func setup(ctx context.Context, conn *sql.Conn, wanted settings) (restore func(), err error) {
+	before := settings{}
+	restore = func() {
+		for name, value := range before {
+			if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA %s = %d", name, value)); err != nil {
+				return
+			}
+		}
+	}
+	for name, value := range wanted {
+		var was int64
+		if err := conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&was); err != nil {
+			restore()
+			return nil, err
+		}
+		if was == value {
+			continue
+		}
+		if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA %s = %d", name, value)); err != nil {
+			restore()
+			return nil, err
+		}
+		before[name] = was
+	}
+	return restore, nil
+}

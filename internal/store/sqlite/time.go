@@ -1,0 +1,43 @@
+package sqlite
+
+import (
+	"fmt"
+	"time"
+)
+
+// layout is how times are stored: of one length, so that they sort as text.
+const layout = "2006-01-02 15:04:05.000000+00:00"
+
+// Text returns a time as it is stored, in UTC and whole microseconds. Bind this, not a time.Time: drivers write those
+// without trailing zeros, which compares wrongly where both are of the same second.
+func Text(t time.Time) string { return t.UTC().Format(layout) }
+
+// Instant is the target to scan a stored time into, whichever way the driver hands it out. NULL is the zero time.
+func Instant(t *time.Time) any { return (*instant)(t) }
+
+type instant time.Time
+
+// Scan implements sql.Scanner.
+func (i *instant) Scan(value any) error {
+	var text string
+	switch v := value.(type) {
+	case nil:
+		*i = instant{}
+		return nil
+	case time.Time:
+		*i = instant(v.UTC())
+		return nil
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("a time is stored as %T", value)
+	}
+	t, err := time.Parse("2006-01-02 15:04:05.999999999Z07:00", text)
+	if err != nil {
+		return fmt.Errorf("a time is stored in another form than %s: %w", layout, err)
+	}
+	*i = instant(t.UTC())
+	return nil
+}

@@ -1,0 +1,408 @@
+package storetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// execution returns one with a value of its own in every column.
+func execution(tenant book.ID) *book.Execution {
+	e := &book.Execution{
+		Tenant: tenant, ID: ID(), TenantKey: "acme", Status: book.Succeeded, Agent: "support", Provider: "openai",
+		Model: "gpt", BilledModel: "gpt-2026-01-01", RequestID: "req-1", IdempotencyKey: "order-17", Tags: `{"a": "ü'\"", "b": ""}`,
+		Actor: "user-1", Process: ID(), AdmittedAt: now, DeadlineAt: now.Add(time.Hour + time.Microsecond),
+		FinishedAt: now.Add(time.Second), SettledAt: now.Add(2 * time.Second),
+		Held: book.Amount{Cost: 101, Tokens: 102, Calls: 1}, Charged: book.Amount{Cost: 103, Tokens: 104, Calls: 1},
+		Reported: 105, Overrun: book.Amount{Cost: 106, Tokens: 107}, Estimated: true, Unpriced: true, ErrorCode: "cut_short",
+	}
+	for i, n := range e.Usage.Classes() {
+		*n = int64(201 + i)
+	}
+	return e
+}
+
+// columns are the values of an execution as they are to be stored.
+func columns(e *book.Execution) map[string]string {
+	nullable := func(t time.Time) string {
+		if t.IsZero() {
+			return "NULL"
+		}
+		return t.UTC().Format(stamp)
+	}
+	out := map[string]string{
+		"tenant": e.Tenant.String(), "id": e.ID.String(), "tenant_id": e.TenantKey, "status": string(e.Status), "agent": e.Agent,
+		"provider": e.Provider, "model": e.Model, "billed_model": e.BilledModel, "request_id": e.RequestID,
+		"idempotency_key": text(e.IdempotencyKey), "tags": e.Tags, "actor": e.Actor, "process": e.Process.String(),
+		"admitted_at": e.AdmittedAt.UTC().Format(stamp), "deadline_at": e.DeadlineAt.UTC().Format(stamp),
+		"finished_at": nullable(e.FinishedAt), "settled_at": nullable(e.SettledAt),
+		"held_cost": text(e.Held.Cost), "held_tokens": text(e.Held.Tokens),
+		"cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
+		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_tokens": text(e.Overrun.Tokens),
+		"estimated": text(e.Estimated), "unpriced": text(e.Unpriced), "error_code": e.ErrorCode,
+	}
+	if e.IdempotencyKey == "" {
+		out["idempotency_key"] = "NULL"
+	}
+	if e.Reported < 0 {
+		out["reported_cost"] = "NULL"
+	}
+	for i, n := range e.Usage.Classes() {
+		out[book.UsageColumns[i]] = text(*n)
+	}
+	return out
+}
+
+// stored compares the row of an execution with it.
+func (b *Books) stored(e *book.Execution) {
+	b.Helper()
+	want, got := columns(e), b.row(`SELECT * FROM llm_executions WHERE tenant = $1 AND id = $2`, e.Tenant.String(), e.ID.String())
+	if e.Tags == "" {
+		require.Equal(b, "NULL", got["tags"])
+	} else {
+		require.JSONEq(b, e.Tags, got["tags"])
+	}
+	want["tags"] = got["tags"]
+	require.Equal(b, want, got)
+}
+
+// begun is an execution as it was before it ended.
+func begun(e *book.Execution) *book.Execution {
+	return &book.Execution{
+		Tenant: e.Tenant, ID: e.ID, TenantKey: e.TenantKey, Status: book.Running, Agent: e.Agent, Provider: "asked",
+		Model: e.Model, IdempotencyKey: e.IdempotencyKey, Tags: e.Tags, Actor: e.Actor, Process: e.Process,
+		AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt, Held: e.Held, Reported: -1,
+	}
+}
+
+func executionColumns(b *Books) {
+	id := b.Tenant("acme")
+	e := execution(id)
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{begun(e)}}))
+	b.stored(begun(e))
+	require.NoError(b, b.Write(book.Effects{Update: []book.Update{{From: book.Running, Execution: e}}}))
+	b.stored(e)
+
+	extreme := execution(id)
+	extreme.IdempotencyKey, extreme.Tags, extreme.Estimated, extreme.Unpriced = "", "", false, false
+	extreme.Held = book.Amount{Cost: math.MaxInt64, Tokens: math.MinInt64, Calls: 1}
+	extreme.Charged = book.Amount{Cost: math.MinInt64, Tokens: math.MaxInt64, Calls: math.MaxInt64}
+	extreme.Reported, extreme.SettledAt = math.MaxInt64, time.Time{}
+	for _, n := range extreme.Usage.Classes() {
+		*n = math.MaxInt64
+	}
+	zone := time.FixedZone("", -9*3600-1800)
+	extreme.AdmittedAt = time.Date(2026, 12, 31, 23, 59, 59, 999999000, zone)
+	extreme.FinishedAt = time.Date(9999, 12, 31, 0, 0, 0, 1000, zone)
+	zero := &book.Execution{Tenant: id, ID: ID(), Status: book.Cancelled, AdmittedAt: now, DeadlineAt: now}
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{begun(extreme), begun(zero)}}))
+	require.NoError(b, b.Write(book.Effects{Update: []book.Update{
+		{From: book.Running, Execution: extreme}, {From: book.Running, Execution: zero},
+	}}))
+	b.stored(extreme)
+	b.stored(zero)
+}
+
+func finishedInsert(b *Books) {
+	id := b.Tenant("acme")
+	running := begun(execution(id))
+	running.IdempotencyKey = ""
+	inserted := []*book.Execution{running}
+	for _, status := range []book.Status{book.Succeeded, book.Failed, book.Cancelled, book.Abandoned} {
+		e := execution(id)
+		e.Status, e.IdempotencyKey = status, string(status)
+		inserted = append(inserted, e)
+	}
+	running.Provider = "openai"
+	require.NoError(b, b.Write(book.Effects{Insert: inserted}))
+	for _, e := range inserted {
+		b.stored(e)
+	}
+}
+
+func executionIsRead(b *Books) {
+	id := b.Tenant("acme")
+	over, running := execution(id), begun(execution(id))
+	running.IdempotencyKey = ""
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{over, running}}))
+
+	key := func(e *book.Execution) book.ExecutionKey { return book.ExecutionKey{Tenant: e.Tenant, ID: e.ID} }
+	s := b.Read(&book.Want{Executions: []book.ExecutionKey{
+		key(over), key(running), {Tenant: book.NoTenant, ID: over.ID}, {Tenant: id, ID: ID()},
+	}})
+	require.Len(b, s.Executions, 2)
+	for _, want := range []*book.Execution{over, running} {
+		got := *s.Executions[key(want)]
+		for _, times := range [][2]*time.Time{
+			{&want.AdmittedAt, &got.AdmittedAt}, {&want.DeadlineAt, &got.DeadlineAt}, {&want.FinishedAt, &got.FinishedAt},
+			{&want.SettledAt, &got.SettledAt},
+		} {
+			require.True(b, times[0].Equal(*times[1]))
+			require.Equal(b, times[0].IsZero(), times[1].IsZero())
+			*times[1] = *times[0]
+		}
+		// Not read: no decision needs them.
+		got.Tags, got.Actor, got.Overrun, got.ErrorCode, got.Usage = want.Tags, want.Actor, want.Overrun, want.ErrorCode, want.Usage
+		require.Equal(b, *want, got)
+	}
+}
+
+func stringsRoundTrip(b *Books) {
+	for i, s := range []string{
+		`it's "quoted" \ and $1 ? :a @b {} [] , NULL`, "ünïcödé 漢字 🙂 \u202e\u2028<&>", strings.Repeat("x", 255),
+		strings.Repeat("語", 85), "\t line\nbreak\r\x01\x7f", " spaces ", "NULL", "null", "{}", "%_", "\\000", "1e3", "0x10",
+	} {
+		id := b.Tenant(s)
+		e := execution(id)
+		tags, err := json.Marshal(map[string]string{s: s})
+		require.NoError(b, err)
+		e.TenantKey, e.Agent, e.Provider, e.Model, e.BilledModel, e.RequestID = s, s, s, s, s, s
+		e.IdempotencyKey, e.Actor, e.ErrorCode, e.Tags = s, s, s, string(tags)
+		balance := book.Balance{Scope: book.Scope{Agent: s, Model: s}, Spent: book.Amount{Cost: 1}}
+		require.NoError(b, b.Write(book.Effects{
+			Insert: []*book.Execution{e}, Balances: []book.BalanceRow{{Tenant: id, Balance: &balance}},
+			Hours: map[book.HourKey]book.HourSum{e.Hour(): {Refusals: 1}},
+		}), "%d %q", i, s)
+
+		read := b.Read(&book.Want{Keys: []string{s}, Idempotent: []string{s}})
+		require.Equal(b, id, read.Keys[s], "%q", s)
+		require.Equal(b, s, read.Tenants[id].Key)
+		require.Len(b, read.Tenants[id].Balances, 4)
+		require.EqualValues(b, 1, read.Tenants[id].Balance(balance.Scope).Spent.Cost)
+		got := read.Idempotent[book.IdempotencyKey{Tenant: id, Key: s}]
+		require.NotNil(b, got, "%q", s)
+		require.Equal(b, []string{s, s, s, s, s, s, s},
+			[]string{got.TenantKey, got.Agent, got.Provider, got.Model, got.BilledModel, got.RequestID, got.IdempotencyKey})
+		row := b.row(`SELECT tags, actor || error_code AS both FROM llm_executions WHERE tenant = $1`, id.String())
+		require.Equal(b, strings.TrimSpace(s+s), row["both"])
+		require.JSONEq(b, e.Tags, row["tags"])
+		require.EqualValues(b, 1, b.Int(`SELECT refusals FROM llm_usage WHERE tenant = $1 AND agent = $2 AND model = $2 AND billed_model = $2`, id.String(), s))
+	}
+}
+
+func unstatedCost(b *Books) {
+	id := b.Tenant("acme")
+	released, expired := Reserve(id, book.Amount{Cost: 1}), Reserve(id, book.Amount{Cost: 1})
+	expired.Lifetime = -time.Second
+	b.Decide(released, expired)
+	require.Equal(b, []decide.Code{decide.Released, decide.Expired, decide.Released}, b.Decide(
+		&decide.Op{Kind: decide.Release, Exec: book.Execution{Tenant: id, ID: released.Exec.ID}},
+		&decide.Op{Kind: decide.Expire, Exec: book.Execution{Tenant: id, ID: expired.Exec.ID}},
+		&decide.Op{Kind: decide.Release, Exec: book.Execution{Tenant: id, ID: ID()}},
+	))
+	require.EqualValues(b, 3, b.Int(`SELECT count(*) FROM llm_executions WHERE reported_cost IS NULL AND status <> 'running'`))
+}
+
+func idempotencyLookup(b *Books) {
+	id, other := b.Tenant("acme"), b.Tenant("other")
+	var inserted []*book.Execution
+	for _, status := range []book.Status{book.Running, book.Succeeded, book.Failed, book.Cancelled, book.Abandoned} {
+		e := execution(id)
+		e.Status, e.IdempotencyKey = status, string(status)
+		inserted = append(inserted, e)
+	}
+	elsewhere := execution(other)
+	elsewhere.IdempotencyKey = "elsewhere"
+	require.NoError(b, b.Write(book.Effects{Insert: append(inserted, elsewhere)}))
+
+	want := &book.Want{
+		Keys: []string{"acme"}, Idempotent: []string{"running", "succeeded", "failed", "cancelled", "abandoned", "elsewhere", "unused"},
+	}
+	s := b.Read(want)
+	require.Len(b, s.Idempotent, 3)
+	for _, i := range []int{0, 1, 4} {
+		e := inserted[i]
+		got := s.Idempotent[book.IdempotencyKey{Tenant: id, Key: e.IdempotencyKey}]
+		require.NotNil(b, got, e.Status)
+		require.Equal(b, e.ID, got.ID)
+		require.Equal(b, e.Status, got.Status)
+	}
+	want.Keys, want.Tenants = nil, []book.ID{id, other}
+	require.Len(b, b.Read(want).Idempotent, 4)
+}
+
+func oneCopy(b *Books) {
+	id := b.Tenant("acme")
+	e := execution(id)
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{e}}))
+	key := book.ExecutionKey{Tenant: id, ID: e.ID}
+	s := b.Read(&book.Want{Tenants: []book.ID{id}, Executions: []book.ExecutionKey{key}, Idempotent: []string{e.IdempotencyKey}})
+	require.Same(b, s.Executions[key], s.Idempotent[book.IdempotencyKey{Tenant: id, Key: e.IdempotencyKey}])
+}
+
+func idempotencyIsUnique(b *Books) {
+	id := b.Tenant("acme")
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{begun(execution(id))}}))
+	err := b.Write(book.Effects{Insert: []*book.Execution{begun(execution(id))}})
+	require.Error(b, err)
+	require.Equal(b, store.Fatal, b.Store.Classify(err))
+
+	none := []*book.Execution{begun(execution(id)), begun(execution(id))}
+	none[0].IdempotencyKey, none[1].IdempotencyKey = "", ""
+	require.NoError(b, b.Write(book.Effects{Insert: none}), "without a key")
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{begun(execution(book.NoTenant))}}), "another tenant's")
+}
+
+func idempotencyIsFreed(b *Books) {
+	id := b.Tenant("acme")
+	reserve := func() *decide.Op {
+		op := Reserve(id, book.Amount{Cost: 1})
+		op.Exec.IdempotencyKey = "order-17"
+		return op
+	}
+	first, second, third := reserve(), reserve(), reserve()
+	require.Equal(b, []decide.Code{decide.Granted}, b.Decide(first))
+	require.Equal(b, []decide.Code{decide.Duplicate}, b.Decide(second))
+
+	// A batch ends one that is stored, begins and ends one of its own, and begins a third.
+	failed := Settle(first, book.Amount{})
+	failed.Exec.Status = book.Failed
+	require.Equal(b, []decide.Code{decide.Settled, decide.Granted, decide.Released, decide.Granted},
+		b.Decide(failed, second, Release(second), third))
+	s := b.Read(&book.Want{Tenants: []book.ID{id}, Idempotent: []string{"order-17"}})
+	require.Equal(b, third.Exec.ID, s.Idempotent[book.IdempotencyKey{Tenant: id, Key: "order-17"}].ID)
+}
+
+func tombstoneWithTakenKey(b *Books) {
+	id := b.Tenant("acme")
+	lost, taken := Reserve(id, book.Amount{Cost: 1}), Reserve(id, book.Amount{Cost: 1})
+	lost.Exec.IdempotencyKey, taken.Exec.IdempotencyKey = "order-17", "order-17"
+	require.Equal(b, []decide.Code{decide.Granted}, b.Decide(taken))
+	require.Equal(b, []decide.Code{decide.Released}, b.Decide(Release(lost)))
+	require.EqualValues(b, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE status = 'cancelled'`))
+}
+
+func executionIDIsUnique(b *Books) {
+	id, other := b.Tenant("acme"), b.Tenant("other")
+	e := begun(execution(id))
+	e.IdempotencyKey = ""
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{e}}))
+	err := b.Write(book.Effects{Insert: []*book.Execution{e}})
+	require.Error(b, err)
+	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	same := *e
+	same.Tenant = other
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{&same}}), "ids are a tenant's own")
+}
+
+func guardOnUpdates(b *Books) {
+	id := b.Tenant("acme")
+	settled, running := execution(id), begun(execution(id))
+	running.IdempotencyKey = ""
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{settled, running}}))
+	charged := *running
+	charged.Status, charged.Charged = book.Succeeded, book.Amount{Cost: 1}
+
+	moved, again, gone := charged, *settled, charged
+	moved.Agent = ""
+	again.Charged.Cost++
+	gone.ID = ID()
+	for name, update := range map[string]book.Update{
+		"has another status": {From: book.Abandoned, Execution: &moved},
+		"is settled":         {From: book.Succeeded, Execution: &again},
+		"is not there":       {From: book.Running, Execution: &gone},
+	} {
+		eff := example(id)
+		eff.Insert[0].IdempotencyKey, eff.Insert[1].IdempotencyKey = "", ""
+		eff.Update = []book.Update{{From: book.Running, Execution: &charged}, update}
+		err := b.Write(eff)
+		require.Error(b, err, name)
+		require.Equal(b, store.Conflict, b.Store.Classify(err), "%s: %v", name, err)
+		b.stored(running)
+		b.stored(settled)
+		require.Equal(b, [3]int64{2, 0, 0}, b.written(), name)
+	}
+
+	abandoned := charged
+	abandoned.Status, abandoned.FinishedAt = book.Abandoned, now
+	require.NoError(b, b.Write(book.Effects{Update: []book.Update{{From: book.Running, Execution: &abandoned}}}))
+	corrected := abandoned
+	corrected.SettledAt, corrected.Charged.Cost = now, 9
+	update := book.Effects{Update: []book.Update{{From: book.Abandoned, Execution: &corrected}}}
+	require.NoError(b, b.Write(update))
+	require.Error(b, b.Write(update), "corrected once")
+}
+
+func rollUpAddsUp(b *Books) {
+	id := b.Tenant("acme")
+	e := execution(id)
+	sum := book.HourSum{Errors: 1, Refusals: 2, Charged: e.Charged, Usage: e.Usage}
+	other := e.Hour()
+	other.Hour = other.Hour.Add(time.Hour)
+	none := book.HourKey{Tenant: book.NoTenant, Hour: other.Hour}
+	add := func(sums map[book.HourKey]book.HourSum) {
+		x := begun(execution(id)) // hours alone are not written
+		x.IdempotencyKey = ""
+		require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{x}, Hours: sums}))
+	}
+	add(map[book.HourKey]book.HourSum{e.Hour(): sum, other: sum, none: {Refusals: 5}})
+	add(map[book.HourKey]book.HourSum{e.Hour(): sum, none: {Charged: book.Amount{Cost: -7}}})
+	add(map[book.HourKey]book.HourSum{e.Hour(): {
+		Errors: -1, Charged: book.Amount{}.Minus(e.Charged), Usage: book.Usage{}.Minus(e.Usage),
+	}})
+
+	want := map[string]string{
+		"tenant": id.String(), "hour": e.Hour().Hour.Format(stamp), "agent": "support", "model": "gpt", "billed_model": e.BilledModel,
+		"calls": "1", "errors": "1", "refusals": "4", "cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens),
+	}
+	for i, n := range e.Usage.Classes() {
+		want[book.UsageColumns[i]] = text(*n)
+	}
+	const query = `SELECT * FROM llm_usage WHERE tenant = $1 AND hour = $2`
+	require.Equal(b, want, b.row(query, id.String(), e.Hour().Hour.Format(stamp)))
+	want["hour"], want["refusals"] = other.Hour.Format(stamp), "2"
+	require.Equal(b, want, b.row(query, id.String(), other.Hour.Format(stamp)))
+	got := b.row(query, book.NoTenant.String(), other.Hour.Format(stamp))
+	require.Equal(b, []string{"-7", "5", ""}, []string{got["cost"], got["refusals"], got["billed_model"]})
+}
+
+func rollUpOverflows(b *Books) {
+	id := b.Tenant("acme")
+	eff := func() book.Effects {
+		x := begun(execution(id))
+		x.IdempotencyKey = ""
+		return book.Effects{
+			Insert: []*book.Execution{x}, Hours: map[book.HourKey]book.HourSum{x.Hour(): {Charged: book.Amount{Cost: math.MaxInt64 - 1}}},
+		}
+	}
+	require.NoError(b, b.Write(eff()))
+	err := b.Write(eff())
+	require.Error(b, err)
+	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.EqualValues(b, math.MaxInt64-1, b.Int(`SELECT cost FROM llm_usage`))
+	require.EqualValues(b, 1, b.Int(`SELECT count(*) FROM llm_executions`))
+}
+
+func largeBatches(b *Books) {
+	tenants := make([]book.ID, 50)
+	for i := range tenants {
+		tenants[i] = b.Tenant(fmt.Sprint("tenant ", i))
+	}
+	reserves, settles := make([]*decide.Op, 500), make([]*decide.Op, 500)
+	for i := range reserves {
+		reserves[i] = Reserve(tenants[i%len(tenants)], book.Amount{Cost: 20, Tokens: 10})
+		reserves[i].Exec.IdempotencyKey = fmt.Sprint(i)
+		reserves[i].Exec.Tags = `{"n": "1"}`
+	}
+	for _, code := range b.Decide(reserves...) {
+		require.Equal(b, decide.Granted, code)
+	}
+	for i, reserve := range reserves {
+		settles[i] = Settle(reserve, book.Amount{Cost: int64(i), Tokens: 7, Calls: 1})
+	}
+	for _, code := range b.Decide(settles...) {
+		require.Equal(b, decide.Settled, code)
+	}
+	for _, id := range tenants {
+		b.Conserved(id)
+	}
+	require.EqualValues(b, 500*499/2, b.Int(`SELECT sum(cost) FROM llm_executions`))
+}

@@ -1,0 +1,273 @@
+package tenant
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/store/postgres"
+	"github.com/llmtenant/tenant/internal/store/sqlite"
+	"github.com/llmtenant/tenant/migrations"
+)
+
+// Ledger is the library opened on one database: the declared models, the prices, and the path on which calls are
+// admitted and booked. It is safe for concurrent use.
+type Ledger struct {
+	db      *gorm.DB
+	pool    *sql.DB // of the write path
+	dialect *store.Dialect
+	store   store.Store
+	lanes   *lane.Set
+	options openOptions
+	zones   zones
+
+	declarations declarations
+
+	closing chan struct{}
+
+	mu     sync.Mutex
+	closed bool
+	open   map[book.ID]*Hold // holds that are neither settled nor released
+	inside int               // calls in the ledger, with or without a hold
+	empty  chan struct{}     // closed when closing and nobody is inside any more
+}
+
+// Open opens a ledger on the host's database, PostgreSQL or SQLite. It installs itself as a gorm plugin, so that
+// declared models get their budgets when they are created, and so that the functions of this package find the ledger
+// from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
+// goroutine; Open itself does not talk to PostgreSQL.
+//
+// It fails for another database, for one in memory, for connections that are not pgx's, and for a pool too small for
+// the lanes (see [WithLanes]) and one more connection.
+func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
+	if db == nil {
+		return nil, fmt.Errorf("%w: Open: the *gorm.DB is nil", ErrInvalidOption)
+	}
+	o := openOptions{
+		log: slog.Default(), lanes: 2, zone: "UTC",
+		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
+	}
+	for _, option := range options {
+		if option == nil {
+			return nil, fmt.Errorf("%w: Open: a nil OpenOption", ErrInvalidOption)
+		}
+		if err := option(&o); err != nil {
+			return nil, err
+		}
+	}
+	l := &Ledger{
+		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
+	}
+	if err := l.connect(); err != nil {
+		return nil, err
+	}
+	if err := l.zones.init(o.zone, o.log); err != nil {
+		return nil, err
+	}
+	l.lanes = lane.New(lane.Config{
+		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool},
+		Decide: decide.Config{Zone: l.zones.location, WeekStart: time.Monday},
+		Lanes:  l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
+	})
+	if err := l.install(db); err != nil {
+		_ = l.lanes.Close(context.Background())
+		return nil, err
+	}
+	return l, nil
+}
+
+// connect chooses the store.
+func (l *Ledger) connect() error {
+	pool, err := l.db.DB()
+	if err != nil {
+		return fmt.Errorf("%w: Open: a *gorm.DB on a connection pool is needed, not a transaction: %w", ErrInvalidOption, err)
+	}
+	if l.options.laneDB != nil {
+		pool = l.options.laneDB
+	}
+	l.pool = pool
+	switch name := l.db.Name(); name {
+	case "postgres":
+		l.dialect = store.Postgres
+		if most := pool.Stats().MaxOpenConnections; most > 0 && most < l.options.lanes+1 {
+			return fmt.Errorf("%w: Open: the pool allows %d connections, and %d lanes need %d: raise SetMaxOpenConns, or use WithLanes or WithLaneDB",
+				ErrInvalidOption, most, l.options.lanes, l.options.lanes+1)
+		}
+		if l.store, err = postgres.New(pool); err != nil {
+			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
+		}
+	case "sqlite":
+		l.dialect = store.SQLite
+		l.options.lanes = 1
+		if err := sqlite.Configure(context.Background(), pool); err != nil {
+			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
+		}
+		l.store = sqlite.New(pool, nil)
+	default:
+		return fmt.Errorf("%w: Open: the database is %q, and the ledger runs on postgres and sqlite", ErrInvalidOption, name)
+	}
+	return nil
+}
+
+// Migrate creates the ledger's tables, or brings them up to date. It may be called at every start, by several processes
+// at once. The same files are in the folder migrations, for whoever runs them with another tool.
+func (l *Ledger) Migrate(ctx context.Context) error {
+	return migrations.Up(ctx, l.pool, l.dialect.Name)
+}
+
+// Close ends the ledger: new calls get [ErrClosed], those that run may still settle, and what is settled is booked,
+// until ctx ends. What was not on the books by then is named in an [*UnsettledError]; it is covered by holds, which are
+// charged in its place. The host's database stays open, and its writes go on. A second Close does nothing.
+func (l *Ledger) Close(ctx context.Context) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	close(l.closing)
+	if l.inside == 0 {
+		close(l.empty)
+	}
+	l.mu.Unlock()
+
+	select {
+	case <-l.empty:
+	case <-ctx.Done():
+	}
+	err := l.lanes.Close(ctx)
+	l.uninstall()
+	if unsettled := l.unsettled(); unsettled != nil {
+		return unsettled
+	}
+	if errors.Is(err, ctx.Err()) {
+		return nil // nothing was lost
+	}
+	return err
+}
+
+func (l *Ledger) unsettled() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) == 0 {
+		return nil
+	}
+	e := &UnsettledError{}
+	for _, h := range l.open {
+		e.Unsettled = append(e.Unsettled, Unsettled{
+			TenantID: h.TenantID, ExecutionID: h.ExecutionID, Model: h.exec.Model,
+			Usage: h.usage, Settling: h.settling,
+		})
+	}
+	return e
+}
+
+// enter lets a call into the ledger; leave is to follow, at the latest when its hold has ended.
+func (l *Ledger) enter(ctx context.Context) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.inside++
+	l.mu.Unlock()
+	if err := l.lanes.Start(ctx); err != nil {
+		l.leave(nil)
+		return l.explain(err)
+	}
+	return nil
+}
+
+func (l *Ledger) leave(h *Hold) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h != nil {
+		if l.open[h.exec.ID] == nil {
+			return
+		}
+		delete(l.open, h.exec.ID)
+	}
+	l.inside--
+	if l.closed && l.inside == 0 {
+		close(l.empty)
+	}
+}
+
+// explain gives an error of the write path the form in which the host sees it.
+func (l *Ledger) explain(err error) error {
+	var (
+		unavailable *lane.UnavailableError
+		missing     *lane.NotMigratedError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
+	case errors.As(err, &unavailable):
+		return fmt.Errorf("%w: %w", ErrUnavailable, unavailable.Err)
+	case errors.Is(err, lane.ErrClosed):
+		return ErrClosed
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return fmt.Errorf("tenant: %w", err)
+}
+
+// newID returns a UUIDv7, which sorts by the time of its making. It fails, by a panic of crypto/rand, only where the
+// operating system gives no random numbers.
+func newID() book.ID { return uuid.Must(uuid.NewV7()) }
+
+// plugin is the ledger's place in gorm. It outlives a ledger: gorm has no way to take a plugin out.
+type plugin struct{ ledger atomic.Pointer[Ledger] }
+
+const pluginName = "llmtenant"
+
+// Name implements gorm.Plugin.
+func (p *plugin) Name() string { return pluginName }
+
+func (l *Ledger) install(db *gorm.DB) error {
+	p, installed := db.Plugins[pluginName].(*plugin)
+	if !installed {
+		p = &plugin{}
+		if err := db.Use(p); err != nil {
+			return fmt.Errorf("tenant: install the gorm plugin: %w", err)
+		}
+	}
+	if !p.ledger.CompareAndSwap(nil, l) {
+		return fmt.Errorf("%w: Open: a ledger is open on this *gorm.DB already; Close it first", ErrInvalidOption)
+	}
+	return nil
+}
+
+func (l *Ledger) uninstall() {
+	if p, ok := l.db.Plugins[pluginName].(*plugin); ok {
+		p.ledger.CompareAndSwap(l, nil)
+	}
+}
+
+// ledgerOf finds the ledger that is open on a handle.
+func ledgerOf(db *gorm.DB) (*Ledger, error) {
+	if db == nil || db.Config == nil {
+		return nil, ErrNotOpen
+	}
+	p, ok := db.Plugins[pluginName].(*plugin)
+	if !ok {
+		return nil, ErrNotOpen
+	}
+	l := p.ledger.Load()
+	if l == nil {
+		return nil, ErrClosed
+	}
+	return l, nil
+}

@@ -1,0 +1,309 @@
+package tenant
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+)
+
+// Enforcement says what a limit does to a call that it has no room for.
+type Enforcement string
+
+// The enforcements.
+const (
+	Hard Enforcement = "hard" // the call is refused before it is made
+	Soft Enforcement = "soft" // the call is made, and what it uses is counted
+	None Enforcement = "none" // limits are not looked at
+)
+
+func (e Enforcement) valid() error {
+	switch e {
+	case Hard, Soft, None:
+		return nil
+	}
+	return fmt.Errorf("unknown enforcement %q: it is Hard, Soft or None", string(e))
+}
+
+// OpenOption is an option of [Open].
+type OpenOption func(*openOptions) error
+
+type openOptions struct {
+	prices      Prices
+	limits      *Limits
+	enforcement Enforcement
+	zone        string
+	log         *slog.Logger
+	lanes       int
+	laneDB      *sql.DB
+	settleWait  time.Duration
+	lease       time.Duration
+	callTime    time.Duration
+}
+
+// WithPrices gives the ledger its price book. Defaults to none: every model is then without a price.
+func WithPrices(p Prices) OpenOption {
+	return func(o *openOptions) error {
+		if p == nil {
+			return fmt.Errorf("%w: WithPrices: the price book is nil", ErrInvalidOption)
+		}
+		o.prices = p
+		return nil
+	}
+}
+
+// WithDefaultLimits sets limits for every tenant that inherits and does not set the same limit itself. They are kept in
+// the database, for all processes: the process that starts last decides them, and one that does not give this option
+// leaves them as they are. Defaults to no limits.
+func WithDefaultLimits(limits Limits) OpenOption {
+	return func(o *openOptions) error {
+		if _, err := limits.rows(); err != nil {
+			return fmt.Errorf("%w: WithDefaultLimits: %w", ErrInvalidOption, err)
+		}
+		o.limits = &limits
+		return nil
+	}
+}
+
+// WithDefaultEnforcement sets the enforcement for every tenant that inherits and does not set its own. It is kept in the
+// database like the default limits. Defaults to Soft.
+func WithDefaultEnforcement(e Enforcement) OpenOption {
+	return func(o *openOptions) error {
+		if err := e.valid(); err != nil {
+			return fmt.Errorf("%w: WithDefaultEnforcement: %w", ErrInvalidOption, err)
+		}
+		o.enforcement = e
+		return nil
+	}
+}
+
+// WithDefaultTimeZone sets the time zone, an IANA name such as "Europe/Berlin", in which the days and months of tenants
+// without one of their own begin. All processes on one database must give the same. Defaults to UTC.
+func WithDefaultTimeZone(name string) OpenOption {
+	return func(o *openOptions) error {
+		if _, err := loadZone(name); err != nil {
+			return fmt.Errorf("%w: WithDefaultTimeZone: %w", ErrInvalidOption, err)
+		}
+		o.zone = name
+		return nil
+	}
+}
+
+// WithLogger sets where the ledger reports what nobody waits for: a settle that goes on in the background, abandoned
+// calls, usage that cannot be true. It never logs prompts, replies or credentials. Defaults to slog.Default().
+func WithLogger(log *slog.Logger) OpenOption {
+	return func(o *openOptions) error {
+		if log == nil {
+			return fmt.Errorf("%w: WithLogger: the logger is nil", ErrInvalidOption)
+		}
+		o.log = log
+		return nil
+	}
+}
+
+// WithLanes sets how many transactions the ledger runs at a time, each on a database connection of its own. More are
+// not faster where tenants share rows. SQLite has one writer, and always one lane. Defaults to 2.
+func WithLanes(n int) OpenOption {
+	return func(o *openOptions) error {
+		if n < 1 || n > 64 {
+			return fmt.Errorf("%w: WithLanes: %d is not between 1 and 64", ErrInvalidOption, n)
+		}
+		o.lanes = n
+		return nil
+	}
+}
+
+// WithLaneDB gives the ledger's write path a connection pool of its own on the same database, so that a host that uses
+// up its pool does not hold up its calls. It is also the way for a host whose own pool is not of pgx connections. The
+// caller closes it after the ledger. Defaults to the pool of the *gorm.DB.
+func WithLaneDB(db *sql.DB) OpenOption {
+	return func(o *openOptions) error {
+		if db == nil {
+			return fmt.Errorf("%w: WithLaneDB: the pool is nil", ErrInvalidOption)
+		}
+		o.laneDB = db
+		return nil
+	}
+}
+
+// WithSettleWait sets how long a finished call waits for its cost to be on the books. After that its reply is handed out
+// as pending, its hold standing for it, and the booking goes on. Defaults to 2 seconds.
+func WithSettleWait(d time.Duration) OpenOption {
+	return func(o *openOptions) error { return positive(&o.settleWait, "WithSettleWait", d) }
+}
+
+// WithLease sets how long this process counts as alive after its last heartbeat. When it is gone for longer, other
+// processes end the calls that it had running, and charge their holds. Defaults to 30 seconds.
+func WithLease(d time.Duration) OpenOption {
+	return func(o *openOptions) error { return positive(&o.lease, "WithLease", d) }
+}
+
+// WithMaxCallTime sets how long one call may run. A call that was neither settled nor released by then is abandoned, and
+// its hold is charged. Defaults to 1 hour.
+func WithMaxCallTime(d time.Duration) OpenOption {
+	return func(o *openOptions) error { return positive(&o.callTime, "WithMaxCallTime", d) }
+}
+
+func positive(to *time.Duration, option string, d time.Duration) error {
+	if d < time.Millisecond {
+		return fmt.Errorf("%w: %s: %v is less than a millisecond", ErrInvalidOption, option, d)
+	}
+	*to = d
+	return nil
+}
+
+// AgentOption is an option of [NewAgent]. Every [CallOption] is one too: the default of the agent's calls.
+type AgentOption interface {
+	applyAgent(*Agent) error
+}
+
+// CallOption is an option of one call.
+type CallOption interface {
+	AgentOption
+	applyCall(*callOptions) error
+}
+
+type callOptions struct {
+	tenant      Tenant
+	hasTenant   bool
+	agent       string
+	params      map[string]any
+	tags        map[string]string
+	idempotency string
+	wait        time.Duration
+	maxTokens   int64
+	system      string
+}
+
+// DefaultWait is how long a call waits for room that running calls hold, where it does not say.
+const DefaultWait = 10 * time.Second
+
+func newCallOptions() callOptions { return callOptions{wait: DefaultWait} }
+
+func (o *callOptions) apply(options []CallOption) error {
+	for _, option := range options {
+		if option == nil {
+			return fmt.Errorf("%w: a nil CallOption", ErrInvalidOption)
+		}
+		if err := option.applyCall(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clone returns options that can be changed without changing these.
+func (o *callOptions) clone() callOptions {
+	c := *o
+	c.params, c.tags = maps.Clone(o.params), maps.Clone(o.tags)
+	return c
+}
+
+type callOption func(*callOptions) error
+
+func (f callOption) applyCall(o *callOptions) error { return f(o) }
+func (f callOption) applyAgent(a *Agent) error      { return f(&a.defaults) }
+
+// WithTenant says whom the call is made for. A nil Tenant is no tenant, also where the context has one.
+func WithTenant(t Tenant) CallOption {
+	return callOption(func(o *callOptions) error {
+		o.tenant, o.hasTenant = t, true
+		return nil
+	})
+}
+
+// WithAgent names the part of the program that makes the call, such as "support". It is at most 255 bytes. Defaults to
+// none.
+func WithAgent(name string) CallOption {
+	return callOption(func(o *callOptions) error {
+		o.agent = name
+		return validText(ErrInvalidOption, "name in WithAgent", name, false)
+	})
+}
+
+// WithParam gives the call a parameter for the agent's own code, such as its tenant function; see [Param]. Parameters
+// are not stored.
+func WithParam(name string, value any) CallOption {
+	return callOption(func(o *callOptions) error {
+		if o.params == nil {
+			o.params = map[string]any{}
+		}
+		o.params[name] = value
+		return nil
+	})
+}
+
+const maxTags = 32
+
+// WithTag stores a name and a value with the execution, at most 32 of them, each of at most 255 bytes. Do not store
+// secrets in them.
+func WithTag(name, value string) CallOption {
+	return callOption(func(o *callOptions) error {
+		if err := validText(ErrInvalidOption, "name in WithTag", name, true); err != nil {
+			return err
+		}
+		if err := validText(ErrInvalidOption, "value in WithTag", value, false); err != nil {
+			return err
+		}
+		if o.tags == nil {
+			o.tags = map[string]string{}
+		}
+		o.tags[name] = value
+		if len(o.tags) > maxTags {
+			return fmt.Errorf("%w: WithTag: more than %d tags", ErrInvalidOption, maxTags)
+		}
+		return nil
+	})
+}
+
+func (o *callOptions) tagJSON() (string, error) {
+	if len(o.tags) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(o.tags)
+	return string(b), err
+}
+
+// WithIdempotencyKey makes sure that one call is made for the key, at most: a second one, from whatever process, gets a
+// [*DuplicateError] while the first is running and after it was made. A call that failed or was not made frees its key.
+// Keys are the tenant's own, of at most 255 bytes.
+func WithIdempotencyKey(key string) CallOption {
+	return callOption(func(o *callOptions) error {
+		o.idempotency = key
+		return validText(ErrInvalidOption, "key in WithIdempotencyKey", key, true)
+	})
+}
+
+// WithWait sets how long the call waits for room that running calls hold and may not use. It never waits past its
+// context, and not at all for a budget that is used up. Zero does not wait. Defaults to [DefaultWait].
+func WithWait(d time.Duration) CallOption {
+	return callOption(func(o *callOptions) error {
+		if d < 0 {
+			return fmt.Errorf("%w: WithWait: %v is negative", ErrInvalidOption, d)
+		}
+		o.wait = d
+		return nil
+	})
+}
+
+// WithMaxTokens sets how many tokens of output the model may produce. The budget may shorten it. Defaults to what the
+// model says, else to [DefaultMaxTokens].
+func WithMaxTokens(n int64) CallOption {
+	return callOption(func(o *callOptions) error {
+		if n < 1 || n > maxPlausibleTokens {
+			return fmt.Errorf("%w: WithMaxTokens: %d is not between 1 and 2^40", ErrInvalidOption, n)
+		}
+		o.maxTokens = n
+		return nil
+	})
+}
+
+// WithSystem sets the system prompt.
+func WithSystem(prompt string) CallOption {
+	return callOption(func(o *callOptions) error {
+		o.system = prompt
+		return nil
+	})
+}

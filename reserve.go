@@ -1,0 +1,364 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+const (
+	// Above these, a figure cannot be true: nothing is held or charged by it.
+	maxPlausibleTokens = 1 << 40
+	maxPlausibleCost   = 1_000_000 * money.Nano
+
+	// leastOutput is the output that makes a call worth making, where its estimate does not say.
+	leastOutput = 256
+)
+
+// Estimate is what a call is going to use, at most. The ledger grants as much of its output as the budgets have room
+// for, and no less than LeastOutputTokens.
+type Estimate struct {
+	// Provider and Model are those that the call asks for, as the price book names them.
+	Provider, Model string
+
+	// InputTokens bounds the call's input. For a request whose whole input is in its own text, its bytes and 1,024 for
+	// what providers add to it do.
+	InputTokens int64
+
+	// OutputTokens is the most output that the call may produce, of all its choices together.
+	OutputTokens int64
+
+	// LeastOutputTokens is the output without which the call is not worth making. Defaults to 256, or to OutputTokens
+	// where that is less.
+	LeastOutputTokens int64
+
+	// Cost, where set, bounds the cost of the whole call in US dollars, and no price is looked up.
+	Cost Money
+}
+
+// Hold is a call that was admitted: its tenant's budgets keep room for it until it is settled or released.
+type Hold struct {
+	ExecutionID string
+	TenantID    string // empty for a call without a tenant
+
+	// OutputTokens is the output that the hold covers. A call that can produce more may cost more than is held.
+	OutputTokens int64
+
+	// Cost and Tokens are what is held, in US dollars and in tokens.
+	Cost   decimal.Decimal
+	Tokens int64
+
+	// Deadline is when the hold ends, by the database's clock, if it is neither settled nor released; it is charged then.
+	Deadline time.Time
+
+	ledger   *Ledger
+	exec     book.Execution
+	fixed    bool  // the estimate named the cost, so there is no price to charge by
+	usage    Usage // once it is settling; guarded by the ledger
+	settling bool
+}
+
+// Actual is what a call used in truth.
+type Actual struct {
+	// Provider and Model are those that the provider billed. Empty: as asked.
+	Provider, Model string
+
+	Usage Usage
+
+	// Cost, where set, is what is charged, in US dollars. Otherwise the usage is priced: at the price of the billed model,
+	// else at that of the model asked for.
+	Cost Money
+
+	// ReportedCost is what the provider said that the call costs. It is stored beside the charge.
+	ReportedCost Money
+
+	// RequestID is the provider's name for the call.
+	RequestID string
+
+	// ErrorCode says why the call failed, in a word such as "http_500": at most 64 of a-z, 0-9, _, - and dot, so that no
+	// message with a secret in it gets here. Empty: it succeeded. A failed call is charged what it used all the same.
+	ErrorCode string
+
+	// Estimated marks a usage that the provider did not report itself.
+	Estimated bool
+}
+
+// Outcome says what became of a settle or a release.
+type Outcome string
+
+// The outcomes.
+const (
+	Settled         Outcome = "settled"          // the usage is on the books
+	Released        Outcome = "released"         // the hold is dropped
+	Corrected       Outcome = "corrected"        // the hold had expired and was charged; now the usage is charged instead
+	Pending         Outcome = "pending"          // not yet on the books; the hold stands for it, and the booking goes on
+	AlreadySettled  Outcome = "already settled"  // by an earlier settle; nothing was done
+	AlreadyReleased Outcome = "already released" // by an earlier release; nothing was done
+)
+
+// Settlement is how a call ended on the books.
+type Settlement struct {
+	Outcome     Outcome
+	ExecutionID string
+
+	// Cost and Tokens are what was charged, in US dollars and in tokens.
+	Cost   decimal.Decimal
+	Tokens int64
+
+	// Overrun is how far the cost went beyond the hold, in US dollars.
+	Overrun decimal.Decimal
+
+	// Estimated: the charge is not by usage that the provider reported. Unpriced: no price was known, and the cost is zero
+	// for want of one.
+	Estimated, Unpriced bool
+}
+
+// Reserve admits a call: it puts a hold on every budget that the call counts against, all or none, and returns when the
+// hold is committed. Settle or Release must follow. A nil Tenant is a call without a tenant: it is recorded, and no
+// limit counts it.
+//
+// Where running calls hold room that they may not use, Reserve waits its turn, first in, first out; see [WithWait].
+//
+// Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [ErrInvalidTenant],
+// [ErrInvalidOption], [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own. None of them leaves a hold.
+func (l *Ledger) Reserve(ctx context.Context, t Tenant, e Estimate, options ...CallOption) (*Hold, error) {
+	o, err := callOptionsOf("Reserve", options)
+	if err != nil {
+		return nil, err
+	}
+	who, err := l.identify(t)
+	if err != nil {
+		return nil, err
+	}
+	return l.reserve(ctx, who, e, o)
+}
+
+func callOptionsOf(method string, options []CallOption) (*callOptions, error) {
+	o := newCallOptions()
+	if err := o.apply(options); err != nil {
+		return nil, err
+	}
+	if o.hasTenant {
+		return nil, fmt.Errorf("%w: WithTenant: %s takes its tenant as an argument", ErrInvalidOption, method)
+	}
+	return &o, nil
+}
+
+func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {
+	op, err := l.estimate(e)
+	if err != nil {
+		return nil, err
+	}
+	op.Kind, op.Patient, op.Lifetime = decide.Reserve, o.wait > 0, l.options.callTime
+	if err := l.describe(ctx, op, who, o); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := l.enter(ctx); err != nil {
+		return nil, err
+	}
+	out, err := l.admit(ctx, who, op, o.wait)
+	if err != nil {
+		l.leave(nil)
+		return nil, err
+	}
+	h := &Hold{
+		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
+		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
+		Deadline: out.Exec.DeadlineAt,
+		ledger:   l, exec: *out.Exec, fixed: e.Cost.set,
+	}
+	l.mu.Lock()
+	l.open[h.exec.ID] = h
+	l.mu.Unlock()
+	return h, nil
+}
+
+// estimate turns an estimate into what a reserve holds.
+func (l *Ledger) estimate(e Estimate) (*decide.Op, error) {
+	if e.LeastOutputTokens == 0 {
+		e.LeastOutputTokens = min(leastOutput, e.OutputTokens)
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{{"InputTokens", e.InputTokens}, {"OutputTokens", e.OutputTokens}, {"LeastOutputTokens", e.LeastOutputTokens}} {
+		if f.value < 0 || f.value > maxPlausibleTokens {
+			return nil, fmt.Errorf("%w: Estimate.%s: %d is not between 0 and 2^40", ErrInvalidOption, f.name, f.value)
+		}
+	}
+	if e.LeastOutputTokens > e.OutputTokens {
+		return nil, fmt.Errorf("%w: Estimate.LeastOutputTokens: %d is more than the OutputTokens, %d", ErrInvalidOption, e.LeastOutputTokens, e.OutputTokens)
+	}
+	if e.Cost.err != nil {
+		return nil, fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
+	}
+	op := &decide.Op{
+		Base:      book.Amount{Tokens: e.InputTokens, Calls: 1},
+		MinOutput: e.LeastOutputTokens, MaxOutput: e.OutputTokens,
+	}
+	op.Exec.Provider, op.Exec.Model = e.Provider, e.Model
+	switch price, ok := l.price(e.Provider, e.Model); {
+	case e.Cost.set:
+		op.Base.Cost = e.Cost.nano
+	case ok:
+		in, out := price.bound(e.InputTokens)
+		op.Base.Cost, op.OutRate = money.Ceil(e.InputTokens, in), out
+	default:
+		op.Exec.Unpriced = true
+	}
+	if most := money.Add(op.Base.Cost, money.Ceil(op.MaxOutput, op.OutRate)); most > maxPlausibleCost {
+		return nil, fmt.Errorf("%w: Estimate: one call of up to %s is above %s, which cannot be meant",
+			ErrInvalidOption, money.Format(most), money.Format(maxPlausibleCost))
+	}
+	return op, nil
+}
+
+func (l *Ledger) price(provider, model string) (Price, bool) {
+	if l.options.prices == nil || model == "" {
+		return Price{}, false
+	}
+	return l.options.prices.Price(provider, model, time.Now())
+}
+
+// describe gives an operation its tenant and its execution.
+func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *callOptions) error {
+	tags, err := o.tagJSON()
+	if err != nil {
+		return fmt.Errorf("%w: WithTag: %w", ErrInvalidOption, err)
+	}
+	op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
+	e := &op.Exec
+	e.ID, e.Process, e.Reported = newID(), l.lanes.ID, -1
+	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, actor(ctx)
+	for _, f := range []struct{ what, value string }{
+		{"provider", e.Provider}, {"model", e.Model}, {"actor in WithActor", e.Actor},
+	} {
+		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxFirstUses is how often an operation finds that its tenant is not there, or is somebody else, and tries to mend it.
+const maxFirstUses = 3
+
+// admit brings an operation to a lane, and sees to it that its tenant exists.
+func (l *Ledger) admit(ctx context.Context, who identity, op *decide.Op, wait time.Duration) (decide.Outcome, error) {
+	for attempt := 0; ; attempt++ {
+		task := l.lanes.Submit(*op, who.key)
+		if err := l.await(ctx, task, op, wait); err != nil {
+			return decide.Outcome{}, err
+		}
+		out, err := task.Outcome()
+		if err != nil {
+			return out, l.explain(err)
+		}
+		if (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !who.none() && attempt < maxFirstUses {
+			if who, err = l.firstUse(ctx, who); err != nil {
+				return out, err
+			}
+			op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
+			continue
+		}
+		return out, l.refusal(op, &out)
+	}
+}
+
+// patience is how long the first decision on a call is waited for.
+const patience = 3 * time.Second
+
+// await waits until a task is decided, and takes it back when there is no more time to.
+func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var why error
+	for start := time.Now(); why == nil; {
+		select {
+		case <-task.Done():
+			return nil
+		case <-ctx.Done():
+			why = ctx.Err()
+		case <-l.closing:
+			why = ErrClosed
+		case <-timer.C:
+			if task.Hindrance() == nil && time.Since(start) < patience {
+				timer.Reset(patience)
+				continue
+			}
+			why = errWaited
+		}
+	}
+	if !task.Withdraw() {
+		<-task.Done()
+		return nil
+	}
+	h := task.Hindrance()
+	switch {
+	case errors.Is(why, ErrClosed):
+		return ErrClosed
+	case h == nil && errors.Is(why, errWaited):
+		return fmt.Errorf("%w: no answer in %v", ErrUnavailable, patience)
+	case h == nil:
+		return why
+	}
+	var because error
+	switch {
+	case h.Err != nil:
+		because = fmt.Errorf("%w: %w", ErrUnavailable, h.Err)
+	case h.Outcome.Code == decide.Busy:
+		because = fmt.Errorf("%w: another transaction has locked the books of tenant %q; a call made inside the transaction "+
+			"that creates or changes its tenant has to wait for the commit", ErrUnavailable, op.Key)
+	default:
+		because = exceeded(op, &h.Outcome)
+	}
+	if errors.Is(why, errWaited) {
+		return because
+	}
+	return fmt.Errorf("%w: while waiting: %w", why, because)
+}
+
+var errWaited = errors.New("waited long enough")
+
+// refusal is the error of an outcome that is no grant.
+func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
+	switch out.Code {
+	case decide.Granted, decide.Settled:
+		return nil
+	case decide.Unknown:
+		return fmt.Errorf("%w: tenant %q was deleted, or its key is changing", ErrInvalidTenant, op.Key)
+	case decide.WrongOwner:
+		return fmt.Errorf("%w: %q", ErrIdentityConflict, op.Key)
+	case decide.Suspended:
+		return fmt.Errorf("%w: %q", ErrTenantSuspended, op.Key)
+	case decide.Exceeded, decide.Wait:
+		return exceeded(op, out)
+	case decide.NoPrice:
+		return &NoPriceError{TenantID: op.Key, Provider: op.Exec.Provider, Model: op.Exec.Model}
+	case decide.Duplicate:
+		return &DuplicateError{
+			IdempotencyKey: op.Exec.IdempotencyKey, ExecutionID: out.Exec.ID.String(),
+			Status: string(out.Exec.Status), Cost: money.Decimal(out.Exec.Charged.Cost),
+		}
+	}
+	return fmt.Errorf("%w: the database took so long that the hold had ended before it was given out", ErrUnavailable)
+}
+
+func exceeded(op *decide.Op, out *decide.Outcome) error {
+	status := limitStatus(out.Limit, &out.Balance)
+	return &BudgetExceededError{
+		TenantID: op.Key, Limit: status, Requested: status.Metric.decimal(out.Requested),
+		Contended: out.Code == decide.Wait, ResetsAt: status.ResetsAt,
+	}
+}

@@ -1,0 +1,241 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// Settle books what a held call used, and drops its hold. It records the truth, also past the hold and past the limit:
+// that is an overrun. It books although ctx has ended. Where the books cannot be reached it returns after the time of
+// [WithSettleWait] with the outcome Pending: the booking goes on until it succeeds or [Ledger.Close] ends it.
+//
+// A usage that cannot be true (negative, or beyond 2^40 tokens or a million dollars) is not believed: the hold is
+// charged, and the execution is marked estimated. Settling twice does nothing the second time.
+//
+// Errors: [ErrReleased], [ErrInvalidOption], [ErrClosed].
+func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, error) {
+	if h == nil || h.ledger != l {
+		return Settlement{}, fmt.Errorf("%w: Settle: the hold is not of this ledger", ErrInvalidOption)
+	}
+	e := h.exec
+	if err := l.conclude(&e, a, h.fixed); err != nil {
+		return Settlement{}, err
+	}
+	l.mu.Lock()
+	h.usage, h.settling = a.Usage, true
+	l.mu.Unlock()
+	s, err := l.finish(ctx, h, decide.Op{Kind: decide.Settle, Exec: e})
+	if s.Outcome == AlreadyReleased {
+		return s, ErrReleased
+	}
+	return s, err
+}
+
+// Release drops the hold of a call that was not made. Releasing twice does nothing the second time, and so does
+// releasing what was settled. Like [Ledger.Settle], it works although ctx has ended, and may return Pending.
+func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
+	if h == nil || h.ledger != l {
+		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)
+	}
+	return l.finish(ctx, h, decide.Op{Kind: decide.Release, Exec: h.exec})
+}
+
+// finish brings the end of a call to its lane. It does not look at ctx: the call was made, so it is booked.
+func (l *Ledger) finish(_ context.Context, h *Hold, op decide.Op) (Settlement, error) {
+	if l.lanes.Ended() {
+		return Settlement{}, ErrClosed
+	}
+	task := l.lanes.Submit(op, h.exec.TenantKey)
+	timer := time.NewTimer(l.options.settleWait)
+	defer timer.Stop()
+	select {
+	case <-task.Done():
+		return l.finished(h, task)
+	case <-timer.C:
+	}
+	l.options.log.Warn("tenant: a call is not on the books yet; its hold stands for it", "execution", h.ExecutionID, "tenant", h.TenantID)
+	go func() {
+		<-task.Done()
+		if _, err := l.finished(h, task); err != nil {
+			l.options.log.Error("tenant: a call could not be booked; its hold stands for it",
+				"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
+		}
+	}()
+	s := settlement(&op.Exec)
+	s.Outcome = Pending
+	return s, nil
+}
+
+func (l *Ledger) finished(h *Hold, task *lane.Task) (Settlement, error) {
+	out, err := task.Outcome()
+	if err != nil {
+		return Settlement{}, l.explain(err)
+	}
+	l.leave(h)
+	if out.Exec == nil {
+		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
+	}
+	s := settlement(out.Exec)
+	s.Outcome = outcomes[out.Code]
+	return s, nil
+}
+
+var outcomes = map[decide.Code]Outcome{
+	decide.Settled: Settled, decide.Released: Released, decide.Corrected: Corrected,
+	decide.AlreadySettled: AlreadySettled, decide.AlreadyReleased: AlreadyReleased,
+}
+
+func settlement(e *book.Execution) Settlement {
+	return Settlement{
+		ExecutionID: e.ID.String(), Cost: money.Decimal(e.Charged.Cost), Tokens: e.Charged.Tokens,
+		Overrun: money.Decimal(e.Overrun.Cost), Estimated: e.Estimated, Unpriced: e.Unpriced,
+	}
+}
+
+// Record books a call that was made elsewhere: it counts against the budgets like any other, but nothing can refuse it.
+// With [WithIdempotencyKey], the same call is booked once, and a second time is a [*DuplicateError]. It books although
+// ctx has ended.
+//
+// Errors: [*DuplicateError], [ErrInvalidTenant], [ErrInvalidOption] (also for a usage that cannot be true),
+// [ErrNotMigrated], [ErrUnavailable], [ErrClosed]. After ErrUnavailable it may have been booked or not; only with an
+// idempotency key can it be tried again.
+func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...CallOption) (Settlement, error) {
+	o, err := callOptionsOf("Record", options)
+	if err != nil {
+		return Settlement{}, err
+	}
+	who, err := l.identify(t)
+	if err != nil {
+		return Settlement{}, err
+	}
+	op := &decide.Op{Kind: decide.Record}
+	op.Exec.Provider, op.Exec.Model = a.Provider, a.Model
+	if err := l.describe(ctx, op, who, o); err != nil {
+		return Settlement{}, err
+	}
+	if err := l.conclude(&op.Exec, a, false); err != nil {
+		return Settlement{}, err
+	}
+	if op.Exec.ErrorCode == implausible {
+		return Settlement{}, fmt.Errorf("%w: Record: %+v cannot be the usage of one call", ErrInvalidOption, a.Usage)
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := l.enter(ctx); err != nil {
+		return Settlement{}, err
+	}
+	defer l.leave(nil)
+	out, err := l.admit(ctx, who, op, DefaultWait)
+	if err != nil {
+		return Settlement{}, err
+	}
+	s := settlement(out.Exec)
+	s.Outcome = Settled
+	return s, nil
+}
+
+// implausible is the error code of a call whose reported usage cannot be true.
+const implausible = "implausible_usage"
+
+// conclude enters into an execution how the call ended and what it is charged.
+func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
+	for _, m := range []struct {
+		name string
+		Money
+	}{{"Cost", a.Cost}, {"ReportedCost", a.ReportedCost}} {
+		if m.err != nil {
+			return fmt.Errorf("%w: Actual.%s: %w", ErrInvalidOption, m.name, m.err)
+		}
+	}
+	if err := validErrorCode(a.ErrorCode); err != nil {
+		return err
+	}
+	if a.Provider != "" {
+		e.Provider = printable(a.Provider)
+	}
+	e.BilledModel = e.Model
+	if a.Model != "" {
+		e.BilledModel = printable(a.Model)
+	}
+	e.RequestID, e.ErrorCode, e.Estimated = printable(a.RequestID), a.ErrorCode, a.Estimated
+	e.Status = book.Succeeded
+	if a.ErrorCode != "" {
+		e.Status = book.Failed
+	}
+	if a.ReportedCost.set {
+		e.Reported = a.ReportedCost.nano
+	}
+	e.Usage = book.Usage(a.Usage)
+	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
+
+	cost, known := l.cost(e, a, fixed)
+	e.Charged.Cost, e.Unpriced = cost, !known
+	if !plausible(a.Usage) || cost > maxPlausibleCost {
+		l.options.log.Error("tenant: a usage that cannot be true is not believed; the hold is charged",
+			"execution", e.ID, "tenant", e.TenantKey, "model", e.BilledModel, "usage", a.Usage, "cost", money.Format(cost))
+		e.Usage, e.Charged = book.Usage{}, e.Held
+		e.Charged.Calls = 1
+		e.Estimated, e.ErrorCode, e.Status = true, implausible, book.Failed
+	}
+	return nil
+}
+
+// cost returns what an execution is charged, and whether that is known.
+func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, known bool) {
+	if a.Cost.set {
+		return a.Cost.nano, true
+	}
+	price, ok := l.price(e.Provider, e.BilledModel)
+	if !ok {
+		price, ok = l.price(e.Provider, e.Model)
+	}
+	switch {
+	case ok:
+		return price.Cost(a.Usage), true
+	case fixed || !e.Unpriced && e.Held.Cost > 0:
+		// It was held at a price that is not known any more, or at the caller's own figure.
+		e.Estimated = true
+		return e.Held.Cost, true
+	default:
+		return 0, a.Usage == Usage{}
+	}
+}
+
+func plausible(u Usage) bool {
+	classes := book.Usage(u)
+	for _, n := range classes.Classes() {
+		if *n < 0 || *n > maxPlausibleTokens {
+			return false
+		}
+	}
+	return true
+}
+
+func validErrorCode(code string) error {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789_-."
+	if len(code) > 64 || strings.Trim(code, allowed) != "" {
+		return fmt.Errorf("%w: Actual.ErrorCode: %.64q is not a word of at most 64 of a-z, 0-9, _, - and dot", ErrInvalidOption, code)
+	}
+	return nil
+}
+
+// printable makes text that a provider chose fit for its column. It never fails: the call was made and paid for.
+func printable(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+	if len(s) > maxKey {
+		s = strings.ToValidUTF8(s[:maxKey], "")
+	}
+	return s
+}

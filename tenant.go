@@ -1,0 +1,111 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
+// [Ledger.Register]. A model without the method becomes one through [Ledger.Tenant], a plain string through [ID].
+//
+// The id is the tenant's key: not empty, at most 255 bytes of UTF-8, without control characters. A nil Tenant is no
+// tenant; a nil pointer in a Tenant, or a record that was not saved yet, is [ErrInvalidTenant] wherever it is used.
+type Tenant interface {
+	LLMTenantID() string
+}
+
+// ID is a tenant that is known by its id alone, for programs that have no record of it at hand.
+type ID string
+
+// LLMTenantID implements [Tenant].
+func (id ID) LLMTenantID() string { return string(id) }
+
+type contextKey int
+
+const (
+	tenantKey contextKey = iota
+	actorKey
+)
+
+// NewContext returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
+// an outer one away.
+func NewContext(ctx context.Context, t Tenant) context.Context {
+	return context.WithValue(ctx, tenantKey, &t)
+}
+
+// FromContext returns the tenant that [NewContext] put into ctx. It reports false where there is none.
+func FromContext(ctx context.Context) (Tenant, bool) {
+	t, _ := ctx.Value(tenantKey).(*Tenant)
+	if t == nil || *t == nil {
+		return nil, false
+	}
+	return *t, true
+}
+
+// WithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
+// it: at most 255 bytes.
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey, actor)
+}
+
+func actor(ctx context.Context) string {
+	a, _ := ctx.Value(actorKey).(string)
+	return a
+}
+
+// identity is what a Tenant comes down to: a key, and the record behind it if there is one.
+type identity struct {
+	key         string
+	ownerType   string // the record's table; empty without a record
+	ownerID     string // the record's primary key in canonical form
+	primaryKey  []any  // the same as gorm takes it
+	declaration *declaration
+}
+
+// none reports whether it is nobody's call.
+func (i identity) none() bool { return i.key == "" }
+
+// identify finds out who a Tenant is, without asking the database.
+func (l *Ledger) identify(t Tenant) (identity, error) {
+	if t == nil {
+		return identity{}, nil
+	}
+	if v := reflect.ValueOf(t); v.Kind() == reflect.Pointer && v.IsNil() {
+		return identity{}, fmt.Errorf("%w: it is a nil %T", ErrInvalidTenant, t)
+	}
+	if bound, ok := t.(recordTenant); ok {
+		return bound.identity()
+	}
+	if d := l.declarations.of(reflect.TypeOf(t)); d != nil {
+		return d.identity(t)
+	}
+	key := t.LLMTenantID()
+	if err := validKey(key); err != nil {
+		return identity{}, err
+	}
+	return identity{key: key}, nil
+}
+
+const maxKey = 255
+
+// validKey says what is wrong with a tenant id.
+func validKey(key string) error { return validText(ErrInvalidTenant, "tenant id", key, true) }
+
+// validText checks what goes into an indexed text column.
+func validText(kind error, what, s string, required bool) error {
+	switch {
+	case s == "" && required:
+		return fmt.Errorf("%w: the %s is empty", kind, what)
+	case len(s) > maxKey:
+		return fmt.Errorf("%w: the %s %.32q… has %d bytes, and %d are allowed", kind, what, s, len(s), maxKey)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%w: the %s %q is not UTF-8", kind, what, s)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return fmt.Errorf("%w: the %s %q has a control character", kind, what, s)
+	}
+	return nil
+}
