@@ -281,8 +281,16 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 			return err
 		}
 		return l.ensure(ctx, pool, []store.Profile{profile})
-	})
+	}, l.isolation())
 	return current, err
+}
+
+// isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.
+func (l *Ledger) isolation() *sql.TxOptions {
+	if l.dialect == store.Postgres {
+		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	return nil
 }
 
 // saveDefaults writes the default settings that Open was given.
@@ -298,7 +306,7 @@ func (l *Ledger) saveDefaults(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx, err := l.pool.BeginTx(ctx, nil)
+	tx, err := l.pool.BeginTx(ctx, l.isolation())
 	if err != nil {
 		return err
 	}

@@ -6,19 +6,19 @@ import "github.com/llmtenant/tenant/internal/money"
 // sums that overlap (cached tokens inside the prompt's, reasoning inside the output's); whoever fills a Usage takes
 // them apart first.
 type Usage struct {
-	Input        int64 // plain input: neither read from nor written to a cache, neither audio nor image
-	CacheRead    int64 // input served from the provider's prompt cache
-	CacheWrite5m int64 // input written to a cache that lives five minutes, or as long as the provider's only kind does
-	CacheWrite1h int64 // input written to a cache that lives one hour
-	Output       int64 // plain output: neither reasoning, audio nor image
-	Reasoning    int64 // output spent on thinking
-	InputAudio   int64
-	OutputAudio  int64
-	InputImage   int64
-	OutputImage  int64
+	Input        int64 `gorm:"column:input_tokens"`          // plain input: neither read from nor written to a cache, neither audio nor image
+	CacheRead    int64 `gorm:"column:cache_read_tokens"`     // input served from the provider's prompt cache
+	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"` // input written to a cache that lives five minutes, or as long as the provider's only kind does
+	CacheWrite1h int64 `gorm:"column:cache_write_1h_tokens"` // input written to a cache that lives one hour
+	Output       int64 `gorm:"column:output_tokens"`         // plain output: neither reasoning, audio nor image
+	Reasoning    int64 `gorm:"column:reasoning_tokens"`      // output spent on thinking
+	InputAudio   int64 `gorm:"column:input_audio_tokens"`
+	OutputAudio  int64 `gorm:"column:output_audio_tokens"`
+	InputImage   int64 `gorm:"column:input_image_tokens"`
+	OutputImage  int64 `gorm:"column:output_image_tokens"`
 
 	// WebSearches counts searches that the provider charges by the piece. They are not tokens.
-	WebSearches int64
+	WebSearches int64 `gorm:"column:web_searches"`
 }
 
 // InputTokens returns the sum of all input classes.

@@ -15,7 +15,7 @@ import (
 )
 
 // closeWait is how long the end of a test waits for calls to be booked. Only a test that fails waits so long.
-const closeWait = 5 * time.Second
+const closeWait = 3 * time.Second
 
 // Open returns a database in a file of the test's own, and a migrated ledger on it with the prices of [Prices]. Both are
 // closed when the test ends, which fails if a call is left that was neither settled nor released. Options go before

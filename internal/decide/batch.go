@@ -106,17 +106,8 @@ func Enforcement(t, defaults *book.Tenant) book.Enforcement {
 	return e
 }
 
-// time is when the decision is made: the clock, but never before a window that the tenant has already entered. So a
-// clock that steps back opens no window again.
-func (b *batch) time(a *account) time.Time {
-	now := b.Now
-	for i := range a.Balances {
-		if a.Balances[i].Start.After(now) {
-			now = a.Balances[i].Start
-		}
-	}
-	return now
-}
+// time is when the decision is made.
+func (b *batch) time(a *account) time.Time { return Time(a.Tenant, b.Now) }
 
 // roll opens the present window of every balance whose own has ended.
 func (b *batch) roll(a *account) {

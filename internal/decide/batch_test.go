@@ -106,7 +106,7 @@ func TestWindow_AClockThatStepsBackReopensNone(t *testing.T) {
 	db.codes(ask(2, 40))
 
 	db.now = midnight.Add(-time.Hour)
-	require.Equal(t, codes{decide.Granted, decide.Wait, decide.Settled}, db.codes(ask(4, 60), ask(3, 1), record(5, 7)))
+	require.Equal(t, codes{decide.Granted, decide.Wait, decide.Settled}, db.codes(ask(4, 60), ask(3, 1), record(5, 0)))
 	require.Equal(t, midnight, db.execution(4).AdmittedAt, "the start of the window that was entered")
 	require.Equal(t, midnight.Add(time.Hour), db.execution(4).DeadlineAt)
 	require.Equal(t, midnight, db.execution(5).AdmittedAt)

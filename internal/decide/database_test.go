@@ -88,10 +88,11 @@ func (db *database) limit(t *book.Tenant, l book.Limit) {
 	if slices.ContainsFunc(t.Balances, func(b book.Balance) bool { return b.Scope == l.Scope }) {
 		return
 	}
-	now := db.now
-	for _, b := range t.Balances {
-		if b.Start.After(now) {
-			now = b.Start
+	// Not before the latest call, or a clock that stepped back opens a window before the one that has to count it.
+	now := decide.Time(t, db.now)
+	for key, e := range db.executions {
+		if key.Tenant == t.ID && e.Status != book.Cancelled && e.AdmittedAt.After(now) {
+			now = e.AdmittedAt
 		}
 	}
 	b := book.Balance{Scope: l.Scope}

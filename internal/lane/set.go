@@ -70,8 +70,8 @@ type Set struct {
 	lanes   []*lane
 	seed    maphash.Seed
 	started atomic.Bool
-	start   sync.Mutex
-	closed  bool // guarded by start
+	start   chan struct{} // held by whoever starts or closes the set
+	closed  bool          // guarded by start
 
 	ctx     context.Context // of all goroutines
 	cancel  context.CancelFunc
@@ -86,7 +86,7 @@ func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
 		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, prepare: c.Prepare,
-		ID: newID(), seed: maphash.MakeSeed(),
+		ID: newID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}
 	for range max(c.Lanes, 1) {
@@ -103,8 +103,14 @@ func (s *Set) Start(ctx context.Context) error {
 	if s.started.Load() {
 		return nil
 	}
-	s.start.Lock()
-	defer s.start.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	select {
+	case s.start <- struct{}{}:
+		defer func() { <-s.start }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if s.closed {
 		return ErrClosed
 	}
@@ -128,7 +134,7 @@ func (s *Set) Start(ctx context.Context) error {
 }
 
 func (s *Set) explain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
 	switch s.store.Classify(err) {
@@ -167,8 +173,8 @@ func (s *Set) draining() bool {
 // Close ends the lanes when they have done what they were given, or when ctx ends. Whoever calls it sees to it that no
 // more tasks come. What could not be done is answered with ErrClosed.
 func (s *Set) Close(ctx context.Context) error {
-	s.start.Lock()
-	defer s.start.Unlock()
+	s.start <- struct{}{}
+	defer func() { <-s.start }()
 	if s.closed {
 		return nil
 	}

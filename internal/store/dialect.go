@@ -67,6 +67,15 @@ func (d *Dialect) Time(t time.Time) any {
 	return t.UTC().Format(TimeLayout)
 }
 
+// patient makes a connection wait for other writers, where that is the connection's own business.
+func (d *Dialect) patient(ctx context.Context, c Conn) error {
+	if d.numbered {
+		return nil
+	}
+	_, err := c.ExecContext(ctx, `PRAGMA busy_timeout = 5000`)
+	return err
+}
+
 // Processes keeps the heartbeats.
 type Processes struct {
 	*Dialect
@@ -75,7 +84,15 @@ type Processes struct {
 
 // Beat implements lane.Processes.
 func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) error {
-	_, err := p.DB.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
+	conn, err := p.DB.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := p.patient(ctx, conn); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = `+p.Clock),
 		id.String(), lease.Milliseconds())
 	return err

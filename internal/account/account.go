@@ -1,0 +1,198 @@
+// Package account answers questions about a tenant's books and changes its settings, on whatever connection the host
+// hands it: its pool, or a transaction of its own, which is joined then. It locks nothing unless its doc says so.
+package account
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// Books are the tables of the ledger, seen through one connection. Statements are run with QueryContext and ExecContext
+// only: what gorm's prepared statements return from QueryRowContext panics when it is scanned after an error.
+type Books struct {
+	*store.Dialect
+	Conn store.Conn
+}
+
+// Who says which tenant is meant: that of a key, or of a record, which need not have the key yet; or, without a key, that
+// of an id.
+type Who struct {
+	ID                      book.ID
+	Key, OwnerType, OwnerID string
+}
+
+// State is a tenant's settings and balances, and the ledger's default settings, as they were at one moment.
+type State struct {
+	// Now is the database's clock.
+	Now time.Time
+
+	// Tenant is nil where there is none. One that was asked for by a record may be without a record yet, or be another
+	// record's: it has the key then.
+	Tenant   *book.Tenant
+	Name     string
+	Defaults book.Tenant
+}
+
+// One statement, so that it is one snapshot: a limit and what is spent under it belong together. The ledger's defaults
+// are a tenant too. The columns are those of the first part, the balances; the others put theirs in their places.
+const (
+	stateSQL = `WITH who (id) AS (%s)
+SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, b.window_unit, b.agent, b.model, '', '', '',
+	b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.window_start, b.window_end
+	FROM llm_balances b WHERE b.tenant IN (SELECT id FROM who)
+UNION ALL
+SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, '', '',
+	l.amount, 0, 0, 0, 0, 0, NULL, NULL
+	FROM llm_limits l WHERE l.tenant IN (SELECT id FROM who)
+UNION ALL
+SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
+	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''),
+	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
+	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, 0, 0, 0, NULL, NULL
+	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
+UNION ALL
+SELECT 'clock', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
+
+	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)
+		OR w.id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+	byID = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''
+		UNION ALL SELECT w.id FROM llm_tenants w WHERE w.id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+)
+
+// State reads a tenant and the defaults.
+func (b Books) State(ctx context.Context, who Who) (*State, error) {
+	which, args := byKey, []any{who.Key, who.OwnerType, who.OwnerID}
+	if who.Key == "" {
+		which, args = byID, []any{who.ID.String()}
+	}
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock)), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+
+	s := &State{}
+	found := map[book.ID]*tenant{}
+	for rows.Next() {
+		var r row
+		if err := r.scan(rows); err != nil {
+			return nil, err
+		}
+		if r.part == "clock" {
+			s.Now = time.Time(r.start)
+			continue
+		}
+		t := found[r.id]
+		if t == nil {
+			t = &tenant{Tenant: book.Tenant{ID: r.id}}
+			found[r.id] = t
+		}
+		if err := t.enter(&r); err != nil {
+			return nil, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if defaults := found[book.Defaults]; defaults != nil {
+		s.Defaults = defaults.Tenant
+		delete(found, book.Defaults)
+	}
+	if t := choose(found, who); t != nil {
+		s.Tenant, s.Name = &t.Tenant, t.name
+	}
+	return s, nil
+}
+
+// choose prefers a record's own tenant to the one that has its key.
+func choose(found map[book.ID]*tenant, who Who) *tenant {
+	var holder *tenant
+	for id, t := range found {
+		switch {
+		case who.Key == "" && id == who.ID:
+			return t
+		case who.OwnerType != "" && t.OwnerType == who.OwnerType && t.OwnerID == who.OwnerID:
+			return t
+		case who.Key != "" && t.Key == who.Key:
+			holder = t
+		}
+	}
+	return holder
+}
+
+type tenant struct {
+	book.Tenant
+	name string
+}
+
+type row struct {
+	part       string
+	id         book.ID
+	text       [6]string
+	number     [6]int64
+	start, end instant
+}
+
+func (r *row) scan(from store.Row) error {
+	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5],
+		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], &r.start, &r.end)
+}
+
+// enter puts a row of the statement where it belongs.
+func (t *tenant) enter(r *row) error {
+	if r.part == "tenant" {
+		t.Key, t.name, t.Zone = r.text[0], r.text[1], r.text[3]
+		t.Enforcement = book.Enforcement(r.text[2])
+		t.OwnerType, t.OwnerID = r.text[4], r.text[5]
+		t.Inherit, t.Suspended, t.Deleted = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0
+		return nil
+	}
+	window, err := period.ParseWindow(r.text[0])
+	if err != nil {
+		return err
+	}
+	scope := book.Scope{Window: window, Agent: r.text[1], Model: r.text[2]}
+	if r.part == "limit" {
+		t.Limits = append(t.Limits, book.Limit{Scope: scope, Metric: book.Metric(r.text[3]), Max: r.number[0]})
+		return nil
+	}
+	t.Balances = append(t.Balances, book.Balance{
+		Scope: scope, Start: time.Time(r.start), End: time.Time(r.end),
+		Spent: book.Amount{Cost: r.number[0], Tokens: r.number[1], Calls: r.number[2]},
+		Held:  book.Amount{Cost: r.number[3], Tokens: r.number[4], Calls: r.number[5]},
+	})
+	return nil
+}
+
+// instant is a time as a database hands it out: as one, or as text. NULL is the zero time.
+type instant time.Time
+
+// Scan implements sql.Scanner.
+func (i *instant) Scan(value any) error {
+	var text string
+	switch v := value.(type) {
+	case nil:
+		*i = instant{}
+		return nil
+	case time.Time:
+		*i = instant(v.UTC())
+		return nil
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("a time is stored as %T", value)
+	}
+	t, err := time.Parse(store.TimeLayout, text)
+	if err != nil {
+		return fmt.Errorf("a time is stored in another form than %s: %w", store.TimeLayout, err)
+	}
+	*i = instant(t.UTC())
+	return nil
+}

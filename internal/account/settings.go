@@ -1,0 +1,78 @@
+package account
+
+import (
+	"context"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// Settings is what a tenant's row says about its budget.
+type Settings struct {
+	Name        string
+	Enforcement book.Enforcement
+	Inherit     bool
+	Zone        string
+	Suspended   bool
+}
+
+// Lock locks a tenant's settings against whoever else changes them, until the transaction ends. It reports false if the
+// tenant is not there. On SQLite the whole transaction has to be a writer already.
+func (b Books) Lock(ctx context.Context, id book.ID) (bool, error) {
+	statement := `SELECT 1 FROM llm_tenants WHERE id = ?`
+	if b.locks() {
+		statement += ` FOR UPDATE`
+	}
+	return b.any(ctx, statement, id)
+}
+
+// LockAnchor waits until every transaction that decides by the tenant's old limits has ended, and keeps new ones from
+// deciding until this one ends. It is for the end of a short transaction.
+func (b Books) LockAnchor(ctx context.Context, id book.ID) error {
+	if !b.locks() {
+		return nil // there is one writer, and it is this transaction
+	}
+	_, err := b.any(ctx, `SELECT 1 FROM llm_balances WHERE tenant = ? AND window_unit = 'total' AND agent = '' AND model = ''
+		FOR NO KEY UPDATE`, id)
+	return err
+}
+
+// locks reports whether rows are locked one by one. SQLite has one lock, on everything.
+func (b Books) locks() bool { return b.Dialect.Name == store.Postgres.Name }
+
+func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, error) {
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), id.String())
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = rows.Close() }()
+	found := rows.Next()
+	return found, rows.Err()
+}
+
+// Save writes a tenant's settings and some of its limits: those to set and those to drop. Others stay. It writes no
+// balance.
+func (b Books) Save(ctx context.Context, id book.ID, s Settings, set, drop []book.Limit) error {
+	// The row is written also where it stays the same: that is what a transaction of a stricter isolation notices.
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, inherit = ?, time_zone = ?,
+		suspended_at = CASE WHEN ? THEN coalesce(suspended_at, `+b.Clock+`) END, updated_at = `+b.Clock+` WHERE id = ?`),
+		s.Name, string(s.Enforcement), s.Inherit, s.Zone, s.Suspended, id.String())
+	if err != nil {
+		return err
+	}
+	for _, l := range drop {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM llm_limits
+			WHERE tenant = ? AND window_unit = ? AND agent = ? AND model = ? AND metric = ?`),
+			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric)); err != nil {
+			return err
+		}
+	}
+	for _, l := range set {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
+			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, window_unit, agent, model, metric) DO UPDATE SET amount = excluded.amount`),
+			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,403 @@
+package decide_test
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// model is the ledger as one would write it without a thought for speed: it keeps nothing but the list of executions,
+// and adds them up again whenever it wants to know something.
+type model struct {
+	t          require.TestingT
+	db         *database // only the clock and the settings are read
+	zone       *time.Location
+	executions []*book.Execution
+
+	// entered says for every scope that is counted when its present window was entered; zero: never.
+	entered map[book.ID]map[book.Scope]time.Time
+}
+
+// answer is what the model says of an operation.
+type answer struct {
+	code   decide.Code
+	output int64
+	exec   book.ID
+}
+
+// place is a scope of a tenant: where reserves stand in line.
+type place struct {
+	tenant book.ID
+	scope  book.Scope
+}
+
+func newModel(t require.TestingT, db *database) *model {
+	return &model{t: t, db: db, zone: db.config.Zone(""), entered: map[book.ID]map[book.Scope]time.Time{}}
+}
+
+func (m *model) scopes(tenant book.ID) map[book.Scope]time.Time {
+	if m.entered[tenant] == nil {
+		m.entered[tenant] = map[book.Scope]time.Time{}
+		for _, s := range book.Standing {
+			m.entered[tenant][s] = time.Time{}
+		}
+	}
+	return m.entered[tenant]
+}
+
+func (m *model) window(s book.Scope, entered time.Time) (start, end time.Time) {
+	if entered.IsZero() {
+		return start, end
+	}
+	return period.Bounds(s.Window, entered, m.zone, m.db.config.WeekStart)
+}
+
+// time is the clock, or the start of the latest window that was entered.
+func (m *model) time(tenant book.ID) time.Time {
+	now := m.db.now
+	for s, entered := range m.scopes(tenant) {
+		if start, _ := m.window(s, entered); start.After(now) {
+			now = start
+		}
+	}
+	return now
+}
+
+// count has a scope counted from now on, or from the latest call on.
+func (m *model) count(tenant book.ID, s book.Scope) {
+	if _, ok := m.scopes(tenant)[s]; ok {
+		return
+	}
+	now := m.time(tenant)
+	for _, e := range m.executions {
+		if e.Tenant == tenant && e.Status != book.Cancelled && e.AdmittedAt.After(now) {
+			now = e.AdmittedAt
+		}
+	}
+	m.scopes(tenant)[s] = now
+}
+
+// enter enters the windows of the present.
+func (m *model) enter(t *book.Tenant) {
+	scopes, now := m.scopes(t.ID), m.time(t.ID)
+	for _, l := range decide.Effective(t, &m.db.defaults) {
+		m.count(t.ID, l.Scope)
+	}
+	for s, entered := range scopes {
+		if _, end := m.window(s, entered); entered.IsZero() || !now.Before(end) {
+			scopes[s] = now
+		}
+	}
+}
+
+// used adds up the executions in the present window of a scope.
+func (m *model) used(tenant book.ID, s book.Scope) (spent, held book.Amount) {
+	entered := m.scopes(tenant)[s]
+	start, end := m.window(s, entered)
+	for _, e := range m.executions {
+		inside := s.Window == period.Total || (!entered.IsZero() && !e.AdmittedAt.Before(start) && e.AdmittedAt.Before(end))
+		if e.Tenant != tenant || !inside || !s.Covers(e.Agent, e.Model) {
+			continue
+		}
+		if e.Status == book.Running {
+			held = held.Plus(e.Held)
+		} else {
+			spent = spent.Plus(e.Charged)
+		}
+	}
+	return spent, held
+}
+
+func (m *model) find(op *decide.Op) (*book.Tenant, decide.Code) {
+	for tenant, t := range m.db.tenants {
+		if (op.ByKey() && t.Key != op.Key) || (!op.ByKey() && tenant != op.Exec.Tenant) {
+			continue
+		}
+		switch {
+		case m.db.busy[tenant]:
+			return nil, decide.Busy
+		case op.OwnerType != "" && (op.OwnerType != t.OwnerType || op.OwnerID != t.OwnerID):
+			return nil, decide.WrongOwner
+		}
+		return t, decide.Granted
+	}
+	return nil, decide.Unknown
+}
+
+func (m *model) execution(tenant, id book.ID) *book.Execution {
+	for _, e := range m.executions {
+		if e.Tenant == tenant && e.ID == id {
+			return e
+		}
+	}
+	return nil
+}
+
+func (m *model) holder(tenant book.ID, key string) *book.Execution {
+	for _, e := range m.executions {
+		if key != "" && e.Tenant == tenant && e.IdempotencyKey == key && live(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+func needs(op *decide.Op, output int64) book.Amount {
+	return book.Amount{Cost: op.Base.Cost + money.Ceil(output, op.OutRate), Tokens: op.Base.Tokens + output, Calls: 1}
+}
+
+// batch carries out operations one after the other, and holds each outcome to its justification by the sums at that
+// moment.
+func (m *model) batch(ops []*decide.Op, outcomes []decide.Outcome) []answer {
+	waiting := map[place]bool{}
+	answers := make([]answer, len(ops))
+	for i, op := range ops {
+		t, code := m.find(op)
+		if t == nil {
+			answers[i] = answer{code: code}
+			continue
+		}
+		op.Exec.Tenant = t.ID
+		switch op.Kind {
+		case decide.Reserve:
+			answers[i] = m.reserve(t, op, ops[i+1:], waiting, &outcomes[i])
+		case decide.Record:
+			answers[i] = m.record(t, op)
+		case decide.Settle:
+			answers[i] = m.settle(t, op)
+		case decide.Release:
+			answers[i] = m.release(t, op)
+		case decide.Expire:
+			answers[i] = m.expire(op)
+		}
+	}
+	return answers
+}
+
+// known answers what was done before.
+func (m *model) known(op *decide.Op) (answer, bool) {
+	if e := m.execution(op.Exec.Tenant, op.Exec.ID); e != nil {
+		code := decide.AlreadySettled
+		switch e.Status {
+		case book.Running:
+			return answer{decide.Granted, e.Held.Tokens - op.Base.Tokens, e.ID}, true
+		case book.Cancelled:
+			code = decide.AlreadyReleased
+		}
+		return answer{code: code, exec: e.ID}, true
+	}
+	if e := m.holder(op.Exec.Tenant, op.Exec.IdempotencyKey); e != nil {
+		return answer{code: decide.Duplicate, exec: e.ID}, true
+	}
+	return answer{}, false
+}
+
+func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, waiting map[place]bool, out *decide.Outcome) answer {
+	if a, ok := m.known(op); ok {
+		return a
+	}
+	if t.Suspended || t.Deleted {
+		return answer{code: decide.Suspended}
+	}
+	m.enter(t)
+	var limits []book.Limit
+	if enforcement := decide.Enforcement(t, &m.db.defaults); enforcement == book.Hard {
+		for _, l := range decide.Effective(t, &m.db.defaults) {
+			if l.Covers(op.Exec.Agent, op.Exec.Model) {
+				limits = append(limits, l)
+			}
+		}
+	}
+	m.justify(t, op, limits, waiting, out)
+
+	least := needs(op, op.MinOutput)
+	var blocked []place
+	for _, l := range limits {
+		if l.Metric == book.Cost && op.Exec.Unpriced {
+			return answer{code: decide.NoPrice}
+		}
+		spent, held := m.used(t.ID, l.Scope)
+		if spent.Of(l.Metric)+least.Of(l.Metric) > l.Max {
+			return answer{code: decide.Exceeded}
+		}
+		if p := (place{t.ID, l.Scope}); waiting[p] || spent.Of(l.Metric)+held.Of(l.Metric)+least.Of(l.Metric) > l.Max {
+			blocked = append(blocked, p)
+		}
+	}
+	for _, p := range blocked {
+		waiting[p] = true
+	}
+	if len(blocked) > 0 {
+		return answer{code: decide.Wait}
+	}
+
+	// The longest output that is no more than its share of the room of every limit, but the least in any case.
+	output := op.MaxOutput
+	for ; output > op.MinOutput; output-- {
+		fits := true
+		for _, l := range limits {
+			spent, held := m.used(t.ID, l.Scope)
+			share := (l.Max - spent.Of(l.Metric) - held.Of(l.Metric)) / (m.line(t, l, behind) + 1)
+			// What output does not cost, a share does not shorten.
+			if l.Metric == book.Calls || (l.Metric == book.Cost && op.OutRate == 0) {
+				continue
+			}
+			fits = fits && needs(op, output).Of(l.Metric) <= share
+		}
+		if fits {
+			break
+		}
+	}
+	now := m.time(t.ID)
+	e := op.Exec
+	e.Status, e.AdmittedAt, e.DeadlineAt, e.Held = book.Running, now, now.Add(op.Lifetime), needs(op, output)
+	m.executions = append(m.executions, &e)
+	return answer{decide.Granted, output, e.ID}
+}
+
+// line counts the reserves that a limit covers.
+func (m *model) line(t *book.Tenant, l book.Limit, ops []*decide.Op) (n int64) {
+	for _, op := range ops {
+		if found, _ := m.find(op); op.Kind == decide.Reserve && found == t && l.Covers(op.Exec.Agent, op.Exec.Model) {
+			n++
+		}
+	}
+	return n
+}
+
+// justify holds the outcome of a reserve to the promises, by the sums before it: never over a limit, exceeded only by
+// what is spent, waiting only for what is held or for whoever is ahead.
+func (m *model) justify(t *book.Tenant, op *decide.Op, limits []book.Limit, waiting map[place]bool, out *decide.Outcome) {
+	least := needs(op, op.MinOutput)
+	if out.Code == decide.Granted {
+		require.Equal(m.t, needs(op, out.Output), out.Exec.Held, "the hold of a grant is not what its output needs")
+		require.GreaterOrEqual(m.t, out.Output, op.MinOutput)
+		require.LessOrEqual(m.t, out.Output, op.MaxOutput)
+	}
+	for _, l := range limits {
+		spent, held := m.used(t.ID, l.Scope)
+		unspent := l.Max - spent.Of(l.Metric)
+		switch out.Code {
+		case decide.Granted:
+			require.LessOrEqual(m.t, out.Exec.Held.Of(l.Metric), unspent-held.Of(l.Metric), "over the limit %+v", l)
+		case decide.Wait:
+			require.LessOrEqual(m.t, least.Of(l.Metric), unspent, "waits for what is spent")
+		}
+		if out.Limit == nil || *out.Limit != l || out.Code == decide.NoPrice {
+			continue
+		}
+		require.Equal(m.t, least.Of(l.Metric), out.Requested)
+		require.Equal(m.t, spent, out.Balance.Spent)
+		require.Equal(m.t, held, out.Balance.Held)
+		if out.Code == decide.Exceeded {
+			require.Greater(m.t, out.Requested, unspent, "exceeded although running calls may leave room")
+		} else {
+			require.True(m.t, out.Requested > unspent-held.Of(l.Metric) || waiting[place{t.ID, l.Scope}], "waits for nothing")
+		}
+	}
+	if out.Code == decide.Wait || out.Code == decide.Exceeded {
+		require.NotNil(m.t, out.Limit)
+		require.Contains(m.t, limits, *out.Limit)
+	}
+}
+
+func (m *model) record(t *book.Tenant, op *decide.Op) answer {
+	if a, ok := m.known(op); ok {
+		return a
+	}
+	return m.book(t, op)
+}
+
+func (m *model) book(t *book.Tenant, op *decide.Op) answer {
+	m.enter(t)
+	e := op.Exec
+	if now := m.time(t.ID); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
+		e.AdmittedAt = now
+	}
+	if m.holder(t.ID, e.IdempotencyKey) != nil {
+		e.IdempotencyKey = ""
+	}
+	e.Held, e.DeadlineAt, e.SettledAt = book.Amount{}, e.AdmittedAt, m.db.now
+	m.executions = append(m.executions, &e)
+	return answer{code: decide.Settled, exec: e.ID}
+}
+
+func (m *model) settle(t *book.Tenant, op *decide.Op) answer {
+	e := m.execution(t.ID, op.Exec.ID)
+	if e == nil {
+		return m.book(t, op)
+	}
+	code := decide.Settled
+	switch {
+	case e.Status == book.Running:
+		e.Status = op.Exec.Status
+	case e.Status == book.Abandoned && e.SettledAt.IsZero():
+		code = decide.Corrected
+	case e.Status == book.Cancelled:
+		return answer{code: decide.AlreadyReleased, exec: e.ID}
+	default:
+		return answer{code: decide.AlreadySettled, exec: e.ID}
+	}
+	e.Charged, e.BilledModel, e.SettledAt = op.Exec.Charged, op.Exec.BilledModel, m.db.now
+	return answer{code: code, exec: e.ID}
+}
+
+func (m *model) release(t *book.Tenant, op *decide.Op) answer {
+	e := m.execution(t.ID, op.Exec.ID)
+	switch {
+	case e == nil:
+		e := op.Exec
+		e.Status, e.AdmittedAt = book.Cancelled, m.time(t.ID)
+		e.DeadlineAt = e.AdmittedAt
+		m.executions = append(m.executions, &e)
+		return answer{code: decide.Released, exec: e.ID}
+	case e.Status == book.Running:
+		e.Status = book.Cancelled
+		return answer{code: decide.Released, exec: e.ID}
+	case e.Status == book.Cancelled:
+		return answer{code: decide.AlreadyReleased, exec: e.ID}
+	}
+	return answer{code: decide.AlreadySettled, exec: e.ID}
+}
+
+func (m *model) expire(op *decide.Op) answer {
+	e := m.execution(op.Exec.Tenant, op.Exec.ID)
+	if e == nil {
+		return answer{code: decide.Alive}
+	}
+	process, now := m.db.processes[e.Process], m.db.now
+	if e.Status != book.Running || (now.Before(e.DeadlineAt) && now.Sub(process.BeatAt) < process.Lease) {
+		return answer{code: decide.Alive, exec: e.ID}
+	}
+	e.Status, e.Charged = book.Abandoned, e.Held
+	return answer{code: decide.Expired, exec: e.ID}
+}
+
+// check compares the executions and the present windows with those of the database.
+func (m *model) check() {
+	require.Len(m.t, m.db.executions, len(m.executions))
+	for _, e := range m.executions {
+		got := m.db.executions[book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}]
+		want := got
+		want.Status, want.AdmittedAt, want.DeadlineAt, want.SettledAt = e.Status, e.AdmittedAt, e.DeadlineAt, e.SettledAt
+		want.Held, want.Charged, want.BilledModel, want.IdempotencyKey = e.Held, e.Charged, e.BilledModel, e.IdempotencyKey
+		require.Equal(m.t, want, got)
+	}
+	for tenant, t := range m.db.tenants {
+		for i := range t.Balances {
+			b := &t.Balances[i]
+			if b.Window == period.Total || b.Start.Equal(b.End) {
+				continue
+			}
+			start, end := m.window(b.Scope, m.scopes(tenant)[b.Scope])
+			require.Equal(m.t, [2]time.Time{start, end}, [2]time.Time{b.Start, b.End}, "%v", b.Scope)
+			spent, held := m.used(tenant, b.Scope)
+			require.Equal(m.t, [2]book.Amount{spent, held}, [2]book.Amount{b.Spent, b.Held}, "%v", b.Scope)
+		}
+	}
+}

@@ -1,0 +1,307 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/store/postgres"
+	"github.com/llmtenant/tenant/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func pool(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func open(t testing.TB) (store.Store, *sql.DB) {
+	t.Helper()
+	db := pool(t, pgtest.DSN(t))
+	s, err := postgres.New(db)
+	require.NoError(t, err)
+	return s, db
+}
+
+func books(t *testing.T) *storetest.Books {
+	t.Helper()
+	s, db := open(t)
+	return storetest.New(t, s, db)
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, open)
+}
+
+func BenchmarkBatch(b *testing.B) { storetest.Benchmark(b, open) }
+
+func TestBatchReadsWhatWasWrittenWhileItWaited(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	storetest.LocksBeforeReads(b, func() bool { return waiting(b) > 0 })
+}
+
+// waiting returns how many sessions of the database wait for a lock.
+func waiting(b *storetest.Books) int64 {
+	return b.Int(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+}
+
+// hold locks the anchor of a tenant as a host's transaction would.
+func hold(b *storetest.Books, id book.ID) *sql.Tx {
+	b.Helper()
+	tx, err := b.DB.BeginTx(b.Context(), nil)
+	require.NoError(b, err)
+	_, err = tx.ExecContext(b.Context(), `SELECT 1 FROM llm_balances WHERE tenant = $1 FOR UPDATE`, id)
+	require.NoError(b, err)
+	return tx
+}
+
+func TestLockedTenantIsSetAsideAndOthersAreServed(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	stuck, free := b.Tenant("stuck"), b.Tenant("free")
+	tx := hold(b, stuck)
+
+	want := &book.Want{Keys: []string{"stuck", "free"}}
+	start := time.Now()
+	err := b.Batch(want, func(*book.State) book.Effects { panic("not locked") })
+	require.Equal(t, store.Locked, b.Store.Classify(err), "%v", err)
+	require.Less(t, time.Since(start), 3*time.Second)
+
+	want.NoWait = true
+	s := b.Read(want)
+	require.Equal(t, map[book.ID]bool{stuck: true}, s.Busy)
+	require.Equal(t, map[string]book.ID{"stuck": stuck, "free": free}, s.Keys)
+	require.Nil(t, s.Tenants[stuck])
+	require.Len(t, s.Tenants[free].Balances, 3)
+
+	require.NoError(t, b.Batch(want, func(s *book.State) book.Effects {
+		ops := []*decide.Op{{Key: "stuck"}, {Key: "free", Exec: book.Execution{ID: storetest.ID()}}}
+		out, eff := decide.Batch(decide.Config{Zone: func(string) *time.Location { return time.UTC }}, s, ops)
+		require.Equal(t, []decide.Code{decide.Busy, decide.Granted}, []decide.Code{out[0].Code, out[1].Code})
+		return eff
+	}))
+	require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE tenant = $1`, free))
+	require.EqualValues(t, 0, b.Int(`SELECT count(*) FROM llm_executions WHERE tenant = $1`, stuck))
+
+	require.NoError(t, tx.Rollback())
+	require.Len(t, b.Read(want).Tenants, 2)
+}
+
+func TestUnknownKeyIsNotBusy(t *testing.T) {
+	t.Parallel()
+	s := books(t).Read(&book.Want{Keys: []string{"nobody's"}, Tenants: []book.ID{storetest.ID()}, NoWait: true})
+	require.Empty(t, s.Busy)
+	require.Empty(t, s.Tenants)
+}
+
+func TestHostsSettingsOfATenantDoNotBlockIt(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	id := b.Tenant("acme", book.Limit{Metric: book.Cost, Max: 5})
+	tx, err := b.DB.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), `UPDATE llm_tenants SET name = 'x' WHERE id = $1`, id)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), `UPDATE llm_limits SET amount = 6 WHERE tenant = $1`, id)
+	require.NoError(t, err)
+	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(id, book.Amount{Cost: 5})))
+	require.NoError(t, tx.Rollback())
+}
+
+func TestKilledConnectionIsUnavailableAndTheNextBatchConnects(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	id := b.Tenant("acme")
+	kill := func() {
+		b.Int(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	}
+	b.DB.SetMaxIdleConns(0) // so that the killed one is the session's
+
+	b.Read(&book.Want{})
+	kill() // between two batches
+	require.Equal(t, store.Unavailable, b.Store.Classify(b.Write(book.Effects{})))
+	require.NoError(t, b.Write(book.Effects{}))
+
+	err := b.Batch(&book.Want{Tenants: []book.ID{id}}, func(s *book.State) book.Effects { // within one
+		kill()
+		_, eff := decide.Batch(decide.Config{Zone: func(string) *time.Location { return time.UTC }}, s,
+			[]*decide.Op{storetest.Reserve(id, book.Amount{Cost: 1})})
+		return eff
+	})
+	require.Equal(t, store.Unavailable, b.Store.Classify(err), "%v", err)
+	require.Zero(t, b.Int(`SELECT count(*) FROM llm_executions`))
+	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(id, book.Amount{Cost: 1})))
+}
+
+func TestProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	id := b.Tenant("acme")
+	want := &book.Want{Tenants: []book.ID{id}}
+	other := b.NewSession()
+	err := b.Batch(want, func(s *book.State) book.Effects {
+		// The server ends the transaction while it is idle here.
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			_, err := storetest.Decide(t.Context(), other, storetest.Reserve(id, book.Amount{Cost: 1}))
+			if err == nil {
+				break
+			}
+			require.Equal(t, store.Locked, b.Store.Classify(err), "%v", err)
+			require.True(t, time.Now().Before(deadline), "the anchor is still locked")
+		}
+		_, eff := decide.Batch(decide.Config{Zone: func(string) *time.Location { return time.UTC }}, s,
+			[]*decide.Op{storetest.Reserve(id, book.Amount{Cost: 1})})
+		return eff
+	})
+	require.Equal(t, store.Unavailable, b.Store.Classify(err), "%v", err)
+	require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions`))
+	require.EqualValues(t, 1, b.Int(`SELECT held_cost FROM llm_balances WHERE tenant = $1 AND window_unit = 'total'`, id))
+}
+
+func TestDefaultsOfTheHostDoNotWeakenABatch(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	db := pool(t, dsn+separator(dsn)+"default_transaction_isolation=repeatable%20read&synchronous_commit=off&statement_timeout=7000")
+	s, err := postgres.New(db)
+	require.NoError(t, err)
+	b := storetest.New(t, s, db)
+	b.Exec(`CREATE TABLE seen (isolation text, synchronous text)`)
+	b.Exec(`CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO seen VALUES (current_setting('transaction_isolation'), current_setting('synchronous_commit')); RETURN NEW; END $$`)
+	b.Exec(`CREATE TRIGGER see BEFORE INSERT ON llm_executions FOR EACH ROW EXECUTE FUNCTION see()`)
+	db.SetMaxOpenConns(1)
+	b.Decide(storetest.Reserve(book.NoTenant, book.Amount{}))
+	require.NoError(t, b.Session.Close())
+
+	var isolation, synchronous, timeout string
+	require.NoError(t, db.QueryRow(`SELECT isolation, synchronous, current_setting('statement_timeout') FROM seen`).
+		Scan(&isolation, &synchronous, &timeout))
+	require.Equal(t, []string{"read committed", "on", "7s"}, []string{isolation, synchronous, timeout},
+		"and the connection goes back as it came")
+}
+
+func separator(dsn string) string {
+	for _, c := range dsn {
+		if c == '?' {
+			return "&"
+		}
+	}
+	return "?"
+}
+
+func TestNowIsReadAfterTheLock(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	id := b.Tenant("acme")
+	for attempt := 0; ; attempt++ {
+		tx := hold(b, id)
+		type result struct {
+			now time.Time
+			err error
+		}
+		done := make(chan result)
+		go func() {
+			var r result
+			r.err = b.Batch(&book.Want{Tenants: []book.ID{id}}, func(s *book.State) book.Effects {
+				r.now = s.Now
+				return book.Effects{}
+			})
+			done <- r
+		}()
+		for waiting(b) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		var held time.Time
+		require.NoError(t, tx.QueryRow(`SELECT clock_timestamp()`).Scan(&held))
+		require.NoError(t, tx.Rollback())
+		r := <-done
+		if r.err != nil && attempt < 10 && b.Store.Classify(r.err) == store.Locked {
+			continue // this machine was too slow for the lock's timeout
+		}
+		require.NoError(t, r.err)
+		require.True(t, r.now.After(held), "%v %v", r.now, held)
+		return
+	}
+}
+
+func TestOtherDriversAreRefused(t *testing.T) {
+	t.Parallel()
+	_, err := postgres.New(sql.OpenDB(connector{}))
+	require.ErrorContains(t, err, "gorm.io/driver/postgres")
+}
+
+type connector struct{}
+
+func (connector) Connect(context.Context) (driver.Conn, error) { return nil, errors.New("unused") }
+func (c connector) Driver() driver.Driver                      { return c }
+func (connector) Open(string) (driver.Conn, error)             { return nil, errors.New("unused") }
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	_, missing := db.Exec(`SELECT 1 FROM nowhere`)
+	_, column := db.Exec(`SELECT colour FROM llm_limits`)
+	_, null := db.Exec(`INSERT INTO llm_limits (tenant) VALUES (NULL)`)
+	_, assertion := db.Exec(`SELECT 1 / (count(*) = 1)::int FROM llm_limits`)
+	_, refused := pool(t, "host=/nonexistent").Exec(`SELECT 1`)
+	code := func(code string) error { return fmt.Errorf("batch: %w", &pgconn.PgError{Code: code}) }
+	for _, c := range []struct {
+		err  error
+		want store.Class
+	}{
+		{code("55P03"), store.Locked},
+		{code("40001"), store.Conflict},
+		{code("40P01"), store.Conflict},
+		{code("57014"), store.Conflict},
+		{code("0A000"), store.Conflict},
+		{assertion, store.Conflict},
+		{missing, store.NotMigrated},
+		{column, store.NotMigrated},
+		{code("57P01"), store.Unavailable},
+		{code("57P02"), store.Unavailable},
+		{code("57P03"), store.Unavailable},
+		{code("08006"), store.Unavailable},
+		{code("53300"), store.Unavailable},
+		{code("25P03"), store.Unavailable},
+		{code("25006"), store.Unavailable},
+		{refused, store.Unavailable},
+		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), store.Unavailable},
+		{io.EOF, store.Unavailable},
+		{net.ErrClosed, store.Unavailable},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, store.Unavailable},
+		{driver.ErrBadConn, store.Unavailable},
+		{sql.ErrConnDone, store.Unavailable},
+		{context.DeadlineExceeded, store.Unavailable},
+		{context.Canceled, store.Unavailable},
+		{null, store.Fatal},
+		{code("23505"), store.Fatal},
+		{code("22003"), store.Fatal},
+		{code("42601"), store.Fatal},
+		{errors.New("anything else"), store.Fatal},
+	} {
+		require.Error(t, c.err)
+		require.Equal(t, c.want, s.Classify(c.err), "%v", c.err)
+	}
+}

@@ -1,0 +1,125 @@
+package tenant
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// Period is a span of time that calls are added up over: one of the constants of [Calendar], or what [Between] returns.
+// Every period is half-open: it begins at its first instant and ends before its last, so that periods that follow each
+// other count every call once. A call belongs to the instant at which it was admitted, also when it ended later.
+//
+// Periods can be compared with ==.
+type Period interface {
+	// In returns the period in a time zone. Periods between two instants and AllTime are the same in every zone. A nil
+	// zone stands for the tenant's own, which is also what holds without In: the zone of its budget, else the ledger's
+	// (see WithDefaultTimeZone).
+	In(zone *time.Location) Period
+
+	// String describes the period, such as "last month".
+	String() string
+
+	// bounds returns the period's first instant and the first one after it, by the time that it is and the zone in
+	// which to see it. AllTime has no bounds: both are zero.
+	bounds(now time.Time, zone *time.Location) (from, to time.Time, err error)
+}
+
+// Calendar is a [Period] of the calendar that moves with the time: by the database's clock, so that it is the same for
+// every process. A day begins at the first instant of its date in the time zone, and lasts 23 or 25 hours where the
+// clocks change. Weeks begin on Monday. The period that it is now lasts until its end, not until now.
+type Calendar uint8
+
+// The periods of the calendar.
+const (
+	Today Calendar = iota + 1
+	Yesterday
+	ThisWeek
+	LastWeek
+	ThisMonth
+	LastMonth
+	AllTime // every call that there is
+)
+
+var calendar = [...]struct {
+	name   string
+	window period.Window
+	back   int // windows before the present one
+}{
+	Today:     {"today", period.Day, 0},
+	Yesterday: {"yesterday", period.Day, 1},
+	ThisWeek:  {"this week", period.Week, 0},
+	LastWeek:  {"last week", period.Week, 1},
+	ThisMonth: {"this month", period.Month, 0},
+	LastMonth: {"last month", period.Month, 1},
+	AllTime:   {"all time", period.Total, 0},
+}
+
+// String implements [Period].
+func (c Calendar) String() string {
+	if c < Today || c > AllTime {
+		return fmt.Sprintf("Calendar(%d)", uint8(c))
+	}
+	return calendar[c].name
+}
+
+// In implements [Period].
+func (c Calendar) In(zone *time.Location) Period {
+	if zone == nil {
+		return c
+	}
+	return zoned{c, zone}
+}
+
+func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time, err error) {
+	if c < Today || c > AllTime {
+		return from, to, fmt.Errorf("%w: the period %v is none of the constants", ErrInvalidOption, c)
+	}
+	p := calendar[c]
+	from, to = period.Bounds(p.window, now, zone, time.Monday)
+	for range p.back {
+		from, to = period.Bounds(p.window, from.Add(-time.Nanosecond), zone, time.Monday)
+	}
+	return from, to, nil
+}
+
+// zoned is a period of the calendar in a time zone of its own.
+type zoned struct {
+	Calendar
+	zone *time.Location
+}
+
+// String implements [Period].
+func (z zoned) String() string { return z.Calendar.String() + " in " + z.zone.String() }
+
+func (z zoned) bounds(now time.Time, _ *time.Location) (from, to time.Time, err error) {
+	return z.Calendar.bounds(now, z.zone)
+}
+
+// Between returns the period from one instant to another, half-open: a call admitted at from counts, one admitted at to
+// does not. Two equal instants are an empty period. From after to is an [ErrInvalidOption] of whatever takes the period.
+//
+// A whole date of a time zone is Between(time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)),
+// also where it has 23 or 25 hours.
+func Between(from, to time.Time) Period {
+	return between{from.Round(0).UTC(), to.Round(0).UTC()} // without the monotonic clock, to be comparable
+}
+
+type between struct{ from, to time.Time }
+
+// In implements [Period].
+func (b between) In(*time.Location) Period { return b }
+
+// String implements [Period].
+func (b between) String() string {
+	return b.from.Format(time.RFC3339Nano) + " to " + b.to.Format(time.RFC3339Nano)
+}
+
+func (b between) bounds(time.Time, *time.Location) (from, to time.Time, err error) {
+	if b.from.After(b.to) {
+		return from, to, fmt.Errorf("%w: Between: the period begins at %s, after its end at %s", ErrInvalidOption,
+			b.from.Format(time.RFC3339Nano), b.to.Format(time.RFC3339Nano))
+	}
+	return b.from, b.to, nil
+}

@@ -1,0 +1,101 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// question is a tenant that is asked about on a handle of the host.
+type question struct {
+	*Ledger
+	who   identity
+	books account.Books
+}
+
+// ask finds out whom a question is about, and where to ask. Money is read on the handle's own connection or transaction:
+// a resolver would send it to a replica.
+func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
+	l, err := ledgerOf(db)
+	if err != nil {
+		return nil, err
+	}
+	if db.Error != nil {
+		return nil, db.Error // of a transaction that could not be begun, for one
+	}
+	who, err := l.identify(t)
+	if err != nil {
+		return nil, err
+	}
+	return &question{l, who, account.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}}, ctx.Err()
+}
+
+// state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
+func (q *question) state(ctx context.Context) (*account.State, error) {
+	s, err := q.books.State(ctx, account.Who{
+		ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID,
+	})
+	if err != nil {
+		return nil, q.failure(ctx, err)
+	}
+	if t := s.Tenant; t != nil && q.who.ownerType != "" && t.OwnerType != "" &&
+		(t.OwnerType != q.who.ownerType || t.OwnerID != q.who.ownerID) {
+		return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.key, t.OwnerType, t.OwnerID)
+	}
+	return s, nil
+}
+
+// made reports whether a state is of a tenant that is the asker's own already.
+func (q *question) made(s *account.State) bool {
+	return s.Tenant != nil && (q.who.ownerType == "" || s.Tenant.OwnerType != "")
+}
+
+// expected is a tenant as it is, or as its first call is going to make it.
+func (q *question) expected(s *account.State) *book.Tenant {
+	if q.made(s) {
+		return s.Tenant
+	}
+	t := &book.Tenant{Key: q.who.key, Inherit: !q.who.none()}
+	if s.Tenant != nil {
+		t = s.Tenant
+	}
+	d := q.who.declaration
+	if d == nil {
+		return t
+	}
+	if s.Tenant == nil {
+		t.Inherit = d.inherit
+	}
+	if t.Enforcement == book.Inherited {
+		t.Enforcement = d.enforcement
+	}
+	// Declared limits are added as inherited ones are: where the tenant has none of its own.
+	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: d.limits})
+	return t
+}
+
+// failure gives an error of a question the form in which the host sees it.
+func (l *Ledger) failure(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil {
+		return ended
+	}
+	switch l.store.Classify(err) {
+	case store.NotMigrated:
+		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
+	case store.Unavailable:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case store.Locked:
+		return fmt.Errorf("%w: another transaction has locked what is needed: %w", ErrUnavailable, err)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("tenant: %w", err)
+}
