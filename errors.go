@@ -26,6 +26,9 @@ var (
 	// ErrIdentityConflict: two records claim one tenant id.
 	ErrIdentityConflict = errors.New("tenant: the tenant id belongs to another record")
 
+	// ErrNoBudget: a tenant that has no budget of its own yet. Its first call gives it one, and so does ConfigureBudget.
+	ErrNoBudget = errors.New("tenant: no budget")
+
 	// ErrBudgetExceeded is matched by every *BudgetExceededError.
 	ErrBudgetExceeded = errors.New("tenant: budget exceeded")
 

@@ -255,34 +255,39 @@ func (d *declaration) having(keys [][]any) clause.Expression {
 // from before its model was declared. It also mends a record whose key changed without the ledger's seeing it.
 func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 	var current identity
-	err := l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
-		pool := tx.Statement.ConnPool
-		if err := l.dialect.Begin(ctx, pool); err != nil {
+	err := l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) (err error) {
+		if err := l.dialect.Begin(ctx, tx.Statement.ConnPool); err != nil {
 			return err
 		}
-		current = who
-		if who.declaration == nil {
-			return l.ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
-		}
-		records, err := who.declaration.load(ctx, tx, [][]any{who.primaryKey})
-		if err != nil {
-			return err
-		}
-		if records.Len() == 0 {
-			return fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
-				"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
-		}
-		record := records.Index(0).Addr()
-		if current, err = who.declaration.identity(record.Interface()); err != nil {
-			return err
-		}
-		profile, err := who.declaration.profile(record)
-		if err != nil {
-			return err
-		}
-		return l.ensure(ctx, pool, []store.Profile{profile})
+		current, err = l.makeTenant(ctx, tx, who)
+		return err
 	}, l.isolation())
 	return current, err
+}
+
+// makeTenant is firstUse in the transaction of tx.
+func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
+	pool := tx.Statement.ConnPool
+	if who.declaration == nil {
+		return who, l.ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
+	}
+	records, err := who.declaration.load(ctx, tx, [][]any{who.primaryKey})
+	if err != nil {
+		return who, err
+	}
+	if records.Len() == 0 {
+		return who, fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
+			"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
+	}
+	record := records.Index(0).Addr()
+	if current, err = who.declaration.identity(record.Interface()); err != nil {
+		return current, err
+	}
+	profile, err := who.declaration.profile(record)
+	if err != nil {
+		return current, err
+	}
+	return current, l.ensure(ctx, pool, []store.Profile{profile})
 }
 
 // isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/period"
 )
 
@@ -22,7 +23,7 @@ type Period interface {
 	String() string
 
 	// bounds returns the period's first instant and the first one after it, by the time that it is and the zone in
-	// which to see it. AllTime has no bounds: both are zero.
+	// which to see it.
 	bounds(now time.Time, zone *time.Location) (from, to time.Time, err error)
 }
 
@@ -53,7 +54,7 @@ var calendar = [...]struct {
 	LastWeek:  {"last week", period.Week, 1},
 	ThisMonth: {"this month", period.Month, 0},
 	LastMonth: {"last month", period.Month, 1},
-	AllTime:   {"all time", period.Total, 0},
+	AllTime:   {name: "all time"},
 }
 
 // String implements [Period].
@@ -75,6 +76,9 @@ func (c Calendar) In(zone *time.Location) Period {
 func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time, err error) {
 	if c < Today || c > AllTime {
 		return from, to, fmt.Errorf("%w: the period %v is none of the constants", ErrInvalidOption, c)
+	}
+	if c == AllTime {
+		return account.Ever.From, account.Ever.To, nil
 	}
 	p := calendar[c]
 	from, to = period.Bounds(p.window, now, zone, time.Monday)

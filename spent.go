@@ -110,8 +110,5 @@ func (q *question) during(ctx context.Context, p Period) (*account.State, accoun
 	if err != nil {
 		return nil, account.Range{}, err
 	}
-	if from.IsZero() && to.IsZero() && isAllTime(p) {
-		return s, account.Ever, nil
-	}
 	return s, account.Range{From: from, To: to}, nil
 }

@@ -6,16 +6,27 @@ import "github.com/llmtenant/tenant/internal/money"
 // sums that overlap (cached tokens inside the prompt's, reasoning inside the output's); whoever fills a Usage takes
 // them apart first.
 type Usage struct {
-	Input        int64 `gorm:"column:input_tokens"`          // plain input: neither read from nor written to a cache, neither audio nor image
-	CacheRead    int64 `gorm:"column:cache_read_tokens"`     // input served from the provider's prompt cache
-	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"` // input written to a cache that lives five minutes, or as long as the provider's only kind does
-	CacheWrite1h int64 `gorm:"column:cache_write_1h_tokens"` // input written to a cache that lives one hour
-	Output       int64 `gorm:"column:output_tokens"`         // plain output: neither reasoning, audio nor image
-	Reasoning    int64 `gorm:"column:reasoning_tokens"`      // output spent on thinking
-	InputAudio   int64 `gorm:"column:input_audio_tokens"`
-	OutputAudio  int64 `gorm:"column:output_audio_tokens"`
-	InputImage   int64 `gorm:"column:input_image_tokens"`
-	OutputImage  int64 `gorm:"column:output_image_tokens"`
+	// Input is plain input: neither read from nor written to a cache, neither audio nor image.
+	Input int64 `gorm:"column:input_tokens"`
+
+	// CacheRead is input served from the provider's prompt cache.
+	CacheRead int64 `gorm:"column:cache_read_tokens"`
+
+	// CacheWrite5m is input written to a cache that lives five minutes, or as long as the provider's only kind does;
+	// CacheWrite1h is input written to one that lives one hour.
+	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"`
+	CacheWrite1h int64 `gorm:"column:cache_write_1h_tokens"`
+
+	// Output is plain output: neither reasoning, audio nor image.
+	Output int64 `gorm:"column:output_tokens"`
+
+	// Reasoning is output spent on thinking.
+	Reasoning int64 `gorm:"column:reasoning_tokens"`
+
+	InputAudio  int64 `gorm:"column:input_audio_tokens"`
+	OutputAudio int64 `gorm:"column:output_audio_tokens"`
+	InputImage  int64 `gorm:"column:input_image_tokens"`
+	OutputImage int64 `gorm:"column:output_image_tokens"`
 
 	// WebSearches counts searches that the provider charges by the piece. They are not tokens.
 	WebSearches int64 `gorm:"column:web_searches"`

@@ -82,9 +82,9 @@ func (db *database) limit(t *book.Tenant, l book.Limit) {
 	i := slices.IndexFunc(t.Limits, func(o book.Limit) bool { return o.Scope == l.Scope && o.Metric == l.Metric })
 	if i >= 0 {
 		t.Limits[i] = l
-		return
+	} else {
+		t.Limits = append(t.Limits, l)
 	}
-	t.Limits = append(t.Limits, l)
 	if slices.ContainsFunc(t.Balances, func(b book.Balance) bool { return b.Scope == l.Scope }) {
 		return
 	}

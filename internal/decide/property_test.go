@@ -34,8 +34,9 @@ var names = map[decide.Code]string{
 func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 	t.Parallel()
 
-	outcomes, grants := map[decide.Code]int{}, map[string]int{}
+	histories, outcomes, grants := 0, map[decide.Code]int{}, map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
+		histories++
 		h := newHistory(t)
 		h.outcomes = outcomes
 		for range rapid.IntRange(1, 25).Draw(t, "batches") {
@@ -45,6 +46,9 @@ func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 		}
 	})
 
+	if t.Logf("%d histories", histories); histories < 50 {
+		return // too few to reach everything, as with -short
+	}
 	for code := decide.Unknown; code <= decide.Alive; code++ {
 		t.Logf("%-16s%6d", names[code], outcomes[code])
 		require.NotZero(t, outcomes[code], "no operation ended as %s: the histories do not reach it", names[code])
@@ -69,7 +73,7 @@ func newHistory(t *rapid.T) *history {
 				Model:  rapid.SampledFrom([]string{"", "", "m"}).Draw(t, "model"),
 			},
 			Metric: rapid.SampledFrom([]book.Metric{book.Cost, book.Cost, book.Tokens, book.Calls}).Draw(t, "metric"),
-			Max:    rapid.SampledFrom([]int64{0, 5, 20, 60, 100, 200, 400, 1000}).Draw(t, "max"),
+			Max:    rapid.SampledFrom([]int64{200, 100, 400, 60, 1000, 20, 5, 0}).Draw(t, "max"),
 		}
 	})
 	distinct := rapid.SliceOfNDistinct(h.limits, 0, 4, func(l book.Limit) book.Limit { l.Max = 0; return l })
@@ -103,19 +107,19 @@ func (h *history) time() {
 
 // settings changes those of a tenant now and then.
 func (h *history) settings() {
-	t := h.db.tenants[rapid.SampledFrom([]book.ID{acme, acme, globex}).Draw(h.T, "whose")]
+	t := h.db.tenants[rapid.SampledFrom([]book.ID{acme, globex}).Draw(h.T, "whose")]
 	switch rapid.IntRange(0, 15).Draw(h.T, "setting") {
-	case 0, 1, 2:
+	case 7, 8, 9, 10, 11:
 		l := h.limits.Draw(h.T, "limit")
 		h.model.count(t.ID, l.Scope)
 		h.db.limit(t, l)
-	case 3:
+	case 12:
 		if n := len(t.Limits); n > 0 {
 			t.Limits = t.Limits[:n-1]
 		}
-	case 4:
+	case 13:
 		t.Enforcement = rapid.SampledFrom([]book.Enforcement{book.Hard, book.Hard, book.Soft, book.None}).Draw(h.T, "enforcement")
-	case 5, 6:
+	case 14, 15:
 		t.Enforcement = book.Hard
 	}
 	t.Suspended, t.Deleted = h.chance(16, "suspended"), h.chance(30, "deleted")
@@ -123,7 +127,7 @@ func (h *history) settings() {
 }
 
 func (h *history) batch(grants map[string]int) {
-	ops := make([]*decide.Op, rapid.IntRange(1, 8).Draw(h.T, "operations"))
+	ops := make([]*decide.Op, rapid.SampledFrom([]int{6, 4, 8, 2, 12, 1}).Draw(h.T, "operations"))
 	for i := range ops {
 		ops[i] = h.op()
 	}
@@ -190,11 +194,11 @@ func (h *history) op() *decide.Op {
 func (h *history) fresh(kind decide.Kind) *decide.Op {
 	op := &decide.Op{Kind: kind, Exec: h.identity()}
 	switch rapid.IntRange(0, 20).Draw(h.T, "found by") {
-	case 0:
+	case 20:
 		op.Key, op.Exec.Tenant = "nobody", book.NoTenant
-	case 1:
+	case 19:
 		op.Key, op.Exec.Tenant, op.OwnerType, op.OwnerID = "acme", book.NoTenant, "orgs", "2"
-	case 2, 3, 4, 5:
+	case 3, 4, 5:
 		op.Key, op.Exec.Tenant, op.OwnerType, op.OwnerID = h.db.tenants[op.Exec.Tenant].Key, book.NoTenant, "orgs", "1"
 	}
 	if kind == decide.Record {

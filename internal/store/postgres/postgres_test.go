@@ -248,7 +248,9 @@ func TestNowIsReadAfterTheLock(t *testing.T) {
 
 func TestOtherDriversAreRefused(t *testing.T) {
 	t.Parallel()
-	_, err := postgres.New(sql.OpenDB(connector{}))
+	db := sql.OpenDB(connector{})
+	defer func() { require.NoError(t, db.Close()) }()
+	_, err := postgres.New(db)
 	require.ErrorContains(t, err, "gorm.io/driver/postgres")
 }
 

@@ -1,0 +1,215 @@
+package tenant
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shopspring/decimal"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// Budget is a tenant's settings: what is its own, without what it inherits. [BudgetStatus] says what is in force.
+type Budget struct {
+	TenantID string
+	Name     string
+
+	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, else Soft.
+	Enforcement Enforcement
+
+	// Inherit: the ledger's default limits hold for what Limits leaves absent, and its enforcement where there is none
+	// here.
+	Inherit bool
+
+	// TimeZone is the IANA name of the zone in which the tenant's days and months begin; empty: the ledger's.
+	TimeZone string
+
+	Limits Limits
+
+	// Suspended: the tenant may make no calls. Those that are running go on and are booked.
+	Suspended bool
+}
+
+// Status is what a tenant's budget stands at.
+type Status struct {
+	TenantID string
+
+	// Enforcement is the one in force, never empty.
+	Enforcement Enforcement
+
+	Suspended bool
+
+	// Limits are those in force, its own and the inherited ones: those that count every call first, by window, then by
+	// metric.
+	Limits []LimitStatus
+}
+
+// BudgetFor returns a tenant's settings. For a record that was registered and has no budget yet, they are those that its
+// first call will give it. Any other tenant without a budget is an [ErrNoBudget], and so is a nil Tenant.
+//
+// Its other errors are those of [Cost]; it reads where Cost reads.
+func BudgetFor(ctx context.Context, db *gorm.DB, t Tenant) (*Budget, error) {
+	q, err := ask(ctx, db, t)
+	if err != nil {
+		return nil, err
+	}
+	s, err := q.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch own := q.expected(s); {
+	case own.Deleted:
+		return nil, fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, q.who.key)
+	case s.Tenant == nil && q.who.declaration == nil, q.who.none():
+		return nil, q.noBudget()
+	default:
+		return budget(own, q.name(t, s)), nil
+	}
+}
+
+func (q *question) noBudget() error {
+	if q.who.none() {
+		return fmt.Errorf("%w: calls without a tenant have none", ErrNoBudget)
+	}
+	return fmt.Errorf("%w: tenant %q", ErrNoBudget, q.who.key)
+}
+
+// name is the tenant's name, or the one that its record is going to give it.
+func (q *question) name(t Tenant, s *account.State) string {
+	if q.made(s) {
+		return s.Name
+	}
+	if d := q.who.declaration; d != nil {
+		if v, err := d.record(t); err == nil && v.Type().Elem() == d.typ {
+			return d.nameOf(v, q.who.key)
+		}
+	}
+	return q.who.key
+}
+
+func budget(t *book.Tenant, name string) *Budget {
+	return &Budget{
+		TenantID: t.Key, Name: name, Enforcement: Enforcement(t.Enforcement), Inherit: t.Inherit, TimeZone: t.Zone,
+		Limits: limitsOf(t.Limits), Suspended: t.Suspended,
+	}
+}
+
+// BudgetStatus returns the limits in force for a tenant and what each stands at, at one moment. A limit's window is the
+// present one: when the last call was made in an earlier one, nothing is spent. For a tenant without a budget it is what
+// its first call will meet, and without a tenant there are no limits.
+//
+// Its errors are those of [Cost]; it reads where Cost reads.
+func BudgetStatus(ctx context.Context, db *gorm.DB, t Tenant) (Status, error) {
+	q, err := ask(ctx, db, t)
+	if err != nil {
+		return Status{}, err
+	}
+	s, err := q.state(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	own := q.expected(s)
+	config := decide.Config{Zone: q.zones.location, WeekStart: time.Monday}
+	standings := decide.Standings(config, own, &s.Defaults, decide.Time(own, s.Now))
+	slices.SortFunc(standings, func(a, b decide.Standing) int { return compareLimits(&a.Limit, &b.Limit) })
+	status := Status{
+		TenantID:    own.Key,
+		Enforcement: Enforcement(decide.Enforcement(own, &s.Defaults)),
+		Suspended:   own.Suspended || own.Deleted,
+	}
+	for i := range standings {
+		status.Limits = append(status.Limits, limitStatus(&standings[i].Limit, &standings[i].Balance))
+	}
+	return status, nil
+}
+
+// compareLimits orders limits for reading.
+func compareLimits(a, b *book.Limit) int {
+	window := func(l *book.Limit) int {
+		if l.Window == period.Total {
+			return int(period.Month) + 1
+		}
+		return int(l.Window)
+	}
+	metric := func(l *book.Limit) int {
+		return slices.Index([]book.Metric{book.Cost, book.Tokens, book.Calls}, l.Metric)
+	}
+	return cmp.Or(cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model),
+		cmp.Compare(window(a), window(b)), cmp.Compare(metric(a), metric(b)))
+}
+
+// all returns the limits that count every call. One agent's or one model's say nothing about the calls of others.
+func (s Status) all() []LimitStatus {
+	return slices.DeleteFunc(slices.Clone(s.Limits), func(l LimitStatus) bool { return l.Agent != "" || l.Model != "" })
+}
+
+// WithinBudget reports whether every limit in force has something left, of those that count every call. What running
+// calls hold is not left. It is about the limits, whatever their enforcement; [CheckBudget] knows of suspension too. A
+// call may need more than is left, and what is left now may be gone when a call is made: only the call itself is told
+// for certain.
+//
+// Its errors are those of [Cost]; it writes nothing, and reads where Cost reads.
+func WithinBudget(ctx context.Context, db *gorm.DB, t Tenant) (bool, error) {
+	status, err := BudgetStatus(ctx, db, t)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(status.all(), func(l LimitStatus) bool { return l.Remaining.IsZero() }), nil
+}
+
+// RemainingBudget returns how many US dollars are left under the tightest of the cost limits in force that count every
+// call; never less than zero. It reports false where there is no such limit. What running calls hold is not left.
+//
+// Its errors are those of [Cost]; it reads where Cost reads.
+func RemainingBudget(ctx context.Context, db *gorm.DB, t Tenant) (decimal.Decimal, bool, error) {
+	status, err := BudgetStatus(ctx, db, t)
+	if err != nil {
+		return decimal.Decimal{}, false, err
+	}
+	left, limited := decimal.Decimal{}, false
+	for _, l := range status.all() {
+		if l.Metric == CostMetric && (!limited || l.Remaining.LessThan(left)) {
+			left, limited = l.Remaining, true
+		}
+	}
+	return left, limited, nil
+}
+
+// CheckBudget returns the error with which a call would be refused now for the limits in force that count every call, if
+// it needed the least that can be: a [*BudgetExceededError], Contended where only running calls are in the way, or
+// [ErrTenantSuspended]. It returns nil where there is something left under each of them. It says what [Hard] would say,
+// also where the limits are enforced less strictly, so that a program can look before it does what leads to a call. It
+// writes nothing, holds nothing, and promises nothing: see [WithinBudget].
+//
+// Its other errors are those of [Cost]; it reads where Cost reads.
+func CheckBudget(ctx context.Context, db *gorm.DB, t Tenant) error {
+	status, err := BudgetStatus(ctx, db, t)
+	if err != nil {
+		return err
+	}
+	if status.Suspended {
+		return fmt.Errorf("%w: %q", ErrTenantSuspended, status.TenantID)
+	}
+	var contended error
+	for _, l := range status.all() {
+		if !l.Remaining.IsZero() {
+			continue
+		}
+		refusal := &BudgetExceededError{TenantID: status.TenantID, Limit: l, Requested: l.Metric.decimal(1), ResetsAt: l.ResetsAt}
+		if l.Spent.GreaterThanOrEqual(l.Limit) {
+			return refusal
+		}
+		if contended == nil {
+			refusal.Contended = true
+			contended = refusal
+		}
+	}
+	return contended
+}

@@ -1,0 +1,194 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
+// nothing. Two at once do not lose one another's changes: the second waits, and sees what the first has written.
+//
+//	err := tenant.ConfigureBudget(ctx, db, org, func(b *tenant.Budget) error {
+//		b.Limits.DailyCost = tenant.USD("250")
+//		return nil
+//	})
+//
+// A tenant that has no budget yet is given one first: a registered record the declared one, an [ID] an empty one. A
+// limit that change makes absent is removed. The TenantID stays as it is. A new TimeZone holds for each day and month
+// from the end of the present one on, so that nothing is counted twice and nothing opens again. An error of change is
+// returned as it is, and nothing is changed then; change is called at most once, is to be quick, and must not use the
+// database or the ledger, because other changes of the tenant wait for it, and on SQLite all writers.
+//
+// On a db without a transaction, ConfigureBudget has one of its own. It waits for the admissions that are being decided
+// by the old settings, so that every one after its return is decided by the new ones. In a transaction of db it is part
+// of that, and nobody sees the new settings before its commit; it does not wait for admissions, because they in turn
+// would wait for that commit, and so one that is being decided while it is committed may still go by the old settings.
+//
+// Errors: [ErrInvalidOption], which names the setting and its value; [ErrNoBudget] without a tenant or for a deleted
+// one; [ErrInvalidTenant]; [ErrIdentityConflict]; [ErrNotOpen]; [ErrClosed]; [ErrNotMigrated]; [ErrUnavailable], also
+// where another transaction keeps the settings locked; and ctx's own. On SQLite, a transaction of db that has read
+// before anything wrote cannot write any more when others have: begin it with a write.
+func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Budget) error) error {
+	q, err := ask(ctx, db, t)
+	switch {
+	case err != nil:
+		return err
+	case q.who.none():
+		return q.noBudget()
+	case change == nil:
+		return fmt.Errorf("%w: ConfigureBudget: the function is nil", ErrInvalidOption)
+	case db.DryRun:
+		return fmt.Errorf("%w: ConfigureBudget: the *gorm.DB is a dry run", ErrInvalidOption)
+	}
+	c := configuration{question: q, change: change}
+	session := db.Session(&gorm.Session{NewDB: true, Context: ctx})
+	if _, hosts := db.Statement.ConnPool.(gorm.TxCommitter); hosts {
+		// Within a savepoint, so that the host's transaction stays usable after an error.
+		return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, false) }))
+	}
+	for start := time.Now(); ; {
+		err := session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation())
+		if err == nil || c.called || q.store.Classify(err) != store.Locked || time.Since(start) > patience {
+			return c.done(ctx, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// retryAfter is how soon a transaction is begun again that found the database locked.
+const retryAfter = 10 * time.Millisecond
+
+// configuration is a change of a tenant's settings.
+type configuration struct {
+	*question
+	change func(*Budget) error
+	called bool
+	own    error // the one to return as it is
+}
+
+// done gives the error of a transaction its form.
+func (c *configuration) done(ctx context.Context, err error) error {
+	if err == nil || c.own != nil {
+		return c.own
+	}
+	for _, known := range []error{ErrInvalidTenant, ErrIdentityConflict, ErrNotMigrated, ErrUnavailable} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	return c.failure(ctx, err)
+}
+
+// fail ends the transaction with an error that is to be returned as it is.
+func (c *configuration) fail(err error) error {
+	c.own = err
+	return err
+}
+
+func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error {
+	c.books.Conn = tx.Statement.ConnPool
+	if own || c.dialect == store.SQLite {
+		if err := c.dialect.Begin(ctx, c.books.Conn); err != nil {
+			return err
+		}
+	}
+	id, err := c.lock(ctx, tx)
+	if err != nil {
+		return err
+	}
+	s, err := c.books.State(ctx, account.Who{ID: id})
+	if err != nil {
+		return err
+	}
+	if s.Tenant == nil || s.Tenant.Deleted {
+		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
+	}
+	b := budget(s.Tenant, s.Name)
+	c.called = true
+	if err := c.change(b); err != nil {
+		return c.fail(err)
+	}
+	limits, err := b.valid(s.Tenant)
+	if err != nil {
+		return c.fail(err)
+	}
+	if err := c.books.Save(ctx, id, account.Settings{
+		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
+	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
+		return err
+	}
+	if own {
+		return c.books.LockAnchor(ctx, id)
+	}
+	return nil
+}
+
+// lock locks the settings of the tenant, which is made first where it is not there, and returns its id.
+func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) {
+	s, err := c.state(ctx)
+	if err != nil {
+		return book.ID{}, err
+	}
+	if !c.made(s) {
+		if c.who, err = c.makeTenant(ctx, tx, c.who); err != nil {
+			return book.ID{}, err
+		}
+		if s, err = c.state(ctx); err != nil {
+			return book.ID{}, err
+		}
+	}
+	if s.Tenant == nil {
+		return book.ID{}, c.fail(c.noBudget())
+	}
+	found, err := c.books.Lock(ctx, s.Tenant.ID)
+	if err == nil && !found {
+		err = c.fail(c.noBudget())
+	}
+	return s.Tenant.ID, err
+}
+
+// valid says what is wrong with settings that were given to a tenant, and returns the limits as they are stored.
+func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
+	if err := validText(ErrInvalidOption, "Name in ConfigureBudget", b.Name, false); err != nil {
+		return nil, err
+	}
+	limits, err := b.Limits.rows()
+	switch {
+	case b.TenantID != t.Key:
+		err = fmt.Errorf("TenantID: it is %q, and cannot be changed to %q here", t.Key, b.TenantID)
+	case err != nil:
+		err = fmt.Errorf("Limits.%w", err)
+	case b.Enforcement != "" && b.Enforcement.valid() != nil:
+		err = fmt.Errorf("Enforcement: %w", b.Enforcement.valid())
+	case b.TimeZone != "":
+		if _, err = loadZone(b.TimeZone); err != nil {
+			err = fmt.Errorf("TimeZone: %w", err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: ConfigureBudget: %w", ErrInvalidOption, err)
+	}
+	return limits, nil
+}
+
+// dropped are the limits of a tenant that settings could have set and did not. What Limits has no field for stays.
+func dropped(had, set []book.Limit) []book.Limit {
+	same := func(a, b book.Limit) bool { return a.Scope == b.Scope && a.Metric == b.Metric }
+	known, _ := limitsOf(had).rows()
+	return slices.DeleteFunc(known, func(k book.Limit) bool {
+		return slices.ContainsFunc(set, func(l book.Limit) bool { return same(k, l) })
+	})
+}

@@ -1,0 +1,61 @@
+// Package tenant makes the GORM models of a Go service tenants of its LLM bill: every call is attributed to a tenant,
+// admitted against the tenant's budgets before it is made, and on the books before the caller sees the reply.
+//
+//	type Organization struct {
+//		ID   uint
+//		Slug string
+//		Name string
+//	}
+//
+//	func (o *Organization) LLMTenantID() string { return o.Slug }
+//
+//	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default())) // db: the host's *gorm.DB
+//	err = ledger.Migrate(ctx)
+//	err = ledger.Register(&Organization{},
+//		tenant.WithKey("Slug"),
+//		tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("100"), MonthlyCost: tenant.USD("1000")}),
+//		tenant.WithEnforcement(tenant.Hard))
+//
+//	org := &Organization{Slug: "acme", Name: "Acme"}
+//	err = db.Create(org).Error // its budget is created in the same transaction
+//
+//	agent, err := tenant.NewAgent(ledger, model, tenant.WithAgent("support"))
+//	reply, err := agent.Call(ctx, "Hello", tenant.WithTenant(org))
+//
+//	cost, err := tenant.CostToday(ctx, db, org) // US dollars
+//
+// # What is promised
+//
+// Under [Hard], no admission ever commits what is spent and held above a limit, with any number of goroutines and
+// processes, whenever one of them is killed. What a provider reports beyond the hold of a call is an overrun: it is
+// booked, and stored as such.
+//
+// A call's hold is committed before the call is made, and its cost is committed before the reply is handed out. Where
+// the database is away, the reply goes out after the time of [WithSettleWait], with the hold standing for its cost. A
+// call in flight at a crash is found by another process when the lease ([WithLease]) has run out; its hold is charged
+// then, because hard means hard.
+//
+// Money is whole nano-dollars (1e-9 US dollars), rounded once per call; tokens are counted in disjoint classes; and what
+// a balance says is spent is the sum of the executions and of the roll-up, to the nano, at every commit.
+//
+// # How a call is booked
+//
+// Like a card payment: [Ledger.Reserve] authorises an upper bound, [Ledger.Settle] captures what was used, and
+// [Ledger.Release] drops the hold of a call that was not made. An [Agent] does this around a [Model]. A hold is flexible:
+// where the budget has less room than the call's whole output could cost, the call gets what there is, as its cap of
+// output tokens, and the last call before a limit is shortened instead of refused. A call that would fit once running
+// calls settle below their holds waits its turn; one that cannot fit fails at once.
+//
+// # Whom a call is for
+//
+// An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([NewContext]).
+// A call without a tenant is recorded without one, unless the agent says [RequireTenant].
+//
+// # Asking
+//
+// Settings and questions are functions of a context, any handle derived from the ledger's *gorm.DB, and a tenant:
+// [Cost], [Tokens], [ExecutionCount], [UsageSummary], [Executions], [BudgetFor], [BudgetStatus], [ConfigureBudget] and
+// others. They take part in the handle's transaction, and write nothing but what they are asked to.
+//
+// A charge never takes part in a host's transaction: the provider bills also when the host rolls back.
+package tenant

@@ -1,0 +1,110 @@
+package tenant
+
+import (
+	"context"
+	"time"
+
+	"github.com/shopspring/decimal"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// Execution is one LLM call as it is on the books: a GORM model to read with, see [Executions]. The ledger alone writes
+// its table; never create, change or AutoMigrate it. It holds no prompts, replies or credentials.
+//
+// Money is in nano-dollars (1e-9 US dollars) in the columns and in the fields whose names end in Nano; the methods give
+// US dollars.
+type Execution struct {
+	ID       string `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the call
+	TenantID string `gorm:"column:tenant_id"`     // the tenant's id as it was at the call; empty for a call without a tenant
+
+	// Status is "running", and then "succeeded", "failed", "cancelled" (it was released, and not made) or "abandoned" (its
+	// process was gone, or it ran for too long: its hold was charged).
+	Status string `gorm:"column:status"`
+
+	Agent       string `gorm:"column:agent"`        // see WithAgent
+	Provider    string `gorm:"column:provider"`     // as the provider's price was looked up
+	Model       string `gorm:"column:model"`        // as it was asked for
+	BilledModel string `gorm:"column:billed_model"` // as the provider reported it; empty while running
+	RequestID   string `gorm:"column:request_id"`   // the provider's name for the call
+
+	IdempotencyKey string            `gorm:"column:idempotency_key"`      // see WithIdempotencyKey; empty (NULL in the table) for none
+	Tags           map[string]string `gorm:"column:tags;serializer:json"` // see WithTag
+	Actor          string            `gorm:"column:actor"`                // see WithActor
+
+	AdmittedAt time.Time  `gorm:"column:admitted_at"` // decides the day and the month that the call belongs to
+	DeadlineAt time.Time  `gorm:"column:deadline_at"` // a running call is abandoned after it
+	FinishedAt *time.Time `gorm:"column:finished_at"` // nil while running
+	SettledAt  *time.Time `gorm:"column:settled_at"`  // when its true usage was booked; nil where it was not
+
+	HeldCostNano     int64  `gorm:"column:held_cost"`     // held at admission
+	HeldTokens       int64  `gorm:"column:held_tokens"`   // held at admission
+	CostNano         int64  `gorm:"column:cost"`          // charged
+	Tokens           int64  `gorm:"column:tokens"`        // charged
+	Calls            int64  `gorm:"column:calls"`         // 1 once it counts as a call made
+	ReportedCostNano *int64 `gorm:"column:reported_cost"` // as the provider stated it; nil where it did not
+	OverrunCostNano  int64  `gorm:"column:overrun_cost"`  // how far the charge went beyond the hold
+	OverrunTokens    int64  `gorm:"column:overrun_tokens"`
+
+	Estimated bool   `gorm:"column:estimated"`  // the charge is not by usage that the provider reported
+	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: the cost is not the truth
+	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
+
+	Usage Usage `gorm:"embedded"`
+}
+
+// TableName implements gorm's Tabler: a naming strategy of the host does not change it.
+func (Execution) TableName() string { return "llm_executions" }
+
+// Cost returns what was charged, in US dollars.
+func (e *Execution) Cost() decimal.Decimal { return money.Decimal(e.CostNano) }
+
+// HeldCost returns what was held at admission, in US dollars.
+func (e *Execution) HeldCost() decimal.Decimal { return money.Decimal(e.HeldCostNano) }
+
+// OverrunCost returns how far the charge went beyond the hold, in US dollars.
+func (e *Execution) OverrunCost() decimal.Decimal { return money.Decimal(e.OverrunCostNano) }
+
+// ReportedCost returns the cost as the provider stated it, in US dollars. It reports false where it did not.
+func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
+	if e.ReportedCostNano == nil {
+		return decimal.Decimal{}, false
+	}
+	return money.Decimal(*e.ReportedCostNano), true
+}
+
+// Executions returns a handle on the executions of a tenant, to chain conditions on:
+//
+//	var failed []tenant.Execution
+//	err := tenant.Executions(ctx, db, org).Where("status = ?", "failed").Order("admitted_at DESC").Find(&failed).Error
+//
+// It can be used for several queries. Conditions that db has already hold too. A tenant that does not exist has no
+// executions, and a nil Tenant stands for the calls without a tenant. This is the host's own query, so that it goes where
+// a resolver sends reads: a replica may be behind [Cost].
+//
+// Errors are the handle's, and so those of every query on it: [ErrNotOpen], [ErrClosed], [ErrInvalidTenant].
+func Executions(ctx context.Context, db *gorm.DB, t Tenant) *gorm.DB {
+	if db == nil || db.Config == nil {
+		db, _ = gorm.Open(nil, &gorm.Config{}) // of no database: it is there to carry the error
+		_ = db.AddError(ErrNotOpen)
+		return db
+	}
+	q, err := ask(ctx, db, t)
+	db = db.WithContext(ctx)
+	if err != nil {
+		_ = db.AddError(err)
+		return db
+	}
+	if q.who.none() {
+		db = db.Where("llm_executions.tenant = ?", book.NoTenant.String())
+	} else {
+		// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
+		db = db.Where(`llm_executions.tenant = (SELECT w.id FROM llm_tenants w
+			WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL OR ? = ''))
+			ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`,
+			q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType)
+	}
+	return db.Model(&Execution{}).Session(&gorm.Session{})
+}
