@@ -90,9 +90,12 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 
 // connect chooses the store.
 func (l *Ledger) connect() error {
+	if _, ok := l.db.Statement.ConnPool.(gorm.TxCommitter); ok {
+		return fmt.Errorf("%w: Open: the *gorm.DB is a transaction; give the one that it was begun on", ErrInvalidOption)
+	}
 	pool, err := l.db.DB()
 	if err != nil {
-		return fmt.Errorf("%w: Open: a *gorm.DB on a connection pool is needed, not a transaction: %w", ErrInvalidOption, err)
+		return fmt.Errorf("%w: Open: the *gorm.DB has no connection pool: %w", ErrInvalidOption, err)
 	}
 	if l.options.laneDB != nil {
 		pool = l.options.laneDB

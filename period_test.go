@@ -1,0 +1,111 @@
+package tenant_test
+
+import (
+	"testing"
+	"time"
+	_ "time/tzdata" // for machines without zone data
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/llmtenant/tenant"
+)
+
+func zone(t require.TestingT, name string) *time.Location {
+	loc, err := time.LoadLocation(name)
+	require.NoError(t, err)
+	return loc
+}
+
+func at(t require.TestingT, s string) time.Time {
+	parsed, err := time.Parse(time.RFC3339Nano, s)
+	require.NoError(t, err)
+	return parsed.UTC()
+}
+
+func TestCalendarPeriods_AreThoseOfTheZone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		period   tenant.Period
+		now      string
+		zone     string
+		from, to string
+	}{
+		{"a day of 23 hours", tenant.Today, "2026-03-29T10:00:00Z", "Europe/Berlin", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"the day after it", tenant.Yesterday, "2026-03-30T10:00:00Z", "Europe/Berlin", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"a day of 25 hours", tenant.Today, "2026-10-25T10:00:00Z", "Europe/Berlin", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},
+		{"the last instant of a day", tenant.Today, "2026-10-25T22:59:59.999999999Z", "Europe/Berlin", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},
+		{"midnight is the next day", tenant.Today, "2026-10-25T23:00:00Z", "Europe/Berlin", "2026-10-25T23:00:00Z", "2026-10-26T23:00:00Z"},
+		{"a zone that is 5:45 ahead", tenant.Today, "2026-06-10T18:20:00Z", "Asia/Kathmandu", "2026-06-10T18:15:00Z", "2026-06-11T18:15:00Z"},
+		{"yesterday over a month's end", tenant.Yesterday, "2026-03-01T00:00:00Z", "UTC", "2026-02-28T00:00:00Z", "2026-03-01T00:00:00Z"},
+		{"a week begins on Monday", tenant.ThisWeek, "2026-11-29T12:00:00Z", "UTC", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"},
+		{"Monday is the new week", tenant.ThisWeek, "2026-11-30T00:00:00Z", "UTC", "2026-11-30T00:00:00Z", "2026-12-07T00:00:00Z"},
+		{"last week over a year's end", tenant.LastWeek, "2027-01-05T00:00:00Z", "UTC", "2026-12-28T00:00:00Z", "2027-01-04T00:00:00Z"},
+		{"a week of 167 hours", tenant.LastWeek, "2026-03-31T12:00:00Z", "Europe/Berlin", "2026-03-22T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"a month", tenant.ThisMonth, "2026-03-31T21:59:59Z", "Europe/Berlin", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z"},
+		{"last month is February", tenant.LastMonth, "2026-03-31T12:00:00Z", "UTC", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"},
+		{"last month is last year's", tenant.LastMonth, "2026-01-01T00:00:00Z", "UTC", "2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z"},
+		{"another zone than the tenant's", tenant.Today.In(zone(t, "Asia/Tokyo")), "2026-11-24T16:00:00Z", "America/Los_Angeles", "2026-11-24T15:00:00Z", "2026-11-25T15:00:00Z"},
+		{"no other zone", tenant.Today.In(nil), "2026-11-24T16:00:00Z", "America/Los_Angeles", "2026-11-24T08:00:00Z", "2026-11-25T08:00:00Z"},
+		{"another zone taken back", tenant.Today.In(zone(t, "Asia/Tokyo")).In(nil), "2026-11-24T16:00:00Z", "America/Los_Angeles", "2026-11-24T08:00:00Z", "2026-11-25T08:00:00Z"},
+	} {
+		from, to, err := tenant.Bounds(c.period, at(t, c.now), zone(t, c.zone))
+		require.NoError(t, err, c.name)
+		require.Equal(t, []time.Time{at(t, c.from), at(t, c.to)}, []time.Time{from, to}, c.name)
+	}
+}
+
+func TestCalendarPeriods_FollowEachOtherWithoutGapOrOverlap(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		loc := zone(t, rapid.SampledFrom([]string{
+			"UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Sao_Paulo", "Pacific/Apia",
+		}).Draw(t, "zone"))
+		now := time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "now"), 0)
+		for _, pair := range [][2]tenant.Period{
+			{tenant.Yesterday, tenant.Today}, {tenant.LastWeek, tenant.ThisWeek}, {tenant.LastMonth, tenant.ThisMonth},
+		} {
+			before, end, err := tenant.Bounds(pair[0], now, loc)
+			require.NoError(t, err)
+			from, to, err := tenant.Bounds(pair[1], now, loc)
+			require.NoError(t, err)
+			require.True(t, before.Before(end), "%v is empty", pair[0])
+			require.Equal(t, end, from, "%v ends where %v begins", pair[0], pair[1])
+			require.False(t, now.Before(from) || !now.Before(to), "now is in %v", pair[1])
+		}
+	})
+}
+
+func TestPeriods_AreComparableAndSayWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	from := at(t, "2026-03-29T00:00:00Z")
+	require.True(t, tenant.Between(from, from.Add(time.Hour)) == tenant.Between(from.In(zone(t, "Asia/Tokyo")), from.Add(time.Hour)))
+	require.True(t, tenant.Period(tenant.Today) == tenant.Today.In(nil))
+	now := time.Now()
+	require.True(t, tenant.Between(now, now) == tenant.Between(now.Round(0), now.Round(0)), "a monotonic clock makes no difference")
+	require.Equal(t, "last month", tenant.LastMonth.String())
+	require.Equal(t, "today in Asia/Tokyo", tenant.Today.In(zone(t, "Asia/Tokyo")).String())
+	require.Equal(t, "2026-03-29T00:00:00Z to 2026-03-29T01:00:00Z", tenant.Between(from, from.Add(time.Hour)).String())
+	require.Equal(t, "Calendar(0)", tenant.Calendar(0).String())
+}
+
+func TestPeriodsThatCannotBe_AreErrors(t *testing.T) {
+	t.Parallel()
+	now := at(t, "2026-03-29T00:00:00Z")
+	for _, c := range []struct {
+		period tenant.Period
+		says   string
+	}{
+		{tenant.Between(now, now.Add(-time.Second)), "begins at 2026-03-29T00:00:00Z, after its end at 2026-03-28T23:59:59Z"},
+		{tenant.Calendar(0), "Calendar(0)"},
+		{tenant.Calendar(8).In(time.UTC), "Calendar(8)"},
+	} {
+		_, _, err := tenant.Bounds(c.period, now, time.UTC)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		require.ErrorContains(t, err, c.says)
+	}
+	from, to, err := tenant.Bounds(tenant.Between(now, now), now, time.UTC)
+	require.NoError(t, err)
+	require.Equal(t, from, to, "two equal instants are empty")
+}
