@@ -88,23 +88,28 @@ func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
 func Executions(ctx context.Context, db *gorm.DB, t Tenant) *gorm.DB {
 	if db == nil || db.Config == nil {
 		db, _ = gorm.Open(nil, &gorm.Config{}) // of no database: it is there to carry the error
-		_ = db.AddError(ErrNotOpen)
-		return db
 	}
-	q, err := ask(ctx, db, t)
-	db = db.WithContext(ctx)
-	if err != nil {
+	db = db.WithContext(ctx).Model(&Execution{})
+	if err := ofTenant(ctx, db, t); err != nil {
 		_ = db.AddError(err)
-		return db
 	}
-	if q.who.none() {
-		db = db.Where("llm_executions.tenant = ?", book.NoTenant.String())
-	} else {
+	return db.Session(&gorm.Session{})
+}
+
+// ofTenant adds the condition that rows of executions are a tenant's.
+func ofTenant(ctx context.Context, db *gorm.DB, t Tenant) error {
+	q, err := ask(ctx, db, t)
+	switch {
+	case err != nil:
+		return err
+	case q.who.none():
+		db.Where("llm_executions.tenant = ?", book.NoTenant.String())
+	default:
 		// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
-		db = db.Where(`llm_executions.tenant = (SELECT w.id FROM llm_tenants w
+		db.Where(`llm_executions.tenant = (SELECT w.id FROM llm_tenants w
 			WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL OR ? = ''))
 			ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`,
 			q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType)
 	}
-	return db.Model(&Execution{}).Session(&gorm.Session{})
+	return nil
 }

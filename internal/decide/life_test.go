@@ -500,6 +500,8 @@ func TestSettle_OfAnExecutionWhoseRowIsLostIsBooked(t *testing.T) {
 	require.Equal(t, book.Succeeded, e.Status)
 	require.Equal(t, noon, e.SettledAt)
 	require.EqualValues(t, 45, e.Charged.Cost)
+	require.Zero(t, e.Held, "its hold was lost with it")
+	require.Zero(t, e.Overrun)
 	require.EqualValues(t, 45, db.balance(day).Spent.Cost, "in the window in which it was admitted")
 
 	require.Equal(t, codes{decide.Settled}, db.codes(lost(2, noon.Add(-24*time.Hour))))

@@ -171,6 +171,21 @@ func TestConfigureSetsWAL(t *testing.T) {
 	require.Equal(t, "wal", mode, "the file keeps it")
 }
 
+func TestConfigureRunsInManyProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		path := filepath.Join(t.TempDir(), "ledger.db")
+		failures := make(chan error)
+		for range 6 {
+			db := pool(t, path)
+			go func() { failures <- sqlite.Configure(t.Context(), db) }()
+		}
+		for range 6 {
+			require.NoError(t, <-failures)
+		}
+	}
+}
+
 func TestConfigureRefusesWhatALedgerCannotWorkWith(t *testing.T) {
 	t.Parallel()
 	for dsn, sentence := range map[string]string{

@@ -111,6 +111,20 @@ func (b *Books) Exec(query string, args ...any) {
 	require.NoError(b, err, query)
 }
 
+// tx runs statements as one transaction.
+func (b *Books) tx(run func(exec func(query string, args ...any))) {
+	b.Helper()
+	tx, err := b.DB.BeginTx(b.Context(), nil)
+	require.NoError(b, err)
+	defer func() { _ = tx.Rollback() }()
+	run(func(query string, args ...any) {
+		b.Helper()
+		_, err := tx.ExecContext(b.Context(), query, args...)
+		require.NoError(b, err, query)
+	})
+	require.NoError(b, tx.Commit())
+}
+
 // Int returns the number that a query has for its result.
 func (b *Books) Int(query string, args ...any) int64 {
 	b.Helper()
@@ -123,8 +137,10 @@ func (b *Books) Int(query string, args ...any) int64 {
 func (b *Books) Tenant(key string, limits ...book.Limit) book.ID {
 	b.Helper()
 	id := ID()
-	b.Exec(`INSERT INTO llm_tenants (id, tenant_id, enforcement, inherit) VALUES ($1, $2, 'hard', $3)`, id.String(), key, true)
-	b.Anchor(id)
+	b.tx(func(exec func(string, ...any)) {
+		exec(`INSERT INTO llm_tenants (id, tenant_id, enforcement, inherit) VALUES ($1, $2, 'hard', $3)`, id.String(), key, true)
+		stand(exec, id)
+	})
 	b.Limit(id, limits...)
 	return id
 }
@@ -132,9 +148,12 @@ func (b *Books) Tenant(key string, limits ...book.Limit) book.ID {
 // Anchor gives a tenant its standing balances.
 func (b *Books) Anchor(id book.ID) {
 	b.Helper()
-	b.Exec(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES ($1, 'total', NULL)`, id.String())
-	b.Exec(`INSERT INTO llm_balances (tenant, window_unit) VALUES ($1, 'day')`, id.String())
-	b.Exec(`INSERT INTO llm_balances (tenant, window_unit) VALUES ($1, 'month')`, id.String())
+	b.tx(func(exec func(string, ...any)) { stand(exec, id) })
+}
+
+func stand(exec func(string, ...any), id book.ID) {
+	exec(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES ($1, 'total', NULL)`, id.String())
+	exec(`INSERT INTO llm_balances (tenant, window_unit) VALUES ($1, 'day'), ($1, 'month')`, id.String())
 }
 
 // Limit adds limits to a tenant.

@@ -1,0 +1,490 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a store that keeps the books in memory, and fails as a test tells it to.
+type memory struct {
+	mu         sync.Mutex
+	now        time.Time
+	tenant     book.Tenant // the only one; its key is "acme"
+	executions map[book.ExecutionKey]book.Execution
+	hours      map[book.HourKey]book.HourSum
+	locked     bool        // somebody else has the tenant's anchor
+	batches    []book.Want // those that were tried
+	sizes      []int
+
+	// before and after are called around each commit; their error is the batch's. After before's, nothing was done; after
+	// after's, everything was.
+	before, after func(want *book.Want, e *book.Effects) error
+}
+
+var (
+	errConflict    = errors.New("conflict")
+	errLocked      = errors.New("locked")
+	errUnavailable = errors.New("unavailable")
+	errFatal       = errors.New("fatal")
+)
+
+func newMemory(limit int64) *memory {
+	id := newID()
+	m := &memory{
+		now:        time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
+		tenant:     book.Tenant{ID: id, Key: "acme", Enforcement: book.Hard},
+		executions: map[book.ExecutionKey]book.Execution{}, hours: map[book.HourKey]book.HourSum{},
+	}
+	m.tenant.Limits = []book.Limit{{Scope: book.Scope{Window: period.Day}, Metric: book.Calls, Max: limit}}
+	for _, s := range book.Standing {
+		b := book.Balance{Scope: s, Start: time.Unix(0, 0), End: time.Unix(0, 0)}
+		if s == book.Anchor {
+			b.End = time.Time{}
+		}
+		m.tenant.Balances = append(m.tenant.Balances, b)
+	}
+	return m
+}
+
+func (m *memory) Session() store.Session { return m }
+func (m *memory) Close() error           { return nil }
+
+func (m *memory) Classify(err error) store.Class {
+	switch {
+	case errors.Is(err, errConflict):
+		return store.Conflict
+	case errors.Is(err, errLocked):
+		return store.Locked
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return store.Unavailable
+	}
+	return store.Fatal
+}
+
+func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.batches = append(m.batches, *want)
+	if m.locked && !want.NoWait {
+		return errLocked
+	}
+	t := m.tenant
+	t.Balances = slices.Clone(t.Balances)
+	s := &book.State{
+		Now: m.now, Keys: map[string]book.ID{t.Key: t.ID}, Tenants: map[book.ID]*book.Tenant{},
+		Busy: map[book.ID]bool{}, Executions: map[book.ExecutionKey]*book.Execution{},
+		Idempotent: map[book.IdempotencyKey]*book.Execution{}, Processes: map[book.ID]book.Process{},
+	}
+	if m.locked {
+		s.Busy[t.ID] = true
+	} else {
+		s.Tenants[t.ID] = &t
+	}
+	s.Tenants[book.NoTenant] = &book.Tenant{Balances: []book.Balance{{Scope: book.Anchor}}}
+	for _, k := range want.Executions {
+		if e, ok := m.executions[k]; ok {
+			s.Executions[k] = &e
+		}
+	}
+	effects := decide(s)
+	if effects.Empty() {
+		return nil
+	}
+	if m.before != nil {
+		if err := m.before(want, &effects); err != nil {
+			return err
+		}
+	}
+	m.sizes = append(m.sizes, len(effects.Insert)+len(effects.Update))
+	for _, e := range effects.Insert {
+		key := book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}
+		if _, there := m.executions[key]; there {
+			return errFatal
+		}
+		m.executions[key] = *e
+	}
+	for _, u := range effects.Update {
+		m.executions[book.ExecutionKey{Tenant: u.Tenant, ID: u.ID}] = *u.Execution
+	}
+	for _, b := range effects.Balances {
+		if b.Tenant == m.tenant.ID {
+			*m.tenant.Balance(b.Scope) = *b.Balance
+		}
+	}
+	for k, h := range effects.Hours {
+		sum := m.hours[k]
+		sum.Refusals += h.Refusals
+		sum.Charged = sum.Charged.Plus(h.Charged)
+		m.hours[k] = sum
+	}
+	if m.after != nil {
+		return m.after(want, &effects)
+	}
+	return nil
+}
+
+func (m *memory) held() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tenant.Balance(book.Scope{Window: period.Day}).Held.Calls
+}
+
+// Beat, Lapsed and Leave implement Processes.
+func (m *memory) Beat(context.Context, book.ID, time.Duration) error    { return nil }
+func (m *memory) Lapsed(context.Context, int) ([]book.Execution, error) { return nil, nil }
+func (m *memory) Leave(context.Context, book.ID) error                  { return nil }
+func (m *memory) set(change func())                                     { m.mu.Lock(); defer m.mu.Unlock(); change() }
+func (m *memory) statuses() (out map[book.Status]int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out = map[book.Status]int{}
+	for _, e := range m.executions {
+		out[e.Status]++
+	}
+	return out
+}
+
+func open(t *testing.T, m *memory) *Set {
+	s := New(Config{
+		Store: m, Processes: m, Lanes: 1, Lease: time.Hour, Log: slog.New(slog.DiscardHandler),
+		Decide:  decide.Config{Zone: func(string) *time.Location { return time.UTC }},
+		Prepare: func(context.Context) error { return nil },
+	})
+	require.NoError(t, s.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
+	return s
+}
+
+func reserve(model string) decide.Op {
+	op := decide.Op{Kind: decide.Reserve, Key: "acme", Base: book.Amount{Calls: 1}, Patient: true, Lifetime: time.Hour}
+	op.Exec.ID, op.Exec.Model = newID(), model
+	return op
+}
+
+func result(t *testing.T, task *Task) decide.Outcome {
+	t.Helper()
+	select {
+	case <-task.Done():
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the task has no outcome")
+	}
+	out, err := task.Outcome()
+	require.NoError(t, err)
+	return out
+}
+
+func settle(e *book.Execution) decide.Op {
+	op := decide.Op{Kind: decide.Settle, Exec: *e}
+	op.Exec.Status, op.Exec.Charged = book.Succeeded, book.Amount{Calls: 1}
+	return op
+}
+
+func TestAmbiguousCommit_IsLookedUpAndNotDoneTwice(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	var lost int
+	m.after = func(*book.Want, *book.Effects) error {
+		if lost++; lost%2 == 1 {
+			return errUnavailable // it was committed, and the answer got lost
+		}
+		return nil
+	}
+	s := open(t, m)
+	out := result(t, s.Submit(reserve("m"), "acme"))
+	require.Equal(t, decide.Granted, out.Code)
+	require.EqualValues(t, 1, m.held())
+	lost = 0
+	again := result(t, s.Submit(settle(out.Exec), "acme"))
+	require.Equal(t, decide.Settled, again.Code, "what a retry finds done is its own doing")
+	require.Equal(t, map[book.Status]int{book.Succeeded: 1}, m.statuses())
+	require.EqualValues(t, 0, m.held())
+}
+
+func TestAmbiguousRelease_AndRecord_SayWhatTheirFirstTryDid(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	s := open(t, m)
+	out := result(t, s.Submit(reserve("m"), "acme"))
+	once := func() {
+		m.set(func() {
+			m.after = func(*book.Want, *book.Effects) error { m.after = nil; return errUnavailable }
+		})
+	}
+	once()
+	require.Equal(t, decide.Released, result(t, s.Submit(decide.Op{Kind: decide.Release, Exec: *out.Exec}, "acme")).Code)
+	once()
+	record := reserve("m")
+	record.Kind, record.Exec.Status, record.Exec.Charged = decide.Record, book.Succeeded, book.Amount{Calls: 1}
+	require.Equal(t, decide.Settled, result(t, s.Submit(record, "acme")).Code)
+	require.Equal(t, map[book.Status]int{book.Cancelled: 1, book.Succeeded: 1}, m.statuses())
+}
+
+func TestFailure_ThatNoRetryCuresHitsItsOwnOperationOnly(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1000)
+	gate := make(chan struct{})
+	m.before = func(_ *book.Want, e *book.Effects) error {
+		if len(e.Insert) == 1 && e.Insert[0].Model == "first" {
+			<-gate // the others queue up meanwhile, and come as one batch
+		}
+		for _, x := range e.Insert {
+			if x.Model == "poison" {
+				return errFatal
+			}
+		}
+		return nil
+	}
+	s := open(t, m)
+	first := s.Submit(reserve("first"), "acme")
+	var good []*Task
+	var poison *Task
+	for i := range 33 {
+		if i == 20 {
+			poison = s.Submit(reserve("poison"), "acme")
+			continue
+		}
+		good = append(good, s.Submit(reserve("m"), "acme"))
+	}
+	close(gate)
+	result(t, first)
+	for _, task := range good {
+		require.Equal(t, decide.Granted, result(t, task).Code)
+	}
+	<-poison.Done()
+	_, err := poison.Outcome()
+	require.ErrorIs(t, err, errFatal)
+	require.EqualValues(t, 33, m.held())
+}
+
+func TestConflict_IsTriedAgain(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1)
+	tries := 0
+	m.before = func(*book.Want, *book.Effects) error {
+		if tries++; tries < 5 {
+			return errConflict
+		}
+		return nil
+	}
+	require.Equal(t, decide.Granted, result(t, open(t, m).Submit(reserve("m"), "acme")).Code)
+	require.Equal(t, 5, tries)
+}
+
+func TestLockedTenant_IsSetAsideInOrderWhileOthersGoOn(t *testing.T) {
+	t.Parallel()
+	m := newMemory(3)
+	m.locked = true
+	s := open(t, m)
+	var stuck []*Task
+	for range 5 {
+		stuck = append(stuck, s.Submit(reserve("m"), "acme"))
+	}
+	for range 20 {
+		free := reserve("m")
+		free.Key = ""
+		require.Equal(t, decide.Granted, result(t, s.Submit(free, "")).Code, "a call without a tenant is not held up")
+	}
+	for _, task := range stuck {
+		require.NotEqual(t, settled, task.state.Load())
+	}
+	m.set(func() { m.locked = false })
+	for _, task := range stuck[:3] {
+		require.Equal(t, decide.Granted, result(t, task).Code, "first in, first out")
+	}
+	for _, task := range stuck[3:] {
+		require.Eventually(t, func() bool {
+			h := task.Hindrance()
+			return h != nil && h.Outcome.Code == decide.Wait
+		}, time.Minute, time.Millisecond)
+		require.True(t, task.Withdraw())
+	}
+}
+
+func TestWithdrawnTask_HoldsNothing(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	m.before = func(*book.Want, *book.Effects) error {
+		m.before = nil
+		close(entered)
+		<-gate
+		return nil
+	}
+	s := open(t, m)
+	task := s.Submit(reserve("m"), "acme")
+	<-entered
+	require.True(t, task.Withdraw(), "while its transaction commits")
+	require.False(t, task.Withdraw())
+	close(gate)
+	require.Eventually(t, func() bool { return maps.Equal(m.statuses(), map[book.Status]int{book.Cancelled: 1}) }, time.Minute, time.Millisecond)
+	require.EqualValues(t, 0, m.held())
+}
+
+func TestWithdrawnTask_ThatMayHaveBeenCommittedLeavesATombstone(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	m.before = func(*book.Want, *book.Effects) error {
+		m.before = nil
+		close(entered)
+		<-gate
+		return errUnavailable
+	}
+	s := open(t, m)
+	task := s.Submit(reserve("m"), "acme")
+	<-entered
+	require.True(t, task.Withdraw())
+	close(gate)
+	require.Eventually(t, func() bool { return maps.Equal(m.statuses(), map[book.Status]int{book.Cancelled: 1}) }, time.Minute, time.Millisecond,
+		"so that what was sent and comes late fails on the primary key")
+}
+
+func TestWaiting_IsFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1)
+	s := open(t, m)
+	holder := result(t, s.Submit(reserve("m"), "acme")).Exec
+	var queue []*Task
+	for range 20 {
+		queue = append(queue, s.Submit(reserve("m"), "acme"))
+	}
+	require.Eventually(t, func() bool { return queue[19].Hindrance() != nil }, time.Minute, time.Millisecond)
+	for i, task := range queue {
+		require.Equal(t, decide.Released, result(t, s.Submit(decide.Op{Kind: decide.Release, Exec: *holder}, "acme")).Code)
+		holder = result(t, task).Exec
+		for _, behind := range queue[i+1:] {
+			require.Equal(t, pending, behind.state.Load(), "nobody overtakes")
+		}
+	}
+}
+
+func TestImpatientReserve_IsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t, newMemory(1))
+	result(t, s.Submit(reserve("m"), "acme"))
+	op := reserve("m")
+	op.Patient = false
+	require.Equal(t, decide.Wait, result(t, s.Submit(op, "acme")).Code)
+}
+
+func TestDatabaseAway_RefusesReservesAndKeepsSettles(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	s := open(t, m)
+	held := result(t, s.Submit(reserve("m"), "acme")).Exec
+	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errUnavailable } })
+	settling := s.Submit(settle(held), "acme")
+	refused := s.Submit(reserve("m"), "acme")
+	<-refused.Done()
+	_, err := refused.Outcome()
+	var away *UnavailableError
+	require.ErrorAs(t, err, &away)
+	require.NotEqual(t, settled, settling.state.Load())
+	m.set(func() { m.before = nil })
+	require.Equal(t, decide.Settled, result(t, settling).Code)
+	require.Eventually(t, func() bool { return m.held() == 0 && m.statuses()[book.Cancelled] == 1 }, time.Minute, time.Millisecond)
+}
+
+func TestRefusals_RideWithTheNextBatchThatWrites(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1)
+	s := open(t, m)
+	made := result(t, s.Submit(reserve("made"), "acme")).Exec
+	require.Equal(t, decide.Settled, result(t, s.Submit(settle(made), "acme")).Code)
+	written := len(m.sizes)
+	for range 7 {
+		require.Equal(t, decide.Exceeded, result(t, s.Submit(reserve("m"), "acme")).Code)
+	}
+	refusals := func() (n int64) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for key, sum := range m.hours {
+			if key.Model == "m" {
+				n += sum.Refusals
+			}
+		}
+		return n
+	}
+	require.Len(t, m.sizes, written, "a refusal writes nothing by itself")
+	require.Zero(t, refusals())
+	m.set(func() { m.tenant.Limits = nil })
+	require.Equal(t, decide.Granted, result(t, s.Submit(reserve("other"), "acme")).Code)
+	require.EqualValues(t, 7, refusals())
+}
+
+func TestBatch_IsBoundedAndSharedByAllThatWait(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1 << 40)
+	gate := make(chan struct{})
+	m.before = func(_ *book.Want, e *book.Effects) error {
+		if len(e.Insert) == 1 && e.Insert[0].Model == "first" {
+			<-gate
+		}
+		return nil
+	}
+	s := open(t, m)
+	tasks := []*Task{s.Submit(reserve("first"), "acme")}
+	for range 2500 {
+		tasks = append(tasks, s.Submit(reserve("m"), "acme"))
+	}
+	close(gate)
+	for _, task := range tasks {
+		result(t, task)
+	}
+	require.LessOrEqual(t, slices.Max(m.sizes), maxBatch)
+	require.LessOrEqual(t, len(m.sizes), 6, "%v", m.sizes)
+}
+
+func TestClose_DoesWhatIsQueuedAndAnswersTheRest(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1000)
+	s := open(t, m)
+	var tasks []*Task
+	for i := range 500 {
+		tasks = append(tasks, s.Submit(reserve(fmt.Sprint(i)), "acme"))
+	}
+	require.NoError(t, s.Close(t.Context()))
+	for _, task := range tasks {
+		require.Equal(t, decide.Granted, result(t, task).Code)
+	}
+	late := s.Submit(reserve("late"), "acme")
+	<-late.Done()
+	_, err := late.Outcome()
+	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, s.Start(t.Context()), ErrClosed)
+	require.True(t, s.Ended())
+}
+
+func TestClose_ThatRunsOutOfTimeAnswersEverybody(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1000)
+	s := open(t, m)
+	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errUnavailable } })
+	task := s.Submit(settle(&book.Execution{Tenant: m.tenant.ID, ID: newID()}), "acme")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
+	<-task.Done()
+	_, err := task.Outcome()
+	require.ErrorIs(t, err, ErrClosed)
+}

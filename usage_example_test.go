@@ -1,0 +1,161 @@
+package tenant_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/glebarez/sqlite"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+// openBooks opens a database with a ledger on it for an example, and returns how to close them.
+func openBooks() (*gorm.DB, *tenant.Ledger, func()) {
+	folder, err := os.MkdirTemp("", "tenant-example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := gorm.Open(sqlite.Open(filepath.Join(folder, "tenant.db")), &gorm.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ledger, err := tenant.Open(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := ledger.Migrate(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	return db, ledger, func() {
+		if err := ledger.Close(context.Background()); err != nil {
+			log.Fatal(err)
+		}
+		if pool, err := db.DB(); err == nil {
+			_ = pool.Close()
+		}
+		_ = os.RemoveAll(folder)
+	}
+}
+
+func record(ledger *tenant.Ledger, org tenant.Tenant, model, dollars string) {
+	_, err := ledger.Record(context.Background(), org, tenant.Actual{
+		Model: model, Usage: tenant.Usage{Input: 800, Output: 200}, Cost: tenant.USD(dollars),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleCostToday() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+	record(ledger, org, "large", "0.25")
+
+	today, err := tenant.CostToday(ctx, db, org)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lastMonth, err := tenant.Cost(ctx, db, org, tenant.LastMonth)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("$%s today, $%s last month\n", today, lastMonth)
+	// Output:
+	// $0.2625 today, $0 last month
+}
+
+func ExampleBetween() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+
+	now := time.Now()
+	lastHour := tenant.Between(now.Add(-time.Hour), now)
+	hourBefore := tenant.Between(now.Add(-2*time.Hour), now.Add(-time.Hour)) // no call is in both
+	for _, p := range []tenant.Period{lastHour, hourBefore} {
+		calls, err := tenant.ExecutionCount(ctx, db, org, p)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(calls)
+	}
+	// Output:
+	// 1
+	// 0
+}
+
+func ExampleUsageSummary() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+	record(ledger, org, "large", "0.25")
+	record(ledger, org, "small", "0.0025")
+
+	s, err := tenant.UsageSummary(ctx, db, org, tenant.ThisMonth)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range s.ByModel {
+		fmt.Printf("%s: %d calls, %d tokens, $%s\n", m.Model, m.Calls, m.Tokens, m.Cost)
+	}
+	// Output:
+	// large: 1 calls, 1000 tokens, $0.25
+	// small: 2 calls, 2000 tokens, $0.015
+}
+
+func ExampleExecutions() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+	record(ledger, org, "large", "0.25")
+
+	var dear []tenant.Execution
+	err := tenant.Executions(ctx, db, org).
+		Where("cost > ?", 100_000_000). // nano-dollars
+		Order("admitted_at DESC").Find(&dear).Error
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, e := range dear {
+		fmt.Printf("%s %s $%s\n", e.Model, e.Status, e.Cost())
+	}
+	// Output:
+	// large succeeded $0.25
+}
+
+func ExampleConfigureBudget() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "large", "0.25")
+
+	err := tenant.ConfigureBudget(ctx, db, org, func(b *tenant.Budget) error {
+		b.Enforcement = tenant.Hard
+		b.Limits.DailyCost = tenant.USD("1")
+		b.Limits.DailyCalls = tenant.Count(100)
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	status, err := tenant.BudgetStatus(ctx, db, org)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, l := range status.Limits {
+		fmt.Printf("%s a %s: %s of %s left\n", l.Metric, l.Window, l.Remaining, l.Limit)
+	}
+	// Output:
+	// cost a day: 0.75 of 1 left
+	// calls a day: 99 of 100 left
+}
