@@ -135,7 +135,7 @@ func TestConfigureBudget_TwoAtOnceLoseNothing(t *testing.T) {
 // A host's connections need not wait for a busy database themselves.
 func TestConfigureBudget_WaitsForABusySQLite(t *testing.T) {
 	t.Parallel()
-	db := openAt(t, sqlite.Open(strings.TrimSuffix(sqliteDSN(t), "?_pragma=busy_timeout(5000)")))
+	db := openAt(t, sqlite.Open(strings.Replace(sqliteDSN(t), "5000", "0", 1)))
 	ledger := openLedger(t, db)
 	require.NoError(t, ledger.Migrate(t.Context()))
 	known(t, db, "acme")
@@ -310,10 +310,8 @@ func TestConfigureBudget_ThatCannotLockTheSettingsSaysSo(t *testing.T) {
 	defer tx.Rollback()
 	nothing := func(*tenant.Budget) error { return nil }
 	require.NoError(t, tenant.ConfigureBudget(t.Context(), tx, acme, nothing))
-	start := time.Now()
 	err := tenant.ConfigureBudget(t.Context(), db, acme, nothing)
 	require.ErrorIs(t, err, tenant.ErrUnavailable)
 	require.ErrorContains(t, err, "another transaction")
-	require.Less(t, time.Since(start), time.Minute)
 	require.NoError(t, tenant.ConfigureBudget(t.Context(), db, tenant.ID("globex"), nothing), "other tenants are not held up")
 }

@@ -254,6 +254,10 @@ func (d *declaration) having(keys [][]any) clause.Expression {
 // firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
 // from before its model was declared. It also mends a record whose key changed without the ledger's seeing it.
 func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
+	outer := ctx
+	// The host may have no connection to spare, least of all one that calls inside a transaction of its own.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var current identity
 	err := l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) (err error) {
 		if err := l.dialect.Begin(ctx, tx.Statement.ConnPool); err != nil {
@@ -262,6 +266,9 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 		current, err = l.makeTenant(ctx, tx, who)
 		return err
 	}, l.isolation())
+	if errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil {
+		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
+	}
 	return current, err
 }
 
