@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -55,29 +53,14 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 		// Within a savepoint, so that the host's transaction stays usable after an error.
 		return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, false) }))
 	}
-	for start := time.Now(); ; {
-		err := session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation())
-		// A connection of the host's need not wait for a busy SQLite by itself. Nothing was done yet.
-		busy := q.dialect == store.SQLite && !c.called && q.store.Classify(err) == store.Locked
-		if !busy || time.Since(start) > patience {
-			return c.done(ctx, err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(retryAfter):
-		}
-	}
+	err = session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation())
+	return c.done(ctx, err)
 }
-
-// retryAfter is how soon a transaction is begun again that found SQLite busy.
-const retryAfter = 10 * time.Millisecond
 
 // configuration is a change of a tenant's settings.
 type configuration struct {
 	*question
 	change func(*Budget) error
-	called bool
 	own    error // the one to return as it is
 }
 
@@ -102,10 +85,14 @@ func (c *configuration) fail(err error) error {
 
 func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error {
 	c.books.Conn = tx.Statement.ConnPool
-	if own || c.dialect == store.SQLite {
-		if err := c.dialect.Begin(ctx, c.books.Conn); err != nil {
-			return err
-		}
+	var err error
+	if own {
+		err = c.dialect.Begin(ctx, c.books.Conn)
+	} else {
+		err = c.books.Write(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	id, err := c.lock(ctx, tx)
 	if err != nil {
@@ -119,7 +106,6 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
 	}
 	b := budget(s.Tenant, s.Name)
-	c.called = true
 	if err := c.change(b); err != nil {
 		return c.fail(err)
 	}

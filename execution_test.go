@@ -75,7 +75,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 		require.EqualValues(t, 2, n)
 		var sum int64
 		require.NoError(t, all.Select("sum(cost)").Scan(&sum).Error)
-		require.EqualValues(t, 3e7, sum)
+		require.EqualValues(t, 30_000_000, sum)
 		var one tenant.Execution
 		require.NoError(t, all.Where("reasoning_tokens > 5").First(&one, "id = ?", hold.ExecutionID).Error)
 
@@ -104,7 +104,7 @@ func TestExecutions_AreFoundByTheRecordAlsoWhenItsKeyHasChanged(t *testing.T) {
 		var n int64
 		require.NoError(t, tenant.Executions(t.Context(), db, org).Count(&n).Error)
 		require.EqualValues(t, 1, n)
-		require.EqualValues(t, 25e7, ask(t, db, org, tenant.Today).cost)
+		require.EqualValues(t, 250_000_000, ask(t, db, org, tenant.Today).cost)
 		require.NoError(t, tenant.Executions(t.Context(), db, &Organization{ID: 99, Slug: "acme"}).Count(&n).Error)
 		require.Zero(t, n, "a record never sees another's")
 	})
@@ -116,7 +116,7 @@ func TestExecution_HasAFieldForEveryColumnThatAHostCanUse(t *testing.T) {
 		columns, err := db.Migrator().ColumnTypes(&tenant.Execution{})
 		require.NoError(t, err)
 		statement := &gorm.Statement{DB: db.Session(&gorm.Session{})}
-		statement.Config.NamingStrategy = schema.NamingStrategy{TablePrefix: "host_"}
+		statement.NamingStrategy = schema.NamingStrategy{TablePrefix: "host_"}
 		require.NoError(t, statement.Parse(&tenant.Execution{}))
 		require.Equal(t, "llm_executions", statement.Schema.Table)
 		have := slices.Clone(statement.Schema.DBNames)

@@ -59,7 +59,7 @@ func TestUsageSummary_TakesAPeriodApartByAgentAndByTheModelBilled(t *testing.T) 
 		require.True(t, s.From.IsZero() && s.To.IsZero())
 		require.EqualValues(t, 1006, s.Refusals)
 		require.EqualValues(t, 7, s.Calls)
-		require.EqualValues(t, 2e12+85, s.Cost.Shift(9).IntPart())
+		require.EqualValues(t, 2_000_000_000_085, s.Cost.Shift(9).IntPart())
 	})
 }
 

@@ -60,11 +60,13 @@ func ExampleCostToday() {
 
 	today, err := tenant.CostToday(ctx, db, org)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	lastMonth, err := tenant.Cost(ctx, db, org, tenant.LastMonth)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Printf("$%s today, $%s last month\n", today, lastMonth)
 	// Output:
@@ -83,7 +85,8 @@ func ExampleBetween() {
 	for _, p := range []tenant.Period{lastHour, hourBefore} {
 		calls, err := tenant.ExecutionCount(ctx, db, org, p)
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 		fmt.Println(calls)
 	}
@@ -102,7 +105,8 @@ func ExampleUsageSummary() {
 
 	s, err := tenant.UsageSummary(ctx, db, org, tenant.ThisMonth)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for _, m := range s.ByModel {
 		fmt.Printf("%s: %d calls, %d tokens, $%s\n", m.Model, m.Calls, m.Tokens, m.Cost)
@@ -124,7 +128,8 @@ func ExampleExecutions() {
 		Where("cost > ?", 100_000_000). // nano-dollars
 		Order("admitted_at DESC").Find(&dear).Error
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for _, e := range dear {
 		fmt.Printf("%s %s $%s\n", e.Model, e.Status, e.Cost())
@@ -146,11 +151,13 @@ func ExampleConfigureBudget() {
 		return nil
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	status, err := tenant.BudgetStatus(ctx, db, org)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for _, l := range status.Limits {
 		fmt.Printf("%s a %s: %s of %s left\n", l.Metric, l.Window, l.Remaining, l.Limit)

@@ -16,6 +16,15 @@ type Settings struct {
 	Suspended   bool
 }
 
+// Write makes the transaction of a host a writer, where that has to come before it reads. It changes nothing.
+func (b Books) Write(ctx context.Context) error {
+	if b.locks() {
+		return nil
+	}
+	_, err := b.Conn.ExecContext(ctx, `UPDATE llm_tenants SET id = id WHERE id = ''`)
+	return err
+}
+
 // Lock locks a tenant's settings against whoever else changes them, until the transaction ends. It reports false if the
 // tenant is not there. On SQLite the whole transaction has to be a writer already.
 func (b Books) Lock(ctx context.Context, id book.ID) (bool, error) {
@@ -38,7 +47,7 @@ func (b Books) LockAnchor(ctx context.Context, id book.ID) error {
 }
 
 // locks reports whether rows are locked one by one. SQLite has one lock, on everything.
-func (b Books) locks() bool { return b.Dialect.Name == store.Postgres.Name }
+func (b Books) locks() bool { return b.Name == store.Postgres.Name }
 
 func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, error) {
 	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), id.String())

@@ -35,6 +35,18 @@ func TestWindow_RollsOverExactlyAtItsEnd(t *testing.T) {
 	require.EqualValues(t, 200, db.balance(month).Spent.Cost+db.balance(month).Held.Cost)
 }
 
+func TestWindow_HoldsItsStartAndNotItsEnd(t *testing.T) {
+	t.Parallel()
+
+	b := book.Balance{Scope: day, Start: noon, End: midnight}
+	require.False(t, b.Holds(noon.Add(-time.Nanosecond)))
+	require.True(t, b.Holds(noon))
+	require.True(t, b.Holds(midnight.Add(-time.Nanosecond)))
+	require.False(t, b.Holds(midnight))
+	b.End = time.Time{}
+	require.True(t, b.Holds(midnight.AddDate(100, 0, 0)), "a total never ends")
+}
+
 func TestWindow_SkipsThoseInWhichNothingHappened(t *testing.T) {
 	t.Parallel()
 

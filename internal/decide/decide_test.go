@@ -343,6 +343,16 @@ func TestReserve_LimitsAndEnforcementAreInherited(t *testing.T) {
 	}
 }
 
+func TestEffective_LeavesTheTenantsOwnLimitsAlone(t *testing.T) {
+	t.Parallel()
+
+	own := append(make([]book.Limit, 0, 2), costs(day, 1))
+	defaults := &book.Tenant{Limits: []book.Limit{costs(day, 2), costs(month, 2)}}
+	limits := decide.Effective(&book.Tenant{Inherit: true, Limits: own}, defaults)
+	require.Equal(t, []book.Limit{costs(day, 1), costs(month, 2)}, limits)
+	require.Zero(t, own[:2][1], "also where they have room to grow")
+}
+
 func TestReserve_StoresTheHold(t *testing.T) {
 	t.Parallel()
 

@@ -23,12 +23,8 @@ func help(end string) {
 		os.Exit(3)
 	}
 	fmt.Println(shared.cluster.dir)
-	switch end {
-	case "exit":
-		os.Exit(0)
-	case "panic":
+	if end == "panic" {
 		panic("as a failing test would")
-	default:
-		select {}
 	}
+	select {}
 }

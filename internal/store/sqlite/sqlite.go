@@ -45,21 +45,19 @@ func Configure(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("tenant: open the SQLite database: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	restore, err := setup(ctx, conn, settings{"busy_timeout": int64(patience / time.Millisecond)})
+	restore, err := setup(ctx, conn, settings{"busy_timeout": int64(slice / time.Millisecond)})
 	if err != nil {
 		return explain(err)
 	}
 	defer restore()
 
 	var (
-		file  sql.NullString
-		names struct {
-			number int
-			name   string
-		}
+		number int
+		name   string
+		file   sql.NullString
 	)
 	// The main database is the first of the list.
-	if err := conn.QueryRowContext(ctx, "PRAGMA database_list").Scan(&names.number, &names.name, &file); err != nil {
+	if err := conn.QueryRowContext(ctx, "PRAGMA database_list").Scan(&number, &name, &file); err != nil {
 		return explain(err)
 	}
 	if file.String == "" {
@@ -67,7 +65,8 @@ func Configure(ctx context.Context, db *sql.DB) error {
 			"give it a file, such as one in t.TempDir() for a test")
 	}
 	var mode string
-	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+	err = patiently(ctx, func() error { return conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode) })
+	if err != nil {
 		return fmt.Errorf("tenant: set the journal mode of the SQLite database to WAL: %w", explain(err))
 	}
 	if mode != "wal" {
@@ -147,20 +146,37 @@ const (
 	// slice is how long SQLite waits for it without looking at the context.
 	slice = 200 * time.Millisecond
 
+	// pauses is the least time between two tries where SQLite did not wait.
+	pauses = 20 * time.Millisecond
+
 	// full is the setting of PRAGMA synchronous that makes a commit survive a loss of power.
 	full = 2
 )
 
 // begin takes the write lock.
 func begin(ctx context.Context, conn *sql.Conn) error {
+	return patiently(ctx, func() error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
+		return err
+	})
+}
+
+// patiently tries something until the database is not busy any more. SQLite's own waiting does not look at the context,
+// and does not wait at all where that could end in a deadlock.
+func patiently(ctx context.Context, try func() error) error {
 	until := time.Now().Add(patience)
 	for {
-		_, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
+		start := time.Now()
+		err := try()
 		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return err
 		}
-		if ended := ctx.Err(); ended != nil {
-			return errors.Join(ended, err)
+		pause := time.NewTimer(time.Until(start.Add(pauses)))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return errors.Join(ctx.Err(), err)
 		}
 	}
 }
@@ -177,6 +193,7 @@ type settings map[string]int64
 
 // setup changes settings of a connection. What it returns puts those back that the host had, whose connection it is.
 func setup(ctx context.Context, conn *sql.Conn, wanted settings) (restore func(), err error) {
+	ctx = context.WithoutCancel(ctx) // the host's settings are put back in any case
 	before := settings{}
 	restore = func() {
 		for name, value := range before {

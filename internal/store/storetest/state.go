@@ -40,6 +40,7 @@ func tenantsByKeyAndID(b *Books) {
 func anchorMakesTenant(b *Books) {
 	id := ID()
 	b.Exec(`INSERT INTO llm_tenants (id, tenant_id) VALUES ($1, 'acme')`, id.String())
+	b.Exec(`INSERT INTO llm_balances (tenant, window_unit) VALUES ($1, 'week')`, id.String())
 	s := b.Read(&book.Want{Keys: []string{"acme"}})
 	require.Empty(b, s.Tenants)
 	require.Empty(b, s.Busy, "nobody has it, so waiting for it would not end")

@@ -1,0 +1,211 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// Difference is a figure of the books that is not what the executions add up to.
+type Difference struct {
+	Tenant book.ID
+	Where  string // such as "balance day" or "hour 2026-11-24 08:00:00+00 agent support model m"
+	Column string // such as "spent_cost"
+	Have   int64  // what stands there
+	Want   int64  // what the executions say
+}
+
+// Tenants returns the ids of some tenants that have books, in the order of their ids, after a given one.
+func (b Books) Tenants(ctx context.Context, after *book.ID, limit int) (ids []book.ID, err error) {
+	where, args := "", []any{}
+	if after != nil {
+		where, args = " AND tenant > ?", append(args, after.String())
+	}
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT tenant FROM llm_balances
+		WHERE window_unit = 'total' AND agent = '' AND model = ''`+where+` ORDER BY tenant LIMIT ?`), append(args, limit)...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id book.ID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// figure is a column of the books, and the expression that gives it from the executions e.
+type figure struct{ column, from string }
+
+// of a balance: sums over the executions that it counts.
+var balanceFigures = []figure{
+	{"spent_cost", "e.cost"}, {"spent_tokens", "e.tokens"}, {"spent_calls", "e.calls"},
+	{"held_cost", "CASE e.status WHEN 'running' THEN e.held_cost ELSE 0 END"},
+	{"held_tokens", "CASE e.status WHEN 'running' THEN e.held_tokens ELSE 0 END"},
+	{"held_calls", "CASE e.status WHEN 'running' THEN 1 ELSE 0 END"},
+}
+
+// hourFigures are those of an hour of the roll-up.
+var hourFigures = func() []figure {
+	out := []figure{
+		{"calls", "e.calls"}, {"errors", "CASE e.status WHEN 'failed' THEN 1 ELSE 0 END"}, {"cost", "e.cost"}, {"tokens", "e.tokens"},
+	}
+	for _, column := range book.UsageColumns {
+		out = append(out, figure{column, "e." + column})
+	}
+	return out
+}()
+
+func total(expression string) string { return "CAST(coalesce(sum(" + expression + "), 0) AS bigint)" }
+
+// counted says which executions e a balance b counts.
+const counted = `e.tenant = b.tenant AND (b.agent = '' OR e.agent = b.agent) AND (b.model = '' OR e.model = b.model)
+	AND e.admitted_at >= b.window_start AND (b.window_end IS NULL OR e.admitted_at < b.window_end)`
+
+// hour truncates a time to its hour in UTC.
+func (b Books) hour(column string) string {
+	if b.locks() {
+		return "date_trunc('hour', " + column + ", 'UTC')"
+	}
+	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
+}
+
+// Balances compares a tenant's balances with its executions. It is one statement, and so one snapshot.
+func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
+	var have, want []string
+	for _, f := range balanceFigures {
+		have = append(have, "b."+f.column)
+		want = append(want, total(f.from))
+	}
+	return b.differences(ctx, id, balanceFigures, `SELECT 'balance ' || b.window_unit || ' agent "' || b.agent || '" model "' || b.model || '"', `+
+		strings.Join(have, ", ")+`, `+strings.Join(want, ", ")+`
+		FROM llm_balances b LEFT JOIN llm_executions e ON `+counted+`
+		WHERE b.tenant = ? GROUP BY b.tenant, b.window_unit, b.agent, b.model`, id.String())
+}
+
+// Hours compares a tenant's roll-up of a range of whole hours with its executions. It is one statement, and so one
+// snapshot.
+func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, error) {
+	var have, want, zeros, sums []string
+	for _, f := range hourFigures {
+		have = append(have, "u."+f.column+" AS have_"+f.column)
+		zeros = append(zeros, "0")
+		want = append(want, f.from)
+		sums = append(sums, total("have_"+f.column))
+	}
+	for _, f := range hourFigures {
+		have = append(have, "0 AS want_"+f.column)
+		sums = append(sums, total("want_"+f.column))
+	}
+	named := "agent, model, billed_model"
+	return b.differences(ctx, id, hourFigures, `SELECT 'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model || '" billed as "' || billed_model || '"', `+
+		strings.Join(sums, ", ")+` FROM (
+			SELECT u.hour, u.agent, u.model, u.billed_model, `+strings.Join(have, ", ")+` FROM llm_usage u
+			WHERE u.tenant = ? AND u.hour >= ? AND u.hour < ?
+			UNION ALL
+			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
+			FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND e.calls > 0
+		) x GROUP BY hour, `+named,
+		id.String(), b.Time(r.From), b.Time(r.To), id.String(), b.Time(r.From), b.Time(r.To))
+}
+
+// differences runs a statement whose columns are a name, what stands in the books, and what the executions say.
+func (b Books) differences(ctx context.Context, id book.ID, figures []figure, statement string, args ...any) ([]Difference, error) {
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []Difference
+	for rows.Next() {
+		var where string
+		values := make([]int64, 2*len(figures))
+		to := []any{&where}
+		for i := range values {
+			to = append(to, &values[i])
+		}
+		if err := rows.Scan(to...); err != nil {
+			return nil, err
+		}
+		for i, f := range figures {
+			if have, want := values[i], values[len(figures)+i]; have != want {
+				out = append(out, Difference{Tenant: id, Where: where, Column: f.column, Have: have, Want: want})
+			}
+		}
+	}
+	return out, rows.Err()
+}
+
+// Span returns the whole days in UTC between which a tenant's executions and hours lie, empty where it has none.
+func (b Books) Span(ctx context.Context, id book.ID) (Range, error) {
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT min(f), max(t) FROM (
+			SELECT min(admitted_at) AS f, max(admitted_at) AS t FROM llm_executions WHERE tenant = ?
+			UNION ALL SELECT min(hour), max(hour) FROM llm_usage WHERE tenant = ?) x`), id.String(), id.String())
+	if err != nil {
+		return Range{}, err
+	}
+	defer func() { _ = rows.Close() }()
+	var from, to instant
+	for rows.Next() {
+		if err := rows.Scan(&from, &to); err != nil {
+			return Range{}, err
+		}
+	}
+	if err := rows.Err(); err != nil || time.Time(from).IsZero() {
+		return Range{}, err
+	}
+	return Range{time.Time(from).Truncate(day), time.Time(to).Truncate(day).Add(day)}, nil
+}
+
+const day = 24 * time.Hour
+
+// Days cuts a range of whole days in UTC.
+func (r Range) Days() iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		for from := r.From; from.Before(r.To); from = from.Add(day) {
+			if !yield(Range{from, from.Add(day)}) {
+				return
+			}
+		}
+	}
+}
+
+// Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
+// which has locked the tenant's anchor.
+func (b Books) Mend(ctx context.Context, id book.ID) error {
+	var set []string
+	for _, f := range balanceFigures {
+		set = append(set, f.column+" = (SELECT "+total(f.from)+" FROM llm_executions e WHERE "+counted+")")
+	}
+	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_balances AS b SET `+strings.Join(set, ", ")+` WHERE b.tenant = ?`), id.String()); err != nil {
+		return fmt.Errorf("the balances: %w", err)
+	}
+	var columns, sums, zero, add []string
+	for _, f := range hourFigures {
+		columns = append(columns, f.column)
+		sums = append(sums, total(f.from))
+		zero = append(zero, f.column+" = 0")
+		add = append(add, f.column+" = excluded."+f.column)
+	}
+	// Refusals are nowhere else: they stay.
+	for _, statement := range []string{
+		`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`,
+		`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`,
+		`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, ` + strings.Join(columns, ", ") + `)
+			SELECT e.tenant, ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, ` + strings.Join(sums, ", ") + `
+			FROM llm_executions e WHERE e.tenant = ? AND e.calls > 0 GROUP BY 1, 2, 3, 4, 5
+			ON CONFLICT (tenant, hour, agent, model, billed_model) DO UPDATE SET ` + strings.Join(add, ", "),
+	} {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement), id.String()); err != nil {
+			return fmt.Errorf("the roll-up: %w", err)
+		}
+	}
+	return nil
+}

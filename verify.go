@@ -1,0 +1,120 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// Difference is a figure of the books that is not what the executions, one row a call, add up to.
+type Difference struct {
+	// Tenant is the id of the tenant's row in llm_tenants; all zeros for calls without a tenant.
+	Tenant string
+
+	// Where says which balance, or which hour of the roll-up, it is, and Column which of its columns.
+	Where, Column string
+
+	// Have is what stands there, and Want what the executions say: nano-dollars, tokens or calls, as Column says.
+	Have, Want int64
+}
+
+// String describes the difference.
+func (d Difference) String() string {
+	return fmt.Sprintf("tenant %s, %s: %s is %d, and the executions say %d", d.Tenant, d.Where, d.Column, d.Have, d.Want)
+}
+
+// Verify checks that the books agree with themselves: for each tenant, that every balance and every hour of the roll-up
+// is the sum of the executions that it counts, and that what is held is the sum of the running ones. It returns every
+// difference; there is none unless somebody else has written to the ledger's tables. It takes a short snapshot for each
+// tenant and day, locks nothing, and can run while calls go on.
+func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
+	var all []Difference
+	err := l.eachTenant(ctx, func(id book.ID) error {
+		found, err := l.verify(ctx, account.Books{Dialect: l.dialect, Conn: l.pool}, id)
+		all = append(all, found...)
+		return err
+	})
+	return all, err
+}
+
+// Repair makes the books agree where Verify finds that they do not: it sets a tenant's balances and roll-up to what its
+// executions add up to, with the tenant's books locked meanwhile, one tenant at a time, while the calls of the others go
+// on. It returns the differences that it has mended. It cannot undo what was admitted by wrong figures before.
+func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
+	var mended []Difference
+	err := l.eachTenant(ctx, func(id book.ID) error {
+		found, err := l.verify(ctx, account.Books{Dialect: l.dialect, Conn: l.pool}, id)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		err = l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
+			books := account.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
+			if err := l.dialect.Begin(ctx, books.Conn); err != nil {
+				return err
+			}
+			if err := books.LockAnchor(ctx, id); err != nil {
+				return err
+			}
+			// What Verify saw may be out of date by now; this is not.
+			if found, err = l.verify(ctx, books, id); err != nil || len(found) == 0 {
+				return err
+			}
+			return books.Mend(ctx, id)
+		}, l.isolation())
+		if err == nil {
+			mended = append(mended, found...)
+		}
+		return err
+	})
+	return mended, err
+}
+
+// verify compares one tenant's books with its executions.
+func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([]Difference, error) {
+	found, err := books.Balances(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	span, err := books.Span(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for day := range span.Days() {
+		more, err := books.Hours(ctx, id, day)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	out := make([]Difference, len(found))
+	for i, d := range found {
+		out[i] = Difference{Tenant: d.Tenant.String(), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want}
+	}
+	return out, nil
+}
+
+const tenantsPage = 500
+
+func (l *Ledger) eachTenant(ctx context.Context, do func(book.ID) error) error {
+	books := account.Books{Dialect: l.dialect, Conn: l.pool}
+	var after *book.ID
+	for {
+		ids, err := books.Tenants(ctx, after, tenantsPage)
+		for _, id := range ids {
+			if err == nil {
+				err = do(id)
+			}
+		}
+		if err != nil {
+			return l.failure(ctx, err)
+		}
+		if len(ids) < tenantsPage {
+			return nil
+		}
+		after = &ids[len(ids)-1]
+	}
+}
