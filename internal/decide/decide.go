@@ -220,7 +220,7 @@ func (b *batch) admit(a *account, op *Op) Outcome {
 			if need > room && out.Limit == nil {
 				out.Limit, out.Balance, out.Requested = &l.Limit, *balance, need
 			}
-		case need > unspent:
+		case need > unspent, l.Max == 0:
 			return Outcome{Code: Exceeded, Limit: &l.Limit, Balance: *balance, Requested: need}
 		case need > room || l.waiting > 0:
 			if out.Code != Wait {

@@ -108,6 +108,7 @@ func TestReserve_NamedRules(t *testing.T) {
 	}{
 		{"absent is no limit", book.Hard, nil, 0, 0, ops{ask(1, money.Max)}, want{granted}},
 		{"a cost limit of zero allows nothing", book.Hard, limits{costs(day, 0)}, 0, 0, ops{ask(1, 1)}, want{exceeded}},
+		{"a cost limit of zero allows not even what is free", book.Hard, limits{costs(day, 0)}, 0, 0, ops{ask(1, 0)}, want{exceeded}},
 		{"a token limit of zero allows nothing", book.Hard, limits{tokens(day, 0)}, 0, 0, ops{ask(1, 0)}, want{exceeded}},
 		{"a call limit of zero allows nothing", book.Hard, limits{calls(day, 0)}, 0, 0, ops{ask(1, 0)}, want{exceeded}},
 		{"a limit on another window, agent or model does not count", book.Hard, limits{

@@ -350,7 +350,7 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 		if t.frees() || t.tried {
 			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
 		}
-		if !t.frees() && e.IdempotencyKey != "" {
+		if e.IdempotencyKey != "" && t.op.Kind != decide.Release && t.op.Kind != decide.Expire {
 			w.Idempotent = append(w.Idempotent, e.IdempotencyKey)
 		}
 		if t.op.Kind == decide.Expire {
