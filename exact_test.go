@@ -110,6 +110,8 @@ func helper(t *testing.T, task, dsn string) *exec.Cmd {
 }
 
 // TestHelperProcess is not a test: it is what the helper processes run.
+//
+//nolint:paralleltest // it is alone in its process
 func TestHelperProcess(t *testing.T) {
 	task := os.Getenv(helperTask)
 	if task == "" {

@@ -2,7 +2,6 @@ package pricing
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,13 +62,13 @@ func add(listings map[[2]string]*listing, r Row) (*listing, error) {
 		}
 	}
 	if r.Provider != strings.ToLower(r.Provider) {
-		return nil, errors.New("Provider: not in lower case")
+		return nil, fmt.Errorf("%s: not in lower case", "Provider")
 	}
 	if slices.Contains(r.Also, "") {
-		return nil, errors.New("Also: empty name")
+		return nil, fmt.Errorf("%s: empty name", "Also")
 	}
 	if !r.Until.IsZero() && !r.From.Before(r.Until) {
-		return nil, errors.New("Until: not after From")
+		return nil, fmt.Errorf("%s: not after From", "Until")
 	}
 	price, err := r.price()
 	if err != nil {
@@ -85,7 +84,7 @@ func add(listings map[[2]string]*listing, r Row) (*listing, error) {
 	next := period{from: r.From, until: r.Until, price: price}
 	for _, p := range l.periods {
 		if p.overlaps(next) {
-			return nil, errors.New("From, Until: duplicate: overlaps the period of another row of this model")
+			return nil, fmt.Errorf("%s: duplicate: overlaps the period of another row of this model", "From, Until")
 		}
 	}
 	l.periods = append(l.periods, next)

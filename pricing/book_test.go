@@ -319,6 +319,7 @@ func TestABookIsReadByManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+//nolint:paralleltest // testing.AllocsPerRun forbids it
 func TestALookupByExactNameAllocatesNothing(t *testing.T) {
 	book := pricing.Default()
 	require.Zero(t, testing.AllocsPerRun(100, func() {

@@ -27,7 +27,8 @@ func TestTheEmbeddedTableIsValid(t *testing.T) {
 	b, err := tab.book()
 	require.NoError(t, err)
 	require.Equal(t, b, Default())
-	require.Same(t, Default(), Default())
+	first := Default()
+	require.Same(t, first, Default(), "it is read once")
 
 	require.Equal(t, asOf.Format(time.DateOnly), tab.AsOf)
 	require.NotEmpty(t, tab.Notes)

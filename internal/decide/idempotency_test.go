@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func TestBatch_AnIdempotencyKeyIsFreedByTheFailedAndTheCancelled(t *testing.T) {
 				db.tenant(acme, "acme", book.Hard)
 				db.codes(idempotent("k", ask(1, 1)))
 				db.now = db.now.Add(2 * time.Hour)
-				ops := append(c.end[:len(c.end):len(c.end)], idempotent("k", ask(2, 1)))
+				ops := slices.Concat(c.end, []*decide.Op{idempotent("k", ask(2, 1))})
 				if !together {
 					db.codes(c.end...)
 					ops = ops[len(ops)-1:]

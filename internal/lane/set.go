@@ -73,7 +73,7 @@ type Set struct {
 	start   chan struct{} // held by whoever starts or closes the set
 	closed  bool          // guarded by start
 
-	ctx     context.Context // of all goroutines
+	ctx     context.Context //nolint:containedctx // of the goroutines, not of a call
 	cancel  context.CancelFunc
 	drain   chan struct{} // closed: no more tasks come
 	quit    chan struct{} // closed: heartbeat and sweep end

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -242,6 +243,34 @@ func TestNowIsReadAfterTheLock(t *testing.T) {
 		}
 		require.NoError(t, r.err)
 		require.True(t, r.now.After(held), "%v %v", r.now, held)
+		return
+	}
+}
+
+func TestAnchorsAreLockedInTheOrderOfTheirIDs(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	want := &book.Want{}
+	for range 40 {
+		want.Tenants = append(want.Tenants, b.Tenant(storetest.ID().String()))
+	}
+	first := want.Tenants[0] // ids of version 7 ascend
+	slices.Reverse(want.Tenants)
+	for attempt := 0; ; attempt++ {
+		tx := hold(b, first)
+		done := make(chan error)
+		go func() { done <- b.Batch(want, func(*book.State) book.Effects { return book.Effects{} }) }()
+		for waiting(b) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		free := b.Int(`SELECT count(*) FROM (SELECT 1 FROM llm_balances WHERE tenant <> $1 AND window_unit = 'total' FOR UPDATE SKIP LOCKED) AS f`, first)
+		stillWaits := waiting(b) > 0
+		require.NoError(t, tx.Rollback())
+		if err := <-done; err != nil || !stillWaits {
+			require.Less(t, attempt, 10, "%v", err)
+			continue // this machine was too slow for the lock's timeout
+		}
+		require.EqualValues(t, 40, free, "39 tenants and NoTenant")
 		return
 	}
 }
