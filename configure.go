@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store/sqlite"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -53,8 +54,20 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 		// Within a savepoint, so that the host's transaction stays usable after an error.
 		return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, false) }))
 	}
-	err = session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation())
-	return c.done(ctx, err)
+	end, err := q.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation()))
+}
+
+// turn lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
+func (l *Ledger) turn(ctx context.Context) (end func(), err error) {
+	if s, ok := l.store.(*sqlite.Store); ok {
+		return s.Turn(ctx)
+	}
+	return func() {}, nil
 }
 
 // configuration is a change of a tenant's settings.

@@ -90,25 +90,26 @@ func TestConfigureBudget_TwoAtOnceLoseNothing(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		const callers, each = 16, 8
+		known(t, db, "acme")
+		inTransactions := callers / 2
+		if db.Name() == "sqlite" {
+			inTransactions = 1 // a host's writers take the lock from each other until one gives up
+		}
 		var wg sync.WaitGroup
 		for i := range callers {
 			wg.Go(func() {
 				for range each {
-					add := func(b *tenant.Budget) error {
-						b.Limits.DailyCalls = tenant.Count(b.Limits.DailyCalls.Int64() + 1)
-						return nil
+					configure := func(db *gorm.DB) error {
+						return tenant.ConfigureBudget(context.Background(), db, acme, func(b *tenant.Budget) error {
+							b.Limits.DailyCalls = tenant.Count(b.Limits.DailyCalls.Int64() + 1)
+							return nil
+						})
 					}
-					configure := func(db *gorm.DB) error { return tenant.ConfigureBudget(context.Background(), db, acme, add) }
 					var err error
-					if i%2 == 0 {
-						err = configure(db)
-					} else if db.Name() == "postgres" {
+					if i < inTransactions {
 						err = db.Transaction(configure)
 					} else {
-						err = db.Transaction(func(tx *gorm.DB) error {
-							// As a host has to begin a transaction on SQLite.
-							return errors.Join(tx.Exec("UPDATE llm_processes SET id = id WHERE id = ''").Error, configure(tx))
-						})
+						err = configure(db)
 					}
 					if err != nil {
 						t.Errorf("configure: %v", err)

@@ -79,16 +79,20 @@ func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([
 	if err != nil {
 		return nil, err
 	}
-	span, err := books.Span(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	for day := range span.Days() {
-		more, err := books.Hours(ctx, id, day)
+	for from := account.Ever.From; ; {
+		day, more, err := books.NextDay(ctx, id, from)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, more...)
+		if !more {
+			break
+		}
+		hours, err := books.Hours(ctx, id, day)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, hours...)
+		from = day.To
 	}
 	out := make([]Difference, len(found))
 	for i, d := range found {

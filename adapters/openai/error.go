@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,6 +26,20 @@ type Error struct {
 	status    int
 	notBilled bool
 	err       error
+}
+
+// noChoices is the error of an answer of status 200 with nothing in it. Some providers answer so with an error.
+func noChoices(c *sdk.ChatCompletion, requestID string) *Error {
+	e := &Error{RequestID: requestID, err: errors.New("the answer has no choices")}
+	var said struct {
+		Code text `json:"code"`
+	}
+	if json.Unmarshal([]byte(c.JSON.ExtraFields["error"].Raw()), &said) == nil {
+		if e.Code = word(string(said.Code)); e.Code != "" {
+			e.err = fmt.Errorf("the answer is an error (%s)", e.Code)
+		}
+	}
+	return e
 }
 
 // StatusCode returns the HTTP status of the answer, or 0 where there was none, or the status was no error's.
@@ -97,4 +112,13 @@ func word(s string) string {
 		return ""
 	}
 	return s
+}
+
+// text is a JSON string or number.
+type text string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *text) UnmarshalJSON(raw []byte) error {
+	*t = text(strings.Trim(string(raw), `"`))
+	return nil
 }

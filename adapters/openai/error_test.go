@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -84,7 +85,7 @@ func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
 
 	secure := httptest.NewTLSServer(reply(200, hello))
 	t.Cleanup(secure.Close)
-	secure.Config.ErrorLog = nil
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -213,7 +214,8 @@ func TestAnswerWithoutChoicesIsAnErrorThatKeepsItsUsage(t *testing.T) {
 
 	s = newServer(t, reply(200, `{"error":{"message":"upstream failed","code":502}}`))
 	response, err = s.model(t).Generate(t.Context(), hi)
-	require.Error(t, err)
+	require.EqualError(t, err, "openai: the answer is an error (502)")
+	require.NotErrorIs(t, err, tenant.ErrNotBilled)
 	require.Nil(t, response.Usage)
 }
 

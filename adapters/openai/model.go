@@ -104,12 +104,10 @@ func (m *Model) Generate(ctx context.Context, r *tenant.Request) (*tenant.Respon
 		response.RequestID = id
 	}
 	if len(completion.Choices) == 0 {
-		return response, &Error{RequestID: response.RequestID, err: errNoChoices}
+		return response, noChoices(completion, response.RequestID)
 	}
 	return response, nil
 }
-
-var errNoChoices = errors.New("the answer has no choices")
 
 func (m *Model) params(r *tenant.Request) sdk.ChatCompletionNewParams {
 	params := sdk.ChatCompletionNewParams{Model: m.info.Name}

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"fmt"
-	"iter"
 	"strings"
 	"time"
 
@@ -143,38 +142,26 @@ func (b Books) differences(ctx context.Context, id book.ID, figures []figure, st
 	return out, rows.Err()
 }
 
-// Span returns the whole days in UTC between which a tenant's executions and hours lie, empty where it has none.
-func (b Books) Span(ctx context.Context, id book.ID) (Range, error) {
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT min(f), max(t) FROM (
-			SELECT min(admitted_at) AS f, max(admitted_at) AS t FROM llm_executions WHERE tenant = ?
-			UNION ALL SELECT min(hour), max(hour) FROM llm_usage WHERE tenant = ?) x`), id.String(), id.String())
+// NextDay returns the first whole day in UTC, from a given time on, in which a tenant has executions or hours. It reports
+// false where there is none.
+func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT min(t) FROM (
+			SELECT min(admitted_at) AS t FROM llm_executions WHERE tenant = ? AND admitted_at >= ?
+			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?) x`),
+		id.String(), b.Time(from), id.String(), b.Time(from))
 	if err != nil {
-		return Range{}, err
+		return Range{}, false, err
 	}
 	defer func() { _ = rows.Close() }()
-	var from, to instant
+	var first instant
 	for rows.Next() {
-		if err := rows.Scan(&from, &to); err != nil {
-			return Range{}, err
+		if err := rows.Scan(&first); err != nil {
+			return Range{}, false, err
 		}
 	}
-	if err := rows.Err(); err != nil || time.Time(from).IsZero() {
-		return Range{}, err
-	}
-	return Range{time.Time(from).Truncate(day), time.Time(to).Truncate(day).Add(day)}, nil
-}
-
-const day = 24 * time.Hour
-
-// Days cuts a range of whole days in UTC.
-func (r Range) Days() iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		for from := r.From; from.Before(r.To); from = from.Add(day) {
-			if !yield(Range{from, from.Add(day)}) {
-				return
-			}
-		}
-	}
+	const day = 24 * time.Hour
+	start := time.Time(first).Truncate(day)
+	return Range{start, start.Add(day)}, !time.Time(first).IsZero(), rows.Err()
 }
 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,

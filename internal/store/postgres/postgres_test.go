@@ -218,31 +218,22 @@ func TestNowIsReadAfterTheLock(t *testing.T) {
 	id := b.Tenant("acme")
 	for attempt := 0; ; attempt++ {
 		tx := hold(b, id)
-		type result struct {
-			now time.Time
-			err error
-		}
-		done := make(chan result)
-		go func() {
-			var r result
-			r.err = b.Batch(&book.Want{Tenants: []book.ID{id}}, func(s *book.State) book.Effects {
-				r.now = s.Now
+		var now time.Time
+		wait := storetest.Waiting(func() bool { return waiting(b) > 0 }, func() error {
+			return b.Batch(&book.Want{Tenants: []book.ID{id}}, func(s *book.State) book.Effects {
+				now = s.Now
 				return book.Effects{}
 			})
-			done <- r
-		}()
-		for waiting(b) == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		})
 		var held time.Time
 		require.NoError(t, tx.QueryRow(`SELECT clock_timestamp()`).Scan(&held))
 		require.NoError(t, tx.Rollback())
-		r := <-done
-		if r.err != nil && attempt < 10 && b.Store.Classify(r.err) == store.Locked {
+		err := wait()
+		if err != nil && attempt < 10 && b.Store.Classify(err) == store.Locked {
 			continue // this machine was too slow for the lock's timeout
 		}
-		require.NoError(t, r.err)
-		require.True(t, r.now.After(held), "%v %v", r.now, held)
+		require.NoError(t, err)
+		require.True(t, now.After(held), "%v %v", now, held)
 		return
 	}
 }
@@ -258,15 +249,13 @@ func TestAnchorsAreLockedInTheOrderOfTheirIDs(t *testing.T) {
 	slices.Reverse(want.Tenants)
 	for attempt := 0; ; attempt++ {
 		tx := hold(b, first)
-		done := make(chan error)
-		go func() { done <- b.Batch(want, func(*book.State) book.Effects { return book.Effects{} }) }()
-		for waiting(b) == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		wait := storetest.Waiting(func() bool { return waiting(b) > 0 }, func() error {
+			return b.Batch(want, func(*book.State) book.Effects { return book.Effects{} })
+		})
 		free := b.Int(`SELECT count(*) FROM (SELECT 1 FROM llm_balances WHERE tenant <> $1 AND window_unit = 'total' FOR UPDATE SKIP LOCKED) AS f`, first)
 		stillWaits := waiting(b) > 0
 		require.NoError(t, tx.Rollback())
-		if err := <-done; err != nil || !stillWaits {
+		if err := wait(); err != nil || !stillWaits {
 			require.Less(t, attempt, 10, "%v", err)
 			continue // this machine was too slow for the lock's timeout
 		}

@@ -21,6 +21,9 @@ type Store struct {
 	// turn is held by the session whose batch runs. SQLite has one write lock and lets those who want it poll; sessions
 	// of one process wait in line instead.
 	turn chan struct{}
+
+	// rest is when the next batch may take the lock. It belongs to the turn.
+	rest time.Time
 }
 
 // New returns the store on a pool of connections. It does not connect. The clock is the one that decisions are made by;
@@ -76,6 +79,18 @@ func Configure(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// Turn waits in line with the batches of this process, and keeps the next one waiting until end is called. Whoever writes
+// to the database in another way than by a batch has to poll for its write lock without it, and may never get it while
+// batches follow each other.
+func (s *Store) Turn(ctx context.Context) (end func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // Session implements store.Store. A session takes a connection for each batch only.
 func (s *Store) Session() store.Session { return session{s} }
 
@@ -87,18 +102,41 @@ func (session) Close() error { return nil }
 // Batch implements store.Session. The context ends the waiting, for the write lock too; what comes after that is work of
 // milliseconds, and is not interrupted: a driver may take an interrupted commit for one that succeeded.
 func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
+	end, err := s.Turn(ctx)
+	if err != nil {
+		return err
 	}
+	defer end()
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
+	if err := s.pause(ctx); err != nil {
+		return err
+	}
+	defer func(start time.Time) { s.rest = time.Now().Add(min(time.Since(start)/4, maxRest)) }(time.Now())
 	return explain(s.transaction(ctx, conn, want, decide))
+}
+
+// maxRest bounds how long a batch leaves the write lock to others.
+const maxRest = 20 * time.Millisecond
+
+// pause leaves the write lock to the host and to other processes for a fifth of the time. They poll for it, and batches
+// that follow each other without a gap would keep them out until they give up.
+func (s session) pause(ctx context.Context) error {
+	wait := time.Until(s.rest)
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Want, decide func(*book.State) book.Effects) error {

@@ -295,14 +295,14 @@ func executionIDIsUnique(b *Books) {
 
 func guardOnUpdates(b *Books) {
 	id := b.Tenant("acme")
-	settled, running := execution(id), begun(execution(id))
-	running.IdempotencyKey = ""
-	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{settled, running}}))
+	settled, running, second := execution(id), begun(execution(id)), begun(execution(id))
+	running.IdempotencyKey, second.IdempotencyKey = "", ""
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{settled, running, second}}))
 	charged := *running
 	charged.Status, charged.Charged = book.Succeeded, book.Amount{Cost: 1}
 
 	moved, again, gone := charged, *settled, charged
-	moved.Agent = ""
+	moved.ID = second.ID
 	again.Charged.Cost++
 	gone.ID = ID()
 	for name, update := range map[string]book.Update{
@@ -317,8 +317,9 @@ func guardOnUpdates(b *Books) {
 		require.Error(b, err, name)
 		require.Equal(b, store.Conflict, b.Store.Classify(err), "%s: %v", name, err)
 		b.stored(running)
+		b.stored(second)
 		b.stored(settled)
-		require.Equal(b, [3]int64{2, 0, 0}, b.written(), name)
+		require.Equal(b, [3]int64{3, 0, 0}, b.written(), name)
 	}
 
 	abandoned := charged

@@ -128,31 +128,35 @@ func LocksBeforeReads(b *Books, waiting func() bool) {
 		_, err = host.ExecContext(b.Context(), `UPDATE llm_balances SET spent_cost = spent_cost WHERE tenant = $1`, id.String())
 		require.NoError(b, err)
 
-		type result struct {
-			outcomes []decide.Outcome
-			err      error
-		}
-		done := make(chan result)
-		go func() {
-			outcomes, err := Decide(b.Context(), b.Session, Reserve(id, book.Amount{Cost: 500}))
-			done <- result{outcomes, err}
-		}()
-		for !waiting() {
-			time.Sleep(time.Millisecond)
-		}
+		var outcomes []decide.Outcome
+		wait := Waiting(waiting, func() (err error) {
+			outcomes, err = Decide(b.Context(), b.Session, Reserve(id, book.Amount{Cost: 500}))
+			return err
+		})
 		_, err = host.ExecContext(b.Context(), `UPDATE llm_limits SET amount = 400 WHERE tenant = $1`, id.String())
 		require.NoError(b, err)
 		require.NoError(b, host.Commit())
 
-		r := <-done
-		if r.err != nil && attempt < 10 && b.Store.Classify(r.err) == store.Locked {
+		err = wait()
+		if err != nil && attempt < 10 && b.Store.Classify(err) == store.Locked {
 			continue // this machine was too slow for the lock's timeout
 		}
-		require.NoError(b, r.err)
-		require.Equal(b, decide.Exceeded, r.outcomes[0].Code, "the limit from before the wait was used")
-		require.EqualValues(b, 400, r.outcomes[0].Limit.Max)
+		require.NoError(b, err)
+		require.Equal(b, decide.Exceeded, outcomes[0].Code, "the limit from before the wait was used")
+		require.EqualValues(b, 400, outcomes[0].Limit.Max)
 		return
 	}
+}
+
+// Waiting starts a function that has to wait for a lock, and returns when it does, or when it has ended all the same.
+// What it returns waits for its end.
+func Waiting(waiting func() bool, run func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { done <- run() }()
+	for len(done) == 0 && !waiting() {
+		time.Sleep(time.Millisecond)
+	}
+	return func() error { return <-done }
 }
 
 func parallelSessions(b *Books) {

@@ -1,0 +1,105 @@
+package tenant_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme", dollar)
+		for i := range 5 {
+			_, err := ledger.Record(t.Context(), org, tenant.Actual{
+				Model: fmt.Sprint("m", i%2), Cost: tenant.USD("0.01"), Usage: tenant.Usage{Input: 10, Reasoning: 3},
+			})
+			require.NoError(t, err)
+		}
+		_, err := ledger.Record(t.Context(), nil, tenant.Actual{Cost: tenant.USD("0.02"), ErrorCode: "http_500"})
+		require.NoError(t, err)
+		hold, err := ledger.Reserve(t.Context(), org, cent)
+		require.NoError(t, err)
+		released, err := ledger.Reserve(t.Context(), org, cent)
+		require.NoError(t, err)
+		_, err = ledger.Release(t.Context(), released)
+		require.NoError(t, err)
+		differences, err := ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, differences)
+
+		for _, c := range []struct {
+			breaks string
+			finds  []string
+		}{
+			{`UPDATE llm_balances SET spent_cost = spent_cost + 1 WHERE window_unit = 'day' AND spent_cost > 20000000`, []string{"balance day", "spent_cost is 50000001", "50000000"}},
+			{`UPDATE llm_balances SET held_calls = 0 WHERE window_unit = 'total'`, []string{"balance total", "held_calls is 0", "say 1"}},
+			{`UPDATE llm_balances SET held_tokens = held_tokens - 7 WHERE window_unit = 'month' AND spent_cost > 20000000`, []string{"balance month", "held_tokens is -7"}},
+			{`UPDATE llm_usage SET reasoning_tokens = 0 WHERE model = 'm0'`, []string{`model "m0"`, "reasoning_tokens is 0", "say 9"}},
+			{`UPDATE llm_usage SET errors = 5 WHERE errors = 1`, []string{"errors is 5", "say 1", "00000000-0000-0000-0000-000000000000"}},
+			{`DELETE FROM llm_usage WHERE model = 'm1'`, []string{`model "m1"`, "calls is 0", "say 2"}},
+			{`INSERT INTO llm_usage (tenant, hour, cost) SELECT tenant, '2020-01-01 00:00:00.000000+00:00', 8 FROM llm_usage WHERE model = 'm0'`, []string{"2020-01-01", "cost is 8", "say 0"}},
+		} {
+			require.NoError(t, db.Exec(c.breaks).Error, c.breaks)
+			differences, err := ledger.Verify(t.Context())
+			require.NoError(t, err)
+			require.NotEmpty(t, differences, c.breaks)
+			for _, s := range c.finds {
+				require.Contains(t, fmt.Sprint(differences), s, c.breaks)
+			}
+			mended, err := ledger.Repair(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, differences, mended)
+			differences, err = ledger.Verify(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, differences, c.breaks)
+		}
+		requireConservation(t, db)
+		_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
+		require.NoError(t, err)
+	})
+}
+
+func TestRepair_MendsWhileCallsGoOn(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme", tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1000")}), tenant.WithEnforcement(tenant.Hard))
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					hold, err := ledger.Reserve(t.Context(), org, cent)
+					if err == nil {
+						_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
+					}
+					if err != nil {
+						t.Errorf("a call: %v", err)
+						return
+					}
+				}
+			})
+		}
+		for range 10 {
+			require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_cost = spent_cost + 5 WHERE window_unit = 'day'`).Error)
+			_, err := ledger.Repair(t.Context())
+			require.NoError(t, err)
+			differences, err := ledger.Verify(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, differences)
+		}
+		close(stop)
+		wg.Wait()
+		requireConservation(t, db)
+	})
+}
