@@ -95,15 +95,15 @@ func TestTenantIsTheAgentsOwnThenTheCallsThenTheContexts(t *testing.T) {
 	}
 	nobody := tenant.WithTenantFunc(func(context.Context, *tenant.Call) (tenant.Tenant, error) { return nil, nil })
 	seen := tenant.WithTenantFunc(func(_ context.Context, call *tenant.Call) (tenant.Tenant, error) { return call.Tenant, nil })
-	in := tenant.NewContext(t.Context(), tenant.ID("context"))
+	in := tenant.ID("context")
 	for _, c := range []struct {
 		name  string
-		ctx   context.Context
+		in    tenant.Tenant // the context's
 		agent []tenant.AgentOption
 		call  []tenant.CallOption
 		want  string
 	}{
-		{"nobody", t.Context(), nil, nil, ""},
+		{"nobody", nil, nil, nil, ""},
 		{"context", in, nil, nil, "context"},
 		{"agent's default before the context", in, []tenant.AgentOption{tenant.WithTenant(tenant.ID("default"))}, nil, "default"},
 		{"call before the agent's default", in, []tenant.AgentOption{tenant.WithTenant(tenant.ID("default"))}, []tenant.CallOption{tenant.WithTenant(tenant.ID("call"))}, "call"},
@@ -114,7 +114,7 @@ func TestTenantIsTheAgentsOwnThenTheCallsThenTheContexts(t *testing.T) {
 		{"the function sees the call's", in, []tenant.AgentOption{seen}, []tenant.CallOption{tenant.WithTenant(tenant.ID("call"))}, "call"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			reply, err := newAgent(t, ledger, tenanttest.NewModel(), c.agent...).Call(c.ctx, "hi", c.call...)
+			reply, err := newAgent(t, ledger, tenanttest.NewModel(), c.agent...).Call(tenant.NewContext(t.Context(), c.in), "hi", c.call...)
 			require.NoError(t, err)
 			require.Equal(t, c.want, reply.TenantID)
 		})

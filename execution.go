@@ -78,7 +78,7 @@ func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
 // Executions returns a handle on the executions of a tenant, to chain conditions on:
 //
 //	var failed []tenant.Execution
-//	err := tenant.Executions(ctx, db, org).Where("status = ?", "failed").Order("admitted_at DESC").Find(&failed).Error
+//	err := tenant.Executions(ctx, db, org).Where("status = ?", "failed").Order("id DESC").Find(&failed).Error
 //
 // It can be used for several queries. Conditions that db has already hold too. A tenant that does not exist has no
 // executions, and a nil Tenant stands for the calls without a tenant. This is the host's own query, so that it goes where

@@ -153,12 +153,13 @@ func TestCreate_MakesTheBudgetInTheSameTransaction(t *testing.T) {
 		for _, dialect := range []string{"postgres", "sqlite"} {
 			t.Run(name+" on "+dialect, func(t *testing.T) {
 				t.Parallel()
-				way.config.Logger = logger.Discard
+				config := way.config // each its own: gorm writes into it
+				config.Logger = logger.Discard
 				dialector := sqlite.Open(sqliteDSN(t))
 				if dialect == "postgres" {
 					dialector = postgres.Open(pgtest.DSN(t))
 				}
-				db, err := gorm.Open(dialector, &way.config)
+				db, err := gorm.Open(dialector, &config)
 				require.NoError(t, err)
 				pool, err := db.DB()
 				require.NoError(t, err)

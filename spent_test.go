@@ -180,10 +180,11 @@ func TestCost_OfAPartitionIsTheWhole(t *testing.T) {
 				}
 			}
 			slices.SortFunc(cuts, time.Time.Compare)
-			var sum figures
+			var sum int64
 			for i := range cuts[1:] {
-				f := ask(t, db, acme, tenant.Between(cuts[i], cuts[i+1]))
-				sum = figures{sum.cost + f.cost, sum.tokens + f.tokens, sum.calls + f.calls}
+				cost, err := tenant.Cost(context.Background(), db, acme, tenant.Between(cuts[i], cuts[i+1]))
+				require.NoError(t, err)
+				sum += cost.Shift(9).IntPart()
 			}
 			var naive figures
 			for _, c := range calls {
@@ -193,7 +194,7 @@ func TestCost_OfAPartitionIsTheWhole(t *testing.T) {
 			}
 			whole := tenant.Between(cuts[0], cuts[len(cuts)-1])
 			require.Equal(t, naive, ask(t, db, acme, whole), "the whole is the sum of its executions")
-			require.Equal(t, naive, sum, "the parts add up to the whole")
+			require.Equal(t, naive.cost, sum, "the parts add up to the whole")
 			s, err := tenant.UsageSummary(context.Background(), db, acme, whole)
 			require.NoError(t, err)
 			summed := figures{s.Cost.Shift(9).IntPart(), s.Tokens, s.Calls}

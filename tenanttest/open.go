@@ -25,7 +25,7 @@ const closeWait = 3 * time.Second
 func Open(t testing.TB, options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tenant.db")
-	db, err := gorm.Open(sqlite.Open(file), &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(sqlite.Open(file+"?_pragma=busy_timeout(5000)"), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		t.Fatalf("tenanttest: open %s: %v", file, err)
 	}

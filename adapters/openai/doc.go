@@ -1,8 +1,8 @@
 // Package openai makes a model behind OpenAI's chat completions API a [tenant.Model], on the official SDK. Many other
 // providers and local servers speak the same API; the SDK's option.WithBaseURL reaches them.
 //
-//	client := openaisdk.NewClient() // from OPENAI_API_KEY; github.com/openai/openai-go/v3
-//	model, err := openai.NewModel(client, "gpt-4.1-mini")
+//	client := openai.NewClient() // github.com/openai/openai-go/v3, which reads OPENAI_API_KEY
+//	model, err := tenantopenai.NewModel(client, "gpt-4.1-mini") // this package
 //	agent, err := tenant.NewAgent(ledger, model)
 //	reply, err := agent.Call(ctx, "Hello", tenant.WithTenant(org))
 //

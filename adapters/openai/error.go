@@ -65,15 +65,19 @@ func (e *Error) Unwrap() []error {
 
 // failure is the error of a call by the SDK's error, the answer if there was one, and whether the request was never sent.
 func failure(err error, answer *http.Response, neverSent bool) *Error {
-	if answer == nil || answer.StatusCode/100 == 2 {
-		// What the SDK says of the answer's body, it says in its own words.
-		e := &Error{notBilled: answer == nil && neverSent, err: withoutURL(err)}
-		if answer != nil {
-			e.RequestID = answer.Header.Get("X-Request-Id")
-		}
+	err = withoutURL(err)
+	switch {
+	case answer == nil && neverSent:
+		return &Error{notBilled: true, err: fmt.Errorf("the request was not sent: %w", err)}
+	case answer == nil:
+		return &Error{err: fmt.Errorf("no answer came: %w", err)}
+	}
+	e := &Error{RequestID: answer.Header.Get("X-Request-Id"), err: err}
+	if answer.StatusCode/100 == 2 {
+		e.err = fmt.Errorf("the answer cannot be read: %w", err)
 		return e
 	}
-	e := &Error{status: answer.StatusCode, RequestID: answer.Header.Get("X-Request-Id"), err: withoutURL(err)}
+	e.status = answer.StatusCode
 	var said *sdk.Error
 	own := errors.As(err, &said) && (said.Code != "" || said.Type != "" || said.Message != "")
 	if own {
@@ -119,6 +123,8 @@ type text string
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (t *text) UnmarshalJSON(raw []byte) error {
-	*t = text(strings.Trim(string(raw), `"`))
+	if string(raw) != "null" {
+		*t = text(strings.Trim(string(raw), `"`))
+	}
 	return nil
 }

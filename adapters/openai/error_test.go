@@ -78,7 +78,7 @@ func TestErrorOfTheSDKCanBeHadForItsMessage(t *testing.T) {
 
 func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	refused := "http://" + listener.Addr().String()
 	require.NoError(t, listener.Close())
@@ -90,6 +90,8 @@ func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	dialing, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
 	lookup := &net.DNSError{Err: "no such host", Name: "api.example"}
 	failing := func(err error) option.RequestOption {
 		return option.WithHTTPClient(&http.Client{Transport: &http.Transport{
@@ -98,27 +100,27 @@ func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		ctx     context.Context
+		ctx     func() context.Context
 		options []option.RequestOption
 		is      error
 	}{
-		{"connection refused", t.Context(), []option.RequestOption{option.WithBaseURL(refused), option.WithHTTPClient(&http.Client{Transport: &http.Transport{}})}, nil},
-		{"no such host", t.Context(), []option.RequestOption{option.WithBaseURL("http://api.example"), failing(lookup)}, lookup},
-		{"a certificate that is not trusted", t.Context(), []option.RequestOption{option.WithBaseURL(secure.URL), option.WithHTTPClient(&http.Client{Transport: &http.Transport{}})}, nil},
-		{"a ctx that has ended", ended, []option.RequestOption{option.WithBaseURL(refused)}, context.Canceled},
-		{"a ctx that ends while dialling", dialing, []option.RequestOption{option.WithBaseURL(refused), option.WithHTTPClient(&http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		{"connection refused", t.Context, []option.RequestOption{option.WithBaseURL(refused), option.WithHTTPClient(&http.Client{Transport: &http.Transport{}})}, nil},
+		{"no such host", t.Context, []option.RequestOption{option.WithBaseURL("http://api.example"), failing(lookup)}, lookup},
+		{"a certificate that is not trusted", t.Context, []option.RequestOption{option.WithBaseURL(secure.URL), option.WithHTTPClient(&http.Client{Transport: &http.Transport{}})}, nil},
+		{"a ctx that has ended", func() context.Context { return ended }, []option.RequestOption{option.WithBaseURL(refused)}, context.Canceled},
+		{"a ctx that ends while dialling", func() context.Context { return dialing }, []option.RequestOption{option.WithBaseURL(refused), option.WithHTTPClient(&http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
 				stop()
-				<-ctx.Done()
-				return nil, ctx.Err()
+				<-over
+				return nil, net.ErrClosed
 			},
 		}})}, context.Canceled},
-		{"a base URL without a scheme", t.Context(), []option.RequestOption{option.WithBaseURL("api.example/v1")}, nil},
-		{"an option that fails", t.Context(), []option.RequestOption{option.WithBaseURL("http://a b")}, nil},
+		{"a base URL without a scheme", t.Context, []option.RequestOption{option.WithBaseURL("api.example/v1")}, nil},
+		{"an option that fails", t.Context, []option.RequestOption{option.WithBaseURL("http://a b")}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			model := newModel(t, append([]option.RequestOption{option.WithAPIKey("k")}, c.options...))
-			_, err := model.Generate(c.ctx, hi)
+			_, err := model.Generate(c.ctx(), hi)
 			require.ErrorIs(t, err, tenant.ErrNotBilled)
 			var failed *openai.Error
 			require.ErrorAs(t, err, &failed)

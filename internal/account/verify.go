@@ -146,7 +146,7 @@ func (b Books) differences(ctx context.Context, id book.ID, figures []figure, st
 // false where there is none.
 func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
 	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT min(t) FROM (
-			SELECT min(admitted_at) AS t FROM llm_executions WHERE tenant = ? AND admitted_at >= ?
+			SELECT min(admitted_at) AS t FROM llm_executions WHERE tenant = ? AND admitted_at >= ? AND calls > 0
 			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?) x`),
 		id.String(), b.Time(from), id.String(), b.Time(from))
 	if err != nil {

@@ -17,8 +17,14 @@ type Want struct {
 	Tenants    []ID     // tenants by id
 	NoWait     bool     // leave out tenants that somebody else has locked, instead of waiting for them
 	Executions []ExecutionKey
-	Idempotent []string // idempotency keys, looked up among the executions of the tenants above
+	Idempotent []IdempotencyUse // of the tenants above
 	Processes  []ID
+}
+
+// IdempotencyUse is an idempotency key that an operation wants to use, of a tenant that is known by its key or by its id.
+type IdempotencyUse struct {
+	TenantKey string // empty: by the id
+	IdempotencyKey
 }
 
 // State is what a batch read, after it had locked the anchor of every tenant in it. The decision changes it as it goes.

@@ -351,7 +351,11 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
 		}
 		if e.IdempotencyKey != "" && t.op.Kind != decide.Release && t.op.Kind != decide.Expire {
-			w.Idempotent = append(w.Idempotent, e.IdempotencyKey)
+			use := book.IdempotencyUse{IdempotencyKey: book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}}
+			if t.op.ByKey() {
+				use.TenantKey = t.op.Key
+			}
+			w.Idempotent = append(w.Idempotent, use)
 		}
 		if t.op.Kind == decide.Expire {
 			w.Processes = append(w.Processes, e.Process)

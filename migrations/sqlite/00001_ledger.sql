@@ -93,7 +93,9 @@ CREATE TABLE llm_executions (
     web_searches          INTEGER      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, id)
 );
-CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at);
+-- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
+-- knows of the table. The newest first are ORDER BY id DESC, which the primary key has in order.
+CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at) WHERE calls > 0;
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
 CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
     WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned');

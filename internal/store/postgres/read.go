@@ -17,34 +17,48 @@ const (
 	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 	// A process that is stopped between its lock and its commit must not keep others out; nor may a host's default
-	// make a commit less than durable.
+	// make a commit less than durable. Every lookup is of a few rows by their keys, so there is one right plan, which
+	// need not be made anew each time.
 	preamble = `SELECT set_config('idle_in_transaction_session_timeout', '2000', true), set_config('lock_timeout', '100', true),
-		set_config('statement_timeout', '5000', true), set_config('synchronous_commit',
+		set_config('statement_timeout', '5000', true), set_config('enable_seqscan', 'off', true),
+		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
 	// wanted are the tenants of a batch: $1 their ids, $2 the keys of those that are known by key.
-	wanted            = `(` + asked + `)`
-	wantedAndDefaults = `(` + asked + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)`
-	asked             = `SELECT unnest($1::uuid[]) UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ANY($2::text[])`
+	wanted            = `(` + asked + `) w (id)`
+	wantedAndDefaults = `(` + asked + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) w (id)`
+	asked             = `SELECT unnest($1::uuid[]) UNION SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[])`
 
-	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it.
-	lock = `SELECT b.tenant FROM llm_balances b
-		WHERE b.tenant IN ` + wanted + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
-		ORDER BY b.tenant FOR NO KEY UPDATE OF b`
-	lockNoWait = lock + ` SKIP LOCKED`
+	// The rows of each tenant are looked up in a subquery of its own, which OFFSET 0 keeps one: a planner that has no
+	// statistics yet, or had few rows when it made the plan, would else read all of a table and join it to the few that
+	// are wanted.
+	apart = ` OFFSET 0`
+
+	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
+	// locked in the order of their ids, one after the other, as the outer rows come.
+	lock = `SELECT b.tenant FROM (SELECT id FROM ` + wanted + ` ORDER BY id` + apart + `) w CROSS JOIN LATERAL (
+			SELECT b.tenant FROM llm_balances b
+			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
+			FOR NO KEY UPDATE`
+	lockWait, lockNoWait = lock + `) b`, lock + ` SKIP LOCKED) b`
 
 	// now() stands still from the beginning of the transaction on, so also while it waits for a lock.
 	clock = `SELECT clock_timestamp()`
 
-	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN ` + wantedAndDefaults
-	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN ` + wantedAndDefaults + `
+	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
+	limits = `SELECT ` + store.LimitColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_limits l WHERE l.tenant = w.id` + apart + `) l
 		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
-	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN ` + wanted
+	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b`
 
-	executions = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e
-		JOIN unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) ON e.tenant = k.tenant AND e.id = k.id`
-	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN ` + wanted + `
-		AND e.idempotency_key = ANY($3::text[]) AND e.status IN ('running', 'succeeded', 'abandoned')`
+	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
+		SELECT * FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.id LIMIT 1) e`
+	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (id, tenant_id, key)
+		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = k.tenant_id), k.id) AS id` + apart + `) w
+		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = w.id AND e.idempotency_key = k.key
+			AND e.status IN ('running', 'succeeded', 'abandoned') LIMIT 1) e`
 
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id = ANY($1::uuid[])`
 )
@@ -64,7 +78,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, er
 	var batch pgx.Batch
 	batch.Queue(begin)
 	batch.Queue(preamble)
-	statement := lock
+	statement := lockWait
 	if want.NoWait {
 		statement = lockNoWait
 	}
@@ -81,7 +95,12 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, er
 		batch.Queue(executions, owners, own).Query(each(r.Execution))
 	}
 	if len(want.Idempotent) > 0 {
-		batch.Queue(idempotent, ids, keys, want.Idempotent).Query(each(r.Idempotent))
+		n := len(want.Idempotent)
+		owners, names, uses := make([][16]byte, n), make([]string, n), make([]string, n)
+		for i, use := range want.Idempotent {
+			owners[i], names[i], uses[i] = use.Tenant, use.TenantKey, use.Key
+		}
+		batch.Queue(idempotent, owners, names, uses).Query(each(r.Idempotent))
 	}
 	if len(want.Processes) > 0 {
 		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -59,12 +60,17 @@ var (
 			Replace(names(inserted)),
 		rowsOf(inserted))
 
-	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
+	// A settled execution is never written again, whoever comes late: the division fails the transaction instead. It is an
+	// upsert that has to find its rows, because that goes by the primary key in any case; how an UPDATE joins its rows is
+	// up to a planner that may not know yet how large the table is. Two columns that are not set carry what the guard
+	// needs: the status that the row must still have, and a process that no row has.
 	updateExecutions = fmt.Sprintf(`WITH u AS (
-			UPDATE llm_executions e SET %s FROM %s
-			WHERE e.tenant = k.tenant AND e.id = k.id AND e.status = k.was AND e.settled_at IS NULL RETURNING 1)
-		SELECT 1 / (count(*) = $%d)::int FROM u`,
-		store.Each(store.Updated.Set, "@ = k.@", ", "), rowsOf(updated), len(updated)+1)
+			INSERT INTO llm_executions AS e (tenant, id, tenant_id, agent, process, admitted_at, deadline_at, %[1]s)
+			SELECT tenant, id, '', was, '%[2]s'::uuid, 'epoch', 'epoch', %[1]s FROM %[3]s
+			ON CONFLICT (tenant, id) DO UPDATE SET %[4]s WHERE e.status = excluded.agent AND e.settled_at IS NULL
+			RETURNING e.process)
+		SELECT 1 / (count(*) = $%[5]d)::int FROM u WHERE process <> '%[2]s'::uuid`,
+		names(store.Updated.Set), uuid.Max, rowsOf(updated), store.Each(store.Updated.Set, "@ = excluded.@", ", "), len(updated)+1)
 
 	writeBalances = fmt.Sprintf(`INSERT INTO llm_balances (%s) SELECT %s FROM %s ON CONFLICT (%s) DO UPDATE SET %s`,
 		names(balanced), names(balanced), rowsOf(balanced), names(store.Balances.Key),

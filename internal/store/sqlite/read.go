@@ -58,7 +58,11 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 		queries = append(queries, query{executions, []any{list(pairs)}, r.Execution})
 	}
 	if len(want.Idempotent) > 0 {
-		queries = append(queries, query{idempotent, []any{ids, keys, list(want.Idempotent)}, r.Idempotent})
+		uses := make([]string, len(want.Idempotent))
+		for i, use := range want.Idempotent {
+			uses[i] = use.Key
+		}
+		queries = append(queries, query{idempotent, []any{ids, keys, list(uses)}, r.Idempotent})
 	}
 	if len(want.Processes) > 0 {
 		queries = append(queries, query{processes, []any{list(texts(want.Processes))}, r.Process})

@@ -172,7 +172,7 @@ func stringsRoundTrip(b *Books) {
 			Hours: map[book.HourKey]book.HourSum{e.Hour(): {Refusals: 1}},
 		}), "%d %q", i, s)
 
-		read := b.Read(&book.Want{Keys: []string{s}, Idempotent: []string{s}})
+		read := b.Read(&book.Want{Keys: []string{s}, Idempotent: uses(s, s)})
 		require.Equal(b, id, read.Keys[s], "%q", s)
 		require.Equal(b, s, read.Tenants[id].Key)
 		require.Len(b, read.Tenants[id].Balances, 4)
@@ -214,7 +214,7 @@ func idempotencyLookup(b *Books) {
 	require.NoError(b, b.Write(book.Effects{Insert: append(inserted, elsewhere)}))
 
 	want := &book.Want{
-		Keys: []string{"acme"}, Idempotent: []string{"running", "succeeded", "failed", "cancelled", "abandoned", "elsewhere", "unused"},
+		Keys: []string{"acme"}, Idempotent: uses("acme", "running", "succeeded", "failed", "cancelled", "abandoned", "elsewhere", "unused"),
 	}
 	s := b.Read(want)
 	require.Len(b, s.Idempotent, 3)
@@ -226,6 +226,7 @@ func idempotencyLookup(b *Books) {
 		require.Equal(b, e.Status, got.Status)
 	}
 	want.Keys, want.Tenants = nil, []book.ID{id, other}
+	want.Idempotent = append(usesOf(id, "running", "succeeded", "failed", "cancelled", "abandoned"), usesOf(other, "elsewhere")...)
 	require.Len(b, b.Read(want).Idempotent, 4)
 }
 
@@ -234,7 +235,7 @@ func oneCopy(b *Books) {
 	e := execution(id)
 	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{e}}))
 	key := book.ExecutionKey{Tenant: id, ID: e.ID}
-	s := b.Read(&book.Want{Tenants: []book.ID{id}, Executions: []book.ExecutionKey{key}, Idempotent: []string{e.IdempotencyKey}})
+	s := b.Read(&book.Want{Tenants: []book.ID{id}, Executions: []book.ExecutionKey{key}, Idempotent: usesOf(id, e.IdempotencyKey)})
 	require.Same(b, s.Executions[key], s.Idempotent[book.IdempotencyKey{Tenant: id, Key: e.IdempotencyKey}])
 }
 
@@ -267,7 +268,7 @@ func idempotencyIsFreed(b *Books) {
 	failed.Exec.Status = book.Failed
 	require.Equal(b, []decide.Code{decide.Settled, decide.Granted, decide.Released, decide.Granted},
 		b.Decide(failed, second, Release(second), third))
-	s := b.Read(&book.Want{Tenants: []book.ID{id}, Idempotent: []string{"order-17"}})
+	s := b.Read(&book.Want{Tenants: []book.ID{id}, Idempotent: usesOf(id, "order-17")})
 	require.Equal(b, third.Exec.ID, s.Idempotent[book.IdempotencyKey{Tenant: id, Key: "order-17"}].ID)
 }
 
@@ -406,4 +407,22 @@ func largeBatches(b *Books) {
 		b.Conserved(id)
 	}
 	require.EqualValues(b, 500*499/2, b.Int(`SELECT sum(cost) FROM llm_executions`))
+}
+
+// uses are idempotency keys of a tenant that is known by its key.
+func uses(tenant string, keys ...string) []book.IdempotencyUse {
+	out := make([]book.IdempotencyUse, len(keys))
+	for i, key := range keys {
+		out[i] = book.IdempotencyUse{TenantKey: tenant, IdempotencyKey: book.IdempotencyKey{Key: key}}
+	}
+	return out
+}
+
+// usesOf are those of a tenant that is known by its id.
+func usesOf(id book.ID, keys ...string) []book.IdempotencyUse {
+	out := uses("", keys...)
+	for i := range out {
+		out[i].Tenant = id
+	}
+	return out
 }

@@ -194,7 +194,11 @@ func Decide(ctx context.Context, s store.Session, ops ...*decide.Op) ([]decide.O
 		}
 		want.Executions = append(want.Executions, book.ExecutionKey{Tenant: op.Exec.Tenant, ID: op.Exec.ID})
 		if op.Exec.IdempotencyKey != "" {
-			want.Idempotent = append(want.Idempotent, op.Exec.IdempotencyKey)
+			use := book.IdempotencyUse{IdempotencyKey: book.IdempotencyKey{Tenant: op.Exec.Tenant, Key: op.Exec.IdempotencyKey}}
+			if op.ByKey() {
+				use.TenantKey = op.Key
+			}
+			want.Idempotent = append(want.Idempotent, use)
 		}
 		want.Processes = append(want.Processes, op.Exec.Process)
 	}
