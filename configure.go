@@ -10,7 +10,6 @@ import (
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store/sqlite"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -49,25 +48,12 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 		return fmt.Errorf("%w: ConfigureBudget: the *gorm.DB is a dry run", ErrInvalidOption)
 	}
 	c := configuration{question: q, change: change}
-	session := db.Session(&gorm.Session{NewDB: true, Context: ctx})
 	if _, hosts := db.Statement.ConnPool.(gorm.TxCommitter); hosts {
 		// Within a savepoint, so that the host's transaction stays usable after an error.
+		session := db.Session(&gorm.Session{NewDB: true, Context: ctx})
 		return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, false) }))
 	}
-	end, err := q.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	return c.done(ctx, session.Transaction(func(tx *gorm.DB) error { return c.within(ctx, tx, true) }, q.isolation()))
-}
-
-// turn lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
-func (l *Ledger) turn(ctx context.Context) (end func(), err error) {
-	if s, ok := l.store.(*sqlite.Store); ok {
-		return s.Turn(ctx)
-	}
-	return func() {}, nil
+	return c.done(ctx, q.transaction(ctx, db, func(tx *gorm.DB) error { return c.within(ctx, tx, true) }))
 }
 
 // configuration is a change of a tenant's settings.
@@ -98,14 +84,10 @@ func (c *configuration) fail(err error) error {
 
 func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error {
 	c.books.Conn = tx.Statement.ConnPool
-	var err error
-	if own {
-		err = c.dialect.Begin(ctx, c.books.Conn)
-	} else {
-		err = c.books.Write(ctx)
-	}
-	if err != nil {
-		return err
+	if !own {
+		if err := c.books.Write(ctx); err != nil {
+			return err
+		}
 	}
 	id, err := c.lock(ctx, tx)
 	if err != nil {

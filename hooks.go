@@ -259,15 +259,16 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var current identity
-	err := l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) (err error) {
-		if err := l.dialect.Begin(ctx, tx.Statement.ConnPool); err != nil {
-			return err
-		}
+	err := l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
 		current, err = l.makeTenant(ctx, tx, who)
 		return err
-	}, l.isolation())
-	if errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil {
+	})
+	switch {
+	case err == nil, outer.Err() != nil, errors.Is(err, ErrUnavailable):
+	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
+	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
+		err = fmt.Errorf("%w: tenant %q could not be set up: %w", ErrUnavailable, who.key, err)
 	}
 	return current, err
 }
@@ -297,14 +298,6 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 	return current, l.ensure(ctx, pool, []store.Profile{profile})
 }
 
-// isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.
-func (l *Ledger) isolation() *sql.TxOptions {
-	if l.dialect == store.Postgres {
-		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	}
-	return nil
-}
-
 // saveDefaults writes the default settings that Open was given.
 func (l *Ledger) saveDefaults(ctx context.Context) error {
 	if l.options.limits == nil && l.options.enforcement == "" {
@@ -318,16 +311,7 @@ func (l *Ledger) saveDefaults(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx, err := l.pool.BeginTx(ctx, l.isolation())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	if err := l.dialect.Begin(ctx, tx); err != nil {
-		return err
-	}
-	if err := l.dialect.SaveDefaults(ctx, tx, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement)); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+		return l.dialect.SaveDefaults(ctx, tx.Statement.ConnPool, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
+	})
 }

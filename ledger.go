@@ -77,7 +77,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		return nil, err
 	}
 	l.lanes = lane.New(lane.Config{
-		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool},
+		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
 		Decide: decide.Config{Zone: l.zones.location, WeekStart: time.Monday},
 		Lanes:  l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
 	})

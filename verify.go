@@ -51,11 +51,8 @@ func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 		if err != nil || len(found) == 0 {
 			return err
 		}
-		err = l.db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
 			books := account.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
-			if err := l.dialect.Begin(ctx, books.Conn); err != nil {
-				return err
-			}
 			if err := books.LockAnchor(ctx, id); err != nil {
 				return err
 			}
@@ -64,7 +61,7 @@ func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 				return err
 			}
 			return books.Mend(ctx, id)
-		}, l.isolation())
+		})
 		if err == nil {
 			mended = append(mended, found...)
 		}

@@ -117,7 +117,7 @@ func (s *Set) Start(ctx context.Context) error {
 	if s.started.Load() {
 		return nil
 	}
-	if err := s.processes.Beat(ctx, s.ID, s.lease); err != nil {
+	if err := s.beat(ctx); err != nil {
 		return s.explain(ctx, err)
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -132,6 +132,24 @@ func (s *Set) Start(ctx context.Context) error {
 	s.started.Store(true)
 	return nil
 }
+
+// beat sends a heartbeat. A database that somebody else has locked is tried again for a while: SQLite's may be.
+func (s *Set) beat(ctx context.Context) error {
+	for until := time.Now().Add(maxLocked); ; {
+		err := s.processes.Beat(ctx, s.ID, s.lease)
+		if err == nil || s.store.Classify(err) != store.Locked || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(minPoll):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// maxLocked is how long a heartbeat tries to get past somebody else's lock.
+const maxLocked = 5 * time.Second
 
 func (s *Set) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
@@ -229,7 +247,7 @@ func (s *Set) keep() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, max(s.lease/2, time.Second))
-		err := s.processes.Beat(ctx, s.ID, s.lease)
+		err := s.beat(ctx)
 		cancel()
 		if err != nil {
 			if s.ctx.Err() == nil {

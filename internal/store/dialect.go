@@ -67,32 +67,23 @@ func (d *Dialect) Time(t time.Time) any {
 	return t.UTC().Format(TimeLayout)
 }
 
-// patient makes a connection wait for other writers, where that is the connection's own business.
-func (d *Dialect) patient(ctx context.Context, c Conn) error {
-	if d.numbered {
-		return nil
-	}
-	_, err := c.ExecContext(ctx, `PRAGMA busy_timeout = 5000`)
-	return err
-}
-
 // Processes keeps the heartbeats.
 type Processes struct {
 	*Dialect
 	DB *sql.DB
+
+	// Turn waits for the right to write, where writers have to wait in line.
+	Turn func(context.Context) (end func(), err error)
 }
 
 // Beat implements lane.Processes.
 func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) error {
-	conn, err := p.DB.Conn(ctx)
+	end, err := p.Turn(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
-	if err := p.patient(ctx, conn); err != nil {
-		return err
-	}
-	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
+	defer end()
+	_, err = p.DB.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = `+p.Clock),
 		id.String(), lease.Milliseconds())
 	return err
@@ -118,8 +109,13 @@ func (p Processes) Lapsed(ctx context.Context, limit int) ([]book.Execution, err
 	return out, rows.Err()
 }
 
-// Leave implements lane.Processes. It also forgets processes that have been gone for long and left nothing running.
+// Leave implements lane.Processes.
 func (p Processes) Leave(ctx context.Context, id book.ID) error {
-	_, err := p.DB.ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
+	end, err := p.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	_, err = p.DB.ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
 	return err
 }

@@ -270,12 +270,9 @@ func (d *Dialect) SaveDefaults(ctx context.Context, c Conn, limits []book.Limit,
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{limits})
 }
 
-// Begin prepares a short transaction of the ledger's own: it does not wait long for what somebody else has locked, and
-// is a writer from the start, because SQLite lets no reader become one while another writes.
+// Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
+// and is a writer from the start, because SQLite lets no reader become one while another writes.
 func (d *Dialect) Begin(ctx context.Context, c Conn) error {
-	if err := d.patient(ctx, c); err != nil {
-		return err
-	}
 	statement := `SET LOCAL lock_timeout = '2s'`
 	if !d.numbered {
 		statement = `UPDATE llm_tenants SET id = id WHERE id = ''`

@@ -1,0 +1,69 @@
+package tenant
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/store/sqlite"
+)
+
+// transaction runs a short transaction of the ledger's own, on the pool of db. It does not wait long for what somebody
+// else has locked.
+func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	end, err := l.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for until := time.Now().Add(patience); ; {
+		begun := false
+		err := db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
+			if err := l.dialect.Begin(ctx, tx.Statement.ConnPool); err != nil {
+				return err
+			}
+			begun = true
+			return do(tx)
+		}, l.isolation())
+		// SQLite's write lock may be another process's. How long a connection polls for it is the host's to say, so this
+		// polls by itself.
+		if err == nil || begun || l.store.Classify(err) != store.Locked || time.Now().After(until) {
+			return err
+		}
+		if err := pause(ctx, pollLock); err != nil {
+			return err
+		}
+	}
+}
+
+const pollLock = 20 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// turn lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
+func (l *Ledger) turn(ctx context.Context) (end func(), err error) {
+	if s, ok := l.store.(*sqlite.Store); ok {
+		return s.Turn(ctx)
+	}
+	return func() {}, nil
+}
+
+// isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.
+func (l *Ledger) isolation() *sql.TxOptions {
+	if l.dialect == store.Postgres {
+		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	return nil
+}
