@@ -144,18 +144,20 @@ func TestLookupsUseIndexes(t *testing.T) {
 	t.Parallel()
 	_, db := open(t)
 	for _, query := range sqlite.Queries {
-		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, "[]", "[]", "[]")
-		require.NoError(t, err, query)
-		for rows.Next() {
-			var (
-				id, parent, unused int
-				detail             string
-			)
-			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-			require.NotRegexp(t, `SCAN [a-z]$`, detail, query)
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
+		func() {
+			rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, "[]", "[]", "[]")
+			require.NoError(t, err, query)
+			defer func() { _ = rows.Close() }()
+			for rows.Next() {
+				var (
+					id, parent, unused int
+					detail             string
+				)
+				require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
+				require.NotRegexp(t, `SCAN [a-z]$`, detail, query)
+			}
+			require.NoError(t, rows.Err())
+		}()
 	}
 }
 

@@ -153,8 +153,10 @@ func LocksBeforeReads(b *Books, waiting func() bool) {
 func Waiting(waiting func() bool, run func() error) (wait func() error) {
 	done := make(chan error, 1)
 	go func() { done <- run() }()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
 	for len(done) == 0 && !waiting() {
-		time.Sleep(time.Millisecond)
+		<-again.C
 	}
 	return func() error { return <-done }
 }
