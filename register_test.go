@@ -339,35 +339,6 @@ func TestRecordWithAnOldKeyInMemory_IsNeverTakenForSomebodyElse(t *testing.T) {
 	})
 }
 
-func TestTenant_OfWhatIsNoneIsReportedAtUse(t *testing.T) {
-	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		newOrganization(t, db, ledger, "acme", dollar)
-		for name, c := range map[string]struct {
-			who  tenant.Tenant
-			says string
-		}{
-			"a nil pointer":       {(*Organization)(nil), "nil *tenant_test.Organization"},
-			"not saved yet":       {&Organization{Slug: "x"}, "not saved yet"},
-			"not declared":        {ledger.Tenant(&Team{}), "was not declared"},
-			"a nil record":        {ledger.Tenant(nil), "nil"},
-			"a nil record's type": {ledger.Tenant((*Organization)(nil)), "nil"},
-			"not in the database": {&Organization{ID: 12345, Slug: "ghost"}, "no record organizations 12345"},
-			"an empty id":         {tenant.ID(""), "empty"},
-		} {
-			_, err := ledger.Reserve(t.Context(), c.who, cent)
-			require.ErrorIs(t, err, tenant.ErrInvalidTenant, name)
-			require.ErrorContains(t, err, c.says, name)
-		}
-		hold, err := ledger.Reserve(t.Context(), nil, cent)
-		require.NoError(t, err, "no tenant is no error")
-		_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
-		require.NoError(t, err)
-		require.Empty(t, hold.TenantID)
-		requireConservation(t, db)
-	})
-}
-
 func TestOpen_RefusesWhatALedgerCannotWorkWith(t *testing.T) {
 	t.Parallel()
 	_, err := tenant.Open(nil)

@@ -125,7 +125,8 @@ type Settlement struct {
 // hold is committed. Settle or Release must follow. A nil Tenant is a call without a tenant: it is recorded, and no
 // limit counts it.
 //
-// Where running calls hold room that they may not use, Reserve waits its turn, first in, first out; see [WithWait].
+// Where running calls hold room that they may not use, Reserve waits its turn, first in, first out within a process; see
+// [WithWait]. Several processes share such room in turns of some seconds.
 //
 // Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [ErrInvalidTenant],
 // [ErrInvalidOption], [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own. None of them leaves a hold.

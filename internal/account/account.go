@@ -84,7 +84,7 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 			return nil, err
 		}
 		if r.part == "clock" {
-			s.Now = time.Time(r.start)
+			s.Now = r.start
 			continue
 		}
 		t := found[r.id]
@@ -135,12 +135,12 @@ type row struct {
 	id         book.ID
 	text       [6]string
 	number     [6]int64
-	start, end instant
+	start, end time.Time
 }
 
 func (r *row) scan(from store.Row) error {
 	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5],
-		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], &r.start, &r.end)
+		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], store.Instant(&r.start), store.Instant(&r.end))
 }
 
 // enter puts a row of the statement where it belongs.
@@ -162,37 +162,9 @@ func (t *tenant) enter(r *row) error {
 		return nil
 	}
 	t.Balances = append(t.Balances, book.Balance{
-		Scope: scope, Start: time.Time(r.start), End: time.Time(r.end),
+		Scope: scope, Start: r.start, End: r.end,
 		Spent: book.Amount{Cost: r.number[0], Tokens: r.number[1], Calls: r.number[2]},
 		Held:  book.Amount{Cost: r.number[3], Tokens: r.number[4], Calls: r.number[5]},
 	})
-	return nil
-}
-
-// instant is a time as a database hands it out: as one, or as text. NULL is the zero time.
-type instant time.Time
-
-// Scan implements sql.Scanner.
-func (i *instant) Scan(value any) error {
-	var text string
-	switch v := value.(type) {
-	case nil:
-		*i = instant{}
-		return nil
-	case time.Time:
-		*i = instant(v.UTC())
-		return nil
-	case string:
-		text = v
-	case []byte:
-		text = string(v)
-	default:
-		return fmt.Errorf("a time is stored as %T", value)
-	}
-	t, err := time.Parse(store.TimeLayout, text)
-	if err != nil {
-		return fmt.Errorf("a time is stored in another form than %s: %w", store.TimeLayout, err)
-	}
-	*i = instant(t.UTC())
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Difference is a figure of the books that is not what the executions add up to.
@@ -153,15 +154,15 @@ func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, 
 		return Range{}, false, err
 	}
 	defer func() { _ = rows.Close() }()
-	var first instant
+	var first time.Time
 	for rows.Next() {
-		if err := rows.Scan(&first); err != nil {
+		if err := rows.Scan(store.Instant(&first)); err != nil {
 			return Range{}, false, err
 		}
 	}
 	const day = 24 * time.Hour
-	start := time.Time(first).Truncate(day)
-	return Range{start, start.Add(day)}, !time.Time(first).IsZero(), rows.Err()
+	start := first.Truncate(day)
+	return Range{start, start.Add(day)}, !first.IsZero(), rows.Err()
 }
 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,

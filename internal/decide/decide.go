@@ -231,8 +231,10 @@ func (b *batch) admit(a *account, op *Op) Outcome {
 			out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
 		}
 	}
-	for _, l := range blocked {
-		l.waiting++
+	if op.Patient { // who does not wait stands in nobody's way
+		for _, l := range blocked {
+			l.waiting++
+		}
 	}
 	return out
 }

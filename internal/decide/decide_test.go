@@ -15,9 +15,16 @@ import (
 // ask is a reserve of a fixed cost, by agent "a" to model "m".
 func ask(n int, cost int64) *decide.Op {
 	return &decide.Op{
-		Kind: decide.Reserve, Lifetime: time.Hour, Base: book.Amount{Cost: cost, Tokens: 1},
+		Kind: decide.Reserve, Patient: true, Lifetime: time.Hour, Base: book.Amount{Cost: cost, Tokens: 1},
 		Exec: book.Execution{Tenant: acme, ID: id(n), Agent: "a", Model: "m"},
 	}
+}
+
+// impatient is ask by somebody who does not wait.
+func impatient(n int, cost int64) *decide.Op {
+	op := ask(n, cost)
+	op.Patient = false
+	return op
 }
 
 // asks is ask for another agent.
@@ -131,6 +138,8 @@ func TestReserve_NamedRules(t *testing.T) {
 
 		{"exceeded at once, even when others wait", book.Hard, limits{costs(day, 100)}, 40, 60, ops{ask(1, 60), ask(2, 61), ask(3, 60)}, want{wait, exceeded, wait}},
 		{"a later small one does not overtake a waiting big one", book.Hard, limits{costs(day, 100)}, 0, 60, ops{ask(1, 50), ask(2, 10), asks("b", 3, 10)}, want{wait, wait, wait}},
+		{"one that does not wait is in nobody's way", book.Hard, limits{costs(day, 100)}, 0, 60, ops{impatient(1, 50), ask(2, 10), impatient(3, 10)}, want{wait, granted, granted}},
+		{"one that does not wait does not overtake", book.Hard, limits{costs(day, 100)}, 0, 60, ops{ask(1, 50), impatient(2, 10)}, want{wait, wait}},
 		{"one that draws on another agent's limit overtakes", book.Hard, limits{costs(dayA, 100), costs(month, 1000)}, 0, 60, ops{ask(1, 50), asks("b", 2, 10), ask(3, 10)}, want{wait, granted, wait}},
 		{"one that waits for another metric is not overtaken either", book.Hard, limits{tokens(day, 1), costs(day, 100)}, 0, 60, ops{ask(1, 10), ask(2, 10)}, want{wait, wait}},
 		{"one that waits on two limits is overtaken on neither", book.Hard, limits{costs(day, 100), costs(dayA, 100)}, 0, 60, ops{ask(1, 50), asks("b", 2, 10)}, want{wait, wait}},

@@ -230,7 +230,7 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 		}
 	}
 	for _, p := range blocked {
-		waiting[p] = true
+		waiting[p] = waiting[p] || op.Patient
 	}
 	if len(blocked) > 0 {
 		return answer{code: decide.Wait}

@@ -205,6 +205,7 @@ func (h *history) fresh(kind decide.Kind) *decide.Op {
 		h.usage(&op.Exec)
 		return op
 	}
+	op.Patient = !h.chance(4, "impatient")
 	op.Lifetime = rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 48 * time.Hour}).Draw(h.T, "lifetime")
 	op.Base = book.Amount{Cost: h.int(0, 40, "base cost"), Tokens: h.int(0, 10, "base tokens")}
 	op.OutRate = rapid.SampledFrom([]int64{0, 300_000, 1_000_000, 2_500_000}).Draw(h.T, "rate")

@@ -5,6 +5,7 @@ package lane
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -24,6 +25,10 @@ const (
 
 	// Calls that wait for other processes' holds are decided anew at growing intervals between these two.
 	minPoll, maxPoll = 10 * time.Millisecond, 250 * time.Millisecond
+
+	// For a turn, a process hands the room of a tenant from its calls that end to its calls that wait, in one transaction,
+	// so that no other process sees it free. Then it has a rest: what is freed is left for longer than any poll takes.
+	turnTime, restTime = 2 * time.Second, maxPoll + 50*time.Millisecond
 
 	// A database that is away is tried again at growing intervals between these two.
 	minBackoff, maxBackoff = 10 * time.Millisecond, 250 * time.Millisecond
@@ -51,6 +56,7 @@ type lane struct {
 	// Of the goroutine only.
 	waiting  []*Task // reserves that running calls leave no room for
 	aside    []*Task // tasks whose tenant somebody else has locked
+	turns    map[string]*turn
 	pollAt   time.Time
 	poll     time.Duration
 	backoff  time.Duration
@@ -126,9 +132,14 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 // join adds to a batch the tasks that wait for the same tenants, or all that wait if their time has come.
 func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 	due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
+	waited := map[string]bool{}
 	if due {
 		l.pollAt = time.Time{}
 		noWait = len(l.aside) > 0
+		for _, t := range l.waiting {
+			waited[t.route] = true
+		}
+		maps.DeleteFunc(l.turns, func(route string, _ *turn) bool { return !waited[route] })
 		batch = append(batch, l.waiting...)
 		batch = append(batch, l.aside...)
 		l.waiting, l.aside = nil, nil
@@ -140,6 +151,7 @@ func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 		same := func(t *Task) bool { return ids[t.op.Exec.Tenant] || (t.op.Key != "" && keys[t.op.Key]) }
 		for _, t := range l.waiting {
 			if same(t) {
+				waited[t.route] = true
 				batch = append(batch, t)
 			}
 		}
@@ -165,7 +177,7 @@ func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 		}
 		return cmp.Compare(a.number, b.number)
 	})
-	return batch, noWait
+	return l.rest(batch, waited), noWait
 }
 
 // drop forgets the tasks that were withdrawn while they waited.
@@ -174,6 +186,7 @@ func (l *lane) drop() {
 	l.aside = l.live(l.aside)
 	if len(l.waiting)+len(l.aside) == 0 {
 		l.pollAt = time.Time{}
+		clear(l.turns)
 	}
 }
 

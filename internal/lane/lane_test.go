@@ -30,6 +30,7 @@ type memory struct {
 	executions map[book.ExecutionKey]book.Execution
 	hours      map[book.HourKey]book.HourSum
 	locked     bool        // somebody else has the tenant's anchor
+	others     bool        // other processes are alive
 	batches    []book.Want // those that were tried
 	sizes      []int
 
@@ -72,7 +73,7 @@ func (m *memory) Classify(err error) store.Class {
 		return store.Conflict
 	case errors.Is(err, errLocked):
 		return store.Locked
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return store.Unavailable
 	}
 	return store.Fatal
@@ -150,10 +151,10 @@ func (m *memory) held() int64 {
 }
 
 // Beat, Lapsed and Leave implement Processes.
-func (m *memory) Beat(context.Context, book.ID, time.Duration) error    { return nil }
-func (m *memory) Lapsed(context.Context, int) ([]book.Execution, error) { return nil, nil }
-func (m *memory) Leave(context.Context, book.ID) error                  { return nil }
-func (m *memory) set(change func())                                     { m.mu.Lock(); defer m.mu.Unlock(); change() }
+func (m *memory) Beat(context.Context, book.ID, time.Duration) (bool, error) { return !m.others, nil }
+func (m *memory) Lapsed(context.Context, int) ([]book.Execution, error)      { return nil, nil }
+func (m *memory) Leave(context.Context, book.ID) error                       { return nil }
+func (m *memory) set(change func())                                          { m.mu.Lock(); defer m.mu.Unlock(); change() }
 func (m *memory) statuses() (out map[book.Status]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -32,8 +32,8 @@ func (e *NotMigratedError) Unwrap() error { return e.Err }
 
 // Processes is where the processes that have the ledger open are kept.
 type Processes interface {
-	// Beat says that a process is alive, and will be for the time of the lease.
-	Beat(ctx context.Context, id book.ID, lease time.Duration) error
+	// Beat says that a process is alive, and will be for the time of the lease. It reports whether it is the only one.
+	Beat(ctx context.Context, id book.ID, lease time.Duration) (alone bool, err error)
 
 	// Lapsed returns some executions that are running although their deadline has passed or their process is gone.
 	Lapsed(ctx context.Context, limit int) ([]book.Execution, error)
@@ -70,6 +70,7 @@ type Set struct {
 	lanes   []*lane
 	seed    maphash.Seed
 	started atomic.Bool
+	alone   atomic.Bool   // no other process was alive at the last heartbeat
 	start   chan struct{} // held by whoever starts or closes the set
 	closed  bool          // guarded by start
 
@@ -92,6 +93,7 @@ func New(c Config) *Set {
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{
 			Set: s, session: c.Store.Session(), wake: make(chan struct{}, 1), refusals: map[book.HourKey]int64{},
+			turns: map[string]*turn{},
 		})
 	}
 	return s
@@ -136,7 +138,10 @@ func (s *Set) Start(ctx context.Context) error {
 // beat sends a heartbeat. A database that somebody else has locked is tried again for a while: SQLite's may be.
 func (s *Set) beat(ctx context.Context) error {
 	for until := time.Now().Add(maxLocked); ; {
-		err := s.processes.Beat(ctx, s.ID, s.lease)
+		alone, err := s.processes.Beat(ctx, s.ID, s.lease)
+		if err == nil {
+			s.alone.Store(alone)
+		}
 		if err == nil || s.store.Classify(err) != store.Locked || time.Now().After(until) {
 			return err
 		}

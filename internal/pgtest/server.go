@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"context"
 	"syscall"
 	"testing"
 )
@@ -31,29 +30,16 @@ type Server struct {
 // server alone use DSN.
 func Cluster(t testing.TB) *Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-	defer cancel()
-	c, err := newCluster(ctx)
+	server, err := Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.close(); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	const name = "tenant"
-	d, err := newDatabases(c.url("postgres"))
-	if err == nil {
-		err = d.exec(ctx, createSQL(name, "template0"))
-	}
-	if err == nil {
-		err = d.migrate(ctx, name)
-	}
-	if err != nil {
-		t.Fatalf("pgtest: migrate the cluster: %v", err)
-	}
-	return &Server{t: t, cluster: c, url: d.url(name)}
+	return &Server{t: t, cluster: server.cluster, url: server.url}
 }
 
 // URL returns the URL of the migrated database. It stays the same when the server is stopped and started.

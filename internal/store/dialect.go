@@ -56,15 +56,12 @@ func (d *Dialect) Bind(query string) string {
 	}
 }
 
-// TimeLayout is the form in which SQLite keeps times, always in UTC.
-const TimeLayout = "2006-01-02 15:04:05.000000-07:00"
-
 // Time returns a time as an argument of a statement.
 func (d *Dialect) Time(t time.Time) any {
 	if d.numbered {
 		return t
 	}
-	return t.UTC().Format(TimeLayout)
+	return Text(t)
 }
 
 // Processes keeps the heartbeats.
@@ -77,16 +74,22 @@ type Processes struct {
 }
 
 // Beat implements lane.Processes.
-func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) error {
+func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) (alone bool, err error) {
 	end, err := p.Turn(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer end()
 	_, err = p.DB.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = `+p.Clock),
 		id.String(), lease.Milliseconds())
-	return err
+	if err != nil {
+		return false, err
+	}
+	var others int64
+	err = p.DB.QueryRowContext(ctx, p.Bind(`SELECT count(*) FROM llm_processes p WHERE p.id <> ? AND NOT (`+p.lapsed+`)`),
+		id.String()).Scan(&others)
+	return others == 0, err
 }
 
 // Lapsed implements lane.Processes.

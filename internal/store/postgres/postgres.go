@@ -71,8 +71,9 @@ const assertion = "22012"
 var errConnection = errors.New("the connection to the database is broken")
 
 type session struct {
-	db   *sql.DB
-	conn *sql.Conn
+	db      *sql.DB
+	conn    *sql.Conn
+	untyped bool // of the connection
 }
 
 // Close implements store.Session.
@@ -89,6 +90,12 @@ func (s *session) Close() error {
 func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
 	if s.conn == nil {
 		conn, err := s.db.Conn(ctx)
+		if err == nil {
+			err = conn.Raw(func(raw any) error {
+				s.untyped = untyped(raw.(*stdlib.Conn).Conn())
+				return nil
+			})
+		}
 		if err != nil {
 			return fmt.Errorf("connect to the database: %w", err)
 		}
@@ -99,7 +106,7 @@ func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.
 	var failure error
 	err := conn.Raw(func(raw any) error {
 		conn := raw.(*stdlib.Conn).Conn()
-		failure = transaction(ctx, conn, want, decide)
+		failure = s.transaction(ctx, conn, want, decide)
 		if failure == nil {
 			return nil
 		}
@@ -121,8 +128,8 @@ func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.
 	return failure
 }
 
-func transaction(ctx context.Context, conn *pgx.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
-	state, err := read(ctx, conn, want)
+func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
+	state, err := read(ctx, conn, want, s.untyped)
 	if err != nil {
 		return err
 	}
@@ -131,5 +138,5 @@ func transaction(ctx context.Context, conn *pgx.Conn, want *book.Want, decide fu
 		_, err := conn.Exec(ctx, "ROLLBACK")
 		return err
 	}
-	return write(ctx, conn, &effects)
+	return write(ctx, conn, &effects, s.untyped)
 }

@@ -64,7 +64,7 @@ const (
 )
 
 // read locks and reads in one round trip.
-func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, error) {
+func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*book.State, error) {
 	s := store.NewState()
 	ids, keys := uuids(want.Tenants), want.Keys
 	if keys == nil {
@@ -75,7 +75,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, er
 		ID:    func(id *book.ID) any { return (*[16]byte)(id) },
 		Time:  func(t *time.Time) any { return instant{t} },
 	}
-	var batch pgx.Batch
+	batch := request{untyped: untyped}
 	batch.Queue(begin)
 	batch.Queue(preamble)
 	statement := lockWait
@@ -105,7 +105,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, er
 	if len(want.Processes) > 0 {
 		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))
 	}
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -82,8 +82,8 @@ var (
 )
 
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run.
-func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects) error {
-	var batch pgx.Batch
+func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool) error {
+	batch := request{untyped: untyped}
 	update := func(updates []book.Update) {
 		if len(updates) > 0 {
 			batch.Queue(updateExecutions, append(arguments(updated, updates), int64(len(updates)))...)
@@ -102,7 +102,7 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects) error {
 	}
 	var tag string
 	batch.Queue("COMMIT").Exec(func(t pgconn.CommandTag) error { tag = t.String(); return nil })
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 		return err
 	}
 	if tag != "COMMIT" {

@@ -40,7 +40,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	r := store.Reader{
 		State: state,
 		ID:    func(id *book.ID) any { return id },
-		Time:  Instant,
+		Time:  store.Instant,
 	}
 	ids, keys := list(texts(want.Tenants)), list(want.Keys)
 

@@ -119,12 +119,12 @@ func bind(value any) any {
 	case [16]byte:
 		return uuid.UUID(v).String()
 	case time.Time:
-		return Text(v)
+		return store.Text(v)
 	case *time.Time:
 		if v == nil {
 			return nil
 		}
-		return Text(*v)
+		return store.Text(*v)
 	case *int64:
 		if v == nil {
 			return nil

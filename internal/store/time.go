@@ -1,11 +1,11 @@
-package sqlite
+package store
 
 import (
 	"fmt"
 	"time"
 )
 
-// layout is how times are stored: of one length, so that they sort as text.
+// layout is how SQLite keeps times: of one length, so that they sort as text.
 const layout = "2006-01-02 15:04:05.000000+00:00"
 
 // Text returns a time as it is stored, in UTC and whole microseconds. Bind this, not a time.Time: drivers write those

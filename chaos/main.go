@@ -1,0 +1,100 @@
+// Chaos makes calls from several processes and, meanwhile, all the trouble that it can: it kills and stops processes,
+// restarts Postgres without a shutdown, breaks connections, sits on rows, and changes limits. In the end it checks from
+// the rows that the ledger has kept its promises: no admission passed a limit, no acknowledged settle is missing, all
+// sums agree, and no hold is left.
+//
+//	go run ./chaos -seed 1 -duration 20s
+//
+// What it does is drawn from the seed; what comes of it also depends on the machine. It exits with 1 if a promise was
+// broken, and with 2 if the run could not be made.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/migrations"
+)
+
+func main() {
+	if isWorker() {
+		os.Exit(workerMain())
+	}
+	os.Exit(command())
+}
+
+// defaults are the run that the flags change.
+func defaults() config {
+	return config{Seed: 1, Duration: 20 * time.Second, Workers: 4, Goroutines: 32, Cold: 20, Patience: 2 * time.Minute}
+}
+
+func command() int {
+	c := defaults()
+	flag.Uint64Var(&c.Seed, "seed", c.Seed, "what the calls and the trouble are drawn from")
+	flag.DurationVar(&c.Duration, "duration", c.Duration, "how long there is trouble")
+	flag.IntVar(&c.Workers, "processes", c.Workers, "worker processes")
+	flag.IntVar(&c.Goroutines, "goroutines", c.Goroutines, "callers in each process")
+	flag.IntVar(&c.Cold, "tenants", c.Cold, "tenants beside the hot one")
+	flag.DurationVar(&c.Patience, "patience", c.Patience, "how long the end of all calls is waited for")
+	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, whose server is not restarted; default: a throw-away server")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	violations, err := withServer(ctx, c)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 2
+	}
+	if len(violations) > 0 {
+		fmt.Print(report(violations))
+		return 1
+	}
+	fmt.Println("every promise was kept")
+	return 0
+}
+
+// withServer runs on the server that the config names, or else on a new one.
+func withServer(ctx context.Context, c config) (violations []string, err error) {
+	if c.URL != "" {
+		db, ledger, err := open(c.URL)
+		if err != nil {
+			return nil, err
+		}
+		pool, err := db.DB()
+		if err == nil {
+			err = migrations.Up(ctx, pool, "postgres")
+		}
+		if err = errors.Join(err, ledger.Close(ctx)); err != nil {
+			return nil, err
+		}
+		return run(ctx, c, os.Stdout)
+	}
+	server, err := pgtest.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	c.URL = server.URL()
+	c.Restart = func(ctx context.Context) error { return server.Restart(ctx, pgtest.Immediate) }
+	return run(ctx, c, os.Stdout)
+}
+
+// report lists broken promises, the first of many.
+func report(violations []string) string {
+	const most = 40
+	s := fmt.Sprintf("\n%d VIOLATIONS\n", len(violations))
+	for _, v := range violations[:min(most, len(violations))] {
+		s += "  " + v + "\n"
+	}
+	if len(violations) > most {
+		s += "  ...\n"
+	}
+	return s
+}

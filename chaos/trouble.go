@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The kinds of trouble, as they are counted.
+const (
+	kills     = "workers killed"
+	stops     = "workers stopped for longer than their lease"
+	restarts  = "immediate restarts of Postgres"
+	breaks    = "connections broken"
+	sittings  = "host transactions that sat on a tenant's balances"
+	raises    = "limits raised"
+	cuts      = "limits cut"
+	ambiguous = "limit changes with no answer"
+)
+
+// trouble makes all kinds of trouble until ctx ends.
+func (r *runner) trouble(ctx context.Context) {
+	start := func(stream uint64, least, most time.Duration, make func(context.Context, *rand.Rand)) {
+		rng := rand.New(rand.NewPCG(r.Seed, stream))
+		r.troubles.Go(func() {
+			for wait(ctx, least+time.Duration(rng.Int64N(int64(most-least)))) {
+				make(ctx, rng)
+			}
+		})
+	}
+	start(1, 200*time.Millisecond, 400*time.Millisecond, r.kill)
+	start(2, 100*time.Millisecond, 500*time.Millisecond, r.stop)
+	start(7, time.Second, 2*time.Second, r.stop)
+	start(3, 300*time.Millisecond, time.Second, r.breakConnections)
+	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
+	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
+	if r.Restart != nil {
+		start(6, 3*time.Second, 6*time.Second, r.restart)
+	}
+}
+
+// kill kills a worker. Its slot starts another at once.
+func (r *runner) kill(_ context.Context, rng *rand.Rand) {
+	if r.workers[rng.IntN(len(r.workers))].kill() {
+		r.tally.add(kills)
+	}
+}
+
+// stop stops a worker for longer than its lease, sometimes for longer than its calls may last. It lets nobody kill the
+// worker before, so that it has calls, nor for a while afterwards, so that it settles them late.
+func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
+	s := r.workers[rng.IntN(len(r.workers))]
+	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
+	if !s.protect() {
+		return
+	}
+	defer s.expose()
+	if !wait(ctx, lease/2) || !s.send(syscall.SIGSTOP) {
+		return
+	}
+	whole := wait(ctx, d)
+	if s.send(syscall.SIGCONT) && whole {
+		r.tally.add(stops)
+	}
+	wait(ctx, lease/2)
+}
+
+// restart loses all sessions, and what was not committed, as a loss of power does.
+func (r *runner) restart(ctx context.Context, _ *rand.Rand) {
+	// It is not to end half way: those who check need the server.
+	if err := r.Restart(context.WithoutCancel(ctx)); err != nil {
+		r.fatal(err)
+		return
+	}
+	r.tally.add(restarts)
+}
+
+// session opens a connection of the host's.
+func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) {
+	conn, err := pgx.Connect(ctx, r.URL)
+	if err != nil {
+		return // the server is being restarted
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	_ = use(conn) // it may be broken by another trouble
+}
+
+// breakConnections ends the sessions of some backends.
+func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
+	r.session(ctx, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY backend_start, pid`)
+		if err != nil {
+			return err
+		}
+		pids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+		if err != nil {
+			return err
+		}
+		for range min(len(pids), 1+rng.IntN(3)) {
+			var ended bool
+			if err := conn.QueryRow(ctx, "SELECT pg_terminate_backend($1)", pids[rng.IntN(len(pids))]).Scan(&ended); err != nil {
+				return err
+			}
+			if ended {
+				r.tally.add(breaks)
+			}
+		}
+		return nil
+	})
+}
+
+// sit locks all balances of a tenant for a while, as a host's transaction may.
+func (r *runner) sit(ctx context.Context, rng *rand.Rand) {
+	key := hot
+	if rng.IntN(3) > 0 {
+		key = cold(rng.IntN(r.Cold))
+	}
+	d := time.Duration(rng.Int64N(int64(2 * time.Second)))
+	r.session(ctx, func(conn *pgx.Conn) error {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `SELECT 1 FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
+			WHERE t.tenant_id = $1 ORDER BY b.window_unit FOR UPDATE OF b`, key); err != nil {
+			return err
+		}
+		r.tally.add(sittings)
+		wait(ctx, d)
+		return tx.Rollback(context.WithoutCancel(ctx))
+	})
+}
+
+// changeLimits raises or cuts limits of a tenant.
+func (r *runner) changeLimits(ctx context.Context, rng *rand.Rand) {
+	key, amounts, err := r.limits.next(ctx, rng, r.Cold)
+	if err != nil {
+		return // the server is being restarted
+	}
+	var whats []string
+	for of, amount := range amounts {
+		if amount < r.limits.last(key, of) {
+			whats = append(whats, cuts)
+		} else {
+			whats = append(whats, raises)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if r.limits.configure(ctx, key, amounts) != nil {
+		whats = []string{ambiguous}
+	}
+	for _, what := range whats {
+		r.tally.add(what)
+	}
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/shopspring/decimal"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/llmtenant/tenant"
+)
+
+const (
+	// workerVariable makes the program, or the test binary, a worker: it holds the worker's order.
+	workerVariable = "TENANT_CHAOS_WORKER"
+
+	// lease and callTime are short, so that calls of the dead, the stopped and the forgetful are ended within a run.
+	lease    = time.Second
+	callTime = 3 * time.Second
+
+	// exitBroken is the exit code of a worker that could not do its work; a worker that was told to end has 0.
+	exitBroken = 3
+)
+
+// order is what a worker is started with.
+type order struct {
+	URL        string
+	Journal    string
+	Seed       uint64
+	Slot, Life uint64 // which worker it is, and how often it was started before
+	Goroutines int
+	Cold       int
+}
+
+// prices is a price book with one model, at 1 and 10 dollars for a million tokens.
+type prices struct{}
+
+func (prices) Price(_, model string, _ time.Time) (tenant.Price, bool) {
+	return tenant.Price{Model: model, Rates: tenant.Rates{Input: 1e9, Output: 10e9}}, model == "priced"
+}
+
+// open opens a ledger at a database that may be down at the moment.
+func open(url string) (*gorm.DB, *tenant.Ledger, error) {
+	db, err := gorm.Open(postgres.Open(url), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, nil, err
+	}
+	pool.SetMaxOpenConns(8)
+	ledger, err := tenant.Open(db, tenant.WithPrices(prices{}), tenant.WithLease(lease), tenant.WithMaxCallTime(callTime),
+		tenant.WithSettleWait(time.Second), tenant.WithLogger(slog.New(slog.DiscardHandler)))
+	return db, ledger, err
+}
+
+// isWorker reports whether this process was started as a worker.
+func isWorker() bool { return os.Getenv(workerVariable) != "" }
+
+// workerMain is the main function of a worker.
+func workerMain() int {
+	var o order
+	if err := json.Unmarshal([]byte(os.Getenv(workerVariable)), &o); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos: the worker's order:", err)
+		return exitBroken
+	}
+	journal, err := openJournal(o.Journal)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return exitBroken
+	}
+	_, ledger, err := open(o.URL)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return exitBroken
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() {
+		// A line says that the run is over; the end of the input, that whoever started it is gone.
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			os.Exit(exitBroken)
+		}
+		stop()
+	}()
+	var wg sync.WaitGroup
+	for i := range o.Goroutines {
+		wg.Go(func() {
+			c := caller{
+				order: &o, ledger: ledger, journal: journal,
+				rng: rand.New(rand.NewPCG(o.Seed, o.Slot<<40|o.Life<<16|uint64(i))),
+			}
+			for ctx.Err() == nil {
+				c.call(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	closing, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = ledger.Close(closing) // what it leaves unsettled, others end
+	return 0
+}
+
+// caller makes one call after the other.
+type caller struct {
+	*order
+	ledger  *tenant.Ledger
+	journal *journal
+	rng     *rand.Rand
+}
+
+// chance is true in n of 100 cases.
+func (c *caller) chance(n int) bool { return c.rng.IntN(100) < n }
+
+// between returns a number of the closed interval.
+func (c *caller) between(least, most int64) int64 { return least + c.rng.Int64N(most-least+1) }
+
+func (c *caller) call(stop context.Context) {
+	key := hot
+	if c.chance(45) {
+		key = cold(c.rng.IntN(c.Cold))
+	}
+	estimate := tenant.Estimate{InputTokens: c.between(100, 2000), OutputTokens: c.between(300, 3000)}
+	if fixed := c.chance(50); fixed {
+		estimate.Model = "fixed"
+		estimate.Cost = nano(c.between(1e6, 4e7))
+	} else {
+		estimate.Model = "priced"
+	}
+	options := []tenant.CallOption{tenant.WithWait(time.Duration(c.between(0, 1000)) * time.Millisecond), tenant.WithAgent(fmt.Sprint("agent-", c.rng.IntN(3)))}
+	idempotent := ""
+	if c.chance(10) {
+		// Few enough at a time that processes meet on them.
+		idempotent = fmt.Sprint("key-", time.Now().Unix()/2, "-", c.rng.IntN(4))
+		options = append(options, tenant.WithIdempotencyKey(idempotent))
+	}
+	// What ends a worker does not end its calls.
+	ctx := context.WithoutCancel(stop)
+	if c.chance(10) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.between(0, 100_000))*time.Microsecond)
+		defer cancel()
+	}
+	hold, err := c.ledger.Reserve(ctx, tenant.ID(key), estimate, options...)
+	if err != nil {
+		c.refused(stop, key, err)
+		return
+	}
+	e := entry{Tenant: key, ID: hold.ExecutionID, Key: idempotent}
+	given := e
+	given.What, given.Cost, given.Tokens = held, nanos(hold.Cost), hold.Tokens
+	c.journal.write(given)
+
+	c.pause(context.Background(), time.Duration(c.between(0, 500))*time.Millisecond) // the model is at work
+	switch p := c.rng.IntN(100); {
+	case p < 3:
+		e.What = leaked
+		c.journal.write(e)
+	case p < 13:
+		s, err := c.ledger.Release(ctx, hold)
+		c.answered(e, released, s, err, -1)
+	default:
+		c.settle(ctx, e, hold, estimate)
+	}
+}
+
+func (c *caller) settle(ctx context.Context, e entry, hold *tenant.Hold, estimate tenant.Estimate) {
+	actual := tenant.Actual{Usage: tenant.Usage{Input: estimate.InputTokens, Output: hold.OutputTokens}}
+	share := int64(100)
+	switch p := c.rng.IntN(100); {
+	case p < 85:
+		share = c.between(5, 95)
+	case p >= 97:
+		share = c.between(101, 180)
+	}
+	actual.Usage.Output = actual.Usage.Output * share / 100
+	want := int64(-1) // by price
+	if estimate.Model == "fixed" {
+		want = nanos(hold.Cost) * share / 100
+		actual.Cost = nano(want)
+	}
+	if c.chance(5) {
+		actual.ErrorCode = "chaos"
+	}
+	s, err := c.ledger.Settle(ctx, hold, actual)
+	c.answered(e, settled, s, err, want)
+	if err == nil && s.Outcome != tenant.Pending && c.chance(3) {
+		actual.Cost = nano(1) // must not be booked
+		again, err := c.ledger.Settle(ctx, hold, actual)
+		// A settle that was tried twice takes what it finds for its own doing, so that only its cost tells.
+		if err == nil && again.Outcome != tenant.Pending && !again.Cost.Equal(s.Cost) {
+			err = fmt.Errorf("a second settle got %+v after %+v", again, s)
+		}
+		if err != nil {
+			e.What, e.Detail = wrong, "settle twice: "+err.Error()
+			c.journal.write(e)
+		}
+	}
+}
+
+// answered writes down the answer to a settle or a release.
+func (c *caller) answered(e entry, what string, s tenant.Settlement, err error, want int64) {
+	e.What, e.Outcome, e.Cost, e.Tokens = what, string(s.Outcome), nanos(s.Cost), s.Tokens
+	switch {
+	case err != nil:
+		e.What, e.Detail = wrong, what+": "+err.Error()
+	case s.Outcome == tenant.Pending:
+		e.What = pending
+	case want >= 0 && e.Cost != want:
+		e.What, e.Detail = wrong, fmt.Sprintf("settle of %d was answered with a cost of %d", want, e.Cost)
+	}
+	c.journal.write(e)
+}
+
+// refused writes down why there is no hold, and gives way for a moment.
+func (c *caller) refused(stop context.Context, key string, err error) {
+	e := entry{Tenant: key}
+	var exceeded *tenant.BudgetExceededError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		e.What = ended
+	case errors.As(err, &exceeded):
+		e.What = exhausted
+		if exceeded.Contended {
+			e.What = contended
+		}
+		e.Detail = fmt.Sprint(exceeded.Limit.Window, " ", exceeded.Limit.Metric)
+	case errors.Is(err, tenant.ErrDuplicate):
+		e.What = duplicate
+	case errors.Is(err, tenant.ErrUnavailable):
+		e.What, e.Detail = away, err.Error()
+	default:
+		e.What, e.Detail = wrong, "reserve: "+err.Error()
+	}
+	c.journal.write(e)
+	c.pause(stop, time.Duration(c.between(20, 200))*time.Millisecond)
+}
+
+func (c *caller) pause(ctx context.Context, d time.Duration) { wait(ctx, d) }
+
+// wait reports false if ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func nano(n int64) tenant.Money { return tenant.USDFrom(decimal.New(n, -9)) }
+
+func nanos(dollars decimal.Decimal) int64 { return dollars.Shift(9).IntPart() }

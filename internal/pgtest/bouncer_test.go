@@ -1,0 +1,13 @@
+package pgtest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestNoPgBouncerFailsWithTheLineToType(t *testing.T) {
+	t.Parallel()
+	_, err := findBouncer(nothingOnPath)
+	require.ErrorContains(t, err, "\n\t"+bouncerLine)
+}

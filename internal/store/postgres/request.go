@@ -1,0 +1,43 @@
+package postgres
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// request is the statements of one round trip.
+type request struct {
+	pgx.Batch
+	untyped bool
+}
+
+// untyped reports whether the host has chosen a protocol in which the server is not asked for the types of the
+// arguments, as PgBouncer needs it in transaction mode. Each argument then has to have a form that any type can be read
+// from.
+func untyped(conn *pgx.Conn) bool {
+	mode := conn.Config().DefaultQueryExecMode
+	return mode == pgx.QueryExecModeSimpleProtocol || mode == pgx.QueryExecModeExec
+}
+
+// Queue adds a statement.
+func (r *request) Queue(statement string, args ...any) *pgx.QueuedQuery {
+	if r.untyped {
+		args = slices.Clone(args)
+		for i, arg := range args {
+			if ids, ok := arg.([][16]byte); ok {
+				args[i] = texts(ids)
+			}
+		}
+	}
+	return r.Batch.Queue(statement, args...)
+}
+
+func texts(ids [][16]byte) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = uuid.UUID(id).String()
+	}
+	return out
+}

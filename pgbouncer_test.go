@@ -1,0 +1,64 @@
+package tenant_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
+)
+
+// Nothing may be left on a connection to the server from one transaction to the next, prepared statements included, so
+// the host opens its database with the simple protocol, or with another that prepares nothing.
+func TestPgBouncer_InTransactionModeCarriesTheLedger(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"simple_protocol", "exec"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			config := postgres.Config{DSN: pgtest.Bouncer(t, pgtest.Empty(t)), PreferSimpleProtocol: true}
+			if protocol != "simple_protocol" {
+				config.DSN += "&default_query_exec_mode=" + protocol
+				config.PreferSimpleProtocol = false
+			}
+			db := openAt(t, postgres.New(config))
+			callThroughBouncer(t, db)
+		})
+	}
+}
+
+func callThroughBouncer(t *testing.T, db *gorm.DB) {
+	ledger := openLedger(t, db)
+	require.NoError(t, ledger.Migrate(t.Context()))
+	org := newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
+
+	// What is refused, released, overrun, marked by a key, tagged and left out travels as arrays with NULLs in them.
+	options := []tenant.CallOption{
+		tenant.WithIdempotencyKey(`it's a "key" \ {with}, everything`), tenant.WithTag("feature", `o'clock {"a", NULL}`), tenant.WithAgent("NULL"),
+	}
+	hold, err := ledger.Reserve(t.Context(), org, cent, options...)
+	require.NoError(t, err)
+	_, err = ledger.Reserve(t.Context(), org, cent, options...)
+	require.ErrorIs(t, err, tenant.ErrDuplicate)
+	_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.02"), Usage: tenant.Usage{Output: 7}})
+	require.NoError(t, err)
+	hold, err = ledger.Reserve(t.Context(), org, cent)
+	require.NoError(t, err)
+	_, err = ledger.Release(t.Context(), hold)
+	require.NoError(t, err)
+	cost, err := tenant.CostToday(t.Context(), db, org)
+	require.NoError(t, err)
+	require.Equal(t, "0.02", cost.String())
+
+	require.EqualValues(t, 98, spend(t, ledger, org, 32), "all that the budget pays for is made, and no more")
+	require.Equal(t, balance{SpentCost: 1e9, SpentTokens: 7, SpentCalls: 99}, balanceOf(t, db, "acme", "day"))
+	differences, err := ledger.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+	requireConservation(t, db)
+	var executions []tenant.Execution
+	require.NoError(t, tenant.Executions(t.Context(), db, org).Find(&executions).Error)
+	require.Len(t, executions, 100)
+}

@@ -1,0 +1,100 @@
+package tenant_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+)
+
+// process is another process that does one of the tasks below, and is talked to in lines. It ends with its input, so
+// also when the process of the test dies.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+// tasks is what helper processes can do beside what TestHelperProcess does itself.
+var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
+	"contend":    contend,
+	"idempotent": callIdempotently,
+	"history":    recordHistory,
+	"locked":     lockAndWait,
+}
+
+// start starts a helper process on a task, whose words are its name and its arguments.
+func start(t *testing.T, task, dsn string) *process {
+	t.Helper()
+	p := &process{cmd: helper(t, task, dsn)}
+	var err error
+	p.in, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.out = bufio.NewScanner(out)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+	return p
+}
+
+// tell sends a line to the process.
+func (p *process) tell(t *testing.T, line string) {
+	t.Helper()
+	_, err := fmt.Fprintln(p.in, line)
+	require.NoError(t, err)
+}
+
+// hear waits for the next line that the process says.
+func (p *process) hear(t *testing.T) string {
+	t.Helper()
+	var rest strings.Builder
+	for p.out.Scan() {
+		if line, ok := strings.CutPrefix(p.out.Text(), said); ok {
+			return line
+		}
+		fmt.Fprintln(&rest, p.out.Text())
+	}
+	require.FailNow(t, "the process ended", "%v\n%s", p.out.Err(), &rest)
+	return ""
+}
+
+// hearAll returns all that the process still says until it ends.
+func (p *process) hearAll() []string {
+	var lines []string
+	for p.out.Scan() {
+		if line, ok := strings.CutPrefix(p.out.Text(), said); ok {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// said begins the lines of a helper process that are not the testing package's.
+const said = "> "
+
+// say is a helper process's side of hear. It is one write, so that lines of several goroutines do not mix.
+func say(format string, args ...any) {
+	fmt.Printf(said+format+"\n", args...)
+}
+
+// commands returns the lines that the test tells this helper process. They end with the input.
+func commands() <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	return lines
+}
