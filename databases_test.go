@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"testing"
 	"time"
@@ -105,6 +106,14 @@ func balanceOf(t testing.TB, db *gorm.DB, key, window string) balance {
 // sum of the roll-up, and what is held is the sum of the running executions. It asks the rows, not the library.
 func requireConservation(t testing.TB, db *gorm.DB) {
 	t.Helper()
+	// One snapshot: calls may still be ending.
+	options := &sql.TxOptions{}
+	if db.Name() == "postgres" {
+		options.Isolation = sql.LevelRepeatableRead
+	}
+	tx := db.Begin(options)
+	require.NoError(t, tx.Error)
+	defer tx.Rollback()
 	type sums struct {
 		Tenant              string
 		Cost, Tokens, Calls int64
@@ -112,7 +121,7 @@ func requireConservation(t testing.TB, db *gorm.DB) {
 	}
 	read := func(query string) map[string]sums {
 		var rows []sums
-		require.NoError(t, db.Raw(query).Scan(&rows).Error)
+		require.NoError(t, tx.Raw(query).Scan(&rows).Error)
 		byTenant := map[string]sums{}
 		for _, r := range rows {
 			if r != (sums{Tenant: r.Tenant}) {

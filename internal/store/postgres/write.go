@@ -50,7 +50,7 @@ func newWriter[T any](columns []store.Column[T], statement func(k, n string) str
 	for i, c := range columns {
 		arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, kind(c))
 	}
-	w := &writer[T]{columns: columns, arrays: statement(table("unnest("+strings.Join(arrays, ", ")+")"), "cardinality($1)")}
+	w := &writer[T]{columns: columns, arrays: statement(table("unnest("+strings.Join(arrays, ", ")+")"), "cardinality($1::"+kind(columns[0])+"[])")}
 	var rows []string
 	for n := range few {
 		values := make([]string, len(columns))
