@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -228,10 +227,6 @@ func (l *Ledger) explain(err error) error {
 	}
 	return fmt.Errorf("tenant: %w", err)
 }
-
-// newID returns a UUIDv7, which sorts by the time of its making. It fails, by a panic of crypto/rand, only where the
-// operating system gives no random numbers.
-func newID() book.ID { return uuid.Must(uuid.NewV7()) }
 
 // plugin is the ledger's place in gorm. It outlives a ledger: gorm has no way to take a plugin out.
 type plugin struct{ ledger atomic.Pointer[Ledger] }

@@ -20,7 +20,7 @@ import (
 // charged, and the execution is marked estimated. Settling twice does nothing the second time.
 //
 // Errors: [ErrReleased], [ErrInvalidOption], [ErrClosed].
-func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, error) {
+func (l *Ledger) Settle(_ context.Context, h *Hold, a Actual) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Settle: the hold is not of this ledger", ErrInvalidOption)
 	}
@@ -31,7 +31,7 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 	l.mu.Lock()
 	h.usage, h.settling = a.Usage, true
 	l.mu.Unlock()
-	s, err := l.finish(ctx, h, decide.Op{Kind: decide.Settle, Exec: e})
+	s, err := l.finish(h, decide.Op{Kind: decide.Settle, Exec: e})
 	if s.Outcome == AlreadyReleased {
 		return s, ErrReleased
 	}
@@ -40,15 +40,15 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 
 // Release drops the hold of a call that was not made. Releasing twice does nothing the second time, and so does
 // releasing what was settled, or what has expired: its charge stays. Like [Ledger.Settle], it works although ctx has ended, and may return Pending.
-func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
+func (l *Ledger) Release(_ context.Context, h *Hold) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)
 	}
-	return l.finish(ctx, h, decide.Op{Kind: decide.Release, Exec: h.exec})
+	return l.finish(h, decide.Op{Kind: decide.Release, Exec: h.exec})
 }
 
-// finish brings the end of a call to its lane. It does not look at ctx: the call was made, so it is booked.
-func (l *Ledger) finish(_ context.Context, h *Hold, op decide.Op) (Settlement, error) {
+// finish brings the end of a call to its lane. It has no ctx: the call was made, so it is booked.
+func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
 	if l.lanes.Ended() {
 		return Settlement{}, ErrClosed
 	}

@@ -14,6 +14,10 @@ import (
 // ID identifies a tenant, an execution or a process for ever.
 type ID = uuid.UUID
 
+// NewID returns a UUIDv7, which sorts by the time of its making. It fails, by a panic of crypto/rand, only where the
+// operating system gives no random numbers.
+func NewID() ID { return uuid.Must(uuid.NewV7()) }
+
 // Two ids are no tenant's: calls without a tenant are booked on NoTenant, and the ledger's default settings are kept
 // under Defaults.
 var (

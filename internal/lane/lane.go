@@ -226,7 +226,7 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 		}
 		if decided {
 			for _, t := range batch {
-				t.tried = true
+				t.tried = t.tried || !t.op.ByKey() // one that found no tenant has written nothing
 			}
 		}
 		switch class := l.store.Classify(err); {

@@ -47,7 +47,7 @@ var (
 )
 
 func newMemory(limit int64) *memory {
-	id := newID()
+	id := book.NewID()
 	m := &memory{
 		now:        time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
 		tenant:     book.Tenant{ID: id, Key: "acme", Enforcement: book.Hard},
@@ -178,7 +178,7 @@ func open(t *testing.T, m *memory) *Set {
 
 func reserve(model string) decide.Op {
 	op := decide.Op{Kind: decide.Reserve, Key: "acme", Base: book.Amount{Calls: 1}, Patient: true, Lifetime: time.Hour}
-	op.Exec.ID, op.Exec.Model = newID(), model
+	op.Exec.ID, op.Exec.Model = book.NewID(), model
 	return op
 }
 
@@ -362,6 +362,35 @@ func TestWithdrawnTask_ThatMayHaveBeenCommittedLeavesATombstone(t *testing.T) {
 		"so that what was sent and comes late fails on the primary key")
 }
 
+func TestWithdrawnTask_ThatFoundNoTenantLeavesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMemory(10)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	m.before = func(*book.Want, *book.Effects) error {
+		m.before = nil
+		close(entered)
+		<-gate
+		return errUnavailable
+	}
+	s := open(t, m)
+	stranger := reserve("m")
+	stranger.Key = "stranger"
+	first := reserve("first")
+	s.lanes[0].mu.Lock() // so that both come in one batch
+	tasks := []*Task{
+		{op: stranger, route: "stranger", since: time.Now(), done: make(chan struct{})},
+		{op: first, route: "acme", since: time.Now(), done: make(chan struct{})},
+	}
+	s.lanes[0].queue = append(s.lanes[0].queue, tasks...)
+	s.lanes[0].mu.Unlock()
+	s.lanes[0].wake <- struct{}{}
+	<-entered
+	require.True(t, tasks[0].Withdraw())
+	close(gate)
+	require.Equal(t, decide.Granted, result(t, tasks[1]).Code)
+	require.Equal(t, map[book.Status]int{book.Running: 1}, m.statuses())
+}
+
 func TestWaiting_IsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	m := newMemory(1)
@@ -485,7 +514,7 @@ func TestClose_ThatRunsOutOfTimeAnswersEverybody(t *testing.T) {
 	m := newMemory(1000)
 	s := open(t, m)
 	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errUnavailable } })
-	task := s.Submit(settle(&book.Execution{Tenant: m.tenant.ID, ID: newID()}), "acme")
+	task := s.Submit(settle(&book.Execution{Tenant: m.tenant.ID, ID: book.NewID()}), "acme")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)

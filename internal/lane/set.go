@@ -87,7 +87,7 @@ func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
 		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, prepare: c.Prepare,
-		ID: newID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
+		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}
 	for range max(c.Lanes, 1) {

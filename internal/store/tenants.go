@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/llmtenant/tenant/internal/book"
 )
 
@@ -167,10 +165,7 @@ func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (raced
 		args   []any
 	)
 	for _, p := range profiles {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, err
-		}
+		id := book.NewID()
 		byID[id.String()] = p
 		values = append(values, "(?, ?, ?, ?, ?, ?, ?)")
 		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit)
