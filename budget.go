@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
@@ -13,13 +12,17 @@ import (
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/period"
 )
 
 // Budget is a tenant's settings: what is its own, without what it inherits. [BudgetStatus] says what is in force.
 type Budget struct {
 	TenantID string
 	Name     string
+
+	// ParentID is the id of the tenant above it, whose budget counts the calls of this one too; empty: none but the
+	// [Root], if there is one. Who is moved takes effect with the next call, and takes no history along: what was spent
+	// below the old parent stays on its books.
+	ParentID string
 
 	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, else Soft.
 	Enforcement Enforcement
@@ -44,10 +47,11 @@ type Status struct {
 	// Enforcement is the one in force, never empty.
 	Enforcement Enforcement
 
+	// Suspended: the tenant, or one above it, may make no calls.
 	Suspended bool
 
-	// Limits are those in force, its own and the inherited ones: those that count every call first, by window, then by
-	// metric.
+	// Limits are those in force, its own, the inherited ones and those of all tenants above it: those that count every call
+	// first, by window, then by metric, the nearest tenant's first.
 	Limits []LimitStatus
 }
 
@@ -70,7 +74,7 @@ func BudgetFor(ctx context.Context, db *gorm.DB, t Tenant) (*Budget, error) {
 	case s.Tenant == nil && q.who.declaration == nil, q.who.none():
 		return nil, q.noBudget()
 	default:
-		return budget(own, q.name(t, s)), nil
+		return budget(own, q.name(t, s), s.Above), nil
 	}
 }
 
@@ -94,9 +98,13 @@ func (q *question) name(t Tenant, s *account.State) string {
 	return q.who.key
 }
 
-func budget(t *book.Tenant, name string) *Budget {
+func budget(t *book.Tenant, name string, above []*book.Tenant) *Budget {
+	parent := ""
+	if len(above) > 0 && above[0].ID != book.Root {
+		parent = above[0].Key
+	}
 	return &Budget{
-		TenantID: t.Key, Name: name, Enforcement: Enforcement(t.Enforcement), Inherit: t.Inherit, TimeZone: t.Zone,
+		TenantID: t.Key, Name: name, ParentID: parent, Enforcement: Enforcement(t.Enforcement), Inherit: t.Inherit, TimeZone: t.Zone,
 		Limits: limitsOf(t.Limits), Suspended: t.Suspended,
 	}
 }
@@ -116,33 +124,31 @@ func BudgetStatus(ctx context.Context, db *gorm.DB, t Tenant) (Status, error) {
 		return Status{}, err
 	}
 	own := q.expected(s)
-	config := decide.Config{Zone: q.zones.location, WeekStart: time.Monday}
-	standings := decide.Standings(config, own, &s.Defaults, decide.Time(own, s.Now))
-	slices.SortFunc(standings, func(a, b decide.Standing) int { return compareLimits(&a.Limit, &b.Limit) })
+	standings, err := q.standings(ctx, s, own)
+	if err != nil {
+		return Status{}, err
+	}
+	slices.SortStableFunc(standings, func(a, b decide.Standing) int { return compareLimits(&a.Limit, &b.Limit) })
 	status := Status{
 		TenantID:    own.Key,
 		Enforcement: Enforcement(decide.Enforcement(own, &s.Defaults)),
-		Suspended:   own.Suspended || own.Deleted,
+		Suspended: slices.ContainsFunc(append([]*book.Tenant{own}, s.Above...), func(t *book.Tenant) bool {
+			return t.Suspended || t.Deleted
+		}),
 	}
 	for i := range standings {
-		status.Limits = append(status.Limits, limitStatus(&standings[i].Limit, &standings[i].Balance))
+		status.Limits = append(status.Limits, limitStatus(standings[i].Tenant, &standings[i].Limit, &standings[i].Balance))
 	}
 	return status, nil
 }
 
 // compareLimits orders limits for reading.
 func compareLimits(a, b *book.Limit) int {
-	window := func(l *book.Limit) int {
-		if l.Window == period.Total {
-			return int(period.Month) + 1
-		}
-		return int(l.Window)
-	}
 	metric := func(l *book.Limit) int {
 		return slices.Index([]book.Metric{book.Cost, book.Tokens, book.Calls}, l.Metric)
 	}
 	return cmp.Or(cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model),
-		cmp.Compare(window(a), window(b)), cmp.Compare(metric(a), metric(b)))
+		cmp.Compare(length(a.Window), length(b.Window)), cmp.Compare(metric(a), metric(b)))
 }
 
 // all returns the limits that count every call. One agent's or one model's say nothing about the calls of others.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -100,7 +101,8 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 	if s.Tenant == nil || s.Tenant.Deleted {
 		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
 	}
-	b := budget(s.Tenant, s.Name)
+	b := budget(s.Tenant, s.Name, s.Above)
+	parent := b.ParentID
 	if err := c.change(b); err != nil {
 		return c.fail(err)
 	}
@@ -113,10 +115,34 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
 		return err
 	}
+	if b.ParentID != parent {
+		if err := c.move(ctx, id, b.ParentID); err != nil {
+			return err
+		}
+	}
 	if own {
 		return c.books.LockAnchor(ctx, id)
 	}
 	return nil
+}
+
+// move puts the tenant below another one.
+func (c *configuration) move(ctx context.Context, id book.ID, parent string) error {
+	var above book.ID
+	if parent != "" && parent != string(Root) {
+		var err error
+		if above, err = c.dialect.ByKey(ctx, c.books.Conn, parent); err != nil {
+			return err
+		}
+		if above == book.NoTenant {
+			return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: there is no tenant %q", ErrHierarchy, parent))
+		}
+	}
+	err := c.dialect.Place(ctx, c.books.Conn, id, above)
+	if wrong := (*store.PlaceError)(nil); errors.As(err, &wrong) {
+		return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q below %q: %w", ErrHierarchy, c.who.key, parent, wrong))
+	}
+	return err
 }
 
 // lock locks the settings of the tenant, which is made first where it is not there, and returns its id.
@@ -167,11 +193,9 @@ func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
 	return limits, nil
 }
 
-// dropped are the limits of a tenant that settings could have set and did not. What Limits has no field for stays.
+// dropped are the limits that a tenant had and has no more.
 func dropped(had, set []book.Limit) []book.Limit {
-	same := func(a, b book.Limit) bool { return a.Scope == b.Scope && a.Metric == b.Metric }
-	known, _ := limitsOf(had).rows()
-	return slices.DeleteFunc(known, func(k book.Limit) bool {
-		return slices.ContainsFunc(set, func(l book.Limit) bool { return same(k, l) })
+	return slices.DeleteFunc(slices.Clone(had), func(h book.Limit) bool {
+		return slices.ContainsFunc(set, func(l book.Limit) bool { return h.Scope == l.Scope && h.Metric == l.Metric })
 	})
 }

@@ -31,23 +31,24 @@ func TestConfigureBudget_ChangesWhatItIsAskedToAndNothingElse(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Exec(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
 			SELECT id, 'day', 'batch', '', 'cost', 5 FROM llm_tenants WHERE tenant_id = 'acme'`).Error)
+		batch := []tenant.Limit{{Window: tenant.Day, Agent: "batch", Cost: tenant.USD("0.000000005")}}
 		before := rowsOf(t, db)
 		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, org, func(b *tenant.Budget) error {
 			require.Equal(t, tenant.Budget{
 				TenantID: "acme", Name: "Organization acme", Inherit: true,
-				Limits: tenant.Limits{DailyCost: tenant.USD("1"), MonthlyCalls: tenant.Count(9)},
+				Limits: tenant.Limits{DailyCost: tenant.USD("1"), MonthlyCalls: tenant.Count(9), Also: batch},
 			}, *b)
 			b.Name, b.Enforcement, b.Inherit, b.TimeZone, b.Suspended = "Acme Ltd", tenant.Hard, false, "Europe/Berlin", true
-			b.Limits = tenant.Limits{DailyCost: tenant.USD("2.000000001"), DailyTokens: tenant.Count(0)}
+			b.Limits = tenant.Limits{DailyCost: tenant.USD("2.000000001"), DailyTokens: tenant.Count(0), Also: b.Limits.Also}
 			return nil
 		}))
 		require.Equal(t, tenant.Budget{
 			TenantID: "acme", Name: "Acme Ltd", Enforcement: tenant.Hard, TimeZone: "Europe/Berlin", Suspended: true,
-			Limits: tenant.Limits{DailyCost: tenant.USD("2.000000001"), DailyTokens: tenant.Count(0)},
+			Limits: tenant.Limits{DailyCost: tenant.USD("2.000000001"), DailyTokens: tenant.Count(0), Also: batch},
 		}, budgetOf(t, db, org))
 		var limits []string
 		require.NoError(t, db.Raw(`SELECT window_unit || '/' || agent || '/' || metric || '=' || amount FROM llm_limits ORDER BY 1`).Scan(&limits).Error)
-		require.Equal(t, []string{"day//cost=2000000001", "day//tokens=0", "day/batch/cost=5"}, limits, "a limit that Limits has no field for stays")
+		require.Equal(t, []string{"day//cost=2000000001", "day//tokens=0", "day/batch/cost=5"}, limits)
 		after := rowsOf(t, db)
 		for _, table := range []string{"llm_balances", "llm_executions", "llm_usage", "llm_processes"} {
 			require.Equal(t, before[table], after[table], "settings and counters are separate")

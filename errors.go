@@ -26,6 +26,10 @@ var (
 	// ErrIdentityConflict: two records claim one tenant id.
 	ErrIdentityConflict = errors.New("tenant: the tenant id belongs to another record")
 
+	// ErrHierarchy: a tenant cannot stand below the one that it is to stand below: there would be a circle, or more than
+	// eight would stand above each other, or there is none.
+	ErrHierarchy = errors.New("tenant: the tenant cannot stand there")
+
 	// ErrNoBudget: a tenant that has no budget of its own yet. Its first call gives it one, and so does ConfigureBudget.
 	ErrNoBudget = errors.New("tenant: no budget")
 
@@ -96,7 +100,11 @@ func (e *BudgetExceededError) Error() string {
 	if !e.ResetsAt.IsZero() {
 		resets = "; resets at " + e.ResetsAt.Format(time.RFC3339)
 	}
-	return fmt.Sprintf("tenant %q: %s limit of %s%s %s: %s spent, %s held, %s requested%s", e.TenantID, l.label(),
+	of := ""
+	if l.TenantID != e.TenantID {
+		of = fmt.Sprintf(" of tenant %q above it", l.TenantID)
+	}
+	return fmt.Sprintf("tenant %q: %s limit%s of %s%s %s: %s spent, %s held, %s requested%s", e.TenantID, l.label(), of,
 		metric.format(l.Limit), scope, why, metric.format(l.Spent), metric.format(l.Held), metric.format(e.Requested), resets)
 }
 
@@ -191,8 +199,11 @@ func (m Metric) decimal(v int64) decimal.Decimal {
 
 // LimitStatus is a limit and how much of it is used.
 type LimitStatus struct {
+	// TenantID is whose limit it is: the tenant that was asked about, or one above it.
+	TenantID string
+
 	Metric Metric
-	Window string // "day" or "month"
+	Window Window
 	Agent  string // the agent whose calls are counted; empty for all
 	Model  string // the model whose calls are counted; empty for all
 
@@ -204,19 +215,22 @@ type LimitStatus struct {
 }
 
 func (s LimitStatus) label() string {
-	window := map[string]string{"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}[s.Window]
+	window := map[Window]string{Hour: "hourly", Day: "daily", Week: "weekly", Month: "monthly"}[s.Window]
 	if window == "" {
-		window = s.Window
+		window = string(s.Window)
 	}
 	return window + " " + string(s.Metric)
 }
 
-func limitStatus(l *book.Limit, b *book.Balance) LimitStatus {
+func limitStatus(t *book.Tenant, l *book.Limit, b *book.Balance) LimitStatus {
 	m := Metric(l.Metric)
 	spent, held := b.Spent.Of(l.Metric), b.Held.Of(l.Metric)
 	remaining := max(money.Sub(money.Sub(l.Max, spent), held), 0)
+	if b.End.IsZero() {
+		b = &book.Balance{} // a window that never ends has no beginning either
+	}
 	return LimitStatus{
-		Metric: m, Window: l.Window.String(), Agent: l.Agent, Model: l.Model,
+		TenantID: t.Key, Metric: m, Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model,
 		Limit: m.decimal(l.Max), Spent: m.decimal(spent), Held: m.decimal(held), Remaining: m.decimal(remaining),
 		StartsAt: b.Start, ResetsAt: b.End,
 	}

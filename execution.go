@@ -21,7 +21,7 @@ type Execution struct {
 	TenantID string `gorm:"column:tenant_id"`     // the tenant's id as it was at the call; empty for a call without a tenant
 
 	// Status is "running", and then "succeeded", "failed", "cancelled" (it was released, and not made) or "abandoned" (its
-	// process was gone, or it ran for too long: its hold was charged).
+	// process was gone, or it ran for too long: its hold was charged); or "adjusted", for what is no call, but a correction.
 	Status string `gorm:"column:status"`
 
 	Agent       string `gorm:"column:agent"`        // see WithAgent
@@ -48,9 +48,11 @@ type Execution struct {
 	OverrunCostNano  int64  `gorm:"column:overrun_cost"`  // how far the charge went beyond the hold
 	OverrunTokens    int64  `gorm:"column:overrun_tokens"`
 
+	Price     string `gorm:"column:price"`      // the row of the price book that was used; empty where none was
 	Estimated bool   `gorm:"column:estimated"`  // the charge is not by usage that the provider reported
 	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: the cost is not the truth
 	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
+	Reason    string `gorm:"column:reason"`     // of an adjustment
 
 	Usage Usage `gorm:"embedded"`
 }
@@ -80,36 +82,42 @@ func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
 //	var failed []tenant.Execution
 //	err := tenant.Executions(ctx, db, org).Where("status = ?", "failed").Order("id DESC").Find(&failed).Error
 //
+// [WithDescendants] adds the calls of the tenants below; that reads the calls of all tenants that have another above them.
 // It can be used for several queries. Conditions that db has already hold too. A tenant that does not exist has no
 // executions, and a nil Tenant stands for the calls without a tenant. This is the host's own query, so that it goes where
 // a resolver sends reads: a replica may be behind [Cost].
 //
 // Errors are the handle's, and so those of every query on it: [ErrNotOpen], [ErrClosed], [ErrInvalidTenant].
-func Executions(ctx context.Context, db *gorm.DB, t Tenant) *gorm.DB {
+func Executions(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) *gorm.DB {
 	if db == nil || db.Config == nil {
 		db, _ = gorm.Open(nil, &gorm.Config{}) // of no database: it is there to carry the error
 	}
 	db = db.WithContext(ctx).Model(&Execution{})
-	if err := ofTenant(ctx, db, t); err != nil {
+	if err := ofTenant(ctx, db, t, queryOf(options)); err != nil {
 		_ = db.AddError(err)
 	}
 	return db.Session(&gorm.Session{})
 }
 
 // ofTenant adds the condition that rows of executions are a tenant's.
-func ofTenant(ctx context.Context, db *gorm.DB, t Tenant) error {
+func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, asked query) error {
 	q, err := ask(ctx, db, t)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case q.who.none():
-		db.Where("llm_executions.tenant = ?", book.NoTenant.String())
-	default:
-		// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
-		db.Where(`llm_executions.tenant = (SELECT w.id FROM llm_tenants w
-			WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL OR ? = ''))
-			ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`,
-			q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType)
 	}
+	if q.who.none() {
+		db.Where("llm_executions.tenant = ?", book.NoTenant.String())
+		return nil
+	}
+	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
+	const id = `(SELECT w.id FROM llm_tenants w
+		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL OR ? = ''))
+		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
+	args := []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
+	if !asked.descendants {
+		db.Where("llm_executions.tenant = "+id, args...)
+		return nil
+	}
+	db.Where("(llm_executions.tenant = "+id+" OR "+q.dialect.BelowThat("llm_executions.parents", id)+")", append(args, args...)...)
 	return nil
 }

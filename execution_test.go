@@ -120,7 +120,7 @@ func TestExecution_HasAFieldForEveryColumnThatAHostCanUse(t *testing.T) {
 		require.NoError(t, statement.Parse(&tenant.Execution{}))
 		require.Equal(t, "llm_executions", statement.Schema.Table)
 		have := slices.Clone(statement.Schema.DBNames)
-		have = append(have, "tenant", "process") // the ledger's own
+		have = append(have, "tenant", "parents", "process") // the ledger's own
 		for _, c := range columns {
 			require.Contains(t, have, c.Name())
 		}

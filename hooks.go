@@ -276,6 +276,9 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 // makeTenant is firstUse in the transaction of tx.
 func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
 	pool := tx.Statement.ConnPool
+	if who.key == string(Root) {
+		return who, l.makeRoot(ctx, tx)
+	}
 	if who.declaration == nil {
 		return who, l.ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
 	}
@@ -300,7 +303,7 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 
 // saveDefaults writes the default settings that Open was given.
 func (l *Ledger) saveDefaults(ctx context.Context) error {
-	if l.options.limits == nil && l.options.enforcement == "" {
+	if l.options.limits == nil && l.options.enforcement == "" && l.options.root == nil {
 		return nil
 	}
 	var limits Limits
@@ -312,6 +315,9 @@ func (l *Ledger) saveDefaults(ctx context.Context) error {
 		return err
 	}
 	return l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-		return l.dialect.SaveDefaults(ctx, tx.Statement.ConnPool, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
+		if err := l.saveRoot(ctx, tx); err != nil {
+			return err
+		}
+		return l.dialect.SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
 	})
 }

@@ -31,6 +31,7 @@ type Ledger struct {
 	lanes   *lane.Set
 	options openOptions
 	zones   zones
+	windows decide.Config
 
 	declarations declarations
 
@@ -55,7 +56,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: Open: the *gorm.DB is nil", ErrInvalidOption)
 	}
 	o := openOptions{
-		log: slog.Default(), lanes: 2, zone: "UTC",
+		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday,
 		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
 	}
 	for _, option := range options {
@@ -75,9 +76,10 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.zones.init(o.zone, o.log); err != nil {
 		return nil, err
 	}
+	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart}
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
-		Decide: decide.Config{Zone: l.zones.location, WeekStart: time.Monday},
+		Decide: l.windows,
 		Lanes:  l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
 	})
 	if err := l.install(db); err != nil {

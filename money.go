@@ -5,9 +5,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/period"
 )
 
 // Money is an amount of US dollars, exact to the nano-dollar (1e-9). The zero value is the absence of an amount, which
@@ -73,77 +71,4 @@ func (q Quantity) String() string {
 		return "none"
 	}
 	return fmt.Sprint(q.n)
-}
-
-// Limits are what a tenant may use up in a calendar day and in a calendar month of its time zone. A limit that is absent
-// (the zero value) is no limit; USD("0") and Count(0) allow nothing. Costs are US dollars, tokens are of all classes.
-type Limits struct {
-	DailyCost, MonthlyCost     Money
-	DailyTokens, MonthlyTokens Quantity
-	DailyCalls, MonthlyCalls   Quantity
-}
-
-// limitFields are the fields of Limits with the scope and the metric that each limits.
-var limitFields = []struct {
-	name   string
-	window period.Window
-	metric book.Metric
-	value  func(*Limits) any // *Money or *Quantity
-}{
-	{"DailyCost", period.Day, book.Cost, func(l *Limits) any { return &l.DailyCost }},
-	{"MonthlyCost", period.Month, book.Cost, func(l *Limits) any { return &l.MonthlyCost }},
-	{"DailyTokens", period.Day, book.Tokens, func(l *Limits) any { return &l.DailyTokens }},
-	{"MonthlyTokens", period.Month, book.Tokens, func(l *Limits) any { return &l.MonthlyTokens }},
-	{"DailyCalls", period.Day, book.Calls, func(l *Limits) any { return &l.DailyCalls }},
-	{"MonthlyCalls", period.Month, book.Calls, func(l *Limits) any { return &l.MonthlyCalls }},
-}
-
-// rows returns the limits as they are stored. An error names the field and the value.
-func (l Limits) rows() ([]book.Limit, error) {
-	var rows []book.Limit
-	for _, f := range limitFields {
-		row := book.Limit{Scope: book.Scope{Window: f.window}, Metric: f.metric}
-		switch v := f.value(&l).(type) {
-		case *Money:
-			if v.err != nil {
-				return nil, fmt.Errorf("%s: %w", f.name, v.err)
-			}
-			if !v.set {
-				continue
-			}
-			row.Max = v.nano
-		case *Quantity:
-			if !v.set {
-				continue
-			}
-			if v.n < 0 {
-				return nil, fmt.Errorf("%s: %d is negative", f.name, v.n)
-			}
-			if v.n > money.Max {
-				return nil, fmt.Errorf("%s: %d is above 2^62, the largest limit there can be", f.name, v.n)
-			}
-			row.Max = v.n
-		}
-		rows = append(rows, row)
-	}
-	return rows, nil
-}
-
-// limitsOf is the inverse of rows. Rows that Limits has no field for are left out.
-func limitsOf(rows []book.Limit) Limits {
-	var l Limits
-	for _, row := range rows {
-		for _, f := range limitFields {
-			if row.Scope != (book.Scope{Window: f.window}) || row.Metric != f.metric {
-				continue
-			}
-			switch v := f.value(&l).(type) {
-			case *Money:
-				*v = nanoUSD(row.Max)
-			case *Quantity:
-				*v = Count(row.Max)
-			}
-		}
-	}
-	return l
 }

@@ -34,7 +34,9 @@ type openOptions struct {
 	prices      Prices
 	limits      *Limits
 	enforcement Enforcement
+	root        *rootBudget
 	zone        string
+	weekStart   time.Weekday
 	log         *slog.Logger
 	lanes       int
 	laneDB      *sql.DB
@@ -87,6 +89,18 @@ func WithDefaultTimeZone(name string) OpenOption {
 			return fmt.Errorf("%w: WithDefaultTimeZone: %w", ErrInvalidOption, err)
 		}
 		o.zone = name
+		return nil
+	}
+}
+
+// WithWeekStart sets the day on which weeks begin, time.Monday or time.Sunday. All processes on one database must give
+// the same. Defaults to time.Monday.
+func WithWeekStart(day time.Weekday) OpenOption {
+	return func(o *openOptions) error {
+		if day != time.Monday && day != time.Sunday {
+			return fmt.Errorf("%w: WithWeekStart: a week begins on Monday or on Sunday, and not on %s", ErrInvalidOption, day)
+		}
+		o.weekStart = day
 		return nil
 	}
 }

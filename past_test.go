@@ -99,7 +99,7 @@ func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, r
 	require.NoError(t, db.Exec(`INSERT INTO llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, tokens,
 			input_tokens, output_tokens, reasoning_tokens, web_searches)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (tenant, hour, agent, model, billed_model) DO UPDATE SET calls = u.calls + excluded.calls,
+		ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET calls = u.calls + excluded.calls,
 			errors = u.errors + excluded.errors, refusals = u.refusals + excluded.refusals, cost = u.cost + excluded.cost,
 			tokens = u.tokens + excluded.tokens, input_tokens = u.input_tokens + excluded.input_tokens,
 			output_tokens = u.output_tokens + excluded.output_tokens, reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,

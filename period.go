@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Period is a span of time that calls are added up over: one of the constants of [Calendar], or what [Between] returns.
@@ -78,7 +78,7 @@ func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time
 		return from, to, fmt.Errorf("%w: the period %v is none of the constants", ErrInvalidOption, c)
 	}
 	if c == AllTime {
-		return account.Ever.From, account.Ever.To, nil
+		return store.Ever.From, store.Ever.To, nil
 	}
 	p := calendar[c]
 	from, to = period.Bounds(p.window, now, zone, time.Monday)

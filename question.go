@@ -77,8 +77,22 @@ func (q *question) expected(s *account.State) *book.Tenant {
 		t.Enforcement = d.enforcement
 	}
 	// Declared limits are added as inherited ones are: where the tenant has none of its own.
-	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: d.limits})
+	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: d.limits}, s.Now)
 	return t
+}
+
+// standings returns the limits in force for a tenant and those above it, and what each stands at.
+func (q *question) standings(ctx context.Context, s *account.State, own *book.Tenant) ([]decide.Standing, error) {
+	chain := append([]*book.Tenant{own}, s.Above...)
+	state := &book.State{Now: s.Now, Defaults: s.Defaults, Tenants: map[book.ID]*book.Tenant{}}
+	for _, t := range chain {
+		state.Tenants[t.ID] = t
+	}
+	config := q.windows
+	if err := q.books.Fill(ctx, decide.Missing(config, state)); err != nil {
+		return nil, q.failure(ctx, err)
+	}
+	return decide.Standings(config, chain, &s.Defaults, s.Now), nil
 }
 
 // failure gives an error of a question the form in which the host sees it.

@@ -342,6 +342,9 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 	case decide.WrongOwner:
 		return fmt.Errorf("%w: %q", ErrIdentityConflict, op.Key)
 	case decide.Suspended:
+		if out.Tenant != nil && out.Tenant.Key != op.Key {
+			return fmt.Errorf("%w: %q, above %q", ErrTenantSuspended, out.Tenant.Key, op.Key)
+		}
 		return fmt.Errorf("%w: %q", ErrTenantSuspended, op.Key)
 	case decide.Exceeded, decide.Wait:
 		return exceeded(op, out)
@@ -357,7 +360,7 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 }
 
 func exceeded(op *decide.Op, out *decide.Outcome) error {
-	status := limitStatus(out.Limit, &out.Balance)
+	status := limitStatus(out.Tenant, out.Limit, &out.Balance)
 	return &BudgetExceededError{
 		TenantID: op.Key, Limit: status, Requested: status.Metric.decimal(out.Requested),
 		Contended: out.Code == decide.Wait, ResetsAt: status.ResetsAt,

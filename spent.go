@@ -11,7 +11,27 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/store"
 )
+
+// QueryOption is an option of a question about usage.
+type QueryOption func(*query)
+
+type query struct{ descendants bool }
+
+func queryOf(options []QueryOption) query {
+	var q query
+	for _, option := range options {
+		if option != nil {
+			option(&q)
+		}
+	}
+	return q
+}
+
+// WithDescendants adds the calls of all tenants that stood below the tenant when they were made. Without it, a question
+// is about the tenant's own calls alone, so that the answers of all tenants add up to the whole.
+func WithDescendants() QueryOption { return func(q *query) { q.descendants = true } }
 
 // Cost returns what the calls of a tenant that were admitted in a period have cost, in US dollars. A call counts when it
 // has ended: what running calls hold is no cost. A tenant without calls, or one that does not exist, has spent nothing;
@@ -19,61 +39,62 @@ import (
 //
 // It reads on db's own connection, so that it sees what a transaction of db sees, and never a replica. The present day
 // and month, in the tenant's own time zone, and AllTime are kept as one row, however many calls there are; any other
-// period is the sum of its hours, and of the calls in the two hours that it cuts.
+// period, and the own calls of a tenant that has others below it, are the sum of the hours, and of the calls in the two
+// hours that the period cuts.
 //
 // Errors: [ErrNotOpen], [ErrClosed], [ErrNotMigrated], [ErrInvalidTenant], [ErrIdentityConflict], [ErrInvalidOption] for
 // a period that cannot be, [ErrUnavailable], and ctx's own.
-func Cost(ctx context.Context, db *gorm.DB, t Tenant, p Period) (decimal.Decimal, error) {
-	sum, err := spent(ctx, db, t, p)
+func Cost(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (decimal.Decimal, error) {
+	sum, err := spent(ctx, db, t, p, options)
 	return money.Decimal(sum.Cost), err
 }
 
 // CostToday is [Cost] of [Today].
-func CostToday(ctx context.Context, db *gorm.DB, t Tenant) (decimal.Decimal, error) {
-	return Cost(ctx, db, t, Today)
+func CostToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
+	return Cost(ctx, db, t, Today, options...)
 }
 
 // CostThisMonth is [Cost] of [ThisMonth].
-func CostThisMonth(ctx context.Context, db *gorm.DB, t Tenant) (decimal.Decimal, error) {
-	return Cost(ctx, db, t, ThisMonth)
+func CostThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
+	return Cost(ctx, db, t, ThisMonth, options...)
 }
 
 // Tokens returns how many tokens, of all classes, were charged for the calls of a tenant that were admitted in a period;
 // else it is like [Cost].
-func Tokens(ctx context.Context, db *gorm.DB, t Tenant, p Period) (int64, error) {
-	sum, err := spent(ctx, db, t, p)
+func Tokens(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (int64, error) {
+	sum, err := spent(ctx, db, t, p, options)
 	return sum.Tokens, err
 }
 
 // TokensToday is [Tokens] of [Today].
-func TokensToday(ctx context.Context, db *gorm.DB, t Tenant) (int64, error) {
-	return Tokens(ctx, db, t, Today)
+func TokensToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
+	return Tokens(ctx, db, t, Today, options...)
 }
 
 // TokensThisMonth is [Tokens] of [ThisMonth].
-func TokensThisMonth(ctx context.Context, db *gorm.DB, t Tenant) (int64, error) {
-	return Tokens(ctx, db, t, ThisMonth)
+func TokensThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
+	return Tokens(ctx, db, t, ThisMonth, options...)
 }
 
 // ExecutionCount returns how many calls of a tenant that were admitted in a period have been made. Calls that failed or
 // were abandoned were made; those that run are counted when they end, and released ones never. Else it is like [Cost].
-func ExecutionCount(ctx context.Context, db *gorm.DB, t Tenant, p Period) (int64, error) {
-	sum, err := spent(ctx, db, t, p)
+func ExecutionCount(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (int64, error) {
+	sum, err := spent(ctx, db, t, p, options)
 	return sum.Calls, err
 }
 
 // ExecutionCountToday is [ExecutionCount] of [Today].
-func ExecutionCountToday(ctx context.Context, db *gorm.DB, t Tenant) (int64, error) {
-	return ExecutionCount(ctx, db, t, Today)
+func ExecutionCountToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
+	return ExecutionCount(ctx, db, t, Today, options...)
 }
 
 // ExecutionCountThisMonth is [ExecutionCount] of [ThisMonth].
-func ExecutionCountThisMonth(ctx context.Context, db *gorm.DB, t Tenant) (int64, error) {
-	return ExecutionCount(ctx, db, t, ThisMonth)
+func ExecutionCountThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
+	return ExecutionCount(ctx, db, t, ThisMonth, options...)
 }
 
 // spent adds up what was charged in a period.
-func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period) (book.Amount, error) {
+func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []QueryOption) (book.Amount, error) {
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return book.Amount{}, err
@@ -82,14 +103,20 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period) (book.Amount, e
 	if err != nil || s.Tenant == nil {
 		return book.Amount{}, err
 	}
-	for _, b := range s.Tenant.Balances {
-		whole := b.Scope == book.Anchor && r == account.Ever
+	alone := !queryOf(options).descendants
+	// Balances count what is below as well.
+	kept := s.Tenant.Balances
+	if alone && (s.Tenant.HasBelow || s.Tenant.ID == book.Root) {
+		kept = nil
+	}
+	for _, b := range kept {
+		whole := b.Scope == book.Anchor && r == store.Ever
 		standing := b.Agent == "" && b.Model == "" && b.Start.Equal(r.From) && b.End.Equal(r.To)
 		if whole || standing {
 			return b.Spent, nil
 		}
 	}
-	sum, err := q.books.Spent(ctx, s.Tenant.ID, r)
+	sum, err := q.books.Spent(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
 	if err != nil {
 		return book.Amount{}, q.failure(ctx, err)
 	}
@@ -97,18 +124,18 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period) (book.Amount, e
 }
 
 // during reads the tenant, and finds the bounds of a period for it.
-func (q *question) during(ctx context.Context, p Period) (*account.State, account.Range, error) {
+func (q *question) during(ctx context.Context, p Period) (*account.State, store.Range, error) {
 	if p == nil {
-		return nil, account.Range{}, fmt.Errorf("%w: the period is nil", ErrInvalidOption)
+		return nil, store.Range{}, fmt.Errorf("%w: the period is nil", ErrInvalidOption)
 	}
 	s, err := q.state(ctx)
 	if err != nil {
-		return nil, account.Range{}, err
+		return nil, store.Range{}, err
 	}
 	t := q.expected(s)
 	from, to, err := p.bounds(decide.Time(t, s.Now), q.zones.location(t.Zone))
 	if err != nil {
-		return nil, account.Range{}, err
+		return nil, store.Range{}, err
 	}
-	return s, account.Range{From: from, To: to}, nil
+	return s, store.Range{From: from, To: to}, nil
 }

@@ -83,7 +83,7 @@ func TestCost_OfTodayAndThisMonthIsWhatTheLedgerHasBooked(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "0.023000004", cost.String())
 		for _, f := range []struct {
-			of   func(context.Context, *gorm.DB, tenant.Tenant) (int64, error)
+			of   func(context.Context, *gorm.DB, tenant.Tenant, ...tenant.QueryOption) (int64, error)
 			want int64
 		}{
 			{tenant.TokensToday, 205}, {tenant.TokensThisMonth, 205},

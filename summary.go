@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Summary is what a tenant used in a period.
@@ -56,7 +57,7 @@ type ModelTotals struct {
 //
 // Refusals belong to the whole hour in which they happened, and count where that hour begins. A refusal by itself is
 // never written, only along with a call of its tenant, so that some may be missing.
-func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period) (Summary, error) {
+func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (Summary, error) {
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return Summary{}, err
@@ -67,16 +68,16 @@ func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period) (Summary
 	}
 	var parts []account.Part
 	if s.Tenant != nil {
-		if parts, err = q.books.Parts(ctx, s.Tenant.ID, r); err != nil {
+		if parts, err = q.books.Parts(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: !queryOf(options).descendants, Range: r}); err != nil {
 			return Summary{}, q.failure(ctx, err)
 		}
 	}
 	return summary(r, parts), nil
 }
 
-func summary(r account.Range, parts []account.Part) Summary {
+func summary(r store.Range, parts []account.Part) Summary {
 	s := Summary{From: r.From, To: r.To}
-	if r == account.Ever {
+	if r == store.Ever {
 		s.From, s.To = time.Time{}, time.Time{}
 	}
 	var all account.Part

@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Difference is a figure of the books that is not what the executions, one row a call, add up to.
@@ -76,7 +77,7 @@ func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([
 	if err != nil {
 		return nil, err
 	}
-	for from := account.Ever.From; ; {
+	for from := store.Ever.From; ; {
 		day, more, err := books.NextDay(ctx, id, from)
 		if err != nil {
 			return nil, err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/store"
@@ -36,32 +38,36 @@ type State struct {
 	Tenant   *book.Tenant
 	Name     string
 	Defaults book.Tenant
+
+	// Above are the tenants above it, the nearest first; where there is no tenant, those above any that has no parent.
+	Above []*book.Tenant
 }
 
 // One statement, so that it is one snapshot: a limit and what is spent under it belong together. The ledger's defaults
 // are a tenant too. The columns are those of the first part, the balances; the others put theirs in their places.
 const (
-	stateSQL = `WITH who (id) AS (%s)
-SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, b.window_unit, b.agent, b.model, '', '', '',
+	stateSQL = `WITH RECURSIVE asked (id) AS (%s), chain (id) AS (SELECT id FROM asked
+	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
+who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
+	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, b.window_unit, b.agent, b.model, '', '', '', '',
 	b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.window_start, b.window_end
 	FROM llm_balances b WHERE b.tenant IN (SELECT id FROM who)
 UNION ALL
-SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, '', '',
-	l.amount, 0, 0, 0, 0, 0, NULL, NULL
+SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, l.topup, '', '',
+	l.amount, 0, 0, 0, 0, 0, l.ends_at, NULL
 	FROM llm_limits l WHERE l.tenant IN (SELECT id FROM who)
 UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
-	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''),
+	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, 0, 0, 0, NULL, NULL
+	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN t.has_below THEN 1 ELSE 0 END, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
-SELECT 'clock', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
+SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
 
-	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)
-		OR w.id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
-	byID = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''
-		UNION ALL SELECT w.id FROM llm_tenants w WHERE w.id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)`
+	byID  = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''`
 )
 
 // State reads a tenant and the defaults.
@@ -106,7 +112,28 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	if t := choose(found, who); t != nil {
 		s.Tenant, s.Name = &t.Tenant, t.name
 	}
+	s.rise(found)
 	return s, nil
+}
+
+// rise finds out who stands above the tenant.
+func (s *State) rise(found map[book.ID]*tenant) {
+	last := s.Tenant
+	if last == nil {
+		last = &book.Tenant{}
+	}
+	for len(s.Above) <= book.MaxDepth {
+		id := last.Parent
+		if id == book.NoTenant && last.ID != book.Root {
+			id = book.Root
+		}
+		next := found[id]
+		if id == book.NoTenant || next == nil {
+			return
+		}
+		last = &next.Tenant
+		s.Above = append(s.Above, last)
+	}
 }
 
 // choose prefers a record's own tenant to the one that has its key.
@@ -133,13 +160,13 @@ type tenant struct {
 type row struct {
 	part       string
 	id         book.ID
-	text       [6]string
+	text       [7]string
 	number     [6]int64
 	start, end time.Time
 }
 
 func (r *row) scan(from store.Row) error {
-	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5],
+	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5], &r.text[6],
 		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], store.Instant(&r.start), store.Instant(&r.end))
 }
 
@@ -149,7 +176,14 @@ func (t *tenant) enter(r *row) error {
 		t.Key, t.name, t.Zone = r.text[0], r.text[1], r.text[3]
 		t.Enforcement = book.Enforcement(r.text[2])
 		t.OwnerType, t.OwnerID = r.text[4], r.text[5]
-		t.Inherit, t.Suspended, t.Deleted = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0
+		if r.text[6] != "" {
+			parent, err := uuid.Parse(r.text[6])
+			if err != nil {
+				return err
+			}
+			t.Parent = parent
+		}
+		t.Inherit, t.Suspended, t.Deleted, t.HasBelow = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0, r.number[3] != 0
 		return nil
 	}
 	window, err := period.ParseWindow(r.text[0])
@@ -158,7 +192,12 @@ func (t *tenant) enter(r *row) error {
 	}
 	scope := book.Scope{Window: window, Agent: r.text[1], Model: r.text[2]}
 	if r.part == "limit" {
-		t.Limits = append(t.Limits, book.Limit{Scope: scope, Metric: book.Metric(r.text[3]), Max: r.number[0]})
+		limit := book.Limit{Scope: scope, Metric: book.Metric(r.text[3]), Max: r.number[0]}
+		if r.text[4] != "" {
+			t.TopUps = append(t.TopUps, book.TopUp{Limit: limit, Key: r.text[4], Ends: r.start})
+		} else {
+			t.Limits = append(t.Limits, limit)
+		}
 		return nil
 	}
 	t.Balances = append(t.Balances, book.Balance{
@@ -166,5 +205,15 @@ func (t *tenant) enter(r *row) error {
 		Spent: book.Amount{Cost: r.number[0], Tokens: r.number[1], Calls: r.number[2]},
 		Held:  book.Amount{Cost: r.number[3], Tokens: r.number[4], Calls: r.number[5]},
 	})
+	return nil
+}
+
+// Fill gives the balances that the limits in force need, and that no call has made yet, what their windows have seen.
+func (b Books) Fill(ctx context.Context, sums []book.Sum) error {
+	for i := range sums {
+		if err := b.Dialect.Fill(&sums[i], b.query(ctx)); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -71,14 +71,14 @@ func (b Books) Save(ctx context.Context, id book.ID, s Settings, set, drop []boo
 	}
 	for _, l := range drop {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM llm_limits
-			WHERE tenant = ? AND window_unit = ? AND agent = ? AND model = ? AND metric = ?`),
+			WHERE tenant = ? AND window_unit = ? AND agent = ? AND model = ? AND metric = ? AND topup = ''`),
 			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric)); err != nil {
 			return err
 		}
 	}
 	for _, l := range set {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, window_unit, agent, model, metric) DO UPDATE SET amount = excluded.amount`),
+			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, window_unit, agent, model, metric, topup) DO UPDATE SET amount = excluded.amount`),
 			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max); err != nil {
 			return err
 		}

@@ -65,10 +65,6 @@ var hourFigures = func() []figure {
 
 func total(expression string) string { return "CAST(coalesce(sum(" + expression + "), 0) AS bigint)" }
 
-// counted says which executions e a balance b counts.
-const counted = `e.tenant = b.tenant AND (b.agent = '' OR e.agent = b.agent) AND (b.model = '' OR e.model = b.model)
-	AND e.admitted_at >= b.window_start AND (b.window_end IS NULL OR e.admitted_at < b.window_end)`
-
 // hour truncates a time to its hour in UTC.
 func (b Books) hour(column string) string {
 	if b.locks() {
@@ -77,22 +73,53 @@ func (b Books) hour(column string) string {
 	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
 }
 
+// above reports whether anything of tenants below it may count for a tenant.
+func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
+	found := id == book.Root
+	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants WHERE id = ? AND has_below`),
+		[]any{id.String()}, func(store.Row) error { found = true; return nil })
+	return found, err
+}
+
+// counted is the executions e that count for a tenant, with whether they are of tenants below it, and its arguments.
+func (b Books) counted(id book.ID, above bool) (from string, args []any) {
+	from, args = `SELECT e.*, false AS below FROM llm_executions e WHERE e.tenant = ?`, []any{id.String()}
+	if above {
+		from += ` UNION ALL SELECT e.*, true FROM llm_executions e WHERE e.parents <> '{}' AND ` + b.Below("e.parents")
+		args = append(args, id.String())
+	}
+	return "(" + from + ") e", args
+}
+
+// by says which executions e a balance b counts.
+const by = `(b.agent = '' OR e.agent = b.agent) AND (b.model = '' OR e.model = b.model)
+	AND e.admitted_at >= b.window_start AND (b.window_end IS NULL OR e.admitted_at < b.window_end)`
+
 // Balances compares a tenant's balances with its executions. It is one statement, and so one snapshot.
 func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
+	above, err := b.above(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	var have, want []string
 	for _, f := range balanceFigures {
 		have = append(have, "b."+f.column)
 		want = append(want, total(f.from))
 	}
+	from, args := b.counted(id, above)
 	return b.differences(ctx, id, balanceFigures, `SELECT 'balance ' || b.window_unit || ' agent "' || b.agent || '" model "' || b.model || '"', `+
 		strings.Join(have, ", ")+`, `+strings.Join(want, ", ")+`
-		FROM llm_balances b LEFT JOIN llm_executions e ON `+counted+`
-		WHERE b.tenant = ? GROUP BY b.tenant, b.window_unit, b.agent, b.model`, id.String())
+		FROM llm_balances b LEFT JOIN `+from+` ON `+by+`
+		WHERE b.tenant = ? GROUP BY b.tenant, b.window_unit, b.agent, b.model`, append(args, id.String())...)
 }
 
 // Hours compares a tenant's roll-up of a range of whole hours with its executions. It is one statement, and so one
 // snapshot.
-func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, error) {
+func (b Books) Hours(ctx context.Context, id book.ID, r store.Range) ([]Difference, error) {
+	above, err := b.above(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	var have, want, zeros, sums []string
 	for _, f := range hourFigures {
 		have = append(have, "u."+f.column+" AS have_"+f.column)
@@ -104,75 +131,80 @@ func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, er
 		have = append(have, "0 AS want_"+f.column)
 		sums = append(sums, total("want_"+f.column))
 	}
-	named := "agent, model, billed_model"
-	return b.differences(ctx, id, hourFigures, `SELECT 'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model || '" billed as "' || billed_model || '"', `+
+	named := "agent, model, billed_model, below"
+	from, of := b.counted(id, above)
+	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
+	return b.differences(ctx, id, hourFigures, `SELECT 'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
+			'" billed as "' || billed_model || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END, `+
 		strings.Join(sums, ", ")+` FROM (
-			SELECT u.hour, u.agent, u.model, u.billed_model, `+strings.Join(have, ", ")+` FROM llm_usage u
+			SELECT u.hour, u.agent, u.model, u.billed_model, u.below, `+strings.Join(have, ", ")+` FROM llm_usage u
 			WHERE u.tenant = ? AND u.hour >= ? AND u.hour < ?
 			UNION ALL
-			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
-			FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND e.calls > 0
-		) x GROUP BY hour, `+named,
-		id.String(), b.Time(r.From), b.Time(r.To), id.String(), b.Time(r.From), b.Time(r.To))
+			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
+			FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND `+store.Ended+`
+		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
 // differences runs a statement whose columns are a name, what stands in the books, and what the executions say.
 func (b Books) differences(ctx context.Context, id book.ID, figures []figure, statement string, args ...any) ([]Difference, error) {
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
 	var out []Difference
-	for rows.Next() {
+	err := b.query(ctx)(b.Bind(statement), args, func(row store.Row) error {
 		var where string
 		values := make([]int64, 2*len(figures))
 		to := []any{&where}
 		for i := range values {
 			to = append(to, &values[i])
 		}
-		if err := rows.Scan(to...); err != nil {
-			return nil, err
+		if err := row.Scan(to...); err != nil {
+			return err
 		}
 		for i, f := range figures {
 			if have, want := values[i], values[len(figures)+i]; have != want {
 				out = append(out, Difference{Tenant: id, Where: where, Column: f.column, Have: have, Want: want})
 			}
 		}
-	}
-	return out, rows.Err()
+		return nil
+	})
+	return out, err
 }
 
 // NextDay returns the first whole day in UTC, from a given time on, in which a tenant has executions or hours. It reports
 // false where there is none.
-func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT min(t) FROM (
-			SELECT min(admitted_at) AS t FROM llm_executions WHERE tenant = ? AND admitted_at >= ? AND calls > 0
-			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?) x`),
-		id.String(), b.Time(from), id.String(), b.Time(from))
+func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (store.Range, bool, error) {
+	above, err := b.above(ctx, id)
 	if err != nil {
-		return Range{}, false, err
+		return store.Range{}, false, err
 	}
-	defer func() { _ = rows.Close() }()
+	executions, args := b.counted(id, above)
 	var first time.Time
-	for rows.Next() {
-		if err := rows.Scan(store.Instant(&first)); err != nil {
-			return Range{}, false, err
-		}
-	}
+	err = b.query(ctx)(b.Bind(`SELECT min(t) FROM (
+			SELECT min(e.admitted_at) AS t FROM `+executions+` WHERE e.admitted_at >= ? AND `+store.Ended+`
+			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?) x`),
+		append(args, b.Time(from), id.String(), b.Time(from)),
+		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
 	const day = 24 * time.Hour
 	start := first.Truncate(day)
-	return Range{start, start.Add(day)}, !first.IsZero(), rows.Err()
+	return store.Range{From: start, To: start.Add(day)}, !first.IsZero(), err
 }
 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
 // which has locked the tenant's anchor.
 func (b Books) Mend(ctx context.Context, id book.ID) error {
-	var set []string
-	for _, f := range balanceFigures {
-		set = append(set, f.column+" = (SELECT "+total(f.from)+" FROM llm_executions e WHERE "+counted+")")
+	above, err := b.above(ctx, id)
+	if err != nil {
+		return err
 	}
-	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_balances AS b SET `+strings.Join(set, ", ")+` WHERE b.tenant = ?`), id.String()); err != nil {
+	from, of := b.counted(id, above)
+	var (
+		set  []string
+		args []any
+	)
+	for _, f := range balanceFigures {
+		set = append(set, f.column+" = (SELECT "+total(f.from)+" FROM "+from+" WHERE "+by+")")
+		args = append(args, of...)
+	}
+	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_balances AS b SET `+strings.Join(set, ", ")+` WHERE b.tenant = ?`),
+		append(args, id.String())...); err != nil {
 		return fmt.Errorf("the balances: %w", err)
 	}
 	var columns, sums, zero, add []string
@@ -183,17 +215,28 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		add = append(add, f.column+" = excluded."+f.column)
 	}
 	// Refusals are nowhere else: they stay.
-	for _, statement := range []string{
-		`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`,
-		`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`,
-		`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, ` + strings.Join(columns, ", ") + `)
-			SELECT e.tenant, ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, ` + strings.Join(sums, ", ") + `
-			FROM llm_executions e WHERE e.tenant = ? AND e.calls > 0 GROUP BY 1, 2, 3, 4, 5
-			ON CONFLICT (tenant, hour, agent, model, billed_model) DO UPDATE SET ` + strings.Join(add, ", "),
+	for _, statement := range []struct {
+		sql  string
+		args []any
+	}{
+		{`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`, []any{id.String()}},
+		{`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`, []any{id.String()}},
+		{`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, below, ` + strings.Join(columns, ", ") + `)
+			SELECT * FROM (SELECT CAST(? AS ` + b.uuid() + `), ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
+			FROM ` + from + ` WHERE ` + store.Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
+			ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
 	} {
-		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement), id.String()); err != nil {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return fmt.Errorf("the roll-up: %w", err)
 		}
 	}
 	return nil
+}
+
+// uuid is the type of ids.
+func (b Books) uuid() string {
+	if b.locks() {
+		return "uuid"
+	}
+	return "text"
 }

@@ -19,6 +19,9 @@ type Want struct {
 	Executions []ExecutionKey
 	Idempotent []IdempotencyUse // of the tenants above
 	Processes  []ID
+
+	// Missing returns the balances of a state that are to be filled before it is decided on.
+	Missing func(*State) []Sum
 }
 
 // IdempotencyUse is an idempotency key that an operation wants to use, of a tenant that is known by its key or by its id.
@@ -31,12 +34,24 @@ type IdempotencyUse struct {
 type State struct {
 	Now        time.Time // the database's clock, read after the locks were taken
 	Keys       map[string]ID
-	Tenants    map[ID]*Tenant // those whose anchor this batch has locked
+	Tenants    map[ID]*Tenant // those whose anchor this batch has locked: of operations, and all that stand above them
+	New        bool           // some of their balances are not stored yet
 	Busy       map[ID]bool    // those that are there but are not locked: somebody else has them, or a key moved meanwhile
 	Defaults   Tenant         // the ledger's default settings
 	Executions map[ExecutionKey]*Execution
 	Idempotent map[IdempotencyKey]*Execution // one that is among Executions is the same pointer
 	Processes  map[ID]Process
+}
+
+// Sum is a balance that is not stored yet. Before the batch is decided, it is to be filled with what its window has seen
+// already.
+type Sum struct {
+	Tenant ID
+	*Balance
+
+	// Open makes it the balance of the window that contains a time: a call that was admitted after the present one, by a
+	// clock that has stepped back since, belongs to a window that must not be opened again.
+	Open func(at time.Time)
 }
 
 // Effects is what a batch writes. Updates carry the whole row as it is to be.

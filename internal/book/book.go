@@ -18,12 +18,17 @@ type ID = uuid.UUID
 // operating system gives no random numbers.
 func NewID() ID { return uuid.Must(uuid.NewV7()) }
 
-// Two ids are no tenant's: calls without a tenant are booked on NoTenant, and the ledger's default settings are kept
-// under Defaults.
+// Three ids are nobody's: calls without a tenant are booked on NoTenant, the budget of the whole ledger is that of Root,
+// where there is one, and the ledger's default settings are kept under Defaults. Anchors are locked in the descending
+// order of their ids: what all calls share comes last, and is held for the shortest time.
 var (
 	NoTenant = uuid.Nil
+	Root     = uuid.UUID{15: 1}
 	Defaults = uuid.Max
 )
+
+// MaxDepth is how many tenants stand above each other at most, not counting the root.
+const MaxDepth = 8
 
 // Enforcement says what a limit does to a call that it has no room for. The empty one is inherited.
 type Enforcement string
@@ -56,6 +61,7 @@ const (
 	Failed    Status = "failed"
 	Cancelled Status = "cancelled" // released: the call was not made
 	Abandoned Status = "abandoned" // nobody settled it in time: its hold was charged
+	Adjusted  Status = "adjusted"  // it is no call, but a correction of what was spent
 )
 
 // Amount is one value of each metric.
@@ -108,12 +114,20 @@ type Limit struct {
 	Max    int64
 }
 
+// TopUp adds to the limit of a scope and metric until it ends.
+type TopUp struct {
+	Limit
+	Key  string
+	Ends time.Time
+}
+
 // Balance is what is spent and held in the current window of one scope. A balance whose Start equals its End has not
 // been used; one whose End is zero never ends.
 type Balance struct {
 	Scope
 	Start, End  time.Time
 	Spent, Held Amount
+	New         bool // it is not stored yet
 }
 
 // Holds reports whether a call admitted at t belongs to the balance's window.
@@ -126,12 +140,25 @@ type Tenant struct {
 	ID                 ID
 	Key                string
 	OwnerType, OwnerID string
+	Parent             ID   // zero: none
+	HasBelow           bool // another tenant stands below it, or has stood there; not read by batches
 	Enforcement        Enforcement
 	Inherit            bool
 	Zone               string
 	Suspended, Deleted bool
 	Limits             []Limit
+	TopUps             []TopUp
 	Balances           []Balance
+}
+
+// Has reports whether the tenant has a balance of a scope.
+func (t *Tenant) Has(s Scope) bool {
+	for i := range t.Balances {
+		if t.Balances[i].Scope == s {
+			return true
+		}
+	}
+	return false
 }
 
 // Balance returns the tenant's balance of a scope, which it is given now where it has none.
@@ -141,7 +168,7 @@ func (t *Tenant) Balance(s Scope) *Balance {
 			return &t.Balances[i]
 		}
 	}
-	t.Balances = append(t.Balances, Balance{Scope: s})
+	t.Balances = append(t.Balances, Balance{Scope: s, New: true})
 	return &t.Balances[len(t.Balances)-1]
 }
 
@@ -192,6 +219,7 @@ func (u Usage) with(v Usage, op func(a, b int64) int64) Usage {
 // Execution is one LLM call: one row from the hold to the end.
 type Execution struct {
 	Tenant, ID     ID
+	Parents        []ID   // the tenants above at its admission, the nearest first
 	TenantKey      string // as it was at the call
 	Status         Status
 	Agent          string
@@ -213,18 +241,21 @@ type Execution struct {
 	Overrun        Amount
 	Estimated      bool
 	Unpriced       bool
+	Price          string // the row of the price book that was used
 	ErrorCode      string
+	Reason         string // of an adjustment
 	Usage          Usage
 }
 
 // Hour is the row of the roll-up that an execution belongs to.
 func (e *Execution) Hour() HourKey {
-	return HourKey{e.Tenant, e.AdmittedAt.UTC().Truncate(time.Hour), e.Agent, e.Model, e.BilledModel}
+	return HourKey{e.Tenant, false, e.AdmittedAt.UTC().Truncate(time.Hour), e.Agent, e.Model, e.BilledModel}
 }
 
 // HourKey identifies a row of the roll-up.
 type HourKey struct {
 	Tenant                    ID
+	Below                     bool // of the tenants below it, not of its own
 	Hour                      time.Time
 	Agent, Model, BilledModel string
 }

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
 )
 
@@ -24,9 +27,11 @@ type batch struct {
 // account is a tenant of a batch, and what the batch has done to it.
 type account struct {
 	*book.Tenant
-	lines   []line // of the limits in force; see batch.lines
-	rolled  bool
-	changed []bool // which of the balances
+	self    [1]*account
+	chain   []*account // itself and those above it, the nearest first; see batch.chain
+	lines   []line     // of the limits in force; see batch.lines
+	opened  time.Time  // up to when its windows are the present ones
+	changed []bool     // which of the balances
 }
 
 // line is a limit in force and those who stand in line for it. Whoever draws on one metric of a scope draws on all, so
@@ -42,21 +47,109 @@ func newBatch(c Config, s *book.State, ops []*Op) *batch {
 		Config: c, State: s, accounts: map[book.ID]*account{},
 		touched: map[*book.Execution]bool{}, hours: map[book.HourKey]book.HourSum{},
 	}
+	if s.New {
+		b.keep()
+	}
 	for _, op := range ops {
 		if op.Kind != Reserve {
 			continue
 		}
 		if a, _ := b.account(op); a != nil {
-			b.ask(a, op, 1)
+			b.ask(b.chain(a), op, 1)
 		}
 	}
 	return b
 }
 
+// keep has the balances written that are not stored yet, whatever becomes of the operations: nobody is to add them up
+// again.
+func (b *batch) keep() {
+	for id := range b.Tenants {
+		a := b.locked(id)
+		for i := 0; a != nil && i < len(a.Balances); i++ {
+			if a.Balances[i].New {
+				a.mark(i)
+			}
+		}
+	}
+}
+
+// locked returns the account of a tenant that the batch has locked, nil where it has not. One whose anchor was not read
+// is another's, who has moved it since the lock.
+func (b *batch) locked(id book.ID) *account {
+	if a := b.accounts[id]; a != nil {
+		return a
+	}
+	t := b.Tenants[id]
+	if t == nil || !t.Has(book.Anchor) {
+		return nil
+	}
+	a := &account{Tenant: t}
+	a.self[0] = a
+	b.accounts[id] = a
+	return a
+}
+
+// chain returns a tenant and all that stand above it, the nearest first; nil where one of them is not locked.
+func (b *batch) chain(a *account) []*account {
+	if a.chain != nil {
+		return a.chain
+	}
+	chain := a.self[:]
+	for id := b.above(a.Tenant); id != uuid.Nil && len(chain) <= book.MaxDepth+1; {
+		next := b.locked(id)
+		if next == nil {
+			return nil
+		}
+		chain = append(chain, next)
+		id = b.above(next.Tenant)
+	}
+	a.chain = chain
+	return chain
+}
+
+// above returns who stands directly above a tenant: its parent, or the root, if there is one.
+func (b *batch) above(t *book.Tenant) book.ID {
+	if t.Parent == uuid.Nil && t.ID != book.Root && (b.Tenants[book.Root] != nil || b.Busy[book.Root]) {
+		return book.Root
+	}
+	return t.Parent
+}
+
+// counting returns the tenants whose balances count an execution: those at its admission, wherever its tenant stands
+// now. It is nil where one of them is not locked.
+func (b *batch) counting(e *book.Execution) []*account {
+	a := b.locked(e.Tenant)
+	if a == nil {
+		return nil
+	}
+	accounts := a.self[:]
+	for _, id := range e.Parents {
+		next := b.locked(id)
+		if next == nil {
+			return nil
+		}
+		accounts = append(accounts, next)
+	}
+	return accounts
+}
+
+// above returns the ids of a chain without its first.
+func above(chain []*account) []book.ID {
+	if len(chain) == 1 {
+		return nil
+	}
+	ids := make([]book.ID, len(chain)-1)
+	for i, a := range chain[1:] {
+		ids[i] = a.ID
+	}
+	return ids
+}
+
 // lines returns the lines of the limits in force for a tenant.
 func (b *batch) lines(a *account) []line {
 	if a.lines == nil {
-		limits := Effective(a.Tenant, &b.Defaults)
+		limits := Effective(a.Tenant, &b.Defaults, Time(a.Tenant, b.Now))
 		a.lines = make([]line, len(limits))
 		for i, l := range limits {
 			a.lines[i].Limit = l
@@ -69,29 +162,72 @@ func (b *batch) lines(a *account) []line {
 func (l *line) covers(op *Op) bool { return l.Covers(op.Exec.Agent, op.Exec.Model) }
 
 // ask puts a reserve in the lines of all limits that cover it, or takes it out again.
-func (b *batch) ask(a *account, op *Op, n int) {
-	lines := b.lines(a)
-	for i := range lines {
-		if lines[i].covers(op) {
-			lines[i].asking += n
+func (b *batch) ask(chain []*account, op *Op, n int) {
+	for _, a := range chain {
+		lines := b.lines(a)
+		for i := range lines {
+			if lines[i].covers(op) {
+				lines[i].asking += n
+			}
 		}
 	}
 }
 
 // Effective returns the limits in force for a tenant: its own, and, where it inherits, the ledger's for what it does
-// not limit itself.
-func Effective(t, defaults *book.Tenant) []book.Limit {
+// not limit itself; each with the top-ups that it has at this time.
+func Effective(t, defaults *book.Tenant, now time.Time) []book.Limit {
 	limits := slices.Clone(t.Limits)
-	if !t.Inherit {
-		return limits
-	}
-	for _, d := range defaults.Limits {
+	for _, d := range inherited(t, defaults) {
 		own := slices.ContainsFunc(t.Limits, func(l book.Limit) bool { return l.Scope == d.Scope && l.Metric == d.Metric })
 		if !own {
 			limits = append(limits, d)
 		}
 	}
+	for _, up := range t.TopUps {
+		for i := range limits {
+			if l := &limits[i]; l.Scope == up.Scope && l.Metric == up.Metric && now.Before(up.Ends) {
+				l.Max = money.Add(l.Max, up.Max)
+			}
+		}
+	}
 	return limits
+}
+
+// inherited returns the limits that a tenant has of the ledger where it sets none of its own.
+func inherited(t, defaults *book.Tenant) []book.Limit {
+	if !t.Inherit {
+		return nil
+	}
+	return defaults.Limits
+}
+
+// Missing returns the balances that the limits in force need and that no tenant of a batch has yet: of a limit that was
+// set since the last call, in a scope that nothing has counted so far. They have their windows, and are to be filled with
+// what these have seen already before the batch is decided.
+func Missing(c Config, s *book.State) []book.Sum {
+	var sums []book.Sum
+	for _, t := range s.Tenants {
+		if !t.Has(book.Anchor) {
+			continue
+		}
+		first := len(t.Balances)
+		for _, limits := range [...][]book.Limit{t.Limits, inherited(t, &s.Defaults)} {
+			for _, l := range limits {
+				t.Balance(l.Scope)
+			}
+		}
+		zone := c.Zone(t.Zone)
+		for i := first; i < len(t.Balances); i++ {
+			balance := &t.Balances[i]
+			open := func(at time.Time) {
+				balance.Start, balance.End = period.Bounds(balance.Window, at, zone, c.WeekStart)
+			}
+			open(Time(t, s.Now))
+			sums = append(sums, book.Sum{Tenant: t.ID, Balance: balance, Open: open})
+		}
+	}
+	s.New = len(sums) > 0
+	return sums
 }
 
 // Enforcement returns how the limits of a tenant are enforced.
@@ -106,20 +242,28 @@ func Enforcement(t, defaults *book.Tenant) book.Enforcement {
 	return e
 }
 
-// time is when the decision is made.
-func (b *batch) time(a *account) time.Time { return Time(a.Tenant, b.Now) }
+// open opens the present window of every balance of a chain whose own has ended, and returns the time of the decision:
+// the same for all of the chain, so that a call lies in the present window of each.
+func (b *batch) open(chain []*account) time.Time {
+	now := b.Now
+	for _, a := range chain {
+		now = Time(a.Tenant, now)
+	}
+	for _, a := range chain {
+		b.enter(a, now)
+	}
+	return now
+}
 
-// roll opens the present window of every balance whose own has ended.
-func (b *batch) roll(a *account) {
-	if a.rolled {
+func (b *batch) enter(a *account, now time.Time) {
+	if !now.After(a.opened) {
 		return
 	}
-	a.rolled = true
+	a.opened = now
 	for _, l := range b.lines(a) {
 		a.Balance(l.Scope)
 	}
 	zone := b.Zone(a.Zone)
-	now := b.time(a)
 	for i := range a.Balances {
 		balance := &a.Balances[i]
 		if balance.Window == period.Total || now.Before(balance.End) {
@@ -132,12 +276,14 @@ func (b *batch) roll(a *account) {
 }
 
 // apply changes every balance that counts an execution, in the windows in which it was admitted.
-func (a *account) apply(e *book.Execution, change func(*book.Balance)) {
-	for i := range a.Balances {
-		balance := &a.Balances[i]
-		if balance.Covers(e.Agent, e.Model) && balance.Holds(e.AdmittedAt) {
-			change(balance)
-			a.mark(i)
+func apply(counting []*account, e *book.Execution, change func(*book.Balance)) {
+	for _, a := range counting {
+		for i := range a.Balances {
+			balance := &a.Balances[i]
+			if balance.Covers(e.Agent, e.Model) && balance.Holds(e.AdmittedAt) {
+				change(balance)
+				a.mark(i)
+			}
 		}
 	}
 }
@@ -150,31 +296,38 @@ func (a *account) mark(i int) {
 	a.changed[i] = true
 }
 
-// count adds what an execution was charged to its hour, or takes it out again.
+// count adds what an execution was charged to its hour, and to that of all above its tenant, or takes it out again.
 func (b *batch) count(e *book.Execution, sign int64) {
 	var errs int64
 	if e.Status == book.Failed {
 		errs = 1
 	}
 	key := e.Hour()
-	sum := b.hours[key]
-	if sign > 0 {
-		sum.Errors += errs
-		sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
-	} else {
-		sum.Errors -= errs
-		sum.Charged, sum.Usage = sum.Charged.Minus(e.Charged), sum.Usage.Minus(e.Usage)
+	for i := -1; i < len(e.Parents); i++ {
+		if i >= 0 {
+			key.Tenant, key.Below = e.Parents[i], true
+		}
+		sum := b.hours[key]
+		if sign > 0 {
+			sum.Errors += errs
+			sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
+		} else {
+			sum.Errors -= errs
+			sum.Charged, sum.Usage = sum.Charged.Minus(e.Charged), sum.Usage.Minus(e.Usage)
+		}
+		b.hours[key] = sum
 	}
-	b.hours[key] = sum
 }
 
-func (b *batch) refusals(a *account, op *Op) {
-	key := book.HourKey{
-		Tenant: a.ID, Hour: b.time(a).UTC().Truncate(time.Hour), Agent: op.Exec.Agent, Model: op.Exec.Model,
+func (b *batch) refusals(chain []*account, op *Op, now time.Time) {
+	for i, a := range chain {
+		key := book.HourKey{
+			Tenant: a.ID, Below: i > 0, Hour: now.UTC().Truncate(time.Hour), Agent: op.Exec.Agent, Model: op.Exec.Model,
+		}
+		sum := b.hours[key]
+		sum.Refusals++
+		b.hours[key] = sum
 	}
-	sum := b.hours[key]
-	sum.Refusals++
-	b.hours[key] = sum
 }
 
 func (b *batch) execution(op *Op) *book.Execution {

@@ -29,6 +29,7 @@ type database struct {
 var (
 	acme   = book.ID{0: 0xac}
 	globex = book.ID{0: 0x61}
+	group  = book.ID{0: 0x90}
 
 	noon = time.Date(2026, time.March, 10, 12, 0, 0, 0, time.UTC)
 )
@@ -76,8 +77,7 @@ func (db *database) tenant(tenant book.ID, key string, enforcement book.Enforcem
 	return t
 }
 
-// limit sets a limit. A scope that has no balance yet gets one that counts what its window has seen already: that is
-// the duty of whoever locks the anchor, since the decision knows no executions but those that it is asked about.
+// limit sets a limit. A scope that has no balance yet gets one in the next batch.
 func (db *database) limit(t *book.Tenant, l book.Limit) {
 	i := slices.IndexFunc(t.Limits, func(o book.Limit) bool { return o.Scope == l.Scope && o.Metric == l.Metric })
 	if i >= 0 {
@@ -85,26 +85,33 @@ func (db *database) limit(t *book.Tenant, l book.Limit) {
 	} else {
 		t.Limits = append(t.Limits, l)
 	}
-	if slices.ContainsFunc(t.Balances, func(b book.Balance) bool { return b.Scope == l.Scope }) {
-		return
-	}
-	// Not before the latest call, or a clock that stepped back opens a window before the one that has to count it.
-	now := decide.Time(t, db.now)
-	for key, e := range db.executions {
-		if key.Tenant == t.ID && e.Status != book.Cancelled && e.AdmittedAt.After(now) {
-			now = e.AdmittedAt
+}
+
+// fill gives new balances what their windows have seen, as a store does.
+func (db *database) fill(s *book.State) {
+	for _, sum := range decide.Missing(db.config, s) {
+		latest := sum.Start
+		for _, e := range db.executions {
+			if e.Status != book.Cancelled && counts(&e, sum.Tenant) && e.AdmittedAt.After(latest) {
+				latest = e.AdmittedAt
+			}
 		}
+		if !sum.End.IsZero() && !latest.Before(sum.End) {
+			sum.Open(latest)
+		}
+		sum.Spent, sum.Held = db.sums(sum.Tenant, sum.Balance)
 	}
-	b := book.Balance{Scope: l.Scope}
-	b.Start, b.End = period.Bounds(l.Window, now, db.config.Zone(t.Zone), db.config.WeekStart)
-	b.Spent, b.Held = db.sums(t.ID, &b)
-	t.Balances = append(t.Balances, b)
+}
+
+// counts reports whether a tenant's balances count an execution.
+func counts(e *book.Execution, tenant book.ID) bool {
+	return e.Tenant == tenant || slices.Contains(e.Parents, tenant)
 }
 
 // sums adds up the executions that a balance has to count.
 func (db *database) sums(tenant book.ID, b *book.Balance) (spent, held book.Amount) {
-	for key, e := range db.executions {
-		if key.Tenant != tenant || !b.Covers(e.Agent, e.Model) || !b.Holds(e.AdmittedAt) {
+	for _, e := range db.executions {
+		if !counts(&e, tenant) || !b.Covers(e.Agent, e.Model) || !b.Holds(e.AdmittedAt) {
 			continue
 		}
 		if e.Status == book.Running {
@@ -119,6 +126,7 @@ func (db *database) sums(tenant book.ID, b *book.Balance) (spent, held book.Amou
 // run decides a batch, writes it and checks the books.
 func (db *database) run(ops ...*decide.Op) []decide.Outcome {
 	state := db.read(ops)
+	db.fill(state)
 	out, effects := decide.Batch(db.config, state, ops)
 	require.Len(db.t, out, len(ops))
 	db.write(&effects)
@@ -152,7 +160,7 @@ func (db *database) read(ops []*decide.Op) *book.State {
 			continue
 		}
 		c := *t
-		c.Limits, c.Balances = slices.Clone(t.Limits), slices.Clone(t.Balances)
+		c.Limits, c.TopUps, c.Balances = slices.Clone(t.Limits), slices.Clone(t.TopUps), slices.Clone(t.Balances)
 		s.Tenants[tenant] = &c
 	}
 	asked := map[string]bool{}
@@ -202,6 +210,7 @@ func (db *database) write(eff *book.Effects) {
 	}
 	for _, row := range eff.Balances {
 		t := db.tenants[row.Tenant]
+		row.Balance.New = false
 		i := slices.IndexFunc(t.Balances, func(b book.Balance) bool { return b.Scope == row.Scope })
 		if i < 0 {
 			t.Balances = append(t.Balances, *row.Balance)
@@ -249,12 +258,15 @@ func (db *database) check() {
 		key := book.HourKey{
 			Tenant: e.Tenant, Hour: e.AdmittedAt.Truncate(time.Hour).UTC(), Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
 		}
-		sum := hours[key]
-		if e.Status == book.Failed {
-			sum.Errors++
+		for _, tenant := range append([]book.ID{e.Tenant}, e.Parents...) {
+			key.Tenant, key.Below = tenant, tenant != e.Tenant
+			sum := hours[key]
+			if e.Status == book.Failed {
+				sum.Errors++
+			}
+			sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
+			hours[key] = sum
 		}
-		sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
-		hours[key] = sum
 	}
 	for key, got := range db.hours {
 		got.Refusals = 0

@@ -67,7 +67,8 @@ type Code uint8
 const (
 	Unknown         Code = iota // no tenant has the key
 	WrongOwner                  // the tenant that has the key belongs to another record, or to none
-	Busy                        // the tenant is locked by somebody else
+	Busy                        // the tenant, or one above it, is locked by somebody else
+	Moved                       // the execution counts for tenants that this batch has not locked: those of Exec.Parents
 	Suspended                   // the tenant may not spend
 	Exceeded                    // a limit leaves no room, whatever becomes of the running calls
 	Wait                        // a limit would leave room if running calls cost less than they hold
@@ -89,8 +90,9 @@ type Outcome struct {
 	Exec   *book.Execution // as it stands now; of a duplicate, the one that has the key
 	Output int64           // of a grant: the tokens of output that it covers
 
-	// Of a refusal, a wait, or a grant that a soft limit would have refused: the limit, its balance at that moment, and
-	// the amount that was asked of it at least.
+	// Of a refusal, a wait, or a grant that a soft limit would have refused: the tenant whose limit it is, which may be
+	// one above the caller's, the limit, its balance at that moment, and the amount that was asked of it at least.
+	Tenant    *book.Tenant
 	Limit     *book.Limit
 	Balance   book.Balance
 	Requested int64
@@ -130,7 +132,7 @@ func (b *batch) decide(op *Op) Outcome {
 	case Release:
 		return b.release(a, op)
 	case Expire:
-		return b.expire(a, op)
+		return b.expire(op)
 	default:
 		return b.record(a, op)
 	}
@@ -145,90 +147,98 @@ func (b *batch) account(op *Op) (*account, Code) {
 			return nil, Unknown
 		}
 	}
-	t := b.Tenants[id]
+	a := b.locked(id)
 	switch {
-	case t == nil && b.Busy[id]:
+	case a == nil && b.Busy[id]:
 		return nil, Busy
-	case t == nil:
+	case a == nil:
 		return nil, Unknown
-	case op.OwnerType != "" && (t.OwnerType != op.OwnerType || t.OwnerID != op.OwnerID):
+	case op.OwnerType != "" && (a.OwnerType != op.OwnerType || a.OwnerID != op.OwnerID):
 		return nil, WrongOwner
-	}
-	a := b.accounts[id]
-	if a == nil {
-		a = &account{Tenant: t}
-		b.accounts[id] = a
 	}
 	return a, Granted
 }
 
 func (b *batch) reserve(a *account, op *Op) Outcome {
-	b.ask(a, op, -1)
+	chain := b.chain(a)
+	b.ask(chain, op, -1)
 	if out, done := b.answered(op); done {
 		return out
 	}
-	if a.Suspended || a.Deleted {
-		return Outcome{Code: Suspended}
+	if chain == nil {
+		return Outcome{Code: Busy}
 	}
-	b.roll(a)
+	for _, a := range chain {
+		if a.Suspended || a.Deleted {
+			return Outcome{Code: Suspended, Tenant: a.Tenant}
+		}
+	}
+	now := b.open(chain)
 
-	out := b.admit(a, op)
+	out := b.admit(chain, op)
 	switch out.Code {
 	case Exceeded, NoPrice:
-		b.refusals(a, op)
+		b.refusals(chain, op, now)
 		return out
 	case Wait:
 		return out
 	}
 	e := op.Exec
-	e.TenantKey, e.Status, e.AdmittedAt = a.Key, book.Running, b.time(a)
+	e.TenantKey, e.Parents, e.Status, e.AdmittedAt = a.Key, above(chain), book.Running, now
 	e.DeadlineAt = e.AdmittedAt.Add(op.Lifetime)
 	e.Held, e.Reported = op.need(out.Output), notReported
 	b.add(&e)
-	a.apply(&e, func(balance *book.Balance) { balance.Held = balance.Held.Plus(e.Held) })
+	apply(chain, &e, func(balance *book.Balance) { balance.Held = balance.Held.Plus(e.Held) })
 	out.Exec = &e
 	return out
 }
 
-// admit weighs a reserve against every limit that covers it. A limit that can never be met outranks one that may be.
-func (b *batch) admit(a *account, op *Op) Outcome {
+// admit weighs a reserve against every limit that covers it, of its tenant and of those above. A limit that can never be
+// met outranks one that may be.
+func (b *batch) admit(chain []*account, op *Op) Outcome {
 	out := Outcome{Code: Granted, Output: op.MaxOutput}
-	enforcement := Enforcement(a.Tenant, &b.Defaults)
-	if enforcement == book.None {
-		return out
-	}
-	hard := enforcement == book.Hard
 	least := op.need(op.MinOutput)
 	var blocked []*line
-	lines := b.lines(a)
-	for i := range lines {
-		l := &lines[i]
-		if !l.covers(op) {
+	for _, a := range chain {
+		enforcement := Enforcement(a.Tenant, &b.Defaults)
+		if enforcement == book.None {
 			continue
 		}
-		if l.Metric == book.Cost && op.Exec.Unpriced {
-			if hard {
-				return Outcome{Code: NoPrice, Limit: &l.Limit}
+		hard := enforcement == book.Hard
+		lines := b.lines(a)
+		for i := range lines {
+			l := &lines[i]
+			if !l.covers(op) {
+				continue
 			}
-			continue
-		}
-		balance, need := a.Balance(l.Scope), least.Of(l.Metric)
-		unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
-		room := money.Sub(unspent, balance.Held.Of(l.Metric))
-		switch {
-		case !hard:
-			if need > room && out.Limit == nil {
-				out.Limit, out.Balance, out.Requested = &l.Limit, *balance, need
+			if l.Metric == book.Cost && op.Exec.Unpriced {
+				if hard {
+					return Outcome{Code: NoPrice, Tenant: a.Tenant, Limit: &l.Limit}
+				}
+				continue
 			}
-		case need > unspent, l.Max == 0:
-			return Outcome{Code: Exceeded, Limit: &l.Limit, Balance: *balance, Requested: need}
-		case need > room || l.waiting > 0:
-			if out.Code != Wait {
-				out = Outcome{Code: Wait, Limit: &l.Limit, Balance: *balance, Requested: need}
+			balance, need := a.Balance(l.Scope), least.Of(l.Metric)
+			unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
+			room := money.Sub(unspent, balance.Held.Of(l.Metric))
+			met := Outcome{Tenant: a.Tenant, Limit: &l.Limit, Balance: *balance, Requested: need}
+			switch {
+			case !hard:
+				if need > room && out.Limit == nil {
+					met.Code, met.Output = out.Code, out.Output
+					out = met
+				}
+			case need > unspent, l.Max == 0:
+				met.Code = Exceeded
+				return met
+			case need > room || l.waiting > 0:
+				if out.Code != Wait {
+					met.Code = Wait
+					out = met
+				}
+				blocked = append(blocked, l)
+			case out.Code == Granted:
+				out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
 			}
-			blocked = append(blocked, l)
-		case out.Code == Granted:
-			out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
 		}
 	}
 	if op.Patient { // who does not wait stands in nobody's way
@@ -282,14 +292,22 @@ func (b *batch) settle(a *account, op *Op) Outcome {
 		if b.Idempotent[idempotency(&lost)] != nil {
 			lost.IdempotencyKey = "" // another call has taken it since
 		}
-		b.book(a, &lost)
-		return Outcome{Code: Settled, Exec: &lost}
+		return b.book(a, &lost)
 	}
-	switch e.Status {
-	case book.Running:
-		b.touch(e)
+	switch {
+	case e.Status == book.Cancelled:
+		return Outcome{Code: AlreadyReleased, Exec: e}
+	case e.Status != book.Running && (e.Status != book.Abandoned || !e.SettledAt.IsZero()):
+		return Outcome{Code: AlreadySettled, Exec: e}
+	}
+	counting := b.counting(e)
+	if counting == nil {
+		return Outcome{Code: Moved, Exec: e}
+	}
+	b.touch(e)
+	if e.Status == book.Running {
 		b.conclude(e, &op.Exec)
-		a.apply(e, func(balance *book.Balance) {
+		apply(counting, e, func(balance *book.Balance) {
 			balance.Held = balance.Held.Minus(e.Held)
 			balance.Spent = balance.Spent.Plus(e.Charged)
 		})
@@ -298,25 +316,16 @@ func (b *batch) settle(a *account, op *Op) Outcome {
 			b.free(e)
 		}
 		return Outcome{Code: Settled, Exec: e}
-	case book.Cancelled:
-		return Outcome{Code: AlreadyReleased, Exec: e}
-	case book.Abandoned:
-		if !e.SettledAt.IsZero() {
-			return Outcome{Code: AlreadySettled, Exec: e}
-		}
-		b.touch(e)
-		was := *e
-		b.count(&was, -1)
-		b.conclude(e, &op.Exec)
-		e.Status, e.FinishedAt = was.Status, was.FinishedAt
-		a.apply(e, func(balance *book.Balance) {
-			balance.Spent = balance.Spent.Plus(e.Charged.Minus(was.Charged))
-		})
-		b.count(e, 1)
-		return Outcome{Code: Corrected, Exec: e}
-	default:
-		return Outcome{Code: AlreadySettled, Exec: e}
 	}
+	was := *e
+	b.count(&was, -1)
+	b.conclude(e, &op.Exec)
+	e.Status, e.FinishedAt = was.Status, was.FinishedAt
+	apply(counting, e, func(balance *book.Balance) {
+		balance.Spent = balance.Spent.Plus(e.Charged.Minus(was.Charged))
+	})
+	b.count(e, 1)
+	return Outcome{Code: Corrected, Exec: e}
 }
 
 // conclude takes over what a settle knows of how the call ended.
@@ -327,7 +336,7 @@ func (b *batch) conclude(e, actual *book.Execution) {
 	}
 	e.BilledModel, e.RequestID, e.ErrorCode = actual.BilledModel, actual.RequestID, actual.ErrorCode
 	e.Charged, e.Reported, e.Usage = actual.Charged, actual.Reported, actual.Usage
-	e.Estimated, e.Unpriced = actual.Estimated, actual.Unpriced
+	e.Estimated, e.Unpriced, e.Price = actual.Estimated, actual.Unpriced, actual.Price
 	over := e.Charged.Minus(e.Held)
 	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Tokens: max(over.Tokens, 0)}
 }
@@ -337,8 +346,8 @@ func (b *batch) release(a *account, op *Op) Outcome {
 	if e == nil {
 		// Whoever asked does not know whether the hold was committed. This row keeps a late one from being.
 		tombstone := op.Exec
-		tombstone.TenantKey, tombstone.Status = a.Key, book.Cancelled
-		tombstone.AdmittedAt = b.time(a)
+		tombstone.TenantKey, tombstone.Parents, tombstone.Status = a.Key, nil, book.Cancelled
+		tombstone.AdmittedAt = Time(a.Tenant, b.Now)
 		tombstone.DeadlineAt, tombstone.FinishedAt = tombstone.AdmittedAt, b.Now
 		tombstone.Held, tombstone.Reported = book.Amount{}, notReported
 		b.add(&tombstone)
@@ -346,10 +355,14 @@ func (b *batch) release(a *account, op *Op) Outcome {
 	}
 	switch e.Status {
 	case book.Running:
+		counting := b.counting(e)
+		if counting == nil {
+			return Outcome{Code: Moved, Exec: e}
+		}
 		b.touch(e)
 		e.Status, e.FinishedAt = book.Cancelled, b.Now
 		b.free(e)
-		a.apply(e, func(balance *book.Balance) { balance.Held = balance.Held.Minus(e.Held) })
+		apply(counting, e, func(balance *book.Balance) { balance.Held = balance.Held.Minus(e.Held) })
 		return Outcome{Code: Released, Exec: e}
 	case book.Cancelled:
 		return Outcome{Code: AlreadyReleased, Exec: e}
@@ -358,7 +371,7 @@ func (b *batch) release(a *account, op *Op) Outcome {
 	}
 }
 
-func (b *batch) expire(a *account, op *Op) Outcome {
+func (b *batch) expire(op *Op) Outcome {
 	e := b.execution(op)
 	if e == nil || e.Status != book.Running {
 		return Outcome{Code: Alive, Exec: e}
@@ -366,10 +379,14 @@ func (b *batch) expire(a *account, op *Op) Outcome {
 	if b.Now.Before(e.DeadlineAt) && b.Processes[e.Process].Alive(b.Now) {
 		return Outcome{Code: Alive, Exec: e}
 	}
+	counting := b.counting(e)
+	if counting == nil {
+		return Outcome{Code: Moved, Exec: e}
+	}
 	b.touch(e)
 	e.Status, e.FinishedAt = book.Abandoned, b.Now
 	e.Charged, e.Estimated = e.Held, true
-	a.apply(e, func(balance *book.Balance) {
+	apply(counting, e, func(balance *book.Balance) {
 		balance.Held = balance.Held.Minus(e.Held)
 		balance.Spent = balance.Spent.Plus(e.Charged)
 	})
@@ -382,22 +399,25 @@ func (b *batch) record(a *account, op *Op) Outcome {
 		return out
 	}
 	e := op.Exec
-	b.book(a, &e)
-	return Outcome{Code: Settled, Exec: &e}
+	return b.book(a, &e)
 }
 
 // book enters a finished execution that holds nothing.
-func (b *batch) book(a *account, e *book.Execution) {
-	b.roll(a)
+func (b *batch) book(a *account, e *book.Execution) Outcome {
+	chain := b.chain(a)
+	if chain == nil {
+		return Outcome{Code: Busy}
+	}
 	// No window holds a time that is still to come: the clock went back since.
-	if now := b.time(a); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
+	if now := b.open(chain); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
 		e.AdmittedAt = now
 	}
-	e.TenantKey, e.DeadlineAt = a.Key, e.AdmittedAt
+	e.TenantKey, e.Parents, e.DeadlineAt = a.Key, above(chain), e.AdmittedAt
 	e.Held = book.Amount{}
 	b.conclude(e, e)
 	e.Overrun = book.Amount{}
 	b.add(e)
-	a.apply(e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
+	apply(chain, e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
 	b.count(e, 1)
+	return Outcome{Code: Settled, Exec: e}
 }

@@ -358,7 +358,7 @@ func TestEffective_LeavesTheTenantsOwnLimitsAlone(t *testing.T) {
 
 	own := append(make([]book.Limit, 0, 2), costs(day, 1))
 	defaults := &book.Tenant{Limits: []book.Limit{costs(day, 2), costs(month, 2)}}
-	limits := decide.Effective(&book.Tenant{Inherit: true, Limits: own}, defaults)
+	limits := decide.Effective(&book.Tenant{Inherit: true, Limits: own}, defaults, noon)
 	require.Equal(t, []book.Limit{costs(day, 1), costs(month, 2)}, limits)
 	require.Zero(t, own[:2][1], "also where they have room to grow")
 }

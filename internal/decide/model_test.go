@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -57,42 +58,66 @@ func (m *model) window(s book.Scope, entered time.Time) (start, end time.Time) {
 	return period.Bounds(s.Window, entered, m.zone, m.db.config.WeekStart)
 }
 
+// chain is a tenant and all above it; nil where one of them is busy.
+func (m *model) chain(t *book.Tenant) []*book.Tenant {
+	chain := []*book.Tenant{t}
+	for {
+		last := chain[len(chain)-1]
+		parent := last.Parent
+		if _, rooted := m.db.tenants[book.Root]; rooted && parent == (book.ID{}) && last.ID != book.Root {
+			parent = book.Root
+		}
+		if parent == (book.ID{}) {
+			return chain
+		}
+		if m.db.busy[parent] {
+			return nil
+		}
+		chain = append(chain, m.db.tenants[parent])
+	}
+}
+
 // time is the clock, or the start of the latest window that was entered.
-func (m *model) time(tenant book.ID) time.Time {
+func (m *model) time(chain ...*book.Tenant) time.Time {
 	now := m.db.now
-	for s, entered := range m.scopes(tenant) {
-		if start, _ := m.window(s, entered); start.After(now) {
-			now = start
+	for _, t := range chain {
+		for s, entered := range m.scopes(t.ID) {
+			if start, _ := m.window(s, entered); start.After(now) {
+				now = start
+			}
 		}
 	}
 	return now
 }
 
-// count has a scope counted from now on, or from the latest call on.
-func (m *model) count(tenant book.ID, s book.Scope) {
-	if _, ok := m.scopes(tenant)[s]; ok {
-		return
-	}
-	now := m.time(tenant)
-	for _, e := range m.executions {
-		if e.Tenant == tenant && e.Status != book.Cancelled && e.AdmittedAt.After(now) {
-			now = e.AdmittedAt
+// count has the scopes of all limits counted from now on, or from the latest call on.
+func (m *model) count(t *book.Tenant) {
+	for _, l := range decide.Effective(t, &m.db.defaults, m.db.now) {
+		if _, ok := m.scopes(t.ID)[l.Scope]; ok {
+			continue
 		}
+		now := m.time(t)
+		for _, e := range m.executions {
+			if counts(e, t.ID) && e.Status != book.Cancelled && e.AdmittedAt.After(now) {
+				now = e.AdmittedAt
+			}
+		}
+		m.scopes(t.ID)[l.Scope] = now
 	}
-	m.scopes(tenant)[s] = now
 }
 
 // enter enters the windows of the present.
-func (m *model) enter(t *book.Tenant) {
-	scopes, now := m.scopes(t.ID), m.time(t.ID)
-	for _, l := range decide.Effective(t, &m.db.defaults) {
-		m.count(t.ID, l.Scope)
-	}
-	for s, entered := range scopes {
-		if _, end := m.window(s, entered); entered.IsZero() || !now.Before(end) {
-			scopes[s] = now
+func (m *model) enter(chain []*book.Tenant) time.Time {
+	now := m.time(chain...)
+	for _, t := range chain {
+		scopes := m.scopes(t.ID)
+		for s, entered := range scopes {
+			if _, end := m.window(s, entered); entered.IsZero() || !now.Before(end) {
+				scopes[s] = now
+			}
 		}
 	}
+	return now
 }
 
 // used adds up the executions in the present window of a scope.
@@ -101,7 +126,7 @@ func (m *model) used(tenant book.ID, s book.Scope) (spent, held book.Amount) {
 	start, end := m.window(s, entered)
 	for _, e := range m.executions {
 		inside := s.Window == period.Total || (!entered.IsZero() && !e.AdmittedAt.Before(start) && e.AdmittedAt.Before(end))
-		if e.Tenant != tenant || !inside || !s.Covers(e.Agent, e.Model) {
+		if !counts(e, tenant) || !inside || !s.Covers(e.Agent, e.Model) {
 			continue
 		}
 		if e.Status == book.Running {
@@ -154,6 +179,11 @@ func needs(op *decide.Op, output int64) book.Amount {
 // batch carries out operations one after the other, and holds each outcome to its justification by the sums at that
 // moment.
 func (m *model) batch(ops []*decide.Op, outcomes []decide.Outcome) []answer {
+	for tenant, t := range m.db.tenants {
+		if !m.db.busy[tenant] {
+			m.count(t)
+		}
+	}
 	waiting := map[place]bool{}
 	answers := make([]answer, len(ops))
 	for i, op := range ops {
@@ -197,23 +227,38 @@ func (m *model) known(op *decide.Op) (answer, bool) {
 	return answer{}, false
 }
 
+// bound is a limit that a call is held to, and whose it is.
+type bound struct {
+	tenant book.ID
+	book.Limit
+}
+
 func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, waiting map[place]bool, out *decide.Outcome) answer {
 	if a, ok := m.known(op); ok {
 		return a
 	}
-	if t.Suspended || t.Deleted {
-		return answer{code: decide.Suspended}
+	chain := m.chain(t)
+	if chain == nil {
+		return answer{code: decide.Busy}
 	}
-	m.enter(t)
-	var limits []book.Limit
-	if enforcement := decide.Enforcement(t, &m.db.defaults); enforcement == book.Hard {
-		for _, l := range decide.Effective(t, &m.db.defaults) {
+	for _, t := range chain {
+		if t.Suspended || t.Deleted {
+			return answer{code: decide.Suspended}
+		}
+	}
+	now := m.enter(chain)
+	var limits []bound
+	for _, t := range chain {
+		if decide.Enforcement(t, &m.db.defaults) != book.Hard {
+			continue
+		}
+		for _, l := range decide.Effective(t, &m.db.defaults, now) {
 			if l.Covers(op.Exec.Agent, op.Exec.Model) {
-				limits = append(limits, l)
+				limits = append(limits, bound{t.ID, l})
 			}
 		}
 	}
-	m.justify(t, op, limits, waiting, out)
+	m.justify(op, limits, waiting, out)
 
 	least := needs(op, op.MinOutput)
 	var blocked []place
@@ -221,11 +266,11 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 		if l.Metric == book.Cost && op.Exec.Unpriced {
 			return answer{code: decide.NoPrice}
 		}
-		spent, held := m.used(t.ID, l.Scope)
+		spent, held := m.used(l.tenant, l.Scope)
 		if l.Max == 0 || spent.Of(l.Metric)+least.Of(l.Metric) > l.Max {
 			return answer{code: decide.Exceeded}
 		}
-		if p := (place{t.ID, l.Scope}); waiting[p] || spent.Of(l.Metric)+held.Of(l.Metric)+least.Of(l.Metric) > l.Max {
+		if p := (place{l.tenant, l.Scope}); waiting[p] || spent.Of(l.Metric)+held.Of(l.Metric)+least.Of(l.Metric) > l.Max {
 			blocked = append(blocked, p)
 		}
 	}
@@ -241,8 +286,8 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 	for ; output > op.MinOutput; output-- {
 		fits := true
 		for _, l := range limits {
-			spent, held := m.used(t.ID, l.Scope)
-			share := (l.Max - spent.Of(l.Metric) - held.Of(l.Metric)) / (m.line(t, l, behind) + 1)
+			spent, held := m.used(l.tenant, l.Scope)
+			share := (l.Max - spent.Of(l.Metric) - held.Of(l.Metric)) / (m.line(l, behind) + 1)
 			// What output does not cost, a share does not shorten.
 			if l.Metric == book.Calls || (l.Metric == book.Cost && op.OutRate == 0) {
 				continue
@@ -253,18 +298,31 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 			break
 		}
 	}
-	now := m.time(t.ID)
 	e := op.Exec
 	e.Status, e.AdmittedAt, e.DeadlineAt, e.Held = book.Running, now, now.Add(op.Lifetime), needs(op, output)
+	e.Parents = parents(chain)
 	m.executions = append(m.executions, &e)
 	return answer{decide.Granted, output, e.ID}
 }
 
+func parents(chain []*book.Tenant) (ids []book.ID) {
+	for _, t := range chain[1:] {
+		ids = append(ids, t.ID)
+	}
+	return ids
+}
+
 // line counts the reserves that a limit covers.
-func (m *model) line(t *book.Tenant, l book.Limit, ops []*decide.Op) (n int64) {
+func (m *model) line(l bound, ops []*decide.Op) (n int64) {
 	for _, op := range ops {
-		if found, _ := m.find(op); op.Kind == decide.Reserve && found == t && l.Covers(op.Exec.Agent, op.Exec.Model) {
-			n++
+		t, _ := m.find(op)
+		if op.Kind != decide.Reserve || t == nil || !l.Covers(op.Exec.Agent, op.Exec.Model) {
+			continue
+		}
+		for _, above := range m.chain(t) {
+			if above.ID == l.tenant {
+				n++
+			}
 		}
 	}
 	return n
@@ -272,7 +330,7 @@ func (m *model) line(t *book.Tenant, l book.Limit, ops []*decide.Op) (n int64) {
 
 // justify holds the outcome of a reserve to the promises, by the sums before it: never over a limit, exceeded only by
 // what is spent, waiting only for what is held or for whoever is ahead.
-func (m *model) justify(t *book.Tenant, op *decide.Op, limits []book.Limit, waiting map[place]bool, out *decide.Outcome) {
+func (m *model) justify(op *decide.Op, limits []bound, waiting map[place]bool, out *decide.Outcome) {
 	least := needs(op, op.MinOutput)
 	if out.Code == decide.Granted {
 		require.Equal(m.t, needs(op, out.Output), out.Exec.Held, "the hold of a grant is not what its output needs")
@@ -280,7 +338,7 @@ func (m *model) justify(t *book.Tenant, op *decide.Op, limits []book.Limit, wait
 		require.LessOrEqual(m.t, out.Output, op.MaxOutput)
 	}
 	for _, l := range limits {
-		spent, held := m.used(t.ID, l.Scope)
+		spent, held := m.used(l.tenant, l.Scope)
 		unspent := l.Max - spent.Of(l.Metric)
 		switch out.Code {
 		case decide.Granted:
@@ -288,7 +346,7 @@ func (m *model) justify(t *book.Tenant, op *decide.Op, limits []book.Limit, wait
 		case decide.Wait:
 			require.LessOrEqual(m.t, least.Of(l.Metric), unspent, "waits for what is spent")
 		}
-		if out.Limit == nil || *out.Limit != l || out.Code == decide.NoPrice {
+		if out.Limit == nil || *out.Limit != l.Limit || out.Tenant.ID != l.tenant || out.Code == decide.NoPrice {
 			continue
 		}
 		require.Equal(m.t, least.Of(l.Metric), out.Requested)
@@ -297,12 +355,12 @@ func (m *model) justify(t *book.Tenant, op *decide.Op, limits []book.Limit, wait
 		if out.Code == decide.Exceeded {
 			require.True(m.t, out.Requested > unspent || l.Max == 0, "exceeded although running calls may leave room")
 		} else {
-			require.True(m.t, out.Requested > unspent-held.Of(l.Metric) || waiting[place{t.ID, l.Scope}], "waits for nothing")
+			require.True(m.t, out.Requested > unspent-held.Of(l.Metric) || waiting[place{l.tenant, l.Scope}], "waits for nothing")
 		}
 	}
 	if out.Code == decide.Wait || out.Code == decide.Exceeded {
 		require.NotNil(m.t, out.Limit)
-		require.Contains(m.t, limits, *out.Limit)
+		require.Contains(m.t, limits, bound{out.Tenant.ID, *out.Limit})
 	}
 }
 
@@ -314,17 +372,25 @@ func (m *model) record(t *book.Tenant, op *decide.Op) answer {
 }
 
 func (m *model) book(t *book.Tenant, op *decide.Op) answer {
-	m.enter(t)
+	chain := m.chain(t)
+	if chain == nil {
+		return answer{code: decide.Busy}
+	}
 	e := op.Exec
-	if now := m.time(t.ID); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
+	if now := m.enter(chain); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
 		e.AdmittedAt = now
 	}
 	if m.holder(t.ID, e.IdempotencyKey) != nil {
 		e.IdempotencyKey = ""
 	}
-	e.Held, e.DeadlineAt, e.SettledAt = book.Amount{}, e.AdmittedAt, m.db.now
+	e.Held, e.DeadlineAt, e.SettledAt, e.Parents = book.Amount{}, e.AdmittedAt, m.db.now, parents(chain)
 	m.executions = append(m.executions, &e)
 	return answer{code: decide.Settled, exec: e.ID}
+}
+
+// moved reports whether an execution counts for a tenant that is busy.
+func (m *model) moved(e *book.Execution) bool {
+	return slices.ContainsFunc(e.Parents, func(id book.ID) bool { return m.db.busy[id] })
 }
 
 func (m *model) settle(t *book.Tenant, op *decide.Op) answer {
@@ -335,13 +401,18 @@ func (m *model) settle(t *book.Tenant, op *decide.Op) answer {
 	code := decide.Settled
 	switch {
 	case e.Status == book.Running:
-		e.Status = op.Exec.Status
 	case e.Status == book.Abandoned && e.SettledAt.IsZero():
 		code = decide.Corrected
 	case e.Status == book.Cancelled:
 		return answer{code: decide.AlreadyReleased, exec: e.ID}
 	default:
 		return answer{code: decide.AlreadySettled, exec: e.ID}
+	}
+	if m.moved(e) {
+		return answer{code: decide.Moved, exec: e.ID}
+	}
+	if e.Status == book.Running {
+		e.Status = op.Exec.Status
 	}
 	e.Charged, e.BilledModel, e.SettledAt = op.Exec.Charged, op.Exec.BilledModel, m.db.now
 	return answer{code: code, exec: e.ID}
@@ -352,10 +423,12 @@ func (m *model) release(t *book.Tenant, op *decide.Op) answer {
 	switch {
 	case e == nil:
 		e := op.Exec
-		e.Status, e.AdmittedAt = book.Cancelled, m.time(t.ID)
+		e.Status, e.AdmittedAt = book.Cancelled, m.time(t)
 		e.DeadlineAt = e.AdmittedAt
 		m.executions = append(m.executions, &e)
 		return answer{code: decide.Released, exec: e.ID}
+	case e.Status == book.Running && m.moved(e):
+		return answer{code: decide.Moved, exec: e.ID}
 	case e.Status == book.Running:
 		e.Status = book.Cancelled
 		return answer{code: decide.Released, exec: e.ID}
@@ -374,6 +447,9 @@ func (m *model) expire(op *decide.Op) answer {
 	if e.Status != book.Running || (now.Before(e.DeadlineAt) && now.Sub(process.BeatAt) < process.Lease) {
 		return answer{code: decide.Alive, exec: e.ID}
 	}
+	if m.moved(e) {
+		return answer{code: decide.Moved, exec: e.ID}
+	}
 	e.Status, e.Charged = book.Abandoned, e.Held
 	return answer{code: decide.Expired, exec: e.ID}
 }
@@ -386,6 +462,7 @@ func (m *model) check() {
 		want := got
 		want.Status, want.AdmittedAt, want.DeadlineAt, want.SettledAt = e.Status, e.AdmittedAt, e.DeadlineAt, e.SettledAt
 		want.Held, want.Charged, want.BilledModel, want.IdempotencyKey = e.Held, e.Charged, e.BilledModel, e.IdempotencyKey
+		want.Parents = e.Parents
 		require.Equal(m.t, want, got)
 	}
 	for tenant, t := range m.db.tenants {

@@ -28,7 +28,7 @@ var names = map[decide.Code]string{
 	decide.Exceeded: "Exceeded", decide.Wait: "Wait", decide.NoPrice: "NoPrice", decide.Duplicate: "Duplicate",
 	decide.Granted: "Granted", decide.Settled: "Settled", decide.Released: "Released", decide.Expired: "Expired",
 	decide.Corrected: "Corrected", decide.AlreadySettled: "AlreadySettled", decide.AlreadyReleased: "AlreadyReleased",
-	decide.Alive: "Alive",
+	decide.Alive: "Alive", decide.Moved: "Moved",
 }
 
 func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
@@ -81,6 +81,13 @@ func newHistory(t *rapid.T) *history {
 	db.tenant(acme, "acme", book.Hard, distinct.Draw(t, "limits")...)
 	other := db.tenant(globex, "globex", book.Inherited, distinct.Draw(t, "limits")...)
 	other.Inherit = rapid.Bool().Draw(t, "inherit")
+	if h.chance(2, "a group above") {
+		db.tenant(group, "group", book.Hard, distinct.Draw(t, "limits of the group")...)
+		db.tenants[acme].Parent = group
+	}
+	if h.chance(3, "a root above all") {
+		db.tenant(book.Root, "root", book.Hard, distinct.Draw(t, "limits of the root")...).Inherit = false
+	}
 	return h
 }
 
@@ -105,14 +112,18 @@ func (h *history) time() {
 	}
 }
 
-// settings changes those of a tenant now and then.
+// settings changes those of a tenant now and then, and where it stands.
 func (h *history) settings() {
-	t := h.db.tenants[rapid.SampledFrom([]book.ID{acme, globex}).Draw(h.T, "whose")]
-	switch rapid.IntRange(0, 15).Draw(h.T, "setting") {
+	ids := []book.ID{acme, acme, globex}
+	for _, id := range []book.ID{group, book.Root} {
+		if h.db.tenants[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	t := h.db.tenants[rapid.SampledFrom(ids).Draw(h.T, "whose")]
+	switch rapid.IntRange(0, 16).Draw(h.T, "setting") {
 	case 7, 8, 9, 10, 11:
-		l := h.limits.Draw(h.T, "limit")
-		h.model.count(t.ID, l.Scope)
-		h.db.limit(t, l)
+		h.db.limit(t, h.limits.Draw(h.T, "limit"))
 	case 12:
 		if n := len(t.Limits); n > 0 {
 			t.Limits = t.Limits[:n-1]
@@ -121,6 +132,10 @@ func (h *history) settings() {
 		t.Enforcement = rapid.SampledFrom([]book.Enforcement{book.Hard, book.Hard, book.Soft, book.None}).Draw(h.T, "enforcement")
 	case 14, 15:
 		t.Enforcement = book.Hard
+	case 16:
+		if h.db.tenants[group] != nil {
+			h.db.tenants[acme].Parent = rapid.SampledFrom([]book.ID{{}, group, globex}).Draw(h.T, "parent")
+		}
 	}
 	t.Suspended, t.Deleted = h.chance(16, "suspended"), h.chance(30, "deleted")
 	h.db.busy[t.ID] = h.chance(16, "busy")

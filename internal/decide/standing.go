@@ -6,20 +6,28 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-// Standing is a limit in force and its balance.
+// Standing is a limit in force, whose it is, and its balance.
 type Standing struct {
+	Tenant  *book.Tenant
 	Limit   book.Limit
 	Balance book.Balance
 }
 
-// Standings returns the limits in force for a tenant as a decision at the given time would see them: on balances of the
-// present windows, whether anything has opened them yet or not. It changes the balances of t.
-func Standings(c Config, t, defaults *book.Tenant, now time.Time) []Standing {
-	b, a := newBatch(c, &book.State{Now: now, Defaults: *defaults}, nil), &account{Tenant: t}
-	b.roll(a)
-	standings := make([]Standing, 0, len(a.lines))
-	for _, l := range a.lines {
-		standings = append(standings, Standing{l.Limit, *t.Balance(l.Scope)})
+// Standings returns the limits in force for a tenant and those above it, the nearest first, as a decision at the given
+// time would see them: on balances of the present windows, whether anything has opened them yet or not. It changes their
+// balances.
+func Standings(c Config, tenants []*book.Tenant, defaults *book.Tenant, now time.Time) []Standing {
+	b := newBatch(c, &book.State{Now: now, Defaults: *defaults}, nil)
+	chain := make([]*account, len(tenants))
+	for i, t := range tenants {
+		chain[i] = &account{Tenant: t}
+	}
+	b.open(chain)
+	var standings []Standing
+	for _, a := range chain {
+		for _, l := range a.lines {
+			standings = append(standings, Standing{a.Tenant, l.Limit, *a.Balance(l.Scope)})
+		}
 	}
 	return standings
 }

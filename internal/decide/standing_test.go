@@ -23,7 +23,7 @@ func TestStandings_AreWhatADecisionWouldSee(t *testing.T) {
 			db.now = db.now.Add(later)
 			own := *acme
 			own.Balances = append([]book.Balance(nil), acme.Balances...)
-			standings := decide.Standings(db.config, &own, &db.defaults, decide.Time(&own, db.now))
+			standings := decide.Standings(db.config, []*book.Tenant{&own}, &db.defaults, decide.Time(&own, db.now))
 			require.Len(t, standings, 1)
 
 			db.limit(acme, book.Limit{Scope: limit.Scope, Metric: book.Calls, Max: 0})

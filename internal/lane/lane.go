@@ -54,9 +54,9 @@ type lane struct {
 	over    bool // nobody takes from the queue any more
 
 	// Of the goroutine only.
-	waiting  []*Task // reserves that running calls leave no room for
-	aside    []*Task // tasks whose tenant somebody else has locked
-	turns    map[string]*turn
+	waiting  []*Task           // reserves that running calls leave no room for
+	aside    []*Task           // tasks whose tenant somebody else has locked
+	turns    map[book.ID]*turn // by the tenant whose limit is waited for
 	pollAt   time.Time
 	poll     time.Duration
 	backoff  time.Duration
@@ -132,14 +132,14 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 // join adds to a batch the tasks that wait for the same tenants, or all that wait if their time has come.
 func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 	due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
-	waited := map[string]bool{}
+	waited := map[book.ID]bool{}
 	if due {
 		l.pollAt = time.Time{}
 		noWait = len(l.aside) > 0
 		for _, t := range l.waiting {
-			waited[t.route] = true
+			waited[t.line()] = true
 		}
-		maps.DeleteFunc(l.turns, func(route string, _ *turn) bool { return !waited[route] })
+		maps.DeleteFunc(l.turns, func(line book.ID, _ *turn) bool { return !waited[line] })
 		batch = append(batch, l.waiting...)
 		batch = append(batch, l.aside...)
 		l.waiting, l.aside = nil, nil
@@ -147,11 +147,16 @@ func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 		ids, keys := map[book.ID]bool{}, map[string]bool{}
 		for _, t := range batch {
 			ids[t.op.Exec.Tenant], keys[t.op.Key] = true, true
+			for _, id := range t.op.Exec.Parents {
+				ids[id] = true
+			}
 		}
-		same := func(t *Task) bool { return ids[t.op.Exec.Tenant] || (t.op.Key != "" && keys[t.op.Key]) }
+		same := func(t *Task) bool {
+			return ids[t.op.Exec.Tenant] || ids[t.line()] || (t.op.Key != "" && keys[t.op.Key])
+		}
 		for _, t := range l.waiting {
 			if same(t) {
-				waited[t.route] = true
+				waited[t.line()] = true
 				batch = append(batch, t)
 			}
 		}
@@ -311,8 +316,11 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 		ops[i] = &t.op
 	}
 	var ridden []book.HourKey
-	err = l.session.Batch(ctx, wanted(batch, noWait), func(s *book.State) book.Effects {
+	want := wanted(batch, noWait)
+	want.Missing = func(s *book.State) []book.Sum { return decide.Missing(l.decide, s) }
+	err = l.session.Batch(ctx, want, func(s *book.State) book.Effects {
 		var effects book.Effects
+		l.rooted.Store(s.Tenants[book.Root] != nil || s.Busy[book.Root])
 		outcomes, effects = decide.Batch(l.decide, s, ops)
 		if effects.Empty() {
 			l.remember(effects.Hours)
@@ -360,6 +368,12 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 			ids[e.Tenant] = true
 			w.Tenants = append(w.Tenants, e.Tenant)
 		}
+		for _, id := range e.Parents { // as they were at its admission, whoever stands there now
+			if !ids[id] {
+				ids[id] = true
+				w.Tenants = append(w.Tenants, id)
+			}
+		}
 		if t.frees() || t.tried {
 			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
 		}
@@ -389,10 +403,17 @@ func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
 			t.hindrance.Store(&Hindrance{Outcome: out})
 			l.await(t)
 			continue
+		case decide.Moved:
+			t.op.Exec.Parents = out.Exec.Parents
+			out = decide.Outcome{Code: decide.Busy}
+			fallthrough
 		case decide.Busy:
 			t.hindrance.Store(&Hindrance{Outcome: out})
 			busy = append(busy, t)
 			continue
+		}
+		if out.Code == decide.Granted {
+			l.learn(t.route, out.Exec.Parents)
 		}
 		if t.tried {
 			out.Code = own(t.op.Kind, out.Code)

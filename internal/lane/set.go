@@ -71,8 +71,11 @@ type Set struct {
 	seed    maphash.Seed
 	started atomic.Bool
 	alone   atomic.Bool   // no other process was alive at the last heartbeat
+	rooted  atomic.Bool   // all calls count for the root
 	start   chan struct{} // held by whoever starts or closes the set
 	closed  bool          // guarded by start
+
+	chains chains
 
 	ctx     context.Context //nolint:containedctx // of the goroutines, not of a call
 	cancel  context.CancelFunc
@@ -93,7 +96,7 @@ func New(c Config) *Set {
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{
 			Set: s, session: c.Store.Session(), wake: make(chan struct{}, 1), refusals: map[book.HourKey]int64{},
-			turns: map[string]*turn{},
+			turns: map[book.ID]*turn{},
 		})
 	}
 	return s
@@ -173,12 +176,29 @@ func (s *Set) explain(ctx context.Context, err error) error {
 // must be started.
 func (s *Set) Submit(op decide.Op, route string) *Task {
 	t := &Task{op: op, route: route, since: time.Now(), done: make(chan struct{})}
-	l := s.lanes[0]
-	if len(s.lanes) > 1 {
-		l = s.lanes[maphash.String(s.seed, route)%uint64(len(s.lanes))]
-	}
-	l.push(t)
+	s.lane(route).push(t)
 	return t
+}
+
+// lane is where the calls of a route go. All that share a balance go through one lane, as far as is known here: two
+// would wait for each other's locks.
+func (s *Set) lane(route string) *lane {
+	if len(s.lanes) == 1 || s.rooted.Load() {
+		return s.lanes[0]
+	}
+	if chain := s.chains.of(route); len(chain) > 0 {
+		top := chain[len(chain)-1]
+		return s.lanes[maphash.Bytes(s.seed, top[:])%uint64(len(s.lanes))]
+	}
+	return s.lanes[maphash.String(s.seed, route)%uint64(len(s.lanes))]
+}
+
+// learn remembers who stood above the tenant of a route at its last admission.
+func (s *Set) learn(route string, parents []book.ID) {
+	if n := len(parents); n > 0 && parents[n-1] == book.Root {
+		parents = parents[:n-1] // of all the same
+	}
+	s.chains.set(route, parents)
 }
 
 // Ended reports whether Close has ended the lanes: what is submitted now is not done any more.

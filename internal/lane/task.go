@@ -62,6 +62,14 @@ func (t *Task) finish(out decide.Outcome, err error) bool {
 	return true
 }
 
+// line is the tenant whose limit the task waits for.
+func (t *Task) line() book.ID {
+	if h := t.hindrance.Load(); h != nil && h.Outcome.Tenant != nil {
+		return h.Outcome.Tenant.ID
+	}
+	return t.op.Exec.Tenant
+}
+
 // frees reports whether the task can only make room.
 func (t *Task) frees() bool {
 	switch t.op.Kind {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 )
 
@@ -13,39 +14,53 @@ type turn struct {
 	rests time.Time // until when the room is left to other processes; zero before that
 }
 
-// rest takes the reserves of tenants whose room is left to other processes out of a batch. Waited are the routes of
-// those that have waited before.
-func (l *lane) rest(batch []*Task, waited map[string]bool) []*Task {
+// rest takes the reserves of tenants whose room is left to other processes out of a batch. Waited are the tenants whose
+// limits some of the batch have waited for before.
+func (l *lane) rest(batch []*Task, waited map[book.ID]bool) []*Task {
 	if len(waited) == 0 || l.alone.Load() {
 		return batch
 	}
 	now := time.Now()
-	frees := map[string]bool{}
+	frees := map[book.ID]bool{}
 	for _, t := range batch {
 		if t.frees() {
-			frees[t.route] = true
+			frees[t.op.Exec.Tenant] = true
+			for _, id := range t.op.Exec.Parents {
+				frees[id] = true
+			}
 		}
 	}
-	resting := map[string]bool{}
-	for route := range waited {
-		switch t := l.turns[route]; {
-		case t == nil && frees[route]:
-			l.turns[route] = &turn{began: now}
+	resting := map[book.ID]bool{}
+	for line := range waited {
+		switch t := l.turns[line]; {
+		case t == nil && frees[line]:
+			l.turns[line] = &turn{began: now}
 		case t == nil:
 			continue
-		case t.rests.IsZero() && frees[route] && now.Sub(t.began) >= turnTime:
+		case t.rests.IsZero() && frees[line] && now.Sub(t.began) >= turnTime:
 			t.rests = now.Add(restTime)
-			resting[route] = true
+			resting[line] = true
 		case !t.rests.IsZero() && now.Before(t.rests):
-			resting[route] = true
+			resting[line] = true
 		case !t.rests.IsZero():
-			delete(l.turns, route)
+			delete(l.turns, line)
 		}
-		if resting[route] && (l.pollAt.IsZero() || l.pollAt.After(l.turns[route].rests)) {
-			l.pollAt = l.turns[route].rests
+		if resting[line] && (l.pollAt.IsZero() || l.pollAt.After(l.turns[line].rests)) {
+			l.pollAt = l.turns[line].rests
 		}
 	}
-	rests := func(t *Task) bool { return t.op.Kind == decide.Reserve && resting[t.route] }
+	if len(resting) == 0 {
+		return batch
+	}
+	routes := map[string]bool{}
+	for _, t := range batch {
+		routes[t.route] = routes[t.route] || resting[t.line()]
+	}
+	// Who has just come stands behind those that wait for the same limit.
+	rests := func(t *Task) bool {
+		return t.op.Kind == decide.Reserve && (routes[t.route] || resting[book.Root] ||
+			slices.ContainsFunc(l.chains.of(t.route), func(id book.ID) bool { return resting[id] }))
+	}
 	for _, t := range batch {
 		if rests(t) {
 			l.waiting = append(l.waiting, t)

@@ -88,6 +88,7 @@ var Inserted = Table[exec]{
 		column("id", func(e exec) [16]byte { return e.ID }),
 	},
 	Set: []Column[exec]{
+		column("parents", func(e exec) string { return FormatIDs(e.Parents) }), // an array, where the database has them
 		column("status", func(e exec) string { return string(e.Status) }),
 		column("tenant_id", func(e exec) string { return e.TenantKey }),
 		column("agent", func(e exec) string { return e.Agent }),
@@ -102,6 +103,7 @@ var Inserted = Table[exec]{
 		column("held_cost", func(e exec) int64 { return e.Held.Cost }),
 		column("held_tokens", func(e exec) int64 { return e.Held.Tokens }),
 		column("unpriced", func(e exec) bool { return e.Unpriced }),
+		column("reason", func(e exec) string { return e.Reason }),
 	},
 }
 
@@ -132,6 +134,7 @@ var Updated = Table[update]{
 		column("overrun_tokens", func(u update) int64 { return u.Overrun.Tokens }),
 		column("estimated", func(u update) bool { return u.Estimated }),
 		column("unpriced", func(u update) bool { return u.Unpriced }),
+		column("price", func(u update) string { return u.Price }),
 		column("error_code", func(u update) string { return u.ErrorCode }),
 	}, usage(func(u update) *book.Usage { return &u.Usage })...),
 }
@@ -164,6 +167,7 @@ var Summed = Table[Hour]{
 		column("agent", func(h Hour) string { return h.Agent }),
 		column("model", func(h Hour) string { return h.Model }),
 		column("billed_model", func(h Hour) string { return h.BilledModel }),
+		column("below", func(h Hour) bool { return h.Below }),
 	},
 	Set: append([]Column[Hour]{
 		column("calls", func(h Hour) int64 { return h.Charged.Calls }),

@@ -94,7 +94,7 @@ func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) (a
 
 // Lapsed implements lane.Processes.
 func (p Processes) Lapsed(ctx context.Context, limit int) ([]book.Execution, error) {
-	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process
+	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process, CAST(e.parents AS text)
 		FROM llm_executions e LEFT JOIN llm_processes p ON p.id = e.process
 		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR `+p.lapsed+`) LIMIT ?`), limit)
 	if err != nil {
@@ -103,8 +103,14 @@ func (p Processes) Lapsed(ctx context.Context, limit int) ([]book.Execution, err
 	defer func() { _ = rows.Close() }()
 	var out []book.Execution
 	for rows.Next() {
-		var e book.Execution
-		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process); err != nil {
+		var (
+			e       book.Execution
+			parents string
+		)
+		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process, &parents); err != nil {
+			return nil, err
+		}
+		if e.Parents, err = ParseIDs(parents); err != nil {
 			return nil, err
 		}
 		out = append(out, e)

@@ -1,7 +1,11 @@
 package store
 
 import (
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
@@ -11,13 +15,14 @@ import (
 // e (llm_executions) and p (llm_processes).
 const (
 	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
-		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL`
-	LimitColumns   = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.amount`
+		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
+	LimitColumns   = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.amount, l.topup, l.ends_at`
 	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
 		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls`
 	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
 		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
-		e.held_cost, e.held_tokens, e.cost, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced`
+		e.held_cost, e.held_tokens, e.cost, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced,
+		CAST(e.parents AS text)`
 	ProcessColumns = `p.id, p.beat_at, p.lease_ms`
 )
 
@@ -40,20 +45,23 @@ func NewState() *book.State {
 	}
 }
 
-// Locked enters the id of a tenant whose anchor is locked.
+// Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is.
 func (r *Reader) Locked(row Row) error {
 	var id book.ID
 	if err := row.Scan(r.ID(&id)); err != nil {
 		return err
 	}
-	r.State.Tenants[id] = &book.Tenant{ID: id}
+	if id != book.Defaults {
+		r.State.Tenants[id] = &book.Tenant{ID: id}
+	}
 	return nil
 }
 
 // Tenant enters TenantColumns.
 func (r *Reader) Tenant(row Row) error {
 	var t book.Tenant
-	err := row.Scan(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted)
+	err := row.Scan(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
+		r.ID(&t.Parent))
 	if err != nil {
 		return err
 	}
@@ -75,19 +83,24 @@ func (r *Reader) Limit(row Row) error {
 	var (
 		id     book.ID
 		window string
-		l      book.Limit
+		l      book.TopUp
 	)
-	err := row.Scan(r.ID(&id), &window, &l.Agent, &l.Model, &l.Metric, &l.Max)
+	err := row.Scan(r.ID(&id), &window, &l.Agent, &l.Model, &l.Metric, &l.Max, &l.Key, r.Time(&l.Ends))
 	if err != nil {
 		return err
 	}
 	if l.Window, err = period.ParseWindow(window); err != nil {
 		return err
 	}
-	if id == book.Defaults {
-		r.State.Defaults.Limits = append(r.State.Defaults.Limits, l)
-	} else if t := r.State.Tenants[id]; t != nil {
-		t.Limits = append(t.Limits, l)
+	t := r.State.Tenants[id]
+	switch {
+	case id == book.Defaults:
+		r.State.Defaults.Limits = append(r.State.Defaults.Limits, l.Limit)
+	case t == nil:
+	case l.Key != "":
+		t.TopUps = append(t.TopUps, l)
+	default:
+		t.Limits = append(t.Limits, l.Limit)
 	}
 	return nil
 }
@@ -140,16 +153,20 @@ func (r *Reader) Idempotent(row Row) error {
 }
 
 func (r *Reader) execution(row Row) (*book.Execution, error) {
-	var e book.Execution
+	var (
+		e       book.Execution
+		parents string
+	)
 	err := row.Scan(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
 		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
 		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
-		&e.Estimated, &e.Unpriced)
+		&e.Estimated, &e.Unpriced, &parents)
 	if err != nil {
 		return nil, err
 	}
 	e.Held.Calls = 1
-	return &e, nil
+	e.Parents, err = ParseIDs(parents)
+	return &e, err
 }
 
 // Process enters ProcessColumns.
@@ -164,4 +181,33 @@ func (r *Reader) Process(row Row) error {
 	p.Lease = time.Duration(lease) * time.Millisecond
 	r.State.Processes[p.ID] = p
 	return nil
+}
+
+// FormatIDs returns ids as the column parents keeps them: in the form of a Postgres array.
+func FormatIDs(ids []book.ID) string {
+	if len(ids) == 0 {
+		return "{}"
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return "{" + strings.Join(texts, ",") + "}"
+}
+
+// ParseIDs reads what FormatIDs returns.
+func ParseIDs(s string) ([]book.ID, error) {
+	s = strings.Trim(s, "{}")
+	if s == "" {
+		return nil, nil
+	}
+	var ids []book.ID
+	for text := range strings.SplitSeq(s, ",") {
+		id, err := uuid.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("the ids %q: %w", s, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }

@@ -248,9 +248,23 @@ func (d *Dialect) limits(ctx context.Context, c Conn, ids []string, limits [][]b
 	return err
 }
 
-// SaveDefaults writes the ledger's default settings, each that is given.
-func (d *Dialect) SaveDefaults(ctx context.Context, c Conn, limits []book.Limit, setLimits bool, e book.Enforcement) error {
-	id := book.Defaults.String()
+// MakeRoot makes the tenant that stands above all others, where it is not there yet.
+func (d *Dialect) MakeRoot(ctx context.Context, c Conn, key string) error {
+	id := book.Root.String()
+	result, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, inherit) VALUES (?, ?, 'all tenants', ?)
+		ON CONFLICT (id) DO NOTHING`), id, key, false)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return d.balances(ctx, c, []string{id})
+}
+
+// SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.
+func (d *Dialect) SaveSettings(ctx context.Context, c Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
+	id := who.String()
 	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement) VALUES (?, ?) ON CONFLICT (id) DO UPDATE
 		SET enforcement = CASE excluded.enforcement WHEN '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
 			updated_at = `+d.Clock), id, string(e)); err != nil {
@@ -259,7 +273,7 @@ func (d *Dialect) SaveDefaults(ctx context.Context, c Conn, limits []book.Limit,
 	if !setLimits {
 		return nil
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ?`), id); err != nil {
+	if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
 		return err
 	}
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{limits})

@@ -11,6 +11,8 @@ CREATE TABLE llm_tenants (
     name         TEXT        NOT NULL DEFAULT '',
     owner_type   TEXT,                                    -- the host's table; NULL: no record behind it
     owner_id     TEXT,                                    -- the record's primary key
+    parent       TEXT,                                    -- the tenant above it, whose budget counts its calls too; NULL: the root, if there is one
+    has_below    BOOLEAN     NOT NULL DEFAULT 0,          -- a tenant stands below it, or has stood there
     enforcement  TEXT        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
     inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
     time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
@@ -20,16 +22,20 @@ CREATE TABLE llm_tenants (
     updated_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')),
     UNIQUE (owner_type, owner_id)
 );
+CREATE INDEX llm_tenants_parent ON llm_tenants (parent) WHERE parent IS NOT NULL;
 
--- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing.
+-- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the
+-- limit of its scope and metric while it lasts.
 CREATE TABLE llm_limits (
-    tenant      TEXT   NOT NULL,
-    window_unit TEXT   NOT NULL,                          -- hour, day, week, month, total
-    agent       TEXT   NOT NULL DEFAULT '',               -- '': all agents
-    model       TEXT   NOT NULL DEFAULT '',               -- '': all models
-    metric      TEXT   NOT NULL,                          -- cost (nano-dollars), tokens, calls
+    tenant      TEXT NOT NULL,
+    window_unit TEXT NOT NULL,                          -- hour, day, week, month, total
+    agent       TEXT NOT NULL DEFAULT '',               -- '': all agents
+    model       TEXT NOT NULL DEFAULT '',               -- '': all models
+    metric      TEXT NOT NULL,                          -- cost (nano-dollars), tokens, calls
+    topup       TEXT NOT NULL DEFAULT '',               -- '': the limit itself; else the key of the top-up
     amount      INTEGER NOT NULL CHECK (amount >= 0),
-    PRIMARY KEY (tenant, window_unit, agent, model, metric)
+    ends_at     TIMESTAMP,                              -- of a top-up
+    PRIMARY KEY (tenant, window_unit, agent, model, metric, topup)
 );
 
 -- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
@@ -55,7 +61,8 @@ CREATE TABLE llm_executions (
     tenant                TEXT        NOT NULL,           -- llm_tenants.id; all zeros: a call without a tenant
     id                    TEXT        NOT NULL,           -- UUIDv7
     tenant_id             TEXT        NOT NULL,           -- the tenant's key as it was at the call
-    status                TEXT        NOT NULL,           -- running, succeeded, failed, cancelled, abandoned
+    parents               TEXT        NOT NULL DEFAULT '{}',  -- the tenants above at its admission, the nearest first
+    status                TEXT        NOT NULL,           -- running, succeeded, failed, cancelled, abandoned; adjusted: no call, but a correction
     agent                 TEXT        NOT NULL DEFAULT '',
     provider              TEXT        NOT NULL DEFAULT '',
     model                 TEXT        NOT NULL DEFAULT '',   -- as asked for
@@ -74,12 +81,14 @@ CREATE TABLE llm_executions (
     cost                  INTEGER      NOT NULL DEFAULT 0, -- what was charged
     tokens                INTEGER      NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
+    price                 TEXT        NOT NULL DEFAULT '',    -- the row of the price book that was used
     reported_cost         INTEGER,                         -- as the provider stated it
     overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
     overrun_tokens        INTEGER      NOT NULL DEFAULT 0,
     estimated             BOOLEAN     NOT NULL DEFAULT 0,   -- the charge is a bound or an estimate
     unpriced              BOOLEAN     NOT NULL DEFAULT 0,   -- no price was known: the cost is not the truth
     error_code            TEXT        NOT NULL DEFAULT '',
+    reason                TEXT        NOT NULL DEFAULT '',    -- of an adjustment
     input_tokens          INTEGER      NOT NULL DEFAULT 0, -- the classes are disjoint
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
     cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
@@ -95,18 +104,24 @@ CREATE TABLE llm_executions (
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
 -- knows of the table. The newest first are ORDER BY id DESC, which the primary key has in order.
-CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at) WHERE calls > 0;
+CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at)
+    WHERE status <> 'running' AND status <> 'cancelled';
+-- For what a tenant's descendants have done, in a time that the roll-up does not give.
+CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
+    WHERE parents <> '{}' AND status <> 'running' AND status <> 'cancelled';
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
 CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
     WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned');
 
--- The roll-up: what was charged to the calls admitted in one hour, by agent and model.
+-- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
+-- all tenants below it are rows apart.
 CREATE TABLE llm_usage (
     tenant                TEXT        NOT NULL,
     hour                  TIMESTAMP NOT NULL,
     agent                 TEXT        NOT NULL DEFAULT '',
     model                 TEXT        NOT NULL DEFAULT '',   -- as asked for
     billed_model          TEXT        NOT NULL DEFAULT '',
+    below                 BOOLEAN     NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0,
     errors                INTEGER      NOT NULL DEFAULT 0,
     refusals              INTEGER      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
@@ -123,7 +138,7 @@ CREATE TABLE llm_usage (
     input_image_tokens    INTEGER      NOT NULL DEFAULT 0,
     output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
     web_searches          INTEGER      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model)
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, below)
 );
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
@@ -134,6 +149,34 @@ CREATE TABLE llm_processes (
     lease_ms   INTEGER      NOT NULL
 );
 
+-- A threshold of a limit that was crossed in a window: once, whoever crosses it.
+CREATE TABLE llm_thresholds (
+    tenant       TEXT NOT NULL,
+    window_unit  TEXT NOT NULL,
+    agent        TEXT NOT NULL,
+    model        TEXT NOT NULL,
+    metric       TEXT NOT NULL,
+    amount       INTEGER NOT NULL,                          -- the limit at that moment
+    window_start TIMESTAMP NOT NULL,
+    percent      INTEGER NOT NULL,
+    crossed_at   TIMESTAMP NOT NULL,
+    PRIMARY KEY (tenant, window_unit, agent, model, metric, amount, window_start, percent)
+);
+
+-- A change of a budget.
+CREATE TABLE llm_audit (
+    tenant     TEXT NOT NULL,
+    id         TEXT NOT NULL,                           -- UUIDv7
+    tenant_id  TEXT NOT NULL,                           -- the tenant's key at that moment
+    changed_at TIMESTAMP NOT NULL,
+    actor      TEXT NOT NULL DEFAULT '',
+    action     TEXT NOT NULL,
+    reason     TEXT NOT NULL DEFAULT '',
+    was        TEXT,
+    became     TEXT,
+    PRIMARY KEY (tenant, id)
+);
+
 -- Calls without a tenant are booked on the tenant of zeros.
 INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
     ('00000000-0000-0000-0000-000000000000', 'total', NULL);
@@ -142,6 +185,8 @@ INSERT INTO llm_balances (tenant, window_unit) VALUES
     ('00000000-0000-0000-0000-000000000000', 'month');
 
 -- +goose Down
+DROP TABLE llm_audit;
+DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
 DROP TABLE llm_usage;
 DROP TABLE llm_executions;

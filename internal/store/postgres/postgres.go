@@ -133,6 +133,11 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 	if err != nil {
 		return err
 	}
+	if want.Missing != nil {
+		if err := fill(ctx, conn, want.Missing(state)); err != nil {
+			return err
+		}
+	}
 	effects := decide(state)
 	if effects.Empty() {
 		_, err := conn.Exec(ctx, "ROLLBACK")

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,8 @@ import (
 )
 
 const rollbackTimeout = 2 * time.Second
+
+var lockWait, lockNoWait = fmt.Sprintf(lock, ""), fmt.Sprintf(lock, " SKIP LOCKED")
 
 const (
 	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -24,10 +27,13 @@ const (
 		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
-	// wanted are the tenants of a batch: $1 their ids, $2 the keys of those that are known by key.
-	wanted            = `(` + asked + `) w (id)`
-	wantedAndDefaults = `(` + asked + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) w (id)`
-	asked             = `SELECT unnest($1::uuid[]) UNION SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[])`
+	// Tenants are asked for by their ids, $1, and by their keys, $2. All that stand above them are wanted too, and the
+	// root, if there is one. The statements that follow find their ids in a setting of the transaction, so that all speak
+	// of the same tenants, whatever moves meanwhile.
+	wanted = `(SELECT unnest(string_to_array(current_setting('tenant.wanted'), ',')::uuid[])) w (id)`
+
+	wantedAndDefaults = `(SELECT unnest(string_to_array(current_setting('tenant.wanted'), ',')::uuid[])
+		UNION ALL SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) w (id)`
 
 	// The rows of each tenant are looked up in a subquery of its own, which OFFSET 0 keeps one: a planner that has no
 	// statistics yet, or had few rows when it made the plan, would else read all of a table and join it to the few that
@@ -35,12 +41,21 @@ const (
 	apart = ` OFFSET 0`
 
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
-	// locked in the order of their ids, one after the other, as the outer rows come.
-	lock = `SELECT b.tenant FROM (SELECT id FROM ` + wanted + ` ORDER BY id` + apart + `) w CROSS JOIN LATERAL (
-			SELECT b.tenant FROM llm_balances b
-			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
-			FOR NO KEY UPDATE`
-	lockWait, lockNoWait = lock + `) b`, lock + ` SKIP LOCKED) b`
+	// locked in the descending order of their ids, one after the other, as the outer rows come.
+	lock = `WITH RECURSIVE chain (id) AS (
+			(SELECT unnest($1::uuid[]) UNION SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[]))
+			UNION SELECT t.parent FROM chain c CROSS JOIN LATERAL (
+				SELECT t.parent FROM llm_tenants t WHERE t.id = c.id` + apart + `) t WHERE t.parent IS NOT NULL
+		), wanted (id) AS MATERIALIZED (
+			SELECT id FROM chain UNION SELECT t.id FROM llm_tenants t WHERE t.id = '00000000-0000-0000-0000-000000000001'
+		), named AS MATERIALIZED (
+			SELECT set_config('tenant.wanted', coalesce(string_agg(id::text, ','), ''), true) FROM wanted
+		), locked AS MATERIALIZED (
+			SELECT b.tenant FROM (SELECT id FROM wanted ORDER BY id DESC` + apart + `) w CROSS JOIN LATERAL (
+				SELECT b.tenant FROM llm_balances b
+				WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
+				FOR NO KEY UPDATE%s) b
+		) SELECT coalesce(l.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) FROM named LEFT JOIN locked l ON true`
 
 	// now() stands still from the beginning of the transaction on, so also while it waits for a lock.
 	clock = `SELECT clock_timestamp()`
@@ -72,7 +87,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 	}
 	r := store.Reader{
 		State: s,
-		ID:    func(id *book.ID) any { return (*[16]byte)(id) },
+		ID:    func(id *book.ID) any { return identity{id} },
 		Time:  func(t *time.Time) any { return instant{t} },
 	}
 	batch := request{untyped: untyped}
@@ -84,9 +99,9 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 	}
 	batch.Queue(statement, ids, keys).Query(each(r.Locked))
 	batch.Queue(clock).QueryRow(func(row pgx.Row) error { return row.Scan(&s.Now) })
-	batch.Queue(tenants, ids, keys).Query(each(r.Tenant))
-	batch.Queue(limits, ids, keys).Query(each(r.Limit))
-	batch.Queue(balances, ids, keys).Query(each(r.Balance))
+	batch.Queue(tenants).Query(each(r.Tenant))
+	batch.Queue(limits).Query(each(r.Limit))
+	batch.Queue(balances).Query(each(r.Balance))
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
 		for i, k := range want.Executions {
@@ -136,5 +151,32 @@ type instant struct{ to *time.Time }
 // ScanTimestamptz implements pgtype.TimestamptzScanner.
 func (i instant) ScanTimestamptz(v pgtype.Timestamptz) error {
 	*i.to = v.Time
+	return nil
+}
+
+// identity is the target to scan a UUID into. NULL is the zero one.
+type identity struct{ to *book.ID }
+
+// ScanUUID implements pgtype.UUIDScanner.
+func (i identity) ScanUUID(v pgtype.UUID) error {
+	*i.to = v.Bytes
+	return nil
+}
+
+// fill gives balances that are not stored yet what their windows have seen.
+func fill(ctx context.Context, conn *pgx.Conn, sums []book.Sum) error {
+	for i := range sums {
+		err := store.Postgres.Fill(&sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+			rows, err := conn.Query(ctx, statement, args...)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			return each(enter)(rows)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }

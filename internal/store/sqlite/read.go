@@ -12,8 +12,11 @@ import (
 
 // Lists are bound as JSON arrays. ?1 is the ids of the tenants of a batch, ?2 the keys of those that are known by key.
 const (
-	wanted = `SELECT value FROM json_each(?1)
-		UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id IN (SELECT value FROM json_each(?2))`
+	// All that stand above them are wanted too, and the root, if there is one.
+	wanted = `WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?1)
+			UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id IN (SELECT value FROM json_each(?2))
+			UNION SELECT t.parent FROM chain JOIN llm_tenants t ON t.id = chain.id WHERE t.parent IS NOT NULL)
+		SELECT id FROM chain UNION SELECT id FROM llm_tenants WHERE id = '00000000-0000-0000-0000-000000000001'`
 	wantedAndDefaults = wanted + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
 
 	// Nobody else writes, so the anchors that are there are locked.
@@ -39,7 +42,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	state.Now = s.clock().UTC().Truncate(time.Microsecond)
 	r := store.Reader{
 		State: state,
-		ID:    func(id *book.ID) any { return id },
+		ID:    func(id *book.ID) any { return (*identity)(id) },
 		Time:  store.Instant,
 	}
 	ids, keys := list(texts(want.Tenants)), list(want.Keys)
@@ -110,4 +113,29 @@ func texts(ids []book.ID) []string {
 		out[i] = id.String()
 	}
 	return out
+}
+
+// identity is the target to scan a UUID into. NULL is the zero one.
+type identity book.ID
+
+// Scan implements sql.Scanner.
+func (i *identity) Scan(value any) error {
+	if value == nil {
+		*i = identity{}
+		return nil
+	}
+	return (*book.ID)(i).Scan(value)
+}
+
+// fill gives balances that are not stored yet what their windows have seen.
+func fill(ctx context.Context, conn *sql.Conn, sums []book.Sum) error {
+	for i := range sums {
+		err := store.SQLite.Fill(&sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+			return query{statement, args, enter}.run(ctx, conn)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

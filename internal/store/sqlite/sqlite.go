@@ -162,6 +162,11 @@ func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Wan
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if want.Missing != nil {
+		if err := fill(undisturbed, conn, want.Missing(state)); err != nil {
+			return err
+		}
+	}
 	effects := decide(state)
 	if effects.Empty() {
 		return nil

@@ -17,7 +17,7 @@ import (
 // execution returns one with a value of its own in every column.
 func execution(tenant book.ID) *book.Execution {
 	e := &book.Execution{
-		Tenant: tenant, ID: ID(), TenantKey: "acme", Status: book.Succeeded, Agent: "support", Provider: "openai",
+		Tenant: tenant, ID: ID(), Parents: []book.ID{ID(), ID()}, TenantKey: "acme", Price: "openai/gpt", Reason: "why", Status: book.Succeeded, Agent: "support", Provider: "openai",
 		Model: "gpt", BilledModel: "gpt-2026-01-01", RequestID: "req-1", IdempotencyKey: "order-17", Tags: `{"a": "ü'\"", "b": ""}`,
 		Actor: "user-1", Process: ID(), AdmittedAt: now, DeadlineAt: now.Add(time.Hour + time.Microsecond),
 		FinishedAt: now.Add(time.Second), SettledAt: now.Add(2 * time.Second),
@@ -48,6 +48,7 @@ func columns(e *book.Execution) map[string]string {
 		"cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
 		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_tokens": text(e.Overrun.Tokens),
 		"estimated": text(e.Estimated), "unpriced": text(e.Unpriced), "error_code": e.ErrorCode,
+		"parents": store.FormatIDs(e.Parents), "price": e.Price, "reason": e.Reason,
 	}
 	if e.IdempotencyKey == "" {
 		out["idempotency_key"] = "NULL"
@@ -77,7 +78,7 @@ func (b *Books) stored(e *book.Execution) {
 // begun is an execution as it was before it ended.
 func begun(e *book.Execution) *book.Execution {
 	return &book.Execution{
-		Tenant: e.Tenant, ID: e.ID, TenantKey: e.TenantKey, Status: book.Running, Agent: e.Agent, Provider: "asked",
+		Tenant: e.Tenant, ID: e.ID, Parents: e.Parents, Reason: e.Reason, TenantKey: e.TenantKey, Status: book.Running, Agent: e.Agent, Provider: "asked",
 		Model: e.Model, IdempotencyKey: e.IdempotencyKey, Tags: e.Tags, Actor: e.Actor, Process: e.Process,
 		AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt, Held: e.Held, Reported: -1,
 	}
@@ -151,6 +152,7 @@ func executionIsRead(b *Books) {
 		}
 		// Not read: no decision needs them.
 		got.Tags, got.Actor, got.Overrun, got.ErrorCode, got.Usage = want.Tags, want.Actor, want.Overrun, want.ErrorCode, want.Usage
+		got.Price, got.Reason = want.Price, want.Reason
 		require.Equal(b, *want, got)
 	}
 }
@@ -353,6 +355,7 @@ func rollUpAddsUp(b *Books) {
 
 	want := map[string]string{
 		"tenant": id.String(), "hour": e.Hour().Hour.Format(stamp), "agent": "support", "model": "gpt", "billed_model": e.BilledModel,
+		"below": "0",
 		"calls": "1", "errors": "1", "refusals": "4", "cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens),
 	}
 	for i, n := range e.Usage.Classes() {
@@ -364,6 +367,11 @@ func rollUpAddsUp(b *Books) {
 	require.Equal(b, want, b.row(query, id.String(), other.Hour.Format(stamp)))
 	got := b.row(query, book.NoTenant.String(), other.Hour.Format(stamp))
 	require.Equal(b, []string{"-7", "5", ""}, []string{got["cost"], got["refusals"], got["billed_model"]})
+
+	below := e.Hour()
+	below.Below = true
+	add(map[book.HourKey]book.HourSum{below: {Charged: book.Amount{Cost: 9}}})
+	require.EqualValues(b, 9, b.Int(`SELECT cost FROM llm_usage WHERE tenant = $1 AND below`, id.String()))
 }
 
 func rollUpOverflows(b *Books) {

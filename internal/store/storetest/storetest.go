@@ -36,6 +36,10 @@ func Run(t *testing.T, open Open) {
 		{"a tenant without an anchor is not there", anchorMakesTenant},
 		{"calls without a tenant are booked out of the box", noTenantWorks},
 		{"the defaults are read with every batch", defaultsAreRead},
+		{"all above a tenant are locked and read with it", chainsAreRead},
+		{"the root is above all, if there is one", rootIsAboveAll},
+		{"a call counts for all above its tenant at its admission", chainsAreBooked},
+		{"a new limit counts what its window has seen", newLimitCounts},
 		{"settings are read as they are stored", settingsRoundTrip},
 		{"balances round-trip", balancesRoundTrip},
 		{"now is of whole microseconds and never zero", nowIsMicroseconds},
@@ -192,6 +196,7 @@ func Decide(ctx context.Context, s store.Session, ops ...*decide.Op) ([]decide.O
 		} else {
 			want.Tenants = append(want.Tenants, op.Exec.Tenant)
 		}
+		want.Tenants = append(want.Tenants, op.Exec.Parents...)
 		want.Executions = append(want.Executions, book.ExecutionKey{Tenant: op.Exec.Tenant, ID: op.Exec.ID})
 		if op.Exec.IdempotencyKey != "" {
 			use := book.IdempotencyUse{IdempotencyKey: book.IdempotencyKey{Tenant: op.Exec.Tenant, Key: op.Exec.IdempotencyKey}}
@@ -202,6 +207,7 @@ func Decide(ctx context.Context, s store.Session, ops ...*decide.Op) ([]decide.O
 		}
 		want.Processes = append(want.Processes, op.Exec.Process)
 	}
+	want.Missing = func(state *book.State) []book.Sum { return decide.Missing(config, state) }
 	var outcomes []decide.Outcome
 	err := s.Batch(ctx, want, func(state *book.State) (eff book.Effects) {
 		outcomes, eff = decide.Batch(config, state, ops)

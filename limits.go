@@ -1,0 +1,248 @@
+package tenant
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// Window is the kind of time over which a limit counts. Windows are calendar ones, in the time zone of their tenant: an
+// hour begins at the full hour, a day at midnight, a week on Monday (see [WithWeekStart]), a month on its first.
+type Window string
+
+// The windows.
+const (
+	Hour  Window = "hour"
+	Day   Window = "day"
+	Week  Window = "week"
+	Month Window = "month"
+	Total Window = "total" // all time: it never begins anew
+)
+
+// Limits are what a tenant may use up. A limit that is absent (the zero value) is no limit; USD("0") and Count(0) allow
+// nothing. Costs are US dollars, tokens are of all classes. The named ones count all calls of a day or a month; Also takes
+// every other.
+type Limits struct {
+	DailyCost, MonthlyCost     Money
+	DailyTokens, MonthlyTokens Quantity
+	DailyCalls, MonthlyCalls   Quantity
+
+	// Also are more limits, any number of them.
+	Also []Limit
+
+	// AllowLargerShort lets a limit pass that is larger than one of a longer window, and so never bites. Without it, such
+	// limits are a [*LimitOrderError]: one of them has a digit too few or too many.
+	AllowLargerShort bool
+}
+
+// Limit is what may be used up of each metric in one kind of window, by all calls or by some.
+type Limit struct {
+	Window Window
+
+	// Agent and Model, where set, are whose calls are counted: those of one agent, by its name in [WithAgent], and those
+	// that ask for one model.
+	Agent, Model string
+
+	// Those that are set are limits.
+	Cost          Money
+	Tokens, Calls Quantity
+}
+
+// LimitOrderError says that a limit is larger than one that counts the same for longer, so that it can never bite.
+type LimitOrderError struct {
+	// Shorter and Longer are the two limits, as they are called where they were set.
+	Shorter, Longer string
+}
+
+func (e *LimitOrderError) Error() string {
+	return fmt.Sprintf("%s is more than %s, so it would never matter; set AllowLargerShort if it is meant", e.Shorter, e.Longer)
+}
+
+// Is reports whether target is [ErrInvalidOption].
+func (e *LimitOrderError) Is(target error) bool { return target == ErrInvalidOption }
+
+// limitFields are the fields of Limits with the window and the metric that each limits.
+var limitFields = []struct {
+	name   string
+	window period.Window
+	metric book.Metric
+	value  func(*Limits) any // *Money or *Quantity
+}{
+	{"DailyCost", period.Day, book.Cost, func(l *Limits) any { return &l.DailyCost }},
+	{"MonthlyCost", period.Month, book.Cost, func(l *Limits) any { return &l.MonthlyCost }},
+	{"DailyTokens", period.Day, book.Tokens, func(l *Limits) any { return &l.DailyTokens }},
+	{"MonthlyTokens", period.Month, book.Tokens, func(l *Limits) any { return &l.MonthlyTokens }},
+	{"DailyCalls", period.Day, book.Calls, func(l *Limits) any { return &l.DailyCalls }},
+	{"MonthlyCalls", period.Month, book.Calls, func(l *Limits) any { return &l.MonthlyCalls }},
+}
+
+// named is a limit as it is stored, and what it is called where it was set.
+type named struct {
+	name string
+	book.Limit
+}
+
+// rows returns the limits as they are stored. An error names the field and the value.
+func (l Limits) rows() ([]book.Limit, error) {
+	var all []named
+	for _, f := range limitFields {
+		scope := book.Scope{Window: f.window}
+		if err := add(&all, f.name, scope, f.metric, f.value(&l)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range l.Also {
+		if err := l.Also[i].add(&all, fmt.Sprintf("Also[%d]", i)); err != nil {
+			return nil, err
+		}
+	}
+	if !l.AllowLargerShort {
+		if err := ordered(all); err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]book.Limit, len(all))
+	for i, n := range all {
+		rows[i] = n.Limit
+	}
+	return rows, nil
+}
+
+func (l *Limit) add(to *[]named, name string) error {
+	window, err := period.ParseWindow(string(l.Window))
+	if err != nil {
+		return fmt.Errorf("%s.Window: %q is not Hour, Day, Week, Month or Total", name, string(l.Window))
+	}
+	for _, f := range []struct{ what, value string }{{"Agent", l.Agent}, {"Model", l.Model}} {
+		if err := validText(errors.New(name), f.what, f.value, false); err != nil {
+			return err
+		}
+	}
+	scope, before := book.Scope{Window: window, Agent: l.Agent, Model: l.Model}, len(*to)
+	for _, f := range []struct {
+		name   string
+		metric book.Metric
+		value  any
+	}{{"Cost", book.Cost, &l.Cost}, {"Tokens", book.Tokens, &l.Tokens}, {"Calls", book.Calls, &l.Calls}} {
+		if err := add(to, name+"."+f.name, scope, f.metric, f.value); err != nil {
+			return err
+		}
+	}
+	if len(*to) == before {
+		return fmt.Errorf("%s: it limits nothing; set Cost, Tokens or Calls", name)
+	}
+	return nil
+}
+
+// add adds a limit to others, if it is set.
+func add(to *[]named, name string, scope book.Scope, metric book.Metric, value any) error {
+	l := named{name, book.Limit{Scope: scope, Metric: metric}}
+	switch v := value.(type) {
+	case *Money:
+		if v.err != nil {
+			return fmt.Errorf("%s: %w", name, v.err)
+		}
+		if !v.set {
+			return nil
+		}
+		l.Max = v.nano
+	case *Quantity:
+		if !v.set {
+			return nil
+		}
+		if v.n < 0 {
+			return fmt.Errorf("%s: %d is negative", name, v.n)
+		}
+		if v.n > money.Max {
+			return fmt.Errorf("%s: %d is above 2^62, the largest limit there can be", name, v.n)
+		}
+		l.Max = v.n
+	}
+	for _, o := range *to {
+		if o.Scope == scope && o.Metric == metric {
+			return fmt.Errorf("%s: %s limits the same already", name, o.name)
+		}
+	}
+	*to = append(*to, l)
+	return nil
+}
+
+// length orders windows by how long they are.
+func length(w period.Window) int {
+	if w == period.Total {
+		return int(period.Month) + 1
+	}
+	return int(w)
+}
+
+// ordered returns an error where a limit is larger than one of the same calls over a longer window.
+func ordered(limits []named) error {
+	for _, a := range limits {
+		for _, b := range limits {
+			if a.Metric == b.Metric && a.Agent == b.Agent && a.Model == b.Model && length(a.Window) < length(b.Window) && a.Max > b.Max {
+				m := Metric(a.Metric)
+				return &LimitOrderError{
+					Shorter: a.name + ", " + m.format(m.decimal(a.Max)) + ",", Longer: b.name + ", " + m.format(m.decimal(b.Max)),
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// limitsOf is the inverse of rows. What was stored is taken for meant.
+func limitsOf(rows []book.Limit) Limits {
+	var l Limits
+	for _, row := range rows {
+		if !l.setField(row) {
+			l.setAlso(row)
+		}
+	}
+	slices.SortFunc(l.Also, func(a, b Limit) int {
+		window := func(l Limit) int { w, _ := period.ParseWindow(string(l.Window)); return length(w) }
+		return cmp.Or(cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model), cmp.Compare(window(a), window(b)))
+	})
+	_, err := l.rows()
+	l.AllowLargerShort = err != nil
+	return l
+}
+
+// setField sets the field that a limit has, if there is one.
+func (l *Limits) setField(row book.Limit) bool {
+	for _, f := range limitFields {
+		if row.Scope != (book.Scope{Window: f.window}) || row.Metric != f.metric {
+			continue
+		}
+		switch v := f.value(l).(type) {
+		case *Money:
+			*v = nanoUSD(row.Max)
+		case *Quantity:
+			*v = Count(row.Max)
+		}
+		return true
+	}
+	return false
+}
+
+func (l *Limits) setAlso(row book.Limit) {
+	i := slices.IndexFunc(l.Also, func(a Limit) bool {
+		return string(a.Window) == row.Window.String() && a.Agent == row.Agent && a.Model == row.Model
+	})
+	if i < 0 {
+		l.Also = append(l.Also, Limit{Window: Window(row.Window.String()), Agent: row.Agent, Model: row.Model})
+		i = len(l.Also) - 1
+	}
+	switch row.Metric {
+	case book.Cost:
+		l.Also[i].Cost = nanoUSD(row.Max)
+	case book.Tokens:
+		l.Also[i].Tokens = Count(row.Max)
+	default:
+		l.Also[i].Calls = Count(row.Max)
+	}
+}

@@ -1,0 +1,125 @@
+package tenant_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+func call(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, cost string, options ...tenant.CallOption) error {
+	t.Helper()
+	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Provider: "openai", Model: "gpt-4.1", Cost: tenant.USD(cost)},
+		append(options, tenant.WithWait(0))...)
+	if err != nil {
+		return err
+	}
+	_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD(cost)})
+	return err
+}
+
+func TestLimits_OfEveryWindowAgentAndModelAreEnforced(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]tenant.Limit{
+		"hour":                         {Window: tenant.Hour, Cost: tenant.USD("1")},
+		"day":                          {Window: tenant.Day, Cost: tenant.USD("1")},
+		"week":                         {Window: tenant.Week, Cost: tenant.USD("1")},
+		"month":                        {Window: tenant.Month, Cost: tenant.USD("1")},
+		"total":                        {Window: tenant.Total, Cost: tenant.USD("1")},
+		"calls in a week":              {Window: tenant.Week, Calls: tenant.Count(2)},
+		"one agent":                    {Window: tenant.Hour, Agent: "batch", Cost: tenant.USD("1")},
+		"one model":                    {Window: tenant.Week, Model: "gpt-4.1", Cost: tenant.USD("1")},
+		"one agent's calls of a model": {Window: tenant.Total, Agent: "batch", Model: "gpt-4.1", Calls: tenant.Count(2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+				org := newOrganization(t, db, ledger, "acme", tenant.WithLimits(tenant.Limits{Also: []tenant.Limit{limit}}), tenant.WithEnforcement(tenant.Hard))
+				batch := tenant.WithAgent("batch")
+				require.NoError(t, call(t, ledger, org, "0.5", batch))
+				require.NoError(t, call(t, ledger, org, "0.5", batch))
+				err := call(t, ledger, org, "0.000000001", batch)
+				var exceeded *tenant.BudgetExceededError
+				require.ErrorAs(t, err, &exceeded)
+				require.Equal(t, limit.Window, exceeded.Limit.Window)
+				require.Equal(t, limit.Agent, exceeded.Limit.Agent)
+				require.Equal(t, limit.Model, exceeded.Limit.Model)
+				require.Equal(t, limit.Window == tenant.Total, exceeded.ResetsAt.IsZero())
+				err = call(t, ledger, org, "0.1", tenant.WithAgent("chat"))
+				if limit.Agent != "" {
+					require.NoError(t, err, "another agent")
+				} else {
+					require.ErrorIs(t, err, tenant.ErrBudgetExceeded)
+				}
+				requireConservation(t, db)
+			})
+		})
+	}
+}
+
+func TestLimits_AddedInMidWindowCountWhatWasUsedInIt(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		batch := tenant.WithAgent("batch")
+		require.NoError(t, call(t, ledger, acme, "0.5", batch))
+		held, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Cost: tenant.USD("0.3")}, batch)
+		require.NoError(t, err)
+		require.NoError(t, call(t, ledger, acme, "7"))
+		limit := tenant.Limit{Window: tenant.Week, Agent: "batch", Cost: tenant.USD("1")}
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.Enforcement, b.Limits.Also = tenant.Hard, []tenant.Limit{limit}
+			return nil
+		}))
+		status, err := tenant.BudgetStatus(t.Context(), db, acme)
+		require.NoError(t, err)
+		last := status.Limits[len(status.Limits)-1]
+		require.Equal(t, []string{"0.5", "0.3", "0.2"}, []string{last.Spent.String(), last.Held.String(), last.Remaining.String()},
+			"before any call has met the limit")
+
+		require.ErrorIs(t, call(t, ledger, acme, "0.21", batch), tenant.ErrBudgetExceeded)
+		require.NoError(t, call(t, ledger, acme, "0.2", batch))
+		_, err = ledger.Settle(t.Context(), held, tenant.Actual{Cost: tenant.USD("0.2")})
+		require.NoError(t, err)
+		require.ErrorIs(t, call(t, ledger, acme, "0.11", batch), tenant.ErrBudgetExceeded)
+		require.NoError(t, call(t, ledger, acme, "0.1", batch))
+		requireConservation(t, db)
+	})
+}
+
+func TestLimits_ThatCannotBeMeantAreNamed(t *testing.T) {
+	t.Parallel()
+	for want, limits := range map[string]tenant.Limits{
+		`Also[0].Window: "" is not Hour, Day, Week, Month or Total`:                     {Also: []tenant.Limit{{Calls: tenant.Count(1)}}},
+		`Also[1].Window: "fortnight" is not Hour`:                                       {Also: []tenant.Limit{{Window: tenant.Day, Calls: tenant.Count(1)}, {Window: "fortnight"}}},
+		`Also[0]: it limits nothing`:                                                    {Also: []tenant.Limit{{Window: tenant.Day}}},
+		`Also[0].Tokens: -1 is negative`:                                                {Also: []tenant.Limit{{Window: tenant.Day, Tokens: tenant.Count(-1)}}},
+		`Also[0].Cost: amount "x" is not a number`:                                      {Also: []tenant.Limit{{Window: tenant.Day, Cost: tenant.USD("x")}}},
+		`Also[0]: the Agent "a\x00" has a control character`:                            {Also: []tenant.Limit{{Window: tenant.Day, Agent: "a\x00", Calls: tenant.Count(1)}}},
+		`Also[0].Cost: DailyCost limits the same already`:                               {DailyCost: tenant.USD("1"), Also: []tenant.Limit{{Window: tenant.Day, Cost: tenant.USD("2")}}},
+		`Also[1].Calls: Also[0].Calls limits the same already`:                          {Also: []tenant.Limit{{Window: tenant.Hour, Calls: tenant.Count(1)}, {Window: tenant.Hour, Calls: tenant.Count(1)}}},
+		`DailyCost, $20.00, is more than MonthlyCost, $10.00, so it would never matter`: {DailyCost: tenant.USD("20"), MonthlyCost: tenant.USD("10")},
+		`Also[0].Calls, 5, is more than DailyCalls, 4,`:                                 {DailyCalls: tenant.Count(4), Also: []tenant.Limit{{Window: tenant.Hour, Calls: tenant.Count(5)}}},
+	} {
+		ledger := openLedger(t, openDatabase(t, "sqlite"))
+		err := ledger.Register(&Organization{}, tenant.WithLimits(limits))
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestLimits_LargerThanThoseOfLongerWindowsCanBeLetPass(t *testing.T) {
+	t.Parallel()
+	ledger := openLedger(t, openDatabase(t, "sqlite"))
+	limits := tenant.Limits{DailyCost: tenant.USD("20"), MonthlyCost: tenant.USD("10")}
+	err := ledger.Register(&Organization{}, tenant.WithLimits(limits))
+	var order *tenant.LimitOrderError
+	require.ErrorAs(t, err, &order)
+	limits.AllowLargerShort = true
+	require.NoError(t, ledger.Register(&Organization{}, tenant.WithLimits(limits)))
+
+	other := tenant.Limits{DailyCost: tenant.USD("20"), Also: []tenant.Limit{{Window: tenant.Month, Agent: "a", Cost: tenant.USD("10")}}}
+	type Team Organization
+	require.NoError(t, ledger.Register(&Team{}, tenant.WithLimits(other)), "they count other calls")
+}
