@@ -89,23 +89,16 @@ func (e *BudgetExceededError) Error() string {
 	if e.Contended {
 		why = "held by running calls"
 	}
-	scope := ""
-	if l.Agent != "" {
-		scope += fmt.Sprintf(" of agent %q", l.Agent)
-	}
-	if l.Model != "" {
-		scope += fmt.Sprintf(" of model %q", l.Model)
-	}
 	resets := ""
 	if !e.ResetsAt.IsZero() {
 		resets = "; resets at " + e.ResetsAt.Format(time.RFC3339)
 	}
 	of := ""
 	if l.TenantID != e.TenantID {
-		of = fmt.Sprintf(" of tenant %q above it", l.TenantID)
+		of = fmt.Sprintf(", of tenant %q above it,", l.TenantID)
 	}
-	return fmt.Sprintf("tenant %q: %s limit%s of %s%s %s: %s spent, %s held, %s requested%s", e.TenantID, l.label(), of,
-		metric.format(l.Limit), scope, why, metric.format(l.Spent), metric.format(l.Held), metric.format(e.Requested), resets)
+	return fmt.Sprintf("tenant %q: %s%s %s: %s spent, %s held, %s requested%s", e.TenantID, l.describe(), of, why,
+		metric.format(l.Spent), metric.format(l.Held), metric.format(e.Requested), resets)
 }
 
 // Is reports whether target is [ErrBudgetExceeded].
@@ -212,6 +205,18 @@ type LimitStatus struct {
 
 	// StartsAt and ResetsAt are the window, half-open; zero for one that never ends.
 	StartsAt, ResetsAt time.Time
+}
+
+// describe says which limit it is, such as: daily cost limit of $5.00 of agent "support".
+func (s LimitStatus) describe() string {
+	d := s.label() + " limit of " + s.Metric.format(s.Limit)
+	if s.Agent != "" {
+		d += fmt.Sprintf(" of agent %q", s.Agent)
+	}
+	if s.Model != "" {
+		d += fmt.Sprintf(" of model %q", s.Model)
+	}
+	return d
 }
 
 func (s LimitStatus) label() string {

@@ -48,7 +48,7 @@ func TestHierarchy_ACallIsHeldToEveryBudgetAboveItsTenant(t *testing.T) {
 		require.ErrorAs(t, err, &exceeded)
 		require.Equal(t, "red", exceeded.TenantID)
 		require.Equal(t, "company", exceeded.Limit.TenantID, "there is room left in red's own")
-		require.ErrorContains(t, err, `tenant "red": daily cost limit of tenant "company" above it`)
+		require.ErrorContains(t, err, `tenant "red": daily cost limit of $10.00, of tenant "company" above it, exceeded:`)
 		require.ErrorAs(t, call(t, ledger, tenant.ID("red"), "3.5"), &exceeded)
 		require.Equal(t, "red", exceeded.Limit.TenantID, "the nearest is named first")
 		require.NoError(t, call(t, ledger, tenant.ID("red"), "0"), "with it ride the refusals")

@@ -57,6 +57,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	o := openOptions{
 		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday,
+		thresholds: []int64{50, 80, 100},
 		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
 	}
 	for _, option := range options {
@@ -67,6 +68,9 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 			return nil, err
 		}
 	}
+	if o.observer == nil {
+		o.observer = logObserver{o.log}
+	}
 	l := &Ledger{
 		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
 	}
@@ -76,11 +80,11 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.zones.init(o.zone, o.log); err != nil {
 		return nil, err
 	}
-	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart}
+	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
-		Decide: l.windows,
-		Lanes:  l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
+		Decide: l.windows, Ended: l.expired,
+		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
 	})
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())

@@ -37,6 +37,8 @@ type openOptions struct {
 	root        *rootBudget
 	zone        string
 	weekStart   time.Weekday
+	observer    Observer
+	thresholds  []int64
 	log         *slog.Logger
 	lanes       int
 	laneDB      *sql.DB

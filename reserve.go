@@ -260,6 +260,9 @@ func (l *Ledger) admit(ctx context.Context, who identity, op *decide.Op, wait ti
 	for attempt := 0; ; attempt++ {
 		task := l.lanes.Submit(*op, who.key)
 		if err := l.await(ctx, task, op, wait); err != nil {
+			if errors.Is(err, ErrBudgetExceeded) {
+				l.refused(ctx, op, err)
+			}
 			return decide.Outcome{}, err
 		}
 		out, err := task.Outcome()
@@ -273,7 +276,10 @@ func (l *Ledger) admit(ctx context.Context, who identity, op *decide.Op, wait ti
 			op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
 			continue
 		}
-		return out, l.refusal(op, &out)
+		if err = l.refusal(op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
+			l.refused(ctx, op, err)
+		}
+		return out, err
 	}
 }
 

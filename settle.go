@@ -20,7 +20,7 @@ import (
 // charged, and the execution is marked estimated. Settling twice does nothing the second time.
 //
 // Errors: [ErrReleased], [ErrInvalidOption], [ErrClosed].
-func (l *Ledger) Settle(_ context.Context, h *Hold, a Actual) (Settlement, error) {
+func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Settle: the hold is not of this ledger", ErrInvalidOption)
 	}
@@ -31,7 +31,7 @@ func (l *Ledger) Settle(_ context.Context, h *Hold, a Actual) (Settlement, error
 	l.mu.Lock()
 	h.usage, h.settling = a.Usage, true
 	l.mu.Unlock()
-	s, err := l.finish(h, decide.Op{Kind: decide.Settle, Exec: e})
+	s, err := l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Settle, Exec: e})
 	if s.Outcome == AlreadyReleased {
 		return s, ErrReleased
 	}
@@ -40,15 +40,15 @@ func (l *Ledger) Settle(_ context.Context, h *Hold, a Actual) (Settlement, error
 
 // Release drops the hold of a call that was not made. Releasing twice does nothing the second time, and so does
 // releasing what was settled, or what has expired: its charge stays. Like [Ledger.Settle], it works although ctx has ended, and may return Pending.
-func (l *Ledger) Release(_ context.Context, h *Hold) (Settlement, error) {
+func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)
 	}
-	return l.finish(h, decide.Op{Kind: decide.Release, Exec: h.exec})
+	return l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Release, Exec: h.exec})
 }
 
-// finish brings the end of a call to its lane. It has no ctx: the call was made, so it is booked.
-func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
+// finish brings the end of a call to its lane. That ctx ends is no reason not to: the call was made, so it is booked.
+func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement, error) {
 	if l.lanes.Ended() {
 		return Settlement{}, ErrClosed
 	}
@@ -57,13 +57,13 @@ func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
 	defer timer.Stop()
 	select {
 	case <-task.Done():
-		return l.finished(h, task)
+		return l.finished(ctx, h, task)
 	case <-timer.C:
 	}
 	l.options.log.Warn("tenant: a call is not on the books yet; its hold stands for it", "execution", h.ExecutionID, "tenant", h.TenantID)
 	go func() {
 		<-task.Done()
-		if _, err := l.finished(h, task); err != nil {
+		if _, err := l.finished(ctx, h, task); err != nil {
 			l.options.log.Error("tenant: a call could not be booked; its hold stands for it",
 				"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
 		}
@@ -73,12 +73,13 @@ func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
 	return s, nil
 }
 
-func (l *Ledger) finished(h *Hold, task *lane.Task) (Settlement, error) {
+func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settlement, error) {
 	out, err := task.Outcome()
 	if err != nil {
 		return Settlement{}, l.explain(err)
 	}
 	l.leave(h)
+	l.booked(ctx, &out)
 	if out.Exec == nil {
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
 	}
@@ -135,6 +136,7 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Call
 	if err != nil {
 		return Settlement{}, err
 	}
+	l.booked(ctx, &out)
 	s := settlement(out.Exec)
 	s.Outcome = Settled
 	return s, nil

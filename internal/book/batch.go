@@ -34,10 +34,11 @@ type IdempotencyUse struct {
 type State struct {
 	Now        time.Time // the database's clock, read after the locks were taken
 	Keys       map[string]ID
-	Tenants    map[ID]*Tenant // those whose anchor this batch has locked: of operations, and all that stand above them
-	New        bool           // some of their balances are not stored yet
-	Busy       map[ID]bool    // those that are there but are not locked: somebody else has them, or a key moved meanwhile
-	Defaults   Tenant         // the ledger's default settings
+	Tenants    map[ID]*Tenant        // those whose anchor this batch has locked: of operations, and all that stand above them
+	New        bool                  // some of their balances are not stored yet
+	Busy       map[ID]bool           // those that are there but are not locked: somebody else has them, or a key moved meanwhile
+	Defaults   Tenant                // the ledger's default settings
+	Reported   map[ThresholdKey]bool // thresholds that are known to be on the books
 	Executions map[ExecutionKey]*Execution
 	Idempotent map[IdempotencyKey]*Execution // one that is among Executions is the same pointer
 	Processes  map[ID]Process
@@ -60,6 +61,9 @@ type Effects struct {
 	Update   []Update
 	Balances []BalanceRow
 	Hours    map[HourKey]HourSum
+
+	// Thresholds are those that are met. The store says which of them nobody had entered before.
+	Thresholds []*Threshold
 }
 
 // Empty reports whether there is nothing that has to be written. Refusals alone are no reason to.
@@ -69,6 +73,23 @@ func (e *Effects) Empty() bool { return len(e.Insert)+len(e.Update)+len(e.Balanc
 type Update struct {
 	From Status
 	*Execution
+}
+
+// ThresholdKey identifies a threshold of a limit in one window. A limit that is changed is another one.
+type ThresholdKey struct {
+	Tenant ID
+	Limit
+	Start   time.Time // of the window
+	Percent int64
+}
+
+// Threshold is a part of a limit that is used up.
+type Threshold struct {
+	ThresholdKey
+	Whose   *Tenant
+	Balance Balance // at that moment
+	At      time.Time
+	First   bool // it was entered by this batch; valid once that is committed
 }
 
 // BalanceRow is a balance of a tenant as it is to be.

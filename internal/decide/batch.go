@@ -22,6 +22,7 @@ type batch struct {
 	update   []book.Update
 	touched  map[*book.Execution]bool // those in insert or update
 	hours    map[book.HourKey]book.HourSum
+	met      []*book.Threshold
 }
 
 // account is a tenant of a batch, and what the batch has done to it.
@@ -367,7 +368,7 @@ func (b *batch) touch(e *book.Execution) {
 }
 
 func (b *batch) effects() book.Effects {
-	eff := book.Effects{Insert: b.insert, Update: b.update, Hours: b.hours}
+	eff := book.Effects{Insert: b.insert, Update: b.update, Hours: b.hours, Thresholds: b.met}
 	ids := slices.SortedFunc(maps.Keys(b.accounts), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
 	for _, id := range ids {
 		a := b.accounts[id]

@@ -96,6 +96,9 @@ type Outcome struct {
 	Limit     *book.Limit
 	Balance   book.Balance
 	Requested int64
+
+	// Thresholds are those of limits that are met by what this operation has charged.
+	Thresholds []*book.Threshold
 }
 
 // notReported is the cost that a provider stated where it stated none.
@@ -105,6 +108,9 @@ const notReported = -1
 type Config struct {
 	Zone      func(name string) *time.Location // of a tenant's time zone; of "", the ledger's
 	WeekStart time.Weekday
+
+	// Thresholds are the per cent of a limit that are reported when they are used up.
+	Thresholds []int64
 }
 
 // Batch decides the operations in their order. A reserve that has to wait keeps its place: no later one takes room that
@@ -315,7 +321,7 @@ func (b *batch) settle(a *account, op *Op) Outcome {
 		if e.Status == book.Failed {
 			b.free(e)
 		}
-		return Outcome{Code: Settled, Exec: e}
+		return Outcome{Code: Settled, Exec: e, Thresholds: b.thresholds(counting, e)}
 	}
 	was := *e
 	b.count(&was, -1)
@@ -325,7 +331,7 @@ func (b *batch) settle(a *account, op *Op) Outcome {
 		balance.Spent = balance.Spent.Plus(e.Charged.Minus(was.Charged))
 	})
 	b.count(e, 1)
-	return Outcome{Code: Corrected, Exec: e}
+	return Outcome{Code: Corrected, Exec: e, Thresholds: b.thresholds(counting, e)}
 }
 
 // conclude takes over what a settle knows of how the call ended.
@@ -391,7 +397,7 @@ func (b *batch) expire(op *Op) Outcome {
 		balance.Spent = balance.Spent.Plus(e.Charged)
 	})
 	b.count(e, 1)
-	return Outcome{Code: Expired, Exec: e}
+	return Outcome{Code: Expired, Exec: e, Thresholds: b.thresholds(counting, e)}
 }
 
 func (b *batch) record(a *account, op *Op) Outcome {
@@ -419,5 +425,5 @@ func (b *batch) book(a *account, e *book.Execution) Outcome {
 	b.add(e)
 	apply(chain, e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
 	b.count(e, 1)
-	return Outcome{Code: Settled, Exec: e}
+	return Outcome{Code: Settled, Exec: e, Thresholds: b.thresholds(chain, e)}
 }

@@ -39,6 +39,9 @@ const (
 	// maxConflicts is how often a batch is tried again at once.
 	maxConflicts = 20
 
+	// maxReported bounds the memory of thresholds that are on the books; beyond, they are tried again.
+	maxReported = 10_000
+
 	// maxRefusals bounds the refusals that wait for a batch of their tenant to ride with.
 	maxRefusals = 4096
 )
@@ -61,6 +64,7 @@ type lane struct {
 	poll     time.Duration
 	backoff  time.Duration
 	refusals map[book.HourKey]int64
+	reported map[book.ThresholdKey]bool
 }
 
 func (l *lane) push(t *Task) {
@@ -315,18 +319,22 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 	for i, t := range batch {
 		ops[i] = &t.op
 	}
-	var ridden []book.HourKey
+	var (
+		ridden []book.HourKey
+		met    []*book.Threshold
+	)
 	want := wanted(batch, noWait)
 	want.Missing = func(s *book.State) []book.Sum { return decide.Missing(l.decide, s) }
 	err = l.session.Batch(ctx, want, func(s *book.State) book.Effects {
 		var effects book.Effects
+		s.Reported = l.reported
 		l.rooted.Store(s.Tenants[book.Root] != nil || s.Busy[book.Root])
 		outcomes, effects = decide.Batch(l.decide, s, ops)
 		if effects.Empty() {
 			l.remember(effects.Hours)
 			return effects
 		}
-		decided = true
+		decided, met = true, effects.Thresholds
 		for key, n := range l.refusals {
 			if s.Tenants[key.Tenant] != nil {
 				sum := effects.Hours[key]
@@ -340,6 +348,12 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 	if err == nil {
 		for _, key := range ridden {
 			delete(l.refusals, key)
+		}
+		if len(l.reported)+len(met) > maxReported {
+			clear(l.reported)
+		}
+		for _, t := range met {
+			l.reported[t.ThresholdKey] = true
 		}
 	}
 	return outcomes, decided, err

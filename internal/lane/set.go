@@ -51,6 +51,9 @@ type Config struct {
 	Lease     time.Duration // how long a process counts as alive after its last heartbeat
 	Log       *slog.Logger
 
+	// Ended is told of the executions that were ended for processes that are gone.
+	Ended func(decide.Outcome)
+
 	// Prepare is called once, before the first task, with the tables in place.
 	Prepare func(context.Context) error
 }
@@ -62,6 +65,7 @@ type Set struct {
 	decide    decide.Config
 	lease     time.Duration
 	log       *slog.Logger
+	ended     func(decide.Outcome)
 	prepare   func(context.Context) error
 
 	// ID is the process's.
@@ -89,14 +93,14 @@ type Set struct {
 func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
-		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, prepare: c.Prepare,
+		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{
 			Set: s, session: c.Store.Session(), wake: make(chan struct{}, 1), refusals: map[book.HourKey]int64{},
-			turns: map[book.ID]*turn{},
+			turns: map[book.ID]*turn{}, reported: map[book.ThresholdKey]bool{},
 		})
 	}
 	return s
@@ -322,6 +326,9 @@ func (s *Set) sweep() {
 		} else if out.Code == decide.Expired {
 			s.log.Warn("tenant: a call was abandoned by its process; its hold is charged",
 				"execution", out.Exec.ID, "tenant", out.Exec.TenantKey, "process", out.Exec.Process)
+			if s.ended != nil {
+				s.ended(out)
+			}
 		}
 	}
 }

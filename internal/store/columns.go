@@ -159,6 +159,23 @@ var Balances = Table[row]{
 	},
 }
 
+// Thresholds are those that are met.
+var Thresholds = Table[*book.Threshold]{
+	Key: []Column[*book.Threshold]{
+		column("tenant", func(t *book.Threshold) [16]byte { return t.Tenant }),
+		column("window_unit", func(t *book.Threshold) string { return t.Window.String() }),
+		column("agent", func(t *book.Threshold) string { return t.Agent }),
+		column("model", func(t *book.Threshold) string { return t.Model }),
+		column("metric", func(t *book.Threshold) string { return string(t.Metric) }),
+		column("amount", func(t *book.Threshold) int64 { return t.Max }),
+		column("window_start", func(t *book.Threshold) time.Time { return t.Start }),
+		column("percent", func(t *book.Threshold) int64 { return t.Percent }),
+	},
+	Set: []Column[*book.Threshold]{
+		column("crossed_at", func(t *book.Threshold) time.Time { return t.At }),
+	},
+}
+
 // Summed is what is added to a row of the roll-up.
 var Summed = Table[Hour]{
 	Key: []Column[Hour]{

@@ -63,9 +63,10 @@ func newWriter[T any](columns []store.Column[T], statement func(k, n string) str
 	return w
 }
 
-func (w *writer[T]) queue(r *request, rows []T) {
+func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
 	switch n := len(rows); {
 	case n == 0:
+		return nil
 	case n <= few && !r.untyped:
 		args := make([]any, 0, n*len(w.columns))
 		for _, row := range rows {
@@ -73,13 +74,13 @@ func (w *writer[T]) queue(r *request, rows []T) {
 				args = append(args, c.Value(row))
 			}
 		}
-		r.Queue(w.values[n-1], args...)
+		return r.Queue(w.values[n-1], args...)
 	default:
 		args := make([]any, len(w.columns))
 		for i, c := range w.columns {
 			args[i] = c.Values(rows)
 		}
-		r.Queue(w.arrays, args...)
+		return r.Queue(w.arrays, args...)
 	}
 }
 
@@ -111,6 +112,12 @@ var (
 			columns, columns, k, names(store.Balances.Key), store.Each(store.Balances.Set, "@ = excluded.@", ", "))
 	})
 
+	entered = newWriter(store.Thresholds.Columns(), func(k, _ string) string {
+		columns := names(store.Thresholds.Columns())
+		return fmt.Sprintf(`INSERT INTO llm_thresholds (%s) SELECT %s FROM %s ON CONFLICT DO NOTHING RETURNING %s`,
+			columns, columns, k, names(store.Thresholds.Key))
+	})
+
 	summed = newWriter(store.Summed.Columns(), func(k, _ string) string {
 		columns := names(store.Summed.Columns())
 		return fmt.Sprintf(`INSERT INTO llm_usage (%s) SELECT %s FROM %s ON CONFLICT (%s) DO UPDATE SET %s`,
@@ -126,6 +133,9 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool)
 	updates.queue(&batch, store.Finished(eff))
 	balanced.queue(&batch, eff.Balances)
 	summed.queue(&batch, store.Hours(eff))
+	if q := entered.queue(&batch, eff.Thresholds); q != nil {
+		q.Query(each(func(row store.Row) error { return first(row, eff.Thresholds) }))
+	}
 	var tag string
 	batch.Queue("COMMIT").Exec(func(t pgconn.CommandTag) error { tag = t.String(); return nil })
 	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
@@ -133,6 +143,26 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool)
 	}
 	if tag != "COMMIT" {
 		return fmt.Errorf("the database answered the commit with %s", tag)
+	}
+	return nil
+}
+
+// first marks the threshold that a row was entered for.
+func first(row store.Row, thresholds []*book.Threshold) error {
+	var (
+		tenant                       book.ID
+		window, agent, model, metric string
+		amount, percent              int64
+		start                        time.Time
+	)
+	if err := row.Scan(identity{&tenant}, &window, &agent, &model, &metric, &amount, instant{&start}, &percent); err != nil {
+		return err
+	}
+	for _, t := range thresholds {
+		if t.Tenant == tenant && t.Window.String() == window && t.Agent == agent && t.Model == model && string(t.Metric) == metric &&
+			t.Max == amount && t.Start.Equal(start) && t.Percent == percent {
+			t.First = true
+		}
 	}
 	return nil
 }

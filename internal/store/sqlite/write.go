@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ type statement[T any] struct {
 	sql     string
 	columns []store.Column[T] // its parameters
 	missing error             // of a row that was not written
+	wrote   func(row T, rows int64)
 }
 
 var (
@@ -41,6 +41,14 @@ var (
 			store.Each(store.Balances.Columns(), "@", ", "), placeholders(store.Balances.Columns()),
 			store.Each(store.Balances.Key, "@", ", "), store.Each(store.Balances.Set, "@ = excluded.@", ", ")),
 		columns: store.Balances.Columns(),
+	}
+
+	// Whether it was there before is seen from the number of rows.
+	enterThreshold = statement[*book.Threshold]{
+		sql: fmt.Sprintf(`INSERT INTO llm_thresholds (%s) VALUES (%s) ON CONFLICT DO NOTHING`,
+			store.Each(store.Thresholds.Columns(), "@", ", "), placeholders(store.Thresholds.Columns())),
+		columns: store.Thresholds.Columns(),
+		wrote:   func(t *book.Threshold, n int64) { t.First = n > 0 },
 	}
 
 	// A sum that does not fit into 64 bits would silently become a floating-point number.
@@ -82,6 +90,9 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := writeBalance.run(ctx, conn, eff.Balances); err != nil {
 		return err
 	}
+	if err := enterThreshold.run(ctx, conn, eff.Thresholds); err != nil {
+		return err
+	}
 	return addHour.run(ctx, conn, store.Hours(eff))
 }
 
@@ -103,11 +114,15 @@ func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error 
 		if err != nil {
 			return err
 		}
-		if s.missing == nil {
-			continue
+		n, err := result.RowsAffected()
+		if err != nil {
+			return err
 		}
-		if n, err := result.RowsAffected(); err != nil || n != 1 {
-			return errors.Join(s.missing, err)
+		if s.missing != nil && n != 1 {
+			return s.missing
+		}
+		if s.wrote != nil {
+			s.wrote(row, n)
 		}
 	}
 	return nil

@@ -1,0 +1,179 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// Observer hears of what a host may want to tell somebody: that a budget is used up to a threshold, that a call was
+// refused, or cost more than was held. It is called in the goroutine of the call, after the books are written, and is to
+// be quick; what it does cannot change what has happened. It is called by several goroutines at once.
+type Observer interface {
+	// Observe is given one of *ThresholdEvent, *RefusalEvent, *OverrunEvent, *UnpricedEvent and *UnmeteredEvent. There may
+	// be more kinds in later versions, so that others are to be ignored.
+	Observe(ctx context.Context, e Event)
+}
+
+// Event is something that an [Observer] hears of.
+type Event interface{ event() }
+
+// ThresholdEvent says that a part of a limit is used up. It comes once for each limit, window and threshold, whatever
+// process has used it up; a limit that is changed is another one. It comes after the call that has met the threshold is on
+// the books, and is lost if the process ends just then.
+type ThresholdEvent struct {
+	TenantID string      // whose limit it is
+	Percent  int         // that are used up
+	Limit    LimitStatus // at that moment
+}
+
+// RefusalEvent says that a call was not admitted.
+type RefusalEvent struct {
+	TenantID               string // empty for a call without a tenant
+	Agent, Provider, Model string
+
+	// Err is what the caller got: a [*BudgetExceededError], a [*NoPriceError] or [ErrTenantSuspended].
+	Err error
+}
+
+// OverrunEvent says that a call used more than was held for it, so that limits may be passed.
+type OverrunEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+	HeldCost, Cost         decimal.Decimal // US dollars
+	HeldTokens, Tokens     int64
+}
+
+// UnpricedEvent says that a call was booked without a cost, because no price of its model was known.
+type UnpricedEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+}
+
+// UnmeteredEvent says that a request was let pass without being metered.
+type UnmeteredEvent struct {
+	TenantID     string
+	Method, Host string
+	Path         string
+}
+
+func (*ThresholdEvent) event() {}
+func (*RefusalEvent) event()   {}
+func (*OverrunEvent) event()   {}
+func (*UnpricedEvent) event()  {}
+func (*UnmeteredEvent) event() {}
+
+// WithObserver sets who hears of thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults to one that
+// writes a line to the ledger's logger.
+func WithObserver(o Observer) OpenOption {
+	return func(options *openOptions) error {
+		if o == nil {
+			return fmt.Errorf("%w: WithObserver: the observer is nil", ErrInvalidOption)
+		}
+		options.observer = o
+		return nil
+	}
+}
+
+// WithThresholds sets the parts of a limit, in per cent, that are reported to the observer when they are used up; none
+// reports none. Defaults to 50, 80 and 100.
+func WithThresholds(percent ...int) OpenOption {
+	return func(o *openOptions) error {
+		o.thresholds = nil
+		for _, p := range percent {
+			if p < 1 || p > 1000 {
+				return fmt.Errorf("%w: WithThresholds: %d is not between 1 and 1000 per cent", ErrInvalidOption, p)
+			}
+			o.thresholds = append(o.thresholds, int64(p))
+		}
+		slices.Sort(o.thresholds)
+		o.thresholds = slices.Compact(o.thresholds)
+		return nil
+	}
+}
+
+// logObserver is the observer of a ledger that was given none.
+type logObserver struct{ log *slog.Logger }
+
+// Observe implements Observer.
+func (o logObserver) Observe(ctx context.Context, e Event) {
+	switch e := e.(type) {
+	case *ThresholdEvent:
+		o.log.WarnContext(ctx, "tenant: a budget is used up to a threshold", "tenant", e.TenantID, "percent", e.Percent,
+			"limit", e.Limit.describe(), "spent", e.Limit.Metric.format(e.Limit.Spent))
+	case *RefusalEvent:
+		o.log.InfoContext(ctx, "tenant: a call was refused", "tenant", e.TenantID, "agent", e.Agent, "model", e.Model, "error", e.Err)
+	case *OverrunEvent:
+		o.log.WarnContext(ctx, "tenant: a call used more than was held for it", "tenant", e.TenantID, "execution", e.ExecutionID,
+			"model", e.Model, "held", CostMetric.format(e.HeldCost), "cost", CostMetric.format(e.Cost),
+			"held_tokens", e.HeldTokens, "tokens", e.Tokens)
+	case *UnpricedEvent:
+		o.log.WarnContext(ctx, "tenant: a call was booked without a cost, as no price is known", "tenant", e.TenantID,
+			"execution", e.ExecutionID, "provider", e.Provider, "model", e.Model)
+	case *UnmeteredEvent:
+		o.log.WarnContext(ctx, "tenant: a request was not metered", "tenant", e.TenantID, "method", e.Method, "host", e.Host, "path", e.Path)
+	}
+}
+
+// observe tells the observer, whose panic is not the caller's.
+func (l *Ledger) observe(ctx context.Context, e Event) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.options.log.Error("tenant: the observer panicked", "event", fmt.Sprintf("%T", e), "panic", r)
+		}
+	}()
+	l.options.observer.Observe(ctx, e)
+}
+
+// booked tells the observer of an outcome that has charged something.
+func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
+	for _, t := range out.Thresholds {
+		if t.First {
+			l.observe(ctx, &ThresholdEvent{
+				TenantID: t.Whose.Key, Percent: int(t.Percent), Limit: limitStatus(t.Whose, &t.Limit, &t.Balance),
+			})
+		}
+	}
+	e := out.Exec
+	if e == nil || out.Code != decide.Settled && out.Code != decide.Corrected {
+		return
+	}
+	if e.Overrun.Cost > 0 || e.Overrun.Tokens > 0 {
+		l.observe(ctx, &OverrunEvent{
+			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),
+			HeldCost: money.Decimal(e.Held.Cost), Cost: money.Decimal(e.Charged.Cost), HeldTokens: e.Held.Tokens, Tokens: e.Charged.Tokens,
+		})
+	}
+	if e.Unpriced {
+		l.observe(ctx, &UnpricedEvent{TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e)})
+	}
+}
+
+func model(e *book.Execution) string {
+	if e.BilledModel != "" {
+		return e.BilledModel
+	}
+	return e.Model
+}
+
+// refused tells the observer of a call that was not admitted.
+func (l *Ledger) refused(ctx context.Context, op *decide.Op, err error) {
+	l.observe(ctx, &RefusalEvent{
+		TenantID: op.Key, Agent: op.Exec.Agent, Provider: op.Exec.Provider, Model: op.Exec.Model, Err: err,
+	})
+}
+
+// expired tells the observer of a call that was ended for a process that is gone.
+func (l *Ledger) expired(out decide.Outcome) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l.booked(ctx, &out)
+}
