@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
@@ -110,11 +111,15 @@ func budget(t *book.Tenant, name string, above []*book.Tenant) *Budget {
 }
 
 // BudgetStatus returns the limits in force for a tenant and what each stands at, at one moment. A limit's window is the
-// present one: when the last call was made in an earlier one, nothing is spent. For a tenant without a budget it is what
+// present one: when the last call was made in an earlier one, nothing is spent. Each has its [Forecast]. For a tenant without a budget it is what
 // its first call will meet, and without a tenant there are no limits.
 //
 // Its errors are those of [Cost]; it reads where Cost reads.
 func BudgetStatus(ctx context.Context, db *gorm.DB, t Tenant) (Status, error) {
+	return budgetStatus(ctx, db, t, true)
+}
+
+func budgetStatus(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (Status, error) {
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return Status{}, err
@@ -136,8 +141,23 @@ func BudgetStatus(ctx context.Context, db *gorm.DB, t Tenant) (Status, error) {
 			return t.Suspended || t.Deleted
 		}),
 	}
+	first := map[book.ID]time.Time{}
 	for i := range standings {
-		status.Limits = append(status.Limits, limitStatus(standings[i].Tenant, &standings[i].Limit, &standings[i].Balance))
+		l := limitStatus(standings[i].Tenant, &standings[i].Limit, &standings[i].Balance)
+		if forecasts {
+			id := standings[i].Tenant.ID
+			if _, known := first[id]; !known {
+				if first[id], err = q.books.FirstUse(ctx, id); err != nil {
+					return Status{}, q.failure(ctx, err)
+				}
+			}
+			f, err := q.forecast(ctx, &standings[i], decide.Time(standings[i].Tenant, s.Now), first[id])
+			if err != nil {
+				return Status{}, err
+			}
+			l.Forecast = &f
+		}
+		status.Limits = append(status.Limits, l)
 	}
 	return status, nil
 }
@@ -163,7 +183,7 @@ func (s Status) all() []LimitStatus {
 //
 // Its errors are those of [Cost]; it writes nothing, and reads where Cost reads.
 func WithinBudget(ctx context.Context, db *gorm.DB, t Tenant) (bool, error) {
-	status, err := BudgetStatus(ctx, db, t)
+	status, err := budgetStatus(ctx, db, t, false)
 	if err != nil {
 		return false, err
 	}
@@ -175,7 +195,7 @@ func WithinBudget(ctx context.Context, db *gorm.DB, t Tenant) (bool, error) {
 //
 // Its errors are those of [Cost]; it reads where Cost reads.
 func RemainingBudget(ctx context.Context, db *gorm.DB, t Tenant) (decimal.Decimal, bool, error) {
-	status, err := BudgetStatus(ctx, db, t)
+	status, err := budgetStatus(ctx, db, t, false)
 	if err != nil {
 		return decimal.Decimal{}, false, err
 	}
@@ -196,7 +216,7 @@ func RemainingBudget(ctx context.Context, db *gorm.DB, t Tenant) (decimal.Decima
 //
 // Its other errors are those of [Cost]; it reads where Cost reads.
 func CheckBudget(ctx context.Context, db *gorm.DB, t Tenant) error {
-	status, err := BudgetStatus(ctx, db, t)
+	status, err := budgetStatus(ctx, db, t, false)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"gorm.io/gorm"
@@ -37,18 +38,38 @@ import (
 // where another transaction keeps the settings locked; and ctx's own. On SQLite, a transaction of db that has read
 // before anything wrote cannot write any more when others have: begin it with a write.
 func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Budget) error) error {
+	l, err := ledgerOf(db)
+	if err != nil {
+		return err
+	}
+	if change == nil {
+		return fmt.Errorf("%w: ConfigureBudget: the function is nil", ErrInvalidOption)
+	}
+	return l.configure(ctx, db, t, "ConfigureBudget", func(c *configuration, s *account.State) (was, became any, err error) {
+		return c.budget(ctx, s, change)
+	})
+}
+
+// configure changes a tenant's settings in a transaction, with an entry in the audit log. The function returns what they
+// were and what they are, as the log is to have it; nothing where nothing has changed.
+func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action string,
+	change func(*configuration, *account.State) (was, became any, err error),
+) error {
 	q, err := ask(ctx, db, t)
 	switch {
 	case err != nil:
 		return err
 	case q.who.none():
 		return q.noBudget()
-	case change == nil:
-		return fmt.Errorf("%w: ConfigureBudget: the function is nil", ErrInvalidOption)
 	case db.DryRun:
-		return fmt.Errorf("%w: ConfigureBudget: the *gorm.DB is a dry run", ErrInvalidOption)
+		return fmt.Errorf("%w: %s: the *gorm.DB is a dry run", ErrInvalidOption, action)
 	}
-	c := configuration{question: q, change: change}
+	for _, f := range []struct{ what, value string }{{"actor in WithActor", actor(ctx)}, {"reason in WithReason", reason(ctx)}} {
+		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
+			return err
+		}
+	}
+	c := configuration{question: q, action: action, change: change}
 	if _, hosts := db.Statement.ConnPool.(gorm.TxCommitter); hosts {
 		// Within a savepoint, so that the host's transaction stays usable after an error.
 		session := db.Session(&gorm.Session{NewDB: true, Context: ctx})
@@ -60,7 +81,8 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 // configuration is a change of a tenant's settings.
 type configuration struct {
 	*question
-	change func(*Budget) error
+	action string
+	change func(*configuration, *account.State) (was, became any, err error)
 	own    error // the one to return as it is
 }
 
@@ -101,22 +123,13 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 	if s.Tenant == nil || s.Tenant.Deleted {
 		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
 	}
-	b := budget(s.Tenant, s.Name, s.Above)
-	parent := b.ParentID
-	if err := c.change(b); err != nil {
-		return c.fail(err)
-	}
-	limits, err := b.valid(s.Tenant)
+	was, became, err := c.change(c, s)
 	if err != nil {
-		return c.fail(err)
-	}
-	if err := c.books.Save(ctx, id, account.Settings{
-		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
-	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
 		return err
 	}
-	if b.ParentID != parent {
-		if err := c.move(ctx, id, b.ParentID); err != nil {
+	if became != nil {
+		entry := account.Entry{Actor: actor(ctx), Action: c.action, Reason: reason(ctx)}
+		if err := c.books.Audit(ctx, s.Tenant, entry, was, became); err != nil {
 			return err
 		}
 	}
@@ -124,6 +137,34 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 		return c.books.LockAnchor(ctx, id)
 	}
 	return nil
+}
+
+// budget lets a function change a tenant's budget.
+func (c *configuration) budget(ctx context.Context, s *account.State, change func(*Budget) error) (was, became any, err error) {
+	b := budget(s.Tenant, s.Name, s.Above)
+	before := *b
+	if err := change(b); err != nil {
+		return nil, nil, c.fail(err)
+	}
+	limits, err := b.valid(s.Tenant)
+	if err != nil {
+		return nil, nil, c.fail(err)
+	}
+	if err := c.books.Save(ctx, s.Tenant.ID, account.Settings{
+		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
+	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
+		return nil, nil, err
+	}
+	if b.ParentID != before.ParentID {
+		if err := c.move(ctx, s.Tenant.ID, b.ParentID); err != nil {
+			return nil, nil, err
+		}
+	}
+	old, new := before.entry(s.Tenant.Limits), b.entry(limits)
+	if reflect.DeepEqual(old, new) {
+		return nil, nil, nil
+	}
+	return old, new, nil
 }
 
 // move puts the tenant below another one.

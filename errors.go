@@ -203,13 +203,23 @@ type LimitStatus struct {
 	// In US dollars for a cost limit, else tokens or calls. Remaining is never negative.
 	Limit, Spent, Held, Remaining decimal.Decimal
 
+	// Percent is how much of the limit is spent, rounded to hundredths; of a limit of zero, always 100.
+	Percent decimal.Decimal
+
 	// StartsAt and ResetsAt are the window, half-open; zero for one that never ends.
 	StartsAt, ResetsAt time.Time
+
+	// Forecast is given by [BudgetStatus], and is nil elsewhere.
+	Forecast *Forecast
 }
 
 // describe says which limit it is, such as: daily cost limit of $5.00 of agent "support".
 func (s LimitStatus) describe() string {
-	d := s.label() + " limit of " + s.Metric.format(s.Limit)
+	return s.label() + " limit of " + s.Metric.format(s.Limit) + s.of()
+}
+
+// of says whose calls the limit counts, where those are not all.
+func (s LimitStatus) of() (d string) {
 	if s.Agent != "" {
 		d += fmt.Sprintf(" of agent %q", s.Agent)
 	}
@@ -231,12 +241,16 @@ func limitStatus(t *book.Tenant, l *book.Limit, b *book.Balance) LimitStatus {
 	m := Metric(l.Metric)
 	spent, held := b.Spent.Of(l.Metric), b.Held.Of(l.Metric)
 	remaining := max(money.Sub(money.Sub(l.Max, spent), held), 0)
+	percent := decimal.NewFromInt(100)
+	if l.Max > 0 {
+		percent = decimal.NewFromInt(spent).Mul(percent).DivRound(decimal.NewFromInt(l.Max), 2)
+	}
 	if b.End.IsZero() {
 		b = &book.Balance{} // a window that never ends has no beginning either
 	}
 	return LimitStatus{
 		TenantID: t.Key, Metric: m, Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model,
-		Limit: m.decimal(l.Max), Spent: m.decimal(spent), Held: m.decimal(held), Remaining: m.decimal(remaining),
+		Limit: m.decimal(l.Max), Spent: m.decimal(spent), Held: m.decimal(held), Remaining: m.decimal(remaining), Percent: percent,
 		StartsAt: b.Start, ResetsAt: b.End,
 	}
 }

@@ -89,24 +89,29 @@ func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
 //
 // Errors are the handle's, and so those of every query on it: [ErrNotOpen], [ErrClosed], [ErrInvalidTenant].
 func Executions(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) *gorm.DB {
+	return rowsOfTenant(ctx, db, t, &Execution{}, "llm_executions", queryOf(options))
+}
+
+// rowsOfTenant is a handle on the rows of a table that are a tenant's.
+func rowsOfTenant(ctx context.Context, db *gorm.DB, t Tenant, model any, table string, asked query) *gorm.DB {
 	if db == nil || db.Config == nil {
 		db, _ = gorm.Open(nil, &gorm.Config{}) // of no database: it is there to carry the error
 	}
-	db = db.WithContext(ctx).Model(&Execution{})
-	if err := ofTenant(ctx, db, t, queryOf(options)); err != nil {
+	db = db.WithContext(ctx).Model(model)
+	if err := ofTenant(ctx, db, t, table, asked); err != nil {
 		_ = db.AddError(err)
 	}
 	return db.Session(&gorm.Session{})
 }
 
-// ofTenant adds the condition that rows of executions are a tenant's.
-func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, asked query) error {
+// ofTenant adds the condition that rows are a tenant's.
+func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked query) error {
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return err
 	}
 	if q.who.none() {
-		db.Where("llm_executions.tenant = ?", book.NoTenant.String())
+		db.Where(table+".tenant = ?", book.NoTenant.String())
 		return nil
 	}
 	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
@@ -115,9 +120,9 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, asked query) error {
 		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
 	args := []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
 	if !asked.descendants {
-		db.Where("llm_executions.tenant = "+id, args...)
+		db.Where(table+".tenant = "+id, args...)
 		return nil
 	}
-	db.Where("(llm_executions.tenant = "+id+" OR "+q.dialect.BelowThat("llm_executions.parents", id)+")", append(args, args...)...)
+	db.Where("("+table+".tenant = "+id+" OR "+q.dialect.BelowThat(table+".parents", id)+")", append(args, args...)...)
 	return nil
 }

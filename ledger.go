@@ -69,7 +69,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		}
 	}
 	if o.observer == nil {
-		o.observer = logObserver{o.log}
+		o.observer = &logObserver{log: o.log}
 	}
 	l := &Ledger{
 		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),

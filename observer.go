@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -72,7 +73,7 @@ func (*UnpricedEvent) event()  {}
 func (*UnmeteredEvent) event() {}
 
 // WithObserver sets who hears of thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults to one that
-// writes a line to the ledger's logger.
+// writes to the ledger's logger: refusals at the level of debugging, and a model without a price once.
 func WithObserver(o Observer) OpenOption {
 	return func(options *openOptions) error {
 		if o == nil {
@@ -100,23 +101,31 @@ func WithThresholds(percent ...int) OpenOption {
 	}
 }
 
-// logObserver is the observer of a ledger that was given none.
-type logObserver struct{ log *slog.Logger }
+// logObserver is the observer of a ledger that was given none. Callers that go on trying are no reason for a flood: what
+// they know already, a refusal, is for debugging, and a model without a price is named once.
+type logObserver struct {
+	log      *slog.Logger
+	unpriced sync.Map // provider and model
+}
 
 // Observe implements Observer.
-func (o logObserver) Observe(ctx context.Context, e Event) {
+func (o *logObserver) Observe(ctx context.Context, e Event) {
 	switch e := e.(type) {
 	case *ThresholdEvent:
 		o.log.WarnContext(ctx, "tenant: a budget is used up to a threshold", "tenant", e.TenantID, "percent", e.Percent,
 			"limit", e.Limit.describe(), "spent", e.Limit.Metric.format(e.Limit.Spent))
 	case *RefusalEvent:
-		o.log.InfoContext(ctx, "tenant: a call was refused", "tenant", e.TenantID, "agent", e.Agent, "model", e.Model, "error", e.Err)
+		o.log.DebugContext(ctx, "tenant: a call was refused", "tenant", e.TenantID, "agent", e.Agent, "model", e.Model, "error", e.Err)
 	case *OverrunEvent:
 		o.log.WarnContext(ctx, "tenant: a call used more than was held for it", "tenant", e.TenantID, "execution", e.ExecutionID,
 			"model", e.Model, "held", CostMetric.format(e.HeldCost), "cost", CostMetric.format(e.Cost),
 			"held_tokens", e.HeldTokens, "tokens", e.Tokens)
 	case *UnpricedEvent:
-		o.log.WarnContext(ctx, "tenant: a call was booked without a cost, as no price is known", "tenant", e.TenantID,
+		level := slog.LevelWarn
+		if _, named := o.unpriced.LoadOrStore([2]string{e.Provider, e.Model}, true); named {
+			level = slog.LevelDebug
+		}
+		o.log.Log(ctx, level, "tenant: a call was booked without a cost, as no price is known", "tenant", e.TenantID,
 			"execution", e.ExecutionID, "provider", e.Provider, "model", e.Model)
 	case *UnmeteredEvent:
 		o.log.WarnContext(ctx, "tenant: a request was not metered", "tenant", e.TenantID, "method", e.Method, "host", e.Host, "path", e.Path)

@@ -127,6 +127,11 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Call
 	if op.Exec.ErrorCode == implausible {
 		return Settlement{}, fmt.Errorf("%w: Record: %+v cannot be the usage of one call", ErrInvalidOption, a.Usage)
 	}
+	return l.book(ctx, who, op)
+}
+
+// book books what holds nothing, although ctx has ended.
+func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlement, error) {
 	ctx = context.WithoutCancel(ctx)
 	if err := l.enter(ctx); err != nil {
 		return Settlement{}, err

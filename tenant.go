@@ -29,6 +29,7 @@ type contextKey int
 const (
 	tenantKey contextKey = iota
 	actorKey
+	reasonKey
 )
 
 // NewContext returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
@@ -47,9 +48,19 @@ func FromContext(ctx context.Context) (Tenant, bool) {
 }
 
 // WithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
-// it: at most 255 bytes.
+// it, and with every change of a budget: at most 255 bytes.
 func WithActor(ctx context.Context, actor string) context.Context {
 	return context.WithValue(ctx, actorKey, actor)
+}
+
+// WithReason returns a context that says why a budget is changed. It is kept in the audit log: at most 255 bytes.
+func WithReason(ctx context.Context, reason string) context.Context {
+	return context.WithValue(ctx, reasonKey, reason)
+}
+
+func reason(ctx context.Context) string {
+	r, _ := ctx.Value(reasonKey).(string)
+	return r
 }
 
 func actor(ctx context.Context) string {

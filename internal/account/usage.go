@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
@@ -71,4 +72,11 @@ func (p Part) Plus(o Part) Part {
 		Charged: p.Charged.Plus(o.Charged), Usage: p.Usage.Plus(o.Usage),
 		Errors: money.Add(p.Errors, o.Errors), Refusals: money.Add(p.Refusals, o.Refusals),
 	}
+}
+
+// FirstUse returns when the first calls that count for a tenant were made, to the hour; the zero time where there are none.
+func (b Books) FirstUse(ctx context.Context, id book.ID) (first time.Time, err error) {
+	err = b.query(ctx)(b.Bind(`SELECT min(hour) FROM llm_usage WHERE tenant = ?`), []any{id.String()},
+		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
+	return first, err
 }

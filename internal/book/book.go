@@ -114,7 +114,7 @@ type Limit struct {
 	Max    int64
 }
 
-// TopUp adds to the limit of a scope and metric until it ends.
+// TopUp adds to the limit of a scope and metric until it ends; zero: for good.
 type TopUp struct {
 	Limit
 	Key  string

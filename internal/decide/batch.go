@@ -186,7 +186,7 @@ func Effective(t, defaults *book.Tenant, now time.Time) []book.Limit {
 	}
 	for _, up := range t.TopUps {
 		for i := range limits {
-			if l := &limits[i]; l.Scope == up.Scope && l.Metric == up.Metric && now.Before(up.Ends) {
+			if l := &limits[i]; l.Scope == up.Scope && l.Metric == up.Metric && (up.Ends.IsZero() || now.Before(up.Ends)) {
 				l.Max = money.Add(l.Max, up.Max)
 			}
 		}

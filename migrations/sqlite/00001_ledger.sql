@@ -111,7 +111,7 @@ CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
     WHERE parents <> '{}' AND status <> 'running' AND status <> 'cancelled';
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
 CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
-    WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned');
+    WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned', 'adjusted');
 
 -- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
 -- all tenants below it are rows apart.

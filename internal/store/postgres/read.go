@@ -63,7 +63,7 @@ const (
 	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
 	limits = `SELECT ` + store.LimitColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
-		SELECT * FROM llm_limits l WHERE l.tenant = w.id` + apart + `) l
+		SELECT * FROM llm_limits l WHERE l.tenant = w.id AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())` + apart + `) l
 		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b`
@@ -73,7 +73,7 @@ const (
 	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (id, tenant_id, key)
 		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = k.tenant_id), k.id) AS id` + apart + `) w
 		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = w.id AND e.idempotency_key = k.key
-			AND e.status IN ('running', 'succeeded', 'abandoned') LIMIT 1) e`
+			AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted') LIMIT 1) e`
 
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id = ANY($1::uuid[])`
 )

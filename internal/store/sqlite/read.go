@@ -32,7 +32,7 @@ const (
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM json_each(?1) k
 		CROSS JOIN llm_executions e ON e.tenant = json_extract(k.value, '$[0]') AND e.id = json_extract(k.value, '$[1]')`
 	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN (` + wanted + `)
-		AND e.idempotency_key IN (SELECT value FROM json_each(?3)) AND e.status IN ('running', 'succeeded', 'abandoned')`
+		AND e.idempotency_key IN (SELECT value FROM json_each(?3)) AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`
 
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id IN (SELECT value FROM json_each(?1))`
 )

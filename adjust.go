@@ -1,0 +1,138 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/period"
+)
+
+// Adjust corrects what a tenant has spent: it books an amount in US dollars as a debit, or, negative (see [Money.Neg]), as
+// a credit, in the present day, month and other windows. It is a row of its own among the executions, with the status
+// "adjusted", the reason and the actor of ctx, and changes none that is there. Nothing can refuse it, and a credit leaves
+// that much more room. [WithIdempotencyKey] makes it happen once: a second time changes nothing, and says AlreadySettled.
+// [WithAgent] and [WithTag] are kept with it.
+//
+//	_, err := ledger.Adjust(ctx, org, tenant.USD("5").Neg(), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
+//
+// Errors: [ErrInvalidOption] for an amount that is absent, zero or no amount, and for a reason that is empty or longer than
+// 255 bytes; else those of [Ledger.Record].
+func (l *Ledger) Adjust(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
+	nano, err := amount.signed()
+	switch {
+	case err != nil:
+		return Settlement{}, fmt.Errorf("%w: Adjust: %w", ErrInvalidOption, err)
+	case nano == 0:
+		return Settlement{}, fmt.Errorf("%w: Adjust: the amount is %s", ErrInvalidOption, amount)
+	}
+	if err := validText(ErrInvalidOption, "reason of Adjust", reason, true); err != nil {
+		return Settlement{}, err
+	}
+	o, err := callOptionsOf("Adjust", options)
+	if err != nil {
+		return Settlement{}, err
+	}
+	who, err := l.identify(t)
+	if err != nil {
+		return Settlement{}, err
+	}
+	op := &decide.Op{Kind: decide.Record}
+	if err := l.describe(ctx, op, who, o); err != nil {
+		return Settlement{}, err
+	}
+	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Cost: nano}
+	s, err := l.book(ctx, who, op)
+	if duplicate := (*DuplicateError)(nil); errors.As(err, &duplicate) {
+		return Settlement{Outcome: AlreadySettled, ExecutionID: duplicate.ExecutionID, Cost: duplicate.Cost}, nil
+	}
+	return s, err
+}
+
+// TopUp gives a tenant more room under one of the limits in force for it, of its own or inherited, until the limit's
+// present window ends; under a limit in total, for good. The metrics that more sets are added to the limits of its window,
+// agent and model. It takes effect before TopUp returns, and leaves a row in the audit log. [WithIdempotencyKey] makes it
+// happen once in that window: a second time changes nothing. No other option is taken.
+//
+//	err := ledger.TopUp(ctx, org, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "bought credits",
+//		tenant.WithIdempotencyKey("invoice-2026-113"))
+//
+// Errors: [ErrInvalidOption], also where no such limit is in force; [ErrNoBudget] without a tenant; else those of
+// [ConfigureBudget].
+func (l *Ledger) TopUp(ctx context.Context, t Tenant, more Limit, reason string, options ...CallOption) error {
+	o, err := callOptionsOf("TopUp", options)
+	if err != nil {
+		return err
+	}
+	if err := validText(ErrInvalidOption, "reason of TopUp", reason, true); err != nil {
+		return err
+	}
+	rows, err := Limits{Also: []Limit{more}}.rows()
+	if err != nil {
+		return fmt.Errorf("%w: TopUp: %w", ErrInvalidOption, err)
+	}
+	key := o.idempotency
+	if key == "" {
+		key = uuid.Must(uuid.NewV7()).String()
+	}
+	return l.configure(WithReason(ctx, reason), l.db, t, "TopUp", func(c *configuration, s *account.State) (any, any, error) {
+		own := c.expected(s)
+		var added []book.TopUp
+		for _, row := range rows {
+			up, err := c.topUp(s, own, row, key)
+			if err != nil {
+				return nil, nil, c.fail(err)
+			}
+			added = append(added, up)
+		}
+		n, err := c.books.TopUp(ctx, own.ID, added)
+		if err != nil || n == 0 {
+			return nil, nil, err
+		}
+		return nil, topUps(added), nil
+	})
+}
+
+// topUp is a limit's top-up, which ends when its present window does.
+func (c *configuration) topUp(s *account.State, own *book.Tenant, row book.Limit, key string) (book.TopUp, error) {
+	now := decide.Time(own, s.Now)
+	for _, l := range decide.Effective(own, &s.Defaults, now) {
+		if l.Scope != row.Scope || l.Metric != row.Metric {
+			continue
+		}
+		if money.Add(l.Max, row.Max) > money.Max {
+			return book.TopUp{}, fmt.Errorf("%w: TopUp: the limit would be above 2^62, the largest there can be", ErrInvalidOption)
+		}
+		up := book.TopUp{Limit: row, Key: key}
+		_, up.Ends = period.Bounds(row.Window, now, c.zones.location(own.Zone), c.windows.WeekStart)
+		for _, b := range own.Balances {
+			if b.Scope == row.Scope && now.Before(b.End) {
+				up.Ends = b.End // as it is stored, whatever zone it began in
+			}
+		}
+		return up, nil
+	}
+	l := LimitStatus{Metric: Metric(row.Metric), Window: Window(row.Window.String()), Agent: row.Agent, Model: row.Model}
+	return book.TopUp{}, fmt.Errorf("%w: TopUp: no %s limit is in force for tenant %q%s", ErrInvalidOption, l.label(), own.Key, l.of())
+}
+
+// topUps are top-ups as the audit log has them.
+func topUps(added []book.TopUp) any {
+	type entry struct {
+		Limit string    `json:"limit"`
+		Key   string    `json:"key"`
+		Ends  time.Time `json:"ends,omitzero"`
+	}
+	var entries []entry
+	for _, up := range added {
+		entries = append(entries, entry{limitText(up.Limit), up.Key, up.Ends})
+	}
+	return entries
+}

@@ -1,0 +1,239 @@
+package tenant_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+func TestAdjust_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		place(t, db, "company", "", "20")
+		place(t, db, acme, "company", "10")
+		require.NoError(t, call(t, ledger, acme, "10"))
+		require.ErrorIs(t, call(t, ledger, acme, "1"), tenant.ErrBudgetExceeded)
+
+		ctx := tenant.WithActor(t.Context(), "support@host")
+		s, err := ledger.Adjust(ctx, acme, tenant.USD("4").Neg(), "outage of 12 May")
+		require.NoError(t, err)
+		require.Equal(t, tenant.Settled, s.Outcome)
+		require.Equal(t, "-4", s.Cost.String())
+		require.Equal(t, []string{"6", "6"}, []string{costToday(t, db, acme), costToday(t, db, tenant.ID("company"), tenant.WithDescendants())})
+		require.NoError(t, call(t, ledger, acme, "1"), "the credit makes room")
+		_, err = ledger.Adjust(ctx, acme, tenant.USD("2.5"), "a fee", tenant.WithAgent("support"))
+		require.NoError(t, err)
+		require.Equal(t, "9.5", costToday(t, db, acme))
+		n, err := tenant.ExecutionCountToday(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, n, "it is no call")
+
+		var rows []tenant.Execution
+		require.NoError(t, tenant.Executions(t.Context(), db, acme).Where("status = ?", "adjusted").Order("id").Find(&rows).Error)
+		require.Len(t, rows, 2)
+		require.Equal(t, []string{"support@host", "outage of 12 May", "-4", ""}, []string{rows[0].Actor, rows[0].Reason, rows[0].Cost().String(), rows[0].Agent})
+		require.Equal(t, "support", rows[1].Agent)
+		requireConservation(t, db)
+		found, err := ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, found)
+	})
+}
+
+func TestAdjust_WithAKeyHappensOnce(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		var wg sync.WaitGroup
+		outcomes := make(chan tenant.Outcome, 8)
+		for range cap(outcomes) {
+			wg.Go(func() {
+				s, err := ledger.Adjust(t.Context(), acme, tenant.USD("2"), "a fee", tenant.WithIdempotencyKey("fee-1"))
+				require.NoError(t, err)
+				require.Equal(t, "2", s.Cost.String())
+				outcomes <- s.Outcome
+			})
+		}
+		wg.Wait()
+		close(outcomes)
+		count := map[tenant.Outcome]int{}
+		for o := range outcomes {
+			count[o]++
+		}
+		require.Equal(t, map[tenant.Outcome]int{tenant.Settled: 1, tenant.AlreadySettled: 7}, count)
+		require.Equal(t, "2", costToday(t, db, acme))
+	})
+}
+
+func TestAdjust_ThatCannotBeMeant(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	ledger := openLedger(t, db)
+	for want, adjust := range map[string]func() error{
+		"Adjust: the amount is none":    func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.Money{}, "x"); return err },
+		"Adjust: the amount is $0.00":   func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("0").Neg(), "x"); return err },
+		`Adjust: amount "x" is not`:     func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("x").Neg(), "x"); return err },
+		"the reason of Adjust is empty": func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("1"), ""); return err },
+		"amount -$1.00 is negative": func() error {
+			_, err := ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("1").Neg()})
+			return err
+		},
+		"DailyCost: amount -$1.00 is negat": func() error {
+			return ledger.Register(&Organization{}, tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1").Neg()}))
+		},
+	} {
+		err := adjust()
+		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
+		require.ErrorContains(t, err, want)
+	}
+	require.Equal(t, "1", tenant.USD("1").Neg().Neg().Decimal().String())
+}
+
+func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		place(t, db, acme, "", "1")
+		require.NoError(t, call(t, ledger, acme, "1"))
+		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded)
+		more := tenant.Limit{Window: tenant.Day, Cost: tenant.USD("0.75")}
+		key := tenant.WithIdempotencyKey("invoice-1")
+		for range 2 {
+			require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought", key))
+		}
+		require.ErrorIs(t, call(t, ledger, acme, "0.76"), tenant.ErrBudgetExceeded)
+		require.NoError(t, call(t, ledger, acme, "0.5"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought again"))
+		require.NoError(t, call(t, ledger, acme, "0.76"))
+
+		e, err := tenant.EffectiveBudget(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, []string{"2.5", "1.5"}, []string{e.Limits[0].Limit.String(), e.Limits[0].TopUps.String()})
+		b, err := tenant.BudgetFor(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, "1", b.Limits.DailyCost.Decimal().String(), "the limit itself stays")
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.Limits.DailyCost = tenant.USD("2")
+			return nil
+		}))
+		status, err := tenant.BudgetStatus(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, "3.5", status.Limits[0].Limit.String(), "and so does the top-up when it changes")
+
+		require.NoError(t, db.Exec(`UPDATE llm_limits SET ends_at = window_start FROM llm_balances b
+			WHERE b.tenant = llm_limits.tenant AND b.window_unit = 'day' AND topup <> ''`).Error)
+		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded, "it has ended")
+		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought", key), "in another window")
+		require.NoError(t, call(t, ledger, acme, "0.4"))
+		var n int64
+		require.NoError(t, db.Raw(`SELECT count(*) FROM llm_limits WHERE topup <> ''`).Scan(&n).Error)
+		require.EqualValues(t, 1, n, "those that have ended are gone")
+	})
+}
+
+func TestTopUp_OfAnInheritedLimit(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, call(t, ledger, acme, "1"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Total, Cost: tenant.USD("1")}, "bought"))
+		require.NoError(t, call(t, ledger, acme, "1"))
+		require.NoError(t, call(t, ledger, tenant.ID("globex"), "1"))
+		require.ErrorIs(t, call(t, ledger, tenant.ID("globex"), "1"), tenant.ErrBudgetExceeded, "nobody else's")
+	}, tenant.WithDefaultLimits(tenant.Limits{Also: []tenant.Limit{{Window: tenant.Total, Cost: tenant.USD("1")}}}), tenant.WithDefaultEnforcement(tenant.Hard))
+}
+
+func TestTopUp_ThatCannotBeMeant(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	ledger := openLedger(t, db)
+	place(t, db, acme, "", "1")
+	err := ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Month, Agent: "a", Cost: tenant.USD("1")}, "x")
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, `no monthly cost limit is in force for tenant "acme" of agent "a"`)
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day}, "x"), "it limits nothing")
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, ""), "the reason of TopUp is empty")
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("4611686018")}, "x"), "above 2^62")
+	require.ErrorIs(t, ledger.TopUp(t.Context(), nil, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "x"), tenant.ErrNoBudget)
+}
+
+func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		ctx := tenant.WithReason(tenant.WithActor(t.Context(), "admin@host"), "new contract")
+		change := func(b *tenant.Budget) error {
+			b.Limits.DailyCost, b.Enforcement = tenant.USD("5"), tenant.Hard
+			return nil
+		}
+		for range 2 {
+			require.NoError(t, tenant.ConfigureBudget(ctx, db, acme, change))
+		}
+		require.NoError(t, ledger.TopUp(ctx, acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "bought", tenant.WithIdempotencyKey("k")))
+		require.Error(t, db.Transaction(func(tx *gorm.DB) error {
+			require.NoError(t, tenant.ConfigureBudget(ctx, tx, acme, func(b *tenant.Budget) error { b.Suspended = true; return nil }))
+			return gorm.ErrInvalidData
+		}))
+		require.Error(t, tenant.ConfigureBudget(ctx, db, acme, func(b *tenant.Budget) error { b.Limits.DailyCost = tenant.USD("x"); return nil }))
+
+		var log []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, acme).Order("id").Find(&log).Error)
+		require.Len(t, log, 2, "a change that changes nothing, or that was rolled back, leaves none")
+		require.Equal(t, []string{"acme", "admin@host", "ConfigureBudget", "new contract"}, []string{log[0].TenantID, log[0].Actor, log[0].Action, log[0].Reason})
+		require.JSONEq(t, `{"name":"acme","inherit":true,"suspended":false,"limits":[]}`, string(log[0].Was))
+		require.JSONEq(t, `{"name":"acme","enforcement":"hard","inherit":true,"suspended":false,"limits":["daily cost $5.00"]}`, string(log[0].Became))
+		require.False(t, log[0].ChangedAt.IsZero())
+		require.Equal(t, []string{"TopUp", "bought"}, []string{log[1].Action, log[1].Reason})
+		require.Empty(t, log[1].Was)
+		require.Contains(t, string(log[1].Became), "daily cost $1.00")
+
+		var others []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, tenant.ID("globex")).Find(&others).Error)
+		require.Empty(t, others)
+		err := tenant.ConfigureBudget(tenant.WithReason(t.Context(), "a\x00"), db, acme, change)
+		require.ErrorContains(t, err, "reason in WithReason")
+	})
+}
+
+func TestEffectiveBudget_SaysWhereEachLimitComesFrom(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme",
+			tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("10"), DailyCalls: tenant.Count(5)}), tenant.WithEnforcement(tenant.Hard))
+		require.NoError(t, call(t, ledger, nil, "1"), "the first call brings the ledger's own settings into the database")
+		place(t, db, "group", "", "50")
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, org, func(b *tenant.Budget) error {
+			b.Limits.DailyCalls, b.TimeZone, b.ParentID = tenant.Count(7), "Asia/Kathmandu", "group"
+			return nil
+		}))
+		e, err := tenant.EffectiveBudget(t.Context(), db, org)
+		require.NoError(t, err)
+		require.Equal(t, []any{"acme", tenant.Hard, tenant.FromDeclaration, "Asia/Kathmandu", tenant.FromTenant},
+			[]any{e.TenantID, e.Enforcement, e.EnforcementFrom, e.TimeZone, e.TimeZoneFrom})
+		type line struct {
+			tenant string
+			window tenant.Window
+			metric tenant.Metric
+			limit  string
+			from   tenant.Source
+		}
+		var lines []line
+		for _, l := range e.Limits {
+			lines = append(lines, line{l.TenantID, l.Window, l.Metric, l.Limit.String(), l.From})
+		}
+		require.Equal(t, []line{
+			{"acme", tenant.Day, tenant.CostMetric, "10", tenant.FromDeclaration},
+			{"acme", tenant.Day, tenant.CallsMetric, "7", tenant.FromTenant},
+			{"acme", tenant.Month, tenant.CallsMetric, "50", tenant.FromLedger},
+			{"group", tenant.Day, tenant.CostMetric, "50", tenant.FromTenant},
+			{"group", tenant.Month, tenant.CallsMetric, "50", tenant.FromLedger},
+			{"llm_root", tenant.Month, tenant.CostMetric, "1000", tenant.FromLedger},
+		}, lines)
+		require.Equal(t, tenant.Soft, e.Limits[5].Enforcement)
+
+		e, err = tenant.EffectiveBudget(t.Context(), db, tenant.ID("nobody-yet"))
+		require.NoError(t, err)
+		require.Len(t, e.Limits, 2)
+	}, tenant.WithDefaultLimits(tenant.Limits{MonthlyCalls: tenant.Count(50)}),
+		tenant.WithRootBudget(tenant.Limits{MonthlyCost: tenant.USD("1000")}, tenant.Soft))
+}
