@@ -52,6 +52,9 @@ func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
 	if l.lanes.Ended() {
 		return Settlement{}, ErrClosed
 	}
+	if h.Unbooked {
+		return l.finishUnbooked(h, op)
+	}
 	task := l.lanes.Submit(op, h.exec.TenantKey)
 	timer := time.NewTimer(l.options.settleWait)
 	defer timer.Stop()
@@ -76,8 +79,17 @@ func (l *Ledger) finish(h *Hold, op decide.Op) (Settlement, error) {
 func (l *Ledger) finished(h *Hold, task *lane.Task) (Settlement, error) {
 	out, err := task.Outcome()
 	if err != nil {
-		return Settlement{}, l.explain(err)
+		err = l.explain(err)
 	}
+	return l.ended(h, out, err)
+}
+
+// ended lets a call out of the ledger that has ended on the books.
+func (l *Ledger) ended(h *Hold, out decide.Outcome, err error) (Settlement, error) {
+	if err != nil {
+		return Settlement{}, err
+	}
+	l.outages.over()
 	l.leave(h)
 	if out.Exec == nil {
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
@@ -127,11 +139,11 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Call
 		return Settlement{}, fmt.Errorf("%w: Record: %+v cannot be the usage of one call", ErrInvalidOption, a.Usage)
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := l.enter(ctx); err != nil {
+	if err := l.enter(); err != nil {
 		return Settlement{}, err
 	}
 	defer l.leave(nil)
-	out, err := l.admit(ctx, who, op, DefaultWait)
+	out, err := l.admit(ctx, &asking{who: who, op: op}, DefaultWait)
 	if err != nil {
 		return Settlement{}, err
 	}
