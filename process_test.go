@@ -28,6 +28,7 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"history":    recordHistory,
 	"locked":     lockAndWait,
 	"unbooked":   callUnbooked,
+	"hold":       holdAndWait,
 }
 
 // start starts a helper process on a task, whose words are its name and its arguments.
