@@ -47,7 +47,7 @@ var (
 	// ErrClosed: the ledger was closed.
 	ErrClosed = errors.New("tenant: the ledger is closed")
 
-	// ErrUnavailable: the database cannot be reached, so nothing can be admitted.
+	// ErrUnavailable: the database cannot be reached, so nothing can be admitted. See WithAdmitWhenUnavailable.
 	ErrUnavailable = errors.New("tenant: the database cannot be reached")
 
 	// ErrReleased: a settle of a hold that was released before. Its usage is not booked.
