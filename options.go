@@ -163,9 +163,9 @@ func WithMaxCallTime(d time.Duration) OpenOption {
 //   - A tenant that turns out not to exist, or to have its id taken by another record, cannot be charged: the call is
 //     booked without a tenant, and reported to the logger as an error.
 //
-// The first call of an outage waits as long as it would to be refused, about 2 seconds where the database does not refuse
-// connections; those after it wait 0.3 seconds each, until the database has answered again. The logger is told once when
-// an outage begins, and once when it is over and how many calls were admitted in it.
+// The first calls of an outage wait for 2 to 3 seconds, for the database may be back at once; those that come after one was
+// admitted wait for 0.3 seconds, until the database has answered again. The logger is told once when an outage begins, and
+// once when it is over and how many calls were admitted in it.
 //
 // A call that waits for a lock of somebody else's, one whose tables are missing, and one whose ctx ends is refused as
 // ever. [Ledger.Record] and questions fail with ErrUnavailable as ever. A pool in which the host leaves no connection
