@@ -149,8 +149,11 @@ type Reply struct {
 	Shortened bool
 
 	// Pending: the cost is not on the books yet. The call's hold stands for it, and is charged if the booking never
-	// succeeds.
+	// succeeds, unless the call is Unbooked.
 	Pending bool
+
+	// Unbooked: the call was admitted although the database could not be reached; see [WithAdmitWhenUnavailable].
+	Unbooked bool
 
 	// Estimated: the charge is not by usage that the provider reported. Unpriced: no price was known, and the cost is zero
 	// for want of one.
@@ -226,7 +229,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 		Provider: first(response.Provider, a.info.Provider), Model: first(response.Model, a.info.Name),
 		Usage: actual.Usage, Cost: s.Cost, ExecutionID: hold.ExecutionID, TenantID: hold.TenantID,
 		Shortened: hold.OutputTokens < output,
-		Pending:   s.Outcome == Pending, Estimated: s.Estimated, Unpriced: s.Unpriced,
+		Pending:   s.Outcome == Pending, Unbooked: hold.Unbooked, Estimated: s.Estimated, Unpriced: s.Unpriced,
 	}, err
 }
 

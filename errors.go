@@ -51,7 +51,7 @@ var (
 	// ErrClosed: the ledger was closed.
 	ErrClosed = errors.New("tenant: the ledger is closed")
 
-	// ErrUnavailable: the database cannot be reached, so nothing can be admitted.
+	// ErrUnavailable: the database cannot be reached, so nothing can be admitted. See WithAdmitWhenUnavailable.
 	ErrUnavailable = errors.New("tenant: the database cannot be reached")
 
 	// ErrReleased: a settle of a hold that was released before. Its usage is not booked.
@@ -138,7 +138,7 @@ func (e *DuplicateError) Error() string {
 func (e *DuplicateError) Is(target error) bool { return target == ErrDuplicate }
 
 // UnsettledError says what was not on the books when Close had to end. Each of these calls is covered by its hold, which
-// is charged in its place.
+// is charged in its place, but for those that are Unbooked.
 type UnsettledError struct {
 	Unsettled []Unsettled
 }
@@ -150,17 +150,28 @@ type Unsettled struct {
 	Model       string
 	Usage       Usage // zero where the call was still running
 	Settling    bool  // the usage is known and was about to be booked
+
+	// Unbooked: the call was admitted while the database could not be reached (see [WithAdmitWhenUnavailable]), so no hold
+	// stands for it. What it used is known here, if it is known at all; [Ledger.Record] can book it later.
+	Unbooked bool
 }
 
 func (e *UnsettledError) Error() string {
-	settling := 0
+	settling, unbooked := 0, 0
 	for _, u := range e.Unsettled {
 		if u.Settling {
 			settling++
 		}
+		if u.Unbooked {
+			unbooked++
+		}
 	}
-	return fmt.Sprintf("tenant: closed with %d calls running and %d whose usage could not be booked; their holds stand for them",
-		len(e.Unsettled)-settling, settling)
+	stands := "; their holds stand for them"
+	if unbooked > 0 {
+		stands = fmt.Sprintf("; their holds stand for them, but for the %d admitted while the database could not be reached", unbooked)
+	}
+	return fmt.Sprintf("tenant: closed with %d calls running and %d whose usage could not be booked%s",
+		len(e.Unsettled)-settling, settling, stands)
 }
 
 // Metric is what a limit counts.

@@ -35,6 +35,9 @@ type Ledger struct {
 
 	declarations declarations
 
+	outages outages
+	mending chan struct{} // held by the call that mends; see mend
+
 	closing chan struct{}
 
 	mu     sync.Mutex
@@ -73,6 +76,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	l := &Ledger{
 		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
+		outages: outages{log: o.log}, mending: make(chan struct{}, 1),
 	}
 	if err := l.connect(); err != nil {
 		return nil, err
@@ -139,7 +143,7 @@ func (l *Ledger) Migrate(ctx context.Context) error {
 
 // Close ends the ledger: new calls get [ErrClosed], those that run may still settle, and what is settled is booked,
 // until ctx ends. What was not on the books by then is named in an [*UnsettledError]; it is covered by holds, which are
-// charged in its place. The host's database stays open, and its writes go on. A second Close does nothing.
+// charged in its place, unless it is Unbooked. The host's database stays open, and its writes go on. A second Close does nothing.
 func (l *Ledger) Close(ctx context.Context) error {
 	l.mu.Lock()
 	if l.closed {
@@ -178,23 +182,35 @@ func (l *Ledger) unsettled() error {
 	for _, h := range l.open {
 		e.Unsettled = append(e.Unsettled, Unsettled{
 			TenantID: h.TenantID, ExecutionID: h.ExecutionID, Model: h.exec.Model,
-			Usage: h.usage, Settling: h.settling,
+			Usage: h.usage, Settling: h.settling, Unbooked: h.Unbooked,
 		})
 	}
 	return e
 }
 
 // enter lets a call into the ledger; leave is to follow, at the latest when its hold has ended.
-func (l *Ledger) enter(ctx context.Context) error {
+func (l *Ledger) enter() error {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.closed {
-		l.mu.Unlock()
 		return ErrClosed
 	}
 	l.inside++
-	l.mu.Unlock()
-	if err := l.lanes.Start(ctx); err != nil {
-		l.leave(nil)
+	return nil
+}
+
+// start makes sure that the lanes run.
+func (l *Ledger) start(ctx context.Context, op *decide.Op) error {
+	if l.lanes.Started() {
+		return nil
+	}
+	within := ctx
+	if l.options.admitWhenUnavailable && op.Kind == decide.Reserve {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, l.outages.patience())
+		defer cancel()
+	}
+	if err := l.lanes.Start(within); err != nil {
 		return l.explain(err)
 	}
 	return nil
@@ -225,7 +241,7 @@ func (l *Ledger) explain(err error) error {
 	case errors.As(err, &missing):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
 	case errors.As(err, &unavailable):
-		return fmt.Errorf("%w: %w", ErrUnavailable, unavailable.Err)
+		return l.unavailable(unavailable.Err, l.store.Classify(unavailable.Err) == store.Unavailable)
 	case errors.Is(err, lane.ErrClosed):
 		return ErrClosed
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

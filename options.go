@@ -45,6 +45,8 @@ type openOptions struct {
 	settleWait  time.Duration
 	lease       time.Duration
 	callTime    time.Duration
+
+	admitWhenUnavailable bool
 }
 
 // WithPrices gives the ledger its price book. Defaults to none: every model is then without a price.
@@ -160,6 +162,35 @@ func WithLease(d time.Duration) OpenOption {
 // its hold is charged. Defaults to 1 hour.
 func WithMaxCallTime(d time.Duration) OpenOption {
 	return func(o *openOptions) error { return positive(&o.callTime, "WithMaxCallTime", d) }
+}
+
+// WithAdmitWhenUnavailable admits calls while the database cannot be reached, instead of refusing them with
+// [ErrUnavailable]. It is outside of what the ledger promises, for hosts to whom a call that is not made is worse than a
+// limit that is passed:
+//
+//   - No budget is asked. However much the tenant has spent, also under [Hard], whether it is suspended, whether the
+//     model has a price: the call gets all that it asks for, and its [Hold] is Unbooked.
+//   - An idempotency key does not stop a second call with the same key. Of the two, the one that is booked first keeps it.
+//   - Nothing is durable. What such a call cost is kept in this process's memory until the database is back, and then
+//     booked in the background; the Settle says Pending before that. A process that dies before that takes it along, and
+//     nobody will know. [Ledger.Close] waits for it until its ctx ends, and then names it in an [*UnsettledError].
+//   - The call belongs to the day and the month in which it is booked, by the database's clock, unless its hold turns out
+//     to have been committed after all, just before the connection broke: then it is settled like any other.
+//   - A tenant that turns out not to exist, or to have its id taken by another record, cannot be charged: the call is
+//     booked without a tenant, and reported to the logger as an error.
+//
+// The first calls of an outage wait for 2 to 3 seconds, for the database may be back at once; those that come after one was
+// admitted wait for 0.3 seconds, until the database has answered again. The logger is told once when an outage begins, and
+// once when it is over and how many calls were admitted in it.
+//
+// A call that waits for a lock of somebody else's, one whose tables are missing, and one whose ctx ends is refused as
+// ever. [Ledger.Record] and questions fail with ErrUnavailable as ever. A pool in which the host leaves no connection
+// over looks to the ledger like a database that does not answer: [WithLaneDB] gives it one of its own. Defaults to off.
+func WithAdmitWhenUnavailable() OpenOption {
+	return func(o *openOptions) error {
+		o.admitWhenUnavailable = true
+		return nil
+	}
 }
 
 func positive(to *time.Duration, option string, d time.Duration) error {

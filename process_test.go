@@ -27,6 +27,8 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"idempotent": callIdempotently,
 	"history":    recordHistory,
 	"locked":     lockAndWait,
+	"unbooked":   callUnbooked,
+	"hold":       holdAndWait,
 }
 
 // start starts a helper process on a task, whose words are its name and its arguments.

@@ -57,13 +57,24 @@ type Hold struct {
 	Tokens int64
 
 	// Deadline is when the hold ends, by the database's clock, if it is neither settled nor released; it is charged then.
+	// An unbooked hold has none.
 	Deadline time.Time
+
+	// Unbooked: the database could not be reached, and the call was admitted all the same (see
+	// [WithAdmitWhenUnavailable]). No budget was asked, and none keeps room for the call: the other fields are what it
+	// asked for at most. Settle and Release must follow as ever; only Settle brings the call on the books.
+	Unbooked bool
 
 	ledger   *Ledger
 	exec     book.Execution
 	fixed    bool  // the estimate named the cost, so there is no price to charge by
 	usage    Usage // once it is settling; guarded by the ledger
 	settling bool
+
+	// Of an unbooked hold.
+	who  identity
+	task *lane.Task    // the last on the execution, nil where none was handed in; belongs to the end that has its turn
+	last chan struct{} // closed when the last of the hold's ends is over; guarded by the ledger
 }
 
 // Actual is what a call used in truth.
@@ -165,19 +176,29 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := l.enter(ctx); err != nil {
+	if err := l.enter(); err != nil {
 		return nil, err
 	}
-	out, err := l.admit(ctx, who, op, o.wait)
-	if err != nil {
+	a := &asking{who: who, op: op}
+	out, err := l.admit(ctx, a, o.wait)
+	switch {
+	case err == nil:
+	case l.admitsAfter(ctx, err):
+		l.outages.admitted(err)
+		out = decide.Outcome{Exec: a.unbooked(), Output: op.MaxOutput}
+	default:
+		l.giveUp(a, err)
 		l.leave(nil)
 		return nil, err
 	}
 	h := &Hold{
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
 		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
-		Deadline: out.Exec.DeadlineAt,
-		ledger:   l, exec: *out.Exec, fixed: e.Cost.set,
+		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
+		ledger: l, exec: *out.Exec, fixed: e.Cost.set,
+	}
+	if h.Unbooked {
+		h.who, h.task = a.who, a.task
 	}
 	l.mu.Lock()
 	l.open[h.exec.ID] = h
@@ -255,29 +276,41 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 // maxFirstUses is how often an operation finds that its tenant is not there, or is somebody else, and tries to mend it.
 const maxFirstUses = 3
 
+// asking is a reserve or a record on its way: whose it is, and the last task that carries it.
+type asking struct {
+	who  identity
+	op   *decide.Op
+	task *lane.Task
+}
+
 // admit brings an operation to a lane, and sees to it that its tenant exists.
-func (l *Ledger) admit(ctx context.Context, who identity, op *decide.Op, wait time.Duration) (decide.Outcome, error) {
+func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (decide.Outcome, error) {
+	if err := l.start(ctx, a.op); err != nil {
+		return decide.Outcome{}, err
+	}
 	for attempt := 0; ; attempt++ {
-		task := l.lanes.Submit(*op, who.key)
-		if err := l.await(ctx, task, op, wait); err != nil {
+		a.task = l.lanes.Submit(*a.op, a.who.key)
+		if err := l.await(ctx, a.task, a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
-				l.refused(ctx, op, err)
+				l.refused(ctx, a.op, err)
 			}
 			return decide.Outcome{}, err
 		}
-		out, err := task.Outcome()
+		out, err := a.task.Outcome()
 		if err != nil {
 			return out, l.explain(err)
 		}
-		if (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !who.none() && attempt < maxFirstUses {
-			if who, err = l.firstUse(ctx, who); err != nil {
+		l.outages.over()
+		if (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !a.who.none() && attempt < maxFirstUses {
+			who, err := l.firstUse(ctx, a.who)
+			if err != nil {
 				return out, err
 			}
-			op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
+			a.who, a.op.Key, a.op.OwnerType, a.op.OwnerID = who, who.key, who.ownerType, who.ownerID
 			continue
 		}
-		if err = l.refusal(op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
-			l.refused(ctx, op, err)
+		if err = l.refusal(a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
+			l.refused(ctx, a.op, err)
 		}
 		return out, err
 	}
@@ -288,10 +321,18 @@ const patience = 3 * time.Second
 
 // await waits until a task is decided, and takes it back when there is no more time to.
 func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait time.Duration) error {
+	start := time.Now()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	var silent *time.Timer
+	var silence <-chan time.Time
+	if l.options.admitWhenUnavailable && op.Kind == decide.Reserve {
+		silent = time.NewTimer(l.outages.patience())
+		defer silent.Stop()
+		silence = silent.C
+	}
 	var why error
-	for start := time.Now(); why == nil; {
+	for why == nil {
 		select {
 		case <-task.Done():
 			return nil
@@ -305,25 +346,36 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 				continue
 			}
 			why = errWaited
+		case <-silence:
+			switch waited := time.Since(start); {
+			case waited >= l.outages.patience() && l.away(task.Hindrance()):
+				why = errWaited
+			case waited < patience:
+				silent.Reset(patience - waited)
+			}
 		}
 	}
-	if !task.Withdraw() {
+	h := task.Hindrance()
+	takeBack := task.Withdraw
+	if op.Kind == decide.Reserve && errors.Is(why, errWaited) && l.away(h) {
+		takeBack = task.Leave // see giveUp
+	}
+	if !takeBack() {
 		<-task.Done()
 		return nil
 	}
-	h := task.Hindrance()
 	switch {
 	case errors.Is(why, ErrClosed):
 		return ErrClosed
 	case h == nil && errors.Is(why, errWaited):
-		return fmt.Errorf("%w: no answer in %v", ErrUnavailable, patience)
+		return l.unavailable(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond)), l.away(h))
 	case h == nil:
 		return why
 	}
 	var because error
 	switch {
 	case h.Err != nil:
-		because = fmt.Errorf("%w: %w", ErrUnavailable, h.Err)
+		because = l.unavailable(h.Err, l.away(h) && errors.Is(why, errWaited))
 	case h.Outcome.Code == decide.Busy:
 		because = fmt.Errorf("%w: another transaction has locked the books of tenant %q; a call made inside the transaction "+
 			"that creates or changes its tenant has to wait for the commit", ErrUnavailable, op.Key)

@@ -14,7 +14,8 @@ import (
 
 // Settle books what a held call used, and drops its hold. It records the truth, also past the hold and past the limit:
 // that is an overrun. It books although ctx has ended. Where the books cannot be reached it returns after the time of
-// [WithSettleWait] with the outcome Pending: the booking goes on until it succeeds or [Ledger.Close] ends it.
+// [WithSettleWait] with the outcome Pending: the booking goes on until it succeeds or [Ledger.Close] ends it. An unbooked
+// hold's call enters the books only now.
 //
 // A usage that cannot be true (negative, or beyond 2^40 tokens or a million dollars) is not believed: the hold is
 // charged, and the execution is marked estimated. Settling twice does nothing the second time.
@@ -52,6 +53,9 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	if l.lanes.Ended() {
 		return Settlement{}, ErrClosed
 	}
+	if h.Unbooked {
+		return l.finishUnbooked(ctx, h, op)
+	}
 	task := l.lanes.Submit(op, h.exec.TenantKey)
 	timer := time.NewTimer(l.options.settleWait)
 	defer timer.Stop()
@@ -76,8 +80,17 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settlement, error) {
 	out, err := task.Outcome()
 	if err != nil {
-		return Settlement{}, l.explain(err)
+		err = l.explain(err)
 	}
+	return l.ended(ctx, h, out, err)
+}
+
+// ended lets a call out of the ledger that has ended on the books.
+func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err error) (Settlement, error) {
+	if err != nil {
+		return Settlement{}, err
+	}
+	l.outages.over()
 	l.leave(h)
 	l.booked(ctx, &out)
 	if out.Exec == nil {
@@ -133,11 +146,11 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Call
 // book books what holds nothing, although ctx has ended.
 func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlement, error) {
 	ctx = context.WithoutCancel(ctx)
-	if err := l.enter(ctx); err != nil {
+	if err := l.enter(); err != nil {
 		return Settlement{}, err
 	}
 	defer l.leave(nil)
-	out, err := l.admit(ctx, who, op, DefaultWait)
+	out, err := l.admit(ctx, &asking{who: who, op: op}, DefaultWait)
 	if err != nil {
 		return Settlement{}, err
 	}

@@ -51,6 +51,9 @@ type Op struct {
 // ByKey reports whether the tenant is still to be found by its key. Once found, it stays the same: a key may move.
 func (op *Op) ByKey() bool { return op.Key != "" && op.Exec.Tenant == book.NoTenant }
 
+// Most returns what the call has to hold for all the output that it asks for.
+func (op *Op) Most() book.Amount { return op.need(op.MaxOutput) }
+
 // need returns what the call has to hold for this many tokens of output.
 func (op *Op) need(output int64) book.Amount {
 	return book.Amount{

@@ -203,11 +203,15 @@ func (l *lane) drop() {
 func (l *lane) live(tasks []*Task) []*Task {
 	kept := tasks[:0]
 	for _, t := range tasks {
-		switch {
-		case t.state.Load() != withdrawn:
-			kept = append(kept, t)
-		case t.tried:
+		switch state := t.state.Load(); {
+		case state == left:
+		case state == withdrawn && t.did != 0:
 			kept = append(kept, t.undo())
+		case state == withdrawn:
+		case t.op.Kind == decide.Release && t.after != nil && t.begun() == nil:
+			t.finish(decide.Outcome{Code: decide.Released, Exec: &t.op.Exec}, nil) // there is nothing to release
+		default:
+			kept = append(kept, t)
 		}
 	}
 	clear(tasks[len(kept):])
@@ -216,7 +220,7 @@ func (l *lane) live(tasks []*Task) []*Task {
 
 // undo is a task that releases what another may have been granted.
 func (t *Task) undo() *Task {
-	u := &Task{route: t.route, since: time.Now(), number: t.number, done: make(chan struct{})}
+	u := &Task{route: t.route, lane: t.lane, since: time.Now(), number: t.number, done: make(chan struct{})}
 	u.op = decide.Op{Kind: decide.Release, Exec: t.op.Exec}
 	return u
 }
@@ -228,15 +232,17 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 			return
 		}
 		outcomes, decided, err := l.attempt(batch, noWait)
+		if decided {
+			for i, t := range batch {
+				if writes(outcomes[i].Code) {
+					t.did = outcomes[i].Code
+				}
+			}
+		}
 		if err == nil {
 			l.backoff = 0
 			l.deliver(batch, outcomes)
 			return
-		}
-		if decided {
-			for _, t := range batch {
-				t.tried = t.tried || !t.op.ByKey() // one that found no tenant has written nothing
-			}
 		}
 		switch class := l.store.Classify(err); {
 		case class == store.Conflict && conflicts < maxConflicts:
@@ -266,28 +272,32 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 	}
 }
 
-// away deals with a database that cannot be reached: reserves give up after a while, what was done stays to be booked.
+// away deals with a database that cannot be reached: reserves give up after a while, also those that came meanwhile;
+// what was done stays to be booked.
 func (l *lane) away(batch []*Task, err error) []*Task {
-	l.hinder(batch, &Hindrance{Err: err})
-	batch = slices.DeleteFunc(batch, func(t *Task) bool {
-		if t.op.Kind != decide.Reserve || time.Since(t.since) < unavailable {
-			return false
-		}
-		if t.tried {
-			l.push(t.undo())
-		}
-		t.finish(decide.Outcome{}, &UnavailableError{err})
-		return true
-	})
-	l.backoff = min(max(2*l.backoff, minBackoff), maxBackoff)
-	if l.backoff == maxBackoff {
-		l.log.Warn("tenant: the database cannot be reached; trying again", "waiting", len(batch), "error", err)
+	batch = l.refuse(batch, err)
+	l.mu.Lock()
+	l.queue = l.refuse(l.live(l.queue), err)
+	l.mu.Unlock()
+	was := l.backoff
+	l.backoff = min(max(2*was, minBackoff), maxBackoff)
+	if l.backoff == maxBackoff && was < maxBackoff {
+		l.log.Warn("tenant: the database cannot be reached; trying again until it can", "waiting", len(batch), "error", err)
 	}
 	if !l.sleep(l.backoff) {
 		l.abandon(batch)
 		return nil
 	}
 	return batch
+}
+
+// refuse takes out the reserves that have waited for long enough, and tells the others what they wait for.
+func (l *lane) refuse(tasks []*Task, err error) []*Task {
+	l.hinder(tasks, &Hindrance{Err: err})
+	return slices.DeleteFunc(tasks, func(t *Task) bool {
+		return t.op.Kind == decide.Reserve && time.Since(t.since) >= unavailable &&
+			t.finish(decide.Outcome{}, &UnavailableError{err})
+	})
 }
 
 func (l *lane) hinder(batch []*Task, h *Hindrance) {
@@ -317,6 +327,7 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 	defer cancel()
 	ops := make([]*decide.Op, len(batch))
 	for i, t := range batch {
+		t.locate()
 		ops[i] = &t.op
 	}
 	var (
@@ -388,7 +399,7 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 				w.Tenants = append(w.Tenants, id)
 			}
 		}
-		if t.frees() || t.tried {
+		if t.frees() || t.did != 0 {
 			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
 		}
 		if e.IdempotencyKey != "" && t.op.Kind != decide.Release && t.op.Kind != decide.Expire {
@@ -429,24 +440,30 @@ func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
 		if out.Code == decide.Granted {
 			l.learn(t.route, out.Exec.Parents)
 		}
-		if t.tried {
-			out.Code = own(t.op.Kind, out.Code)
-		}
-		if !t.finish(out, nil) && out.Code == decide.Granted {
+		out.Code = own(t.did, out.Code)
+		if !t.finish(out, nil) && out.Code == decide.Granted && t.state.Load() == withdrawn {
 			l.push(t.undo())
 		}
 	}
 	l.setAside(busy)
 }
 
-// own turns the answer to an operation that was tried before into the one that its first try would have got: what it
-// finds done is its own doing.
-func own(kind decide.Kind, code decide.Code) decide.Code {
+// writes reports whether an operation with this outcome has changed its execution.
+func writes(code decide.Code) bool {
+	switch code {
+	case decide.Granted, decide.Settled, decide.Released, decide.Expired, decide.Corrected:
+		return true
+	}
+	return false
+}
+
+// own turns the answer to an operation into the one that an earlier try of it would have got, where it finds done what
+// that try did: it is its own doing.
+func own(did, code decide.Code) decide.Code {
 	switch {
-	case code == decide.AlreadySettled && (kind == decide.Settle || kind == decide.Record):
-		return decide.Settled
-	case code == decide.AlreadyReleased && kind == decide.Release:
-		return decide.Released
+	case code == decide.AlreadySettled && (did == decide.Settled || did == decide.Corrected),
+		code == decide.AlreadyReleased && did == decide.Released:
+		return did
 	}
 	return code
 }

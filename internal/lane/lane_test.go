@@ -200,46 +200,6 @@ func settle(e *book.Execution) decide.Op {
 	return op
 }
 
-func TestAmbiguousCommit_IsLookedUpAndNotDoneTwice(t *testing.T) {
-	t.Parallel()
-	m := newMemory(10)
-	var lost int
-	m.after = func(*book.Want, *book.Effects) error {
-		if lost++; lost%2 == 1 {
-			return errUnavailable // it was committed, and the answer got lost
-		}
-		return nil
-	}
-	s := open(t, m)
-	out := result(t, s.Submit(reserve("m"), "acme"))
-	require.Equal(t, decide.Granted, out.Code)
-	require.EqualValues(t, 1, m.held())
-	lost = 0
-	again := result(t, s.Submit(settle(out.Exec), "acme"))
-	require.Equal(t, decide.Settled, again.Code, "what a retry finds done is its own doing")
-	require.Equal(t, map[book.Status]int{book.Succeeded: 1}, m.statuses())
-	require.EqualValues(t, 0, m.held())
-}
-
-func TestAmbiguousRelease_AndRecord_SayWhatTheirFirstTryDid(t *testing.T) {
-	t.Parallel()
-	m := newMemory(10)
-	s := open(t, m)
-	out := result(t, s.Submit(reserve("m"), "acme"))
-	once := func() {
-		m.set(func() {
-			m.after = func(*book.Want, *book.Effects) error { m.after = nil; return errUnavailable }
-		})
-	}
-	once()
-	require.Equal(t, decide.Released, result(t, s.Submit(decide.Op{Kind: decide.Release, Exec: *out.Exec}, "acme")).Code)
-	once()
-	record := reserve("m")
-	record.Kind, record.Exec.Status, record.Exec.Charged = decide.Record, book.Succeeded, book.Amount{Calls: 1}
-	require.Equal(t, decide.Settled, result(t, s.Submit(record, "acme")).Code)
-	require.Equal(t, map[book.Status]int{book.Cancelled: 1, book.Succeeded: 1}, m.statuses())
-}
-
 func TestFailure_ThatNoRetryCuresHitsItsOwnOperationOnly(t *testing.T) {
 	t.Parallel()
 	m := newMemory(1000)
@@ -432,9 +392,25 @@ func TestDatabaseAway_RefusesReservesAndKeepsSettles(t *testing.T) {
 	var away *UnavailableError
 	require.ErrorAs(t, err, &away)
 	require.NotEqual(t, settled, settling.state.Load())
+
+	late := s.Submit(reserve("m"), "acme")
+	<-late.Done()
+	_, err = late.Outcome()
+	require.ErrorAs(t, err, &away, "also one that comes while the settle is being tried")
+
+	undone := s.After(refused, release(refused))
+	require.Equal(t, decide.Released, result(t, s.After(late, release(late))).Code, "what no attempt has begun needs no database")
+	require.NotEqual(t, settled, undone.state.Load())
 	m.set(func() { m.before = nil })
 	require.Equal(t, decide.Settled, result(t, settling).Code)
-	require.Eventually(t, func() bool { return m.held() == 0 && m.statuses()[book.Cancelled] == 1 }, time.Minute, time.Millisecond)
+	require.Equal(t, decide.Released, result(t, undone).Code)
+	require.Zero(t, m.held())
+	require.Equal(t, map[book.Status]int{book.Succeeded: 1, book.Cancelled: 1}, m.statuses())
+}
+
+// release is what whoever asked for a reserve does that it got no answer to: it does not know the tenant.
+func release(reserve *Task) decide.Op {
+	return decide.Op{Kind: decide.Release, Key: "acme", Exec: book.Execution{ID: reserve.op.Exec.ID}}
 }
 
 func TestRefusals_RideWithTheNextBatchThatWrites(t *testing.T) {

@@ -18,7 +18,8 @@ import (
 // ErrClosed is the answer to what comes after Close.
 var ErrClosed = errors.New("closed")
 
-// UnavailableError says that the database could not be reached.
+// UnavailableError says that the database could not be reached. A reserve that ends with it may have been granted: an
+// operation [Set.After] it ends what it may have begun.
 type UnavailableError struct{ Err error }
 
 func (e *UnavailableError) Error() string { return "the database cannot be reached: " + e.Err.Error() }
@@ -114,11 +115,12 @@ func (s *Set) Start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
 	select {
 	case s.start <- struct{}{}:
 		defer func() { <-s.start }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return s.explain(ctx, ctx.Err())
 	}
 	if s.closed {
 		return ErrClosed
@@ -142,6 +144,9 @@ func (s *Set) Start(ctx context.Context) error {
 	return nil
 }
 
+// Started reports whether the set takes tasks, as it does after Start and until Close.
+func (s *Set) Started() bool { return s.started.Load() }
+
 // beat sends a heartbeat. A database that somebody else has locked is tried again for a while: SQLite's may be.
 func (s *Set) beat(ctx context.Context) error {
 	for until := time.Now().Add(maxLocked); ; {
@@ -164,6 +169,9 @@ func (s *Set) beat(ctx context.Context) error {
 const maxLocked = 5 * time.Second
 
 func (s *Set) explain(ctx context.Context, err error) error {
+	if s.Ended() {
+		return ErrClosed
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
@@ -179,8 +187,21 @@ func (s *Set) explain(ctx context.Context, err error) error {
 // Submit hands an operation to the lane of a route: the tenant's key, or nothing for calls without a tenant. The set
 // must be started.
 func (s *Set) Submit(op decide.Op, route string) *Task {
-	t := &Task{op: op, route: route, since: time.Now(), done: make(chan struct{})}
-	s.lane(route).push(t)
+	return s.submit(&Task{op: op, route: route})
+}
+
+// After hands in an operation on the execution of an earlier task, which its outcome may not be known of: the operation
+// finds what that one has done or may have done. To release what no attempt has begun asks nothing of the database.
+func (s *Set) After(earlier *Task, op decide.Op) *Task {
+	return s.submit(&Task{op: op, route: earlier.route, after: earlier})
+}
+
+func (s *Set) submit(t *Task) *Task {
+	t.since, t.done, t.lane = time.Now(), make(chan struct{}), s.lane(t.route)
+	if t.after != nil {
+		t.lane = t.after.lane // in which it stands behind it
+	}
+	t.lane.push(t)
 	return t
 }
 
@@ -205,6 +226,9 @@ func (s *Set) learn(route string, parents []book.ID) {
 	s.chains.set(route, parents)
 }
 
+// Context is what ends with the lanes.
+func (s *Set) Context() context.Context { return s.ctx }
+
 // Ended reports whether Close has ended the lanes: what is submitted now is not done any more.
 func (s *Set) Ended() bool { return s.ctx.Err() != nil }
 
@@ -220,7 +244,12 @@ func (s *Set) draining() bool {
 // Close ends the lanes when they have done what they were given, or when ctx ends. Whoever calls it sees to it that no
 // more tasks come. What could not be done is answered with ErrClosed.
 func (s *Set) Close(ctx context.Context) error {
-	s.start <- struct{}{}
+	select {
+	case s.start <- struct{}{}:
+	case <-ctx.Done():
+		s.cancel() // whoever is starting the set gives up
+		s.start <- struct{}{}
+	}
 	defer func() { <-s.start }()
 	if s.closed {
 		return nil

@@ -12,13 +12,19 @@ import (
 type Task struct {
 	op      decide.Op
 	route   string // tasks of one route go through one lane, in their order
+	lane    *lane
 	since   time.Time
 	number  uint64 // order of arrival in the lane
-	tried   bool   // may have been committed: to be looked up before it is done again
 	state   atomic.Int32
 	done    chan struct{}
 	outcome decide.Outcome
 	err     error
+
+	// did is what an attempt has done to the execution if it was committed, zero where none did anything. An execution that
+	// something may have been done to is looked up before it is done again.
+	did decide.Code
+
+	after *Task // the task before this one of the same execution, if it was told; see Set.After
 
 	// hindrance is why it is not decided yet: the outcome of the last attempt, or what keeps the database away.
 	hindrance atomic.Pointer[Hindrance]
@@ -33,7 +39,8 @@ type Hindrance struct {
 const (
 	pending int32 = iota
 	settled
-	withdrawn
+	withdrawn // what it may have done is to be undone
+	left      // what it may have done stands
 )
 
 // Done is closed when the task has an outcome.
@@ -52,7 +59,29 @@ func (t *Task) Execution() *book.Execution { return &t.op.Exec }
 // been granted meanwhile is released by its lane.
 func (t *Task) Withdraw() bool { return t.state.CompareAndSwap(pending, withdrawn) }
 
-// finish gives the task its outcome. It reports false for a task that was withdrawn.
+// Leave gives up waiting for the task as Withdraw does, but what it may have been granted stands. Whoever leaves a reserve
+// ends what it may have begun, with [Set.After].
+func (t *Task) Leave() bool { return t.state.CompareAndSwap(pending, left) }
+
+// begun returns the task before this one that may have written their execution, nil where none has come that far.
+func (t *Task) begun() *Task {
+	for a := t.after; a != nil; a = a.after {
+		if a.did != 0 {
+			return a
+		}
+	}
+	return nil
+}
+
+// locate makes an operation go where its execution is, whoever has the tenant's key by now.
+func (t *Task) locate() {
+	if begun := t.begun(); begun != nil {
+		t.op.Exec.Tenant = begun.op.Exec.Tenant
+		t.op.OwnerType, t.op.OwnerID = "", ""
+	}
+}
+
+// finish gives the task its outcome. It reports false for a task that was withdrawn or left.
 func (t *Task) finish(out decide.Outcome, err error) bool {
 	if !t.state.CompareAndSwap(pending, settled) {
 		return false
