@@ -56,7 +56,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	o := openOptions{
 		log: slog.Default(), lanes: 2, zone: "UTC",
-		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
+		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour, clock: time.Now,
 	}
 	for _, option := range options {
 		if option == nil {

@@ -41,6 +41,7 @@ type openOptions struct {
 	settleWait  time.Duration
 	lease       time.Duration
 	callTime    time.Duration
+	clock       func() time.Time
 }
 
 // WithPrices gives the ledger its price book. Defaults to none: every model is then without a price.
@@ -144,6 +145,19 @@ func WithLease(d time.Duration) OpenOption {
 // its hold is charged. Defaults to 1 hour.
 func WithMaxCallTime(d time.Duration) OpenOption {
 	return func(o *openOptions) error { return positive(&o.callTime, "WithMaxCallTime", d) }
+}
+
+// WithClock sets this process's clock, which chooses the price that is in effect. Windows, leases and deadlines go by the
+// database's clock alone, so that processes whose clocks differ decide alike. It is called from many goroutines, at least
+// once a call. Defaults to time.Now.
+func WithClock(now func() time.Time) OpenOption {
+	return func(o *openOptions) error {
+		if now == nil {
+			return fmt.Errorf("%w: WithClock: the clock is nil", ErrInvalidOption)
+		}
+		o.clock = now
+		return nil
+	}
 }
 
 func positive(to *time.Duration, option string, d time.Duration) error {
