@@ -44,5 +44,7 @@ func TestLargest_IsTheLargestAmountThatMayHaveBeenInForce(t *testing.T) {
 	for second, want := range map[int64]int64{1: 10, 9: 10, 11: 10, 12: 5, 19: 5, 20: 30, 29: 30, 30: 30, 31: 2, 99: 2} {
 		require.Equal(t, want, largest(history, at(second)), "at second %d", second)
 	}
-	require.EqualValues(t, 30, largestEver(history))
+	require.EqualValues(t, 10, largestWithin(history, at(1), at(9)))
+	require.EqualValues(t, 30, largestWithin(history, at(13), at(99)))
+	require.EqualValues(t, 2, largestWithin(history, at(31), at(99)))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // What a worker was told by the library.
@@ -34,6 +35,13 @@ type entry struct {
 	Cost    int64  `json:"cost,omitempty"` // nano-dollars
 	Tokens  int64  `json:"tokens,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+
+	// Since and Until are the database's time before the call to the library and after it; zero where nobody asked.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+
+	// Stopped: the process stood still for longer than its lease while the call ran.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // journal is the file to which one worker process writes what the library acknowledged, before it goes on. What is

@@ -42,7 +42,7 @@ func (s *slot) live(ctx context.Context, life uint64) error {
 	name := filepath.Join(s.dir, fmt.Sprintf("worker-%d-%d", s.number, life))
 	o, err := json.Marshal(order{
 		URL: s.URL, Journal: name + ".journal", Seed: s.Seed, Slot: s.number, Life: life,
-		Goroutines: s.Goroutines, Cold: s.Cold,
+		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number),
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,9 @@ const (
 	raises    = "limits raised"
 	cuts      = "limits cut"
 	ambiguous = "limit changes with no answer"
+	toEve     = "jumps of the database's clock to the end of a month"
+	byDay     = "jumps of the database's clock by more than a day"
+	byHours   = "jumps of the database's clock by hours"
 )
 
 // trouble makes all kinds of trouble until ctx ends.
@@ -31,11 +34,25 @@ func (r *runner) trouble(ctx context.Context) {
 			}
 		})
 	}
-	start(1, 200*time.Millisecond, 400*time.Millisecond, r.kill)
+	if r.Jump > 0 {
+		rng := rand.New(rand.NewPCG(r.Seed, 9))
+		if err := r.patiently(ctx, func() error { return r.jump(ctx, rng, jumps[0]) }); err != nil {
+			r.fatal(err)
+			return
+		}
+		next := 1
+		start(10, r.Jump*2/3, r.Jump*4/3, func(ctx context.Context, rng *rand.Rand) {
+			if r.jump(ctx, rng, jumps[next%len(jumps)]) == nil { // the server may be being restarted
+				next++
+			}
+		})
+	}
+	start(1, 200*time.Millisecond, 600*time.Millisecond, r.kill)
 	start(2, 100*time.Millisecond, 500*time.Millisecond, r.stop)
-	start(7, time.Second, 2*time.Second, r.stop)
+	start(7, 100*time.Millisecond, 500*time.Millisecond, r.stop)
 	start(3, 300*time.Millisecond, time.Second, r.breakConnections)
 	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
+	start(11, 200*time.Millisecond, 500*time.Millisecond, r.audit)
 	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
 	if r.Restart != nil {
 		start(6, 3*time.Second, 6*time.Second, r.restart)
@@ -65,7 +82,7 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	if s.send(syscall.SIGCONT) && whole {
 		r.tally.add(stops)
 	}
-	wait(ctx, lease/2)
+	wait(ctx, lease)
 }
 
 // restart loses all sessions, and what was not committed, as a loss of power does.
@@ -78,19 +95,19 @@ func (r *runner) restart(ctx context.Context, _ *rand.Rand) {
 	r.tally.add(restarts)
 }
 
-// session opens a connection of the host's.
-func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) {
+// session opens a connection of the host's. An error may be another trouble's doing.
+func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, r.URL)
 	if err != nil {
-		return // the server is being restarted
+		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_ = use(conn) // it may be broken by another trouble
+	return use(conn)
 }
 
 // breakConnections ends the sessions of some backends.
 func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
-	r.session(ctx, func(conn *pgx.Conn) error {
+	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY backend_start, pid`)
 		if err != nil {
@@ -120,7 +137,7 @@ func (r *runner) sit(ctx context.Context, rng *rand.Rand) {
 		key = cold(rng.IntN(r.Cold))
 	}
 	d := time.Duration(rng.Int64N(int64(2 * time.Second)))
-	r.session(ctx, func(conn *pgx.Conn) error {
+	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return err
