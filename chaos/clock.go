@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -106,12 +107,36 @@ func eve(now time.Time, before time.Duration) time.Duration {
 	}
 }
 
-// jump puts the database's clock forward.
+// passTime puts the database's clock forward, in one way after the other, until ctx ends.
+func (r *runner) passTime(ctx context.Context) {
+	rng := rand.New(rand.NewPCG(r.Seed, 10))
+	for n := 0; ; n++ {
+		j := jumps[n%len(jumps)]
+		for r.jump(ctx, rng, j) != nil { // the server may be being restarted
+			if !wait(ctx, 50*time.Millisecond) {
+				return
+			}
+		}
+		if !wait(ctx, r.Jump*2/3+time.Duration(rng.Int64N(int64(r.Jump*2/3)))) {
+			return
+		}
+	}
+}
+
+var errIdle = errors.New("no call is running")
+
+// jump puts the database's clock forward, if calls are running.
 func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
 	return r.session(ctx, func(conn *pgx.Conn) error {
-		var now time.Time
-		if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		var (
+			now  time.Time
+			busy bool
+		)
+		if err := conn.QueryRow(ctx, `SELECT clock_timestamp(), EXISTS (SELECT FROM llm_executions WHERE status = 'running')`).Scan(&now, &busy); err != nil {
 			return err
+		}
+		if !busy {
+			return errIdle
 		}
 		if err := r.putForward(ctx, conn, j.far(now, r.clock.zone, rng)); err != nil {
 			return err

@@ -24,6 +24,7 @@ type slot struct {
 
 	mu        sync.Mutex
 	process   *os.Process
+	journal   string
 	killed    bool // by us
 	protected bool // not to be killed just now
 }
@@ -40,8 +41,9 @@ func (s *slot) run(ctx context.Context) {
 
 func (s *slot) live(ctx context.Context, life uint64) error {
 	name := filepath.Join(s.dir, fmt.Sprintf("worker-%d-%d", s.number, life))
+	journal := name + ".journal"
 	o, err := json.Marshal(order{
-		URL: s.URL, Journal: name + ".journal", Seed: s.Seed, Slot: s.number, Life: life,
+		URL: s.URL, Journal: journal, Seed: s.Seed, Slot: s.number, Life: life,
 		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number),
 	})
 	if err != nil {
@@ -71,7 +73,7 @@ func (s *slot) live(ctx context.Context, life uint64) error {
 	}
 	s.tally.add(starts)
 	s.mu.Lock()
-	s.process, s.killed = cmd.Process, false
+	s.process, s.journal, s.killed = cmd.Process, journal, false
 	s.mu.Unlock()
 
 	exited := make(chan error, 1)
@@ -120,6 +122,14 @@ func (s *slot) kill() bool {
 	}
 	s.killed = true
 	return s.process.Kill() == nil
+}
+
+// calls reports whether the worker has been told anything yet. One that has gone has nothing more to be told.
+func (s *slot) calls() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	file, err := os.Stat(s.journal)
+	return s.process == nil || err == nil && file.Size() > 0
 }
 
 // send sends the worker a signal.

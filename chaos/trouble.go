@@ -35,24 +35,15 @@ func (r *runner) trouble(ctx context.Context) {
 		})
 	}
 	if r.Jump > 0 {
-		rng := rand.New(rand.NewPCG(r.Seed, 9))
-		if err := r.patiently(ctx, func() error { return r.jump(ctx, rng, jumps[0]) }); err != nil {
-			r.fatal(err)
-			return
-		}
-		next := 1
-		start(10, r.Jump*2/3, r.Jump*4/3, func(ctx context.Context, rng *rand.Rand) {
-			if r.jump(ctx, rng, jumps[next%len(jumps)]) == nil { // the server may be being restarted
-				next++
-			}
-		})
+		r.troubles.Go(func() { r.passTime(ctx) })
 	}
 	start(1, 200*time.Millisecond, 600*time.Millisecond, r.kill)
-	start(2, 100*time.Millisecond, 500*time.Millisecond, r.stop)
-	start(7, 100*time.Millisecond, 500*time.Millisecond, r.stop)
+	for stream := range uint64(3) {
+		start(11+stream, 100*time.Millisecond, 500*time.Millisecond, r.stop)
+	}
 	start(3, 300*time.Millisecond, time.Second, r.breakConnections)
 	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
-	start(11, 200*time.Millisecond, 500*time.Millisecond, r.audit)
+	start(2, 200*time.Millisecond, 500*time.Millisecond, r.audit)
 	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
 	if r.Restart != nil {
 		start(6, 3*time.Second, 6*time.Second, r.restart)
@@ -67,7 +58,7 @@ func (r *runner) kill(_ context.Context, rng *rand.Rand) {
 }
 
 // stop stops a worker for longer than its lease, sometimes for longer than its calls may last. It lets nobody kill the
-// worker before, so that it has calls, nor for a while afterwards, so that it settles them late.
+// worker before it has calls, nor for a while afterwards, so that it settles them late.
 func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	s := r.workers[rng.IntN(len(r.workers))]
 	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
@@ -75,14 +66,19 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 		return
 	}
 	defer s.expose()
-	if !wait(ctx, lease/2) || !s.send(syscall.SIGSTOP) {
+	for !s.calls() {
+		if !wait(ctx, 50*time.Millisecond) {
+			return
+		}
+	}
+	if !wait(ctx, time.Duration(rng.Int64N(int64(lease/2)))) || !s.send(syscall.SIGSTOP) {
 		return
 	}
 	whole := wait(ctx, d)
 	if s.send(syscall.SIGCONT) && whole {
 		r.tally.add(stops)
 	}
-	wait(ctx, lease)
+	wait(ctx, 2*lease)
 }
 
 // restart loses all sessions, and what was not committed, as a loss of power does.
