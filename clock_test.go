@@ -37,11 +37,11 @@ func TestWithClock_ChoosesThePriceAndNeitherAWindowNorADeadline(t *testing.T) {
 			for _, nano := range []int64{1, 3} {
 				hold, err := ledger.Reserve(t.Context(), org, estimate)
 				require.NoError(t, err)
-				require.EqualValues(t, 200*nano, hold.Cost.Shift(9).IntPart())
+				require.Equal(t, 200*nano, hold.Cost.Shift(9).IntPart())
 				require.WithinDuration(t, start.Add(time.Hour), hold.Deadline, 15*time.Minute)
 				s, err := ledger.Settle(t.Context(), hold, tenant.Actual{Usage: tenant.Usage{Input: 100, Output: 10}})
 				require.NoError(t, err)
-				require.EqualValues(t, 110*nano, s.Cost.Shift(9).IntPart())
+				require.Equal(t, 110*nano, s.Cost.Shift(9).IntPart())
 				clock = rises
 			}
 

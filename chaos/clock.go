@@ -37,7 +37,7 @@ var zones = []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angele
 // makeClock makes the clock of the run, on an empty database.
 func (r *runner) makeClock(ctx context.Context) (err error) {
 	rng := rand.New(rand.NewPCG(r.Seed, 8))
-	if r.clock.zone, err = time.LoadLocation(zones[rng.IntN(len(zones))]); err != nil || r.Jump == 0 {
+	if r.clock.zone, err = time.LoadLocation(zones[rng.IntN(len(zones))]); err != nil || r.Jump <= 0 {
 		return err
 	}
 	conn, err := pgx.Connect(ctx, r.URL)
