@@ -16,7 +16,7 @@ const (
 	overruns    = "calls that cost more than they held"
 	abandoned   = "calls that were abandoned"
 	corrected   = "abandoned calls that were settled late"
-	stoppedLate = "late settles of a stopped process"
+	stoppedLate = "late settles of a process that was stopped"
 	cancelled   = "holds that were released"
 	windows     = "windows of limits that were replayed"
 	days        = "days that ended between calls of a tenant"
@@ -105,6 +105,7 @@ func (r *runner) sound(e *execution) {
 	count(overruns, e.OverrunCost > 0)
 	count(abandoned, e.Status == "abandoned")
 	count(corrected, e.Status == "abandoned" && e.SettledAt != nil)
+	count(stoppedLate, e.Status == "abandoned" && e.SettledAt != nil && r.wereStopped[e.ID])
 	count(cancelled, e.Status == "cancelled" && e.holds())
 	for _, metric := range []string{"cost", "tokens"} {
 		held, charged, overrun := e.of(metric)
@@ -294,9 +295,6 @@ func (r *runner) timely(e entry, row *execution) {
 }
 
 func (r *runner) acknowledged(e entry, row *execution) {
-	if e.Stopped && e.Outcome == string(tenant.Corrected) {
-		r.tally.add(stoppedLate)
-	}
 	status := map[tenant.Outcome][]string{
 		tenant.Settled:   {"succeeded", "failed"},
 		tenant.Corrected: {"abandoned"},

@@ -50,8 +50,9 @@ type runner struct {
 	abort    context.CancelCauseFunc
 	unsound  bool // an audit has found a wrong sum
 
-	mu         sync.Mutex
-	violations []string
+	mu          sync.Mutex
+	violations  []string
+	wereStopped map[string]bool // executions whose worker was stopped while they ran
 }
 
 // fatal ends the run: it proves nothing.
@@ -62,6 +63,18 @@ func (r *runner) violation(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.violations = append(r.violations, fmt.Sprintf(format, args...))
+}
+
+// stopped notes executions whose worker stands still.
+func (r *runner) stopped(ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wereStopped == nil {
+		r.wereStopped = map[string]bool{}
+	}
+	for _, id := range ids {
+		r.wereStopped[id] = true
+	}
 }
 
 // run makes calls and trouble for a time, and returns the promises that were broken. It writes a summary to out. An

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -124,12 +126,23 @@ func (s *slot) kill() bool {
 	return s.process.Kill() == nil
 }
 
-// calls reports whether the worker has been told anything yet. One that has gone has nothing more to be told.
-func (s *slot) calls() bool {
+// open returns the executions whose hold the worker was given and has not ended, as far as it has said so.
+func (s *slot) open() []string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	file, err := os.Stat(s.journal)
-	return s.process == nil || err == nil && file.Size() > 0
+	journal := s.journal
+	s.mu.Unlock()
+	said, err := readJournal(journal)
+	if err != nil {
+		return nil // it has not begun
+	}
+	open := map[string]bool{}
+	for _, e := range said {
+		if e.ID != "" {
+			open[e.ID] = e.What == held
+		}
+	}
+	maps.DeleteFunc(open, func(_ string, is bool) bool { return !is })
+	return slices.Collect(maps.Keys(open))
 }
 
 // send sends the worker a signal.

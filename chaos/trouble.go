@@ -37,11 +37,11 @@ func (r *runner) trouble(ctx context.Context) {
 	if r.Jump > 0 {
 		r.troubles.Go(func() { r.passTime(ctx) })
 	}
-	start(1, 200*time.Millisecond, 600*time.Millisecond, r.kill)
+	start(1, 400*time.Millisecond, time.Second, r.kill)
 	for stream := range uint64(3) {
 		start(11+stream, 100*time.Millisecond, 500*time.Millisecond, r.stop)
 	}
-	start(3, 300*time.Millisecond, time.Second, r.breakConnections)
+	start(3, 500*time.Millisecond, 1500*time.Millisecond, r.breakConnections)
 	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
 	start(2, 200*time.Millisecond, 500*time.Millisecond, r.audit)
 	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
@@ -57,8 +57,8 @@ func (r *runner) kill(_ context.Context, rng *rand.Rand) {
 	}
 }
 
-// stop stops a worker for longer than its lease, sometimes for longer than its calls may last. It lets nobody kill the
-// worker before it has calls, nor for a while afterwards, so that it settles them late.
+// stop stops a worker that has calls for longer than its lease, sometimes for longer than its calls may last, until the
+// others have ended them. It lets nobody kill the worker before, nor for a while afterwards, so that it settles them late.
 func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	s := r.workers[rng.IntN(len(r.workers))]
 	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
@@ -66,19 +66,30 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 		return
 	}
 	defer s.expose()
-	for !s.calls() {
-		if !wait(ctx, 50*time.Millisecond) {
-			return
-		}
-	}
-	if !wait(ctx, time.Duration(rng.Int64N(int64(lease/2)))) || !s.send(syscall.SIGSTOP) {
+	if !until(ctx, func() bool { return len(s.open()) > 0 }) || !wait(ctx, time.Duration(rng.Int64N(int64(lease/4)))) || !s.send(syscall.SIGSTOP) {
 		return
 	}
-	whole := wait(ctx, d)
+	open := s.open()
+	r.stopped(open)
+	whole := wait(ctx, d) && until(ctx, func() bool {
+		var running int64
+		err := r.limits.db.WithContext(ctx).Raw("SELECT count(*) FROM llm_executions WHERE CAST(id AS text) IN ? AND status = 'running'", open).Scan(&running).Error
+		return err == nil && running == 0
+	})
 	if s.send(syscall.SIGCONT) && whole {
 		r.tally.add(stops)
 	}
 	wait(ctx, 2*lease)
+}
+
+// until reports false if ctx ends before something is so.
+func until(ctx context.Context, so func() bool) bool {
+	for !so() {
+		if !wait(ctx, 50*time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // restart loses all sessions, and what was not committed, as a loss of power does.

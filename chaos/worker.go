@@ -193,7 +193,7 @@ func (c *caller) call(stop context.Context) {
 	given.Since, given.Until = since, c.time(timed)
 	c.journal.write(given)
 
-	e.Stopped = c.work(stop)
+	c.work(stop)
 	switch p := c.rng.IntN(100); {
 	case p < 3:
 		e.What = leaked
@@ -206,9 +206,8 @@ func (c *caller) call(stop context.Context) {
 	}
 }
 
-// work is the time for which the model is at work: mostly short, sometimes more than a call may take. It reports whether
-// the process was stopped meanwhile.
-func (c *caller) work(stop context.Context) (stopped bool) {
+// work is the time for which the model is at work: mostly short, sometimes more than a call may take.
+func (c *caller) work(stop context.Context) {
 	most := 500 * time.Millisecond
 	switch p := c.rng.IntN(100); {
 	case p >= 97:
@@ -216,9 +215,7 @@ func (c *caller) work(stop context.Context) (stopped bool) {
 	case p >= 80:
 		most = 2 * time.Second
 	}
-	d, start := time.Duration(c.rng.Int64N(int64(most))), time.Now()
-	c.pause(stop, d)
-	return time.Since(start) > d+lease
+	c.pause(stop, time.Duration(c.rng.Int64N(int64(most))))
 }
 
 // time asks the database for the time. It is zero where that is not wanted, or not to be had.
