@@ -17,7 +17,7 @@ import (
 // Money is in nano-dollars (1e-9 US dollars) in the columns and in the fields whose names end in Nano; the methods give
 // US dollars.
 type Execution struct {
-	ID       string `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the call
+	ID       string `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the call, as far as the clocks of the processes agree
 	TenantID string `gorm:"column:tenant_id"`     // the tenant's id as it was at the call; empty for a call without a tenant
 
 	// Status is "running", and then "succeeded", "failed", "cancelled" (it was released, and not made) or "abandoned" (its

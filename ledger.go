@@ -59,7 +59,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: Open: the *gorm.DB is nil", ErrInvalidOption)
 	}
 	o := openOptions{
-		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday,
+		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday, clock: time.Now,
 		thresholds: []int64{50, 80, 100},
 		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
 	}

@@ -45,6 +45,7 @@ type openOptions struct {
 	settleWait  time.Duration
 	lease       time.Duration
 	callTime    time.Duration
+	clock       func() time.Time
 
 	admitWhenUnavailable bool
 }
@@ -189,6 +190,19 @@ func WithMaxCallTime(d time.Duration) OpenOption {
 func WithAdmitWhenUnavailable() OpenOption {
 	return func(o *openOptions) error {
 		o.admitWhenUnavailable = true
+		return nil
+	}
+}
+
+// WithClock sets this process's clock, which chooses the price that is in effect. Windows, leases and deadlines go by the
+// database's clock alone, so that processes whose clocks differ decide alike. It is called from many goroutines, at least
+// once a call. Defaults to time.Now.
+func WithClock(now func() time.Time) OpenOption {
+	return func(o *openOptions) error {
+		if now == nil {
+			return fmt.Errorf("%w: WithClock: the clock is nil", ErrInvalidOption)
+		}
+		o.clock = now
 		return nil
 	}
 }

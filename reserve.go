@@ -250,7 +250,7 @@ func (l *Ledger) price(provider, model string) (Price, bool) {
 	if l.options.prices == nil || model == "" {
 		return Price{}, false
 	}
-	return l.options.prices.Price(provider, model, time.Now())
+	return l.options.prices.Price(provider, model, l.options.clock())
 }
 
 // describe gives an operation its tenant and its execution.

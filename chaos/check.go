@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -13,12 +12,19 @@ import (
 
 // What is counted from the rows.
 const (
-	admissions = "admissions that were replayed"
-	overruns   = "calls that cost more than they held"
-	abandoned  = "calls that were abandoned"
-	corrected  = "abandoned calls that were settled late"
-	cancelled  = "holds that were released"
-	windows    = "limits whose window was replayed"
+	admissions  = "admissions that were replayed"
+	overruns    = "calls that cost more than they held"
+	abandoned   = "calls that were abandoned"
+	corrected   = "abandoned calls that were settled late"
+	stoppedLate = "late settles of a process that was stopped"
+	cancelled   = "holds that were released"
+	windows     = "windows of limits that were replayed"
+	days        = "days that ended between calls of a tenant"
+	months      = "months that ended between calls of a tenant"
+	across      = "calls that ended in a later day"
+	lateAcross  = "abandoned calls that were settled in a later day"
+	timed       = "times that the database's clock bears out"
+	audits      = "checks of all sums in mid-run"
 )
 
 // execution is a row of llm_executions, with its tenant's key.
@@ -67,13 +73,19 @@ func (r *runner) check(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger, 
 		byID[e.ID] = e
 		r.sound(e)
 	}
+	for _, all := range byTenant {
+		r.count(all)
+	}
 	for key, history := range r.limits.history {
 		for of, changes := range history {
 			r.neverOver(key, of, changes, byTenant[key])
 		}
 	}
 	r.neverLost(journals, byID)
-	if err := r.neverWrong(ctx, db); err != nil {
+	if _, err := r.neverWrong(ctx, db, "", slices.Concat(sums, []query{rest})); err != nil {
+		return err
+	}
+	if err := r.calendar(ctx, db); err != nil {
 		return err
 	}
 	differences, err := ledger.Verify(ctx)
@@ -93,6 +105,7 @@ func (r *runner) sound(e *execution) {
 	count(overruns, e.OverrunCost > 0)
 	count(abandoned, e.Status == "abandoned")
 	count(corrected, e.Status == "abandoned" && e.SettledAt != nil)
+	count(stoppedLate, e.Status == "abandoned" && e.SettledAt != nil && r.wereStopped[e.ID])
 	count(cancelled, e.Status == "cancelled" && e.holds())
 	for _, metric := range []string{"cost", "tokens"} {
 		held, charged, overrun := e.of(metric)
@@ -113,6 +126,30 @@ func (r *runner) sound(e *execution) {
 	}
 }
 
+// count counts how a tenant's executions, in the order of their admission, lie in days and months.
+func (r *runner) count(all []*execution) {
+	ends := func(what, unit string) {
+		for i, e := range all[1:] {
+			if r.clock.window(unit, e.AdmittedAt) != r.clock.window(unit, all[i].AdmittedAt) {
+				r.tally.add(what)
+			}
+		}
+	}
+	ends(days, "day")
+	ends(months, "month")
+	for _, e := range all {
+		later := func(t *time.Time) bool {
+			return t != nil && r.clock.window("day", *t) != r.clock.window("day", e.AdmittedAt)
+		}
+		if later(e.FinishedAt) {
+			r.tally.add(across)
+		}
+		if e.Status == "abandoned" && later(e.SettledAt) {
+			r.tally.add(lateAcross)
+		}
+	}
+}
+
 // neverOver replays a tenant's executions in each window of a limit. A row tells the moments at which its call was
 // admitted, ended and, where it was abandoned before, settled: each is the database's clock in the transaction that did it, read
 // with the tenant's books locked, so that these moments are in the order of the decisions. With an execution counting
@@ -125,9 +162,12 @@ func (r *runner) sound(e *execution) {
 // an overrun or a cut may leave a sum above the limit, but no admission does. Where a change of the limit has not
 // returned yet, or has returned an error, the largest amount counts that may have been in force.
 //
-// A second check needs no moments: an execution's charge without its overrun is never more than it counted for at any
+// A call counts in the window of its admission, and in no other, whenever it ends.
+//
+// A second check needs no order: an execution's charge without its overrun is never more than it counted for at any
 // earlier time, so the sum of these charges is not above the limit that was in force at the window's last admission, and so
-// not above the largest. (A late settle above the hold stores its excess as an overrun, like any other.)
+// not above the largest that was while the window had admissions. (A late settle above the hold stores its excess as an
+// overrun, like any other.)
 func (r *runner) neverOver(key string, of rule, changes []change, all []*execution) {
 	type step struct {
 		at        time.Time
@@ -135,12 +175,17 @@ func (r *runner) neverOver(key string, of rule, changes []change, all []*executi
 		admission bool
 		id        string
 	}
-	steps, charges := map[string][]step{}, map[string]int64{}
+	type span struct{ first, last time.Time } // of admissions
+	steps, charges, spans := map[string][]step{}, map[string]int64{}, map[string]span{}
 	for _, e := range all {
 		if !e.holds() {
 			continue
 		}
-		window := e.AdmittedAt.UTC().Format(map[string]string{"day": time.DateOnly, "month": "2006-01"}[of.window])
+		window := r.clock.window(of.window, e.AdmittedAt)
+		if len(steps[window]) == 0 {
+			spans[window] = span{first: e.AdmittedAt}
+		}
+		spans[window] = span{spans[window].first, e.AdmittedAt}
 		held, charged, overrun := e.of(of.metric)
 		charges[window] += charged - overrun
 		steps[window] = append(steps[window], step{e.AdmittedAt, held, true, e.ID})
@@ -153,7 +198,7 @@ func (r *runner) neverOver(key string, of rule, changes []change, all []*executi
 	}
 	for window, s := range steps {
 		r.tally.add(windows)
-		if most := largestEver(changes); charges[window] > most {
+		if most := largestWithin(changes, spans[window].first, spans[window].last); charges[window] > most {
 			r.violation("%s, %v of %s: charges without overruns are %d, and the limit was never above %d", key, of, window, charges[window], most)
 		}
 		// What a transaction ends comes before what it admits: both have its time.
@@ -177,7 +222,7 @@ func (r *runner) neverOver(key string, of rule, changes []change, all []*executi
 			r.tally.add(admissions)
 			if limit := largest(changes, st.at); sum > limit {
 				r.violation("%s, %v of %s: the admission of %s at %s left %d spent and held, and the limit was %d",
-					key, of, window, st.id, st.at.UTC().Format(time.RFC3339Nano), sum, limit)
+					key, of, window, st.id, r.clock.text(st.at), sum, limit)
 			}
 		}
 	}
@@ -202,6 +247,7 @@ func (r *runner) neverLost(journals []entry, byID map[string]*execution) {
 		case row.TenantID != e.Tenant:
 			r.violation("execution %s of %s is on the books of %s", e.ID, e.Tenant, row.TenantID)
 		}
+		r.timely(e, row)
 		switch e.What {
 		case held:
 			if row.HeldCost != e.Cost || row.HeldTokens != e.Tokens {
@@ -229,6 +275,25 @@ func (r *runner) neverLost(journals []entry, byID map[string]*execution) {
 	}
 }
 
+// timely compares the times that a call left on the books with what the database's clock was before and after it.
+func (r *runner) timely(e entry, row *execution) {
+	at := row.SettledAt
+	switch e.What {
+	case held:
+		at = &row.AdmittedAt
+	case pending: // it is done later
+		return
+	}
+	if e.Since.IsZero() || e.Until.IsZero() || at == nil {
+		return
+	}
+	r.tally.add(timed)
+	if at.Before(e.Since) || at.After(e.Until) {
+		r.violation("execution %s of %s is %s at %s, and that was done between %s and %s by the database's clock", e.ID, e.Tenant, e.What,
+			r.clock.text(*at), r.clock.text(e.Since), r.clock.text(e.Until))
+	}
+}
+
 func (r *runner) acknowledged(e entry, row *execution) {
 	status := map[tenant.Outcome][]string{
 		tenant.Settled:   {"succeeded", "failed"},
@@ -244,45 +309,4 @@ func (r *runner) acknowledged(e entry, row *execution) {
 		r.violation("execution %s of %s: a settle of %d and %d tokens was acknowledged (%s), and its row has %d and %d",
 			e.ID, e.Tenant, e.Cost, e.Tokens, e.Outcome, row.Cost, row.Tokens)
 	}
-}
-
-// neverWrong compares the sums.
-func (r *runner) neverWrong(ctx context.Context, db *gorm.DB) error {
-	for _, q := range []struct{ what, query string }{
-		{"a hold is left", `SELECT concat_ws(' ', tenant, window_unit, 'cost', held_cost, 'tokens', held_tokens, 'calls', held_calls)
-			FROM llm_balances WHERE held_cost <> 0 OR held_tokens <> 0 OR held_calls <> 0`},
-		{"a balance is not the sum of its executions (cost, tokens, calls: balance, executions)",
-			`SELECT concat_ws(' ', b.tenant, b.window_unit, b.agent, b.model, ':', b.spent_cost, b.spent_tokens, b.spent_calls, ',', e.cost, e.tokens, e.calls)
-			FROM llm_balances b CROSS JOIN LATERAL (
-				SELECT coalesce(sum(e.cost), 0) AS cost, coalesce(sum(e.tokens), 0) AS tokens, coalesce(sum(e.calls), 0) AS calls
-				FROM llm_executions e WHERE e.tenant = b.tenant AND (b.agent = '' OR e.agent = b.agent) AND (b.model = '' OR e.model = b.model)
-					AND (b.window_unit = 'total' OR (e.admitted_at >= b.window_start AND e.admitted_at < b.window_end))) e
-			WHERE (b.spent_cost, b.spent_tokens, b.spent_calls) IS DISTINCT FROM (e.cost, e.tokens, e.calls)`},
-		{"a tenant has executions and no balance", `SELECT DISTINCT CAST(e.tenant AS text) FROM llm_executions e WHERE NOT EXISTS (
-			SELECT FROM llm_balances b WHERE b.tenant = e.tenant AND b.window_unit = 'total' AND b.agent = '' AND b.model = '')`},
-		{"an hour is not the sum of its executions (calls, errors, cost, tokens, input, output: hour, executions)",
-			`WITH e AS (SELECT tenant, date_trunc('hour', admitted_at AT TIME ZONE 'UTC') AS hour, agent, model, billed_model,
-					sum(calls) AS calls, sum(CASE WHEN status = 'failed' THEN calls ELSE 0 END) AS errors, sum(cost) AS cost, sum(tokens) AS tokens,
-					sum(input_tokens) AS input, sum(output_tokens) AS output
-				FROM llm_executions WHERE calls > 0 GROUP BY 1, 2, 3, 4, 5),
-			u AS (SELECT tenant, hour AT TIME ZONE 'UTC' AS hour, agent, model, billed_model, calls, errors, cost, tokens, input_tokens AS input, output_tokens AS output
-				FROM llm_usage)
-			SELECT concat_ws(' ', tenant, hour, agent, model, billed_model, ':', u.calls, u.errors, u.cost, u.tokens, u.input, u.output, ',',
-				e.calls, e.errors, e.cost, e.tokens, e.input, e.output)
-			FROM e FULL JOIN u USING (tenant, hour, agent, model, billed_model)
-			WHERE coalesce(u.calls, 0) <> coalesce(e.calls, 0) OR coalesce(u.errors, 0) <> coalesce(e.errors, 0)
-				OR coalesce(u.cost, 0) <> coalesce(e.cost, 0) OR coalesce(u.tokens, 0) <> coalesce(e.tokens, 0)
-				OR coalesce(u.input, 0) <> coalesce(e.input, 0) OR coalesce(u.output, 0) <> coalesce(e.output, 0)`},
-		{"an idempotency key was used twice", `SELECT concat_ws(' ', tenant, idempotency_key) FROM llm_executions
-			WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned') GROUP BY tenant, idempotency_key HAVING count(*) > 1`},
-	} {
-		var found []string
-		if err := db.WithContext(ctx).Raw(q.query).Scan(&found).Error; err != nil {
-			return fmt.Errorf("%s: %w", q.what, err)
-		}
-		for _, f := range found {
-			r.violation("%s: %s", q.what, f)
-		}
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // What a worker was told by the library.
@@ -34,6 +35,10 @@ type entry struct {
 	Cost    int64  `json:"cost,omitempty"` // nano-dollars
 	Tokens  int64  `json:"tokens,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+
+	// Since and Until are the database's time before the call to the library and after it; zero where nobody asked.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
 }
 
 // journal is the file to which one worker process writes what the library acknowledged, before it goes on. What is
@@ -60,8 +65,7 @@ func (j *journal) write(e entry) {
 	}
 }
 
-// readJournals reads what all workers wrote. The last line of a killed one may be cut off: what it was about to say was
-// not written before the worker went on, because it did not go on.
+// readJournals reads what all workers wrote.
 func readJournals(dir string) ([]entry, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.journal"))
 	if err != nil {
@@ -69,22 +73,34 @@ func readJournals(dir string) ([]entry, error) {
 	}
 	var all []entry
 	for _, file := range files {
-		content, err := os.ReadFile(file)
+		entries, err := readJournal(file)
 		if err != nil {
 			return nil, err
 		}
-		for line := range bytes.Lines(content) {
-			if !bytes.HasSuffix(line, []byte("\n")) {
-				continue
-			}
-			var e entry
-			if err := json.Unmarshal(line, &e); err != nil {
-				return nil, fmt.Errorf("%s: %q: %w", filepath.Base(file), line, err)
-			}
-			all = append(all, e)
-		}
+		all = append(all, entries...)
 	}
 	return all, nil
+}
+
+// readJournal reads what a worker has written. The last line of a killed one may be cut off: what it was about to say was
+// not written before the worker went on, because it did not go on.
+func readJournal(file string) ([]entry, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	for line := range bytes.Lines(content) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			continue
+		}
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", filepath.Base(file), line, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
 }
 
 // tally counts what happened during a run.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -163,9 +162,15 @@ func largest(history []change, at time.Time) int64 {
 	return slices.Max(possible)
 }
 
-// largestEver returns the largest amount that was ever in force.
-func largestEver(history []change) int64 {
-	return slices.MaxFunc(history, func(a, b change) int { return cmp.Compare(a.amount, b.amount) }).amount
+// largestWithin returns the largest amount that may have been in force at any time between two.
+func largestWithin(history []change, from, to time.Time) int64 {
+	most := largest(history, from)
+	for _, c := range history {
+		if c.began.After(from) && !c.began.After(to) {
+			most = max(most, c.amount)
+		}
+	}
+	return most
 }
 
 // first draws a tenant's first limits: small, so that they are used up within seconds.

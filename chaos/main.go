@@ -1,7 +1,8 @@
 // Chaos makes calls from several processes and, meanwhile, all the trouble that it can: it kills and stops processes,
-// restarts Postgres without a shutdown, breaks connections, sits on rows, and changes limits. In the end it checks from
+// restarts Postgres without a shutdown, breaks connections, sits on rows, changes limits, sets the clocks of the processes
+// hours apart, and puts the database's clock forward, so that days and months end. Meanwhile and in the end it checks from
 // the rows that the ledger has kept its promises: no admission passed a limit, no acknowledged settle is missing, all
-// sums agree, and no hold is left.
+// sums agree, times and windows are those of the database's clock, and no hold is left.
 //
 //	go run ./chaos -seed 1 -duration 20s
 //
@@ -31,7 +32,7 @@ func main() {
 
 // defaults are the run that the flags change.
 func defaults() config {
-	return config{Seed: 1, Duration: 20 * time.Second, Workers: 4, Goroutines: 32, Cold: 20, Patience: 2 * time.Minute}
+	return config{Seed: 1, Duration: 20 * time.Second, Workers: 6, Goroutines: 32, Cold: 20, Apart: 12 * time.Hour, Jump: 4 * time.Second, Patience: 2 * time.Minute}
 }
 
 func command() int {
@@ -41,6 +42,8 @@ func command() int {
 	flag.IntVar(&c.Workers, "processes", c.Workers, "worker processes")
 	flag.IntVar(&c.Goroutines, "goroutines", c.Goroutines, "callers in each process")
 	flag.IntVar(&c.Cold, "tenants", c.Cold, "tenants beside the hot one")
+	flag.DurationVar(&c.Apart, "apart", c.Apart, "how far the clocks of the processes are from the database's: evenly spread from so far behind it to so far ahead")
+	flag.DurationVar(&c.Jump, "jump", c.Jump, "about how often the database's clock is put forward: in turn to just before a month ends, by 26 hours, and by 1 to 8; 0: never")
 	flag.DurationVar(&c.Patience, "patience", c.Patience, "how long the end of all calls is waited for")
 	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, whose server is not restarted; default: a throw-away server")
 	flag.Parse()
@@ -63,7 +66,7 @@ func command() int {
 // withServer runs on the server that the config names, or else on a new one.
 func withServer(ctx context.Context, c config) (violations []string, err error) {
 	if c.URL != "" {
-		db, ledger, err := open(c.URL)
+		db, ledger, err := open(c.URL, "UTC", time.Now)
 		if err != nil {
 			return nil, err
 		}

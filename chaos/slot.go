@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +26,7 @@ type slot struct {
 
 	mu        sync.Mutex
 	process   *os.Process
+	journal   string
 	killed    bool // by us
 	protected bool // not to be killed just now
 }
@@ -40,9 +43,10 @@ func (s *slot) run(ctx context.Context) {
 
 func (s *slot) live(ctx context.Context, life uint64) error {
 	name := filepath.Join(s.dir, fmt.Sprintf("worker-%d-%d", s.number, life))
+	journal := name + ".journal"
 	o, err := json.Marshal(order{
-		URL: s.URL, Journal: name + ".journal", Seed: s.Seed, Slot: s.number, Life: life,
-		Goroutines: s.Goroutines, Cold: s.Cold,
+		URL: s.URL, Journal: journal, Seed: s.Seed, Slot: s.number, Life: life,
+		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number),
 	})
 	if err != nil {
 		return err
@@ -71,7 +75,7 @@ func (s *slot) live(ctx context.Context, life uint64) error {
 	}
 	s.tally.add(starts)
 	s.mu.Lock()
-	s.process, s.killed = cmd.Process, false
+	s.process, s.journal, s.killed = cmd.Process, journal, false
 	s.mu.Unlock()
 
 	exited := make(chan error, 1)
@@ -120,6 +124,25 @@ func (s *slot) kill() bool {
 	}
 	s.killed = true
 	return s.process.Kill() == nil
+}
+
+// open returns the executions whose hold the worker was given and has not ended, as far as it has said so.
+func (s *slot) open() []string {
+	s.mu.Lock()
+	journal := s.journal
+	s.mu.Unlock()
+	said, err := readJournal(journal)
+	if err != nil {
+		return nil // it has not begun
+	}
+	open := map[string]bool{}
+	for _, e := range said {
+		if e.ID != "" {
+			open[e.ID] = e.What == held
+		}
+	}
+	maps.DeleteFunc(open, func(_ string, is bool) bool { return !is })
+	return slices.Collect(maps.Keys(open))
 }
 
 // send sends the worker a signal.

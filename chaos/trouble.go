@@ -19,6 +19,9 @@ const (
 	raises    = "limits raised"
 	cuts      = "limits cut"
 	ambiguous = "limit changes with no answer"
+	toEve     = "jumps of the database's clock to the end of a month"
+	byDay     = "jumps of the database's clock by more than a day"
+	byHours   = "jumps of the database's clock by hours"
 )
 
 // trouble makes all kinds of trouble until ctx ends.
@@ -31,11 +34,16 @@ func (r *runner) trouble(ctx context.Context) {
 			}
 		})
 	}
-	start(1, 200*time.Millisecond, 400*time.Millisecond, r.kill)
-	start(2, 100*time.Millisecond, 500*time.Millisecond, r.stop)
-	start(7, time.Second, 2*time.Second, r.stop)
-	start(3, 300*time.Millisecond, time.Second, r.breakConnections)
+	if r.Jump > 0 {
+		r.troubles.Go(func() { r.passTime(ctx) })
+	}
+	start(1, 400*time.Millisecond, time.Second, r.kill)
+	for stream := range uint64(3) {
+		start(11+stream, 100*time.Millisecond, 500*time.Millisecond, r.stop)
+	}
+	start(3, 500*time.Millisecond, 1500*time.Millisecond, r.breakConnections)
 	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
+	start(2, 200*time.Millisecond, 500*time.Millisecond, r.audit)
 	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
 	if r.Restart != nil {
 		start(6, 3*time.Second, 6*time.Second, r.restart)
@@ -49,8 +57,8 @@ func (r *runner) kill(_ context.Context, rng *rand.Rand) {
 	}
 }
 
-// stop stops a worker for longer than its lease, sometimes for longer than its calls may last. It lets nobody kill the
-// worker before, so that it has calls, nor for a while afterwards, so that it settles them late.
+// stop stops a worker that has calls for longer than its lease, sometimes for longer than its calls may last, until the
+// others have ended them. It lets nobody kill the worker before, nor for a while afterwards, so that it settles them late.
 func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	s := r.workers[rng.IntN(len(r.workers))]
 	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
@@ -58,14 +66,30 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 		return
 	}
 	defer s.expose()
-	if !wait(ctx, lease/2) || !s.send(syscall.SIGSTOP) {
+	if !until(ctx, func() bool { return len(s.open()) > 0 }) || !wait(ctx, time.Duration(rng.Int64N(int64(lease/4)))) || !s.send(syscall.SIGSTOP) {
 		return
 	}
-	whole := wait(ctx, d)
+	open := s.open()
+	r.stopped(open)
+	whole := wait(ctx, d) && until(ctx, func() bool {
+		var running int64
+		err := r.limits.db.WithContext(ctx).Raw("SELECT count(*) FROM llm_executions WHERE CAST(id AS text) IN ? AND status = 'running'", open).Scan(&running).Error
+		return err == nil && running == 0
+	})
 	if s.send(syscall.SIGCONT) && whole {
 		r.tally.add(stops)
 	}
-	wait(ctx, lease/2)
+	wait(ctx, 2*lease)
+}
+
+// until reports false if ctx ends before something is so.
+func until(ctx context.Context, so func() bool) bool {
+	for !so() {
+		if !wait(ctx, 50*time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // restart loses all sessions, and what was not committed, as a loss of power does.
@@ -78,19 +102,19 @@ func (r *runner) restart(ctx context.Context, _ *rand.Rand) {
 	r.tally.add(restarts)
 }
 
-// session opens a connection of the host's.
-func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) {
+// session opens a connection of the host's. An error may be another trouble's doing.
+func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, r.URL)
 	if err != nil {
-		return // the server is being restarted
+		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_ = use(conn) // it may be broken by another trouble
+	return use(conn)
 }
 
 // breakConnections ends the sessions of some backends.
 func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
-	r.session(ctx, func(conn *pgx.Conn) error {
+	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY backend_start, pid`)
 		if err != nil {
@@ -120,7 +144,7 @@ func (r *runner) sit(ctx context.Context, rng *rand.Rand) {
 		key = cold(rng.IntN(r.Cold))
 	}
 	d := time.Duration(rng.Int64N(int64(2 * time.Second)))
-	r.session(ctx, func(conn *pgx.Conn) error {
+	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return err
