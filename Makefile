@@ -1,6 +1,6 @@
 # Every target walks all modules of the repository: the root and whatever has a go.mod below it.
 
-.PHONY: all fmt fmt-check vet lint test race bench examples tidy tidy-check help
+.PHONY: all fmt fmt-check vet lint test race bench profile examples tidy tidy-check help
 
 all: fmt-check vet lint test ## What to run before a commit
 
@@ -34,6 +34,14 @@ race: ## Run all tests under the race detector
 
 bench: ## Run each benchmark once, so that none rots
 	$(call each,$(MODULES),go test -run '^$$' -bench . -benchtime 1x ./...)
+
+PROFILES ?= profiles
+
+profile: ## Profile the hot path into the folder PROFILES, and print the top of each profile
+	go run ./bench -profile $(PROFILES)
+	go tool pprof -top -nodecount 30 $(PROFILES)/cpu.pprof
+	go tool pprof -top -nodecount 30 -sample_index alloc_objects $(PROFILES)/allocs.pprof
+	go tool pprof -top -nodecount 30 -sample_index alloc_space $(PROFILES)/allocs.pprof
 
 # The second run of the quickstart finds what the first has left in its folder. It must work without a key.
 examples: ## Build everything and run the quickstart twice

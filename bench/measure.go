@@ -2,214 +2,133 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/glebarez/sqlite"
-	"github.com/google/uuid"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
 )
 
-const perStep = "the same effects in a transaction per step"
-
+// measurement is one entry of what can be asked for, by its name.
 type measurement struct {
-	key     string
+	name    string
 	measure func(*bench, context.Context) ([]Figure, error)
 }
 
 var measurements = []measurement{
-	{"hot", func(b *bench, ctx context.Context) ([]Figure, error) {
-		return b.calls(ctx, "hot", "one hot tenant, 512 callers", 1, 512)
-	}},
-	{"many", func(b *bench, ctx context.Context) ([]Figure, error) {
-		return b.calls(ctx, "many", "1,000 tenants, 512 callers", 1000, 512)
-	}},
+	{hot.name, func(b *bench, ctx context.Context) ([]Figure, error) { return b.calls(ctx, hot) }},
+	{many.name, func(b *bench, ctx context.Context) ([]Figure, error) { return b.calls(ctx, many) }},
+	{"root", (*bench).root},
 	{"lone", (*bench).lone},
+	{"load", (*bench).load},
+	{"lanes", (*bench).lanes},
+	{"processes", (*bench).processes},
+	{"memory", (*bench).memory},
 	{"sqlite", (*bench).sqlite},
 	{"questions", (*bench).questions},
 }
 
-// books is a database with a ledger on it, and tenants with limits that do not bite.
-type books struct {
-	db     *gorm.DB
-	pool   *sql.DB
-	ledger *tenant.Ledger
-	keys   []tenant.ID
-	ids    []uuid.UUID
+// workload is who calls.
+type workload struct {
+	name, title      string
+	tenants, callers int
 }
 
-func (b *bench) books(ctx context.Context, dialector gorm.Dialector, tenants int) (_ *books, err error) {
-	s := &books{}
-	if s.db, err = gorm.Open(dialector, &gorm.Config{Logger: logger.Discard}); err != nil {
-		return nil, err
-	}
-	if s.pool, err = s.db.DB(); err != nil {
-		return nil, err
-	}
-	s.pool.SetMaxOpenConns(40)
-	s.pool.SetMaxIdleConns(40)
-	if s.ledger, err = tenant.Open(s.db); err != nil {
-		return nil, err
-	}
-	if err := s.ledger.Migrate(ctx); err != nil {
-		return nil, err
-	}
-	for i := range tenants {
-		s.keys = append(s.keys, tenant.ID(fmt.Sprintf("tenant-%04d", i)))
-	}
-	for _, key := range s.keys {
-		if err := tenant.ConfigureBudget(ctx, s.db, key, func(b *tenant.Budget) error {
-			b.Enforcement = tenant.Hard
-			b.Limits = tenant.Limits{DailyCost: tenant.USD("1000000000"), MonthlyTokens: tenant.Count(1 << 60)}
-			return nil
-		}); err != nil {
-			return nil, err
-		}
-	}
-	var ids []string
-	if err := s.db.WithContext(ctx).Raw(`SELECT id FROM llm_tenants ORDER BY tenant_id`).Scan(&ids).Error; err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		parsed, err := uuid.Parse(id)
-		if err != nil {
-			return nil, err
-		}
-		s.ids = append(s.ids, parsed)
-	}
-	return s, nil
+var (
+	hot  = workload{"hot", "one hot tenant", 1, 512}
+	many = workload{"many", "1,000 tenants", 1000, 512}
+)
+
+// way is how calls are made on prepared books.
+type way struct {
+	against string // as it is called where it is a baseline
+	call    func(*books) call
+	booked  bool // it keeps balances and roll-up, so that the books can be verified
 }
 
-// close verifies the books, and closes everything.
-func (s *books) close(ctx context.Context, verify bool) error {
-	var err error
-	if verify {
-		var differences []tenant.Difference
-		if differences, err = s.ledger.Verify(ctx); err == nil && len(differences) > 0 {
-			err = fmt.Errorf("the books differ in %d figures, the first: %v", len(differences), differences[0])
-		}
-	}
-	return errors.Join(err, s.ledger.Close(ctx), s.pool.Close())
-}
+var (
+	byLedger = way{call: func(s *books) call { return s.call }, booked: true}
+	bySteps  = way{"the same effects in a transaction per step", func(s *books) call { return newSteps(s).call }, true}
+	byInsert = way{"one bare INSERT of the execution row per call", func(s *books) call { return s.insert }, false}
+)
 
-// call is one call through the ledger: reserve and settle, with nothing in between.
-func (s *books) call(ctx context.Context, i int) error {
-	hold, err := s.ledger.Reserve(ctx, s.keys[i], tenant.Estimate{
-		Provider: "openai", Model: "m", InputTokens: heldTokens, Cost: tenant.USD("0.01"),
-	})
+// with prepares books of a workload, does something with calls made in one way, and verifies the books.
+func (w workload) with(ctx context.Context, dialector gorm.Dialector, how way, do func(call) error, options ...tenant.OpenOption) error {
+	s, err := attach(dialector, w.tenants, options...)
 	if err != nil {
 		return err
 	}
-	_, err = s.ledger.Settle(ctx, hold, tenant.Actual{Cost: tenant.USD("0.008"), Usage: tenant.Usage{Input: paidTokens}})
-	return err
+	if err = s.prepare(ctx); err == nil {
+		err = do(how.call(s))
+	}
+	s.pool.SetMaxOpenConns(poolSize) // a baseline may have wanted fewer
+	if err == nil && how.booked {
+		err = s.verify(ctx)
+	}
+	return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 }
 
-// rate returns how often callers get something done in a second.
-func (b *bench) rate(ctx context.Context, tenants, callers int, do func(context.Context, int) error) (float64, error) {
-	var (
-		wg     sync.WaitGroup
-		n      atomic.Int64
-		failed atomic.Pointer[error]
-	)
-	start := time.Now()
-	until := start.Add(b.duration)
-	for range callers {
-		wg.Go(func() {
-			for time.Now().Before(until) && failed.Load() == nil {
-				if err := do(ctx, rand.IntN(tenants)); err != nil {
-					failed.Store(&err)
-					return
-				}
-				n.Add(1)
-			}
-		})
+// busy measures the pace of a workload on a new database.
+func (b *bench) busy(ctx context.Context, w workload, how way, options ...tenant.OpenOption) (p pace, err error) {
+	url, err := b.database(ctx)
+	if err != nil {
+		return p, err
 	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return 0, *err
-	}
-	return float64(n.Load()) / time.Since(start).Seconds(), nil
+	err = w.with(ctx, postgres.Open(url), how, func(do call) (err error) {
+		p, err = busy(ctx, b.duration, w.tenants, w.callers, do)
+		return err
+	}, options...)
+	return p, err
 }
 
-// calls measures calls per second against both baselines, on a new database each.
-func (b *bench) calls(ctx context.Context, key, name string, tenants, callers int) ([]Figure, error) {
-	measure := func(verify bool, with func(*books) func(context.Context, int) error) (float64, error) {
-		url, err := b.database(ctx)
-		if err != nil {
-			return 0, err
-		}
-		s, err := b.books(ctx, postgres.Open(url), tenants)
-		if err != nil {
-			return 0, err
-		}
-		do := with(s)
-		for i := range min(tenants, 50) {
-			if err := do(ctx, i); err != nil {
-				return 0, err
-			}
-		}
-		rate, err := b.rate(ctx, tenants, callers, do)
-		return rate, errors.Join(err, s.close(ctx, verify))
-	}
-	var allocations, bytes float64
-	ledger, err := measure(true, func(s *books) func(context.Context, int) error { return s.call })
+// calls measures calls per second and what they allocate.
+func (b *bench) calls(ctx context.Context, w workload) ([]Figure, error) {
+	ledger, err := b.busy(ctx, w, byLedger)
 	if err != nil {
 		return nil, err
 	}
-	stepped, err := measure(false, func(s *books) func(context.Context, int) error {
-		return func(ctx context.Context, i int) error { return steps{s.pool}.call(ctx, s.ids[i], string(s.keys[i])) }
-	})
+	stepped, err := b.busy(ctx, w, bySteps)
 	if err != nil {
 		return nil, err
 	}
-	bare, err := measure(false, func(s *books) func(context.Context, int) error {
-		return func(ctx context.Context, i int) error { return insert(ctx, s.pool, s.ids[i], string(s.keys[i])) }
-	})
+	bare, err := b.busy(ctx, w, byInsert)
 	if err != nil {
 		return nil, err
 	}
-	allocations, bytes, err = b.allocations(ctx, tenants, callers)
-	if err != nil {
-		return nil, err
-	}
+	title := fmt.Sprintf("%s, %d callers", w.title, w.callers)
 	return []Figure{
-		{Key: key + "_calls_per_second", Name: "calls, " + name, Unit: "calls/s", Value: ledger, Baseline: stepped, Against: perStep},
-		{Key: key + "_calls_per_insert", Name: "calls, " + name, Unit: "calls/s", Value: ledger, Baseline: bare, Against: "one bare INSERT of the execution row per call"},
-		{Key: key + "_allocations_per_call", Name: "allocations, " + name, Unit: "per call", Value: allocations},
-		{Key: key + "_bytes_per_call", Name: "allocated, " + name, Unit: "B per call", Value: bytes},
+		{Key: w.name + "_calls_per_second", Name: "calls, " + title, Unit: "calls/s",
+			Value: ledger.perSecond, Baseline: stepped.perSecond, Against: bySteps.against},
+		{Key: w.name + "_calls_per_insert", Name: "calls, " + title, Unit: "calls/s",
+			Value: ledger.perSecond, Baseline: bare.perSecond, Against: byInsert.against},
+		{Key: w.name + "_allocations_per_call", Name: "allocations, " + title, Unit: "per call",
+			Value: ledger.objects, Baseline: stepped.objects, Against: bySteps.against},
+		{Key: w.name + "_bytes_per_call", Name: "allocated, " + title, Unit: "B per call",
+			Value: ledger.bytes, Baseline: stepped.bytes, Against: bySteps.against},
 	}, nil
 }
 
-// allocations counts what a call allocates in this process, the lanes' part included.
-func (b *bench) allocations(ctx context.Context, tenants, callers int) (objects, bytes float64, err error) {
-	url, err := b.database(ctx)
+// root measures what a budget that all tenants share costs.
+func (b *bench) root(ctx context.Context) ([]Figure, error) {
+	limits := tenant.Limits{DailyCost: tenant.USD("1000000"), MonthlyCost: tenant.USD("1000000"), DailyTokens: tenant.Count(1 << 60)}
+	shared, err := b.busy(ctx, many, byLedger, tenant.WithRootBudget(limits, tenant.Hard))
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	s, err := b.books(ctx, postgres.Open(url), tenants)
+	apart, err := b.busy(ctx, many, byLedger)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	rate, err := b.rate(ctx, tenants, callers, s.call)
-	runtime.ReadMemStats(&after)
-	calls := rate * b.duration.Seconds()
-	return float64(after.Mallocs-before.Mallocs) / calls, float64(after.TotalAlloc-before.TotalAlloc) / calls,
-		errors.Join(err, s.close(ctx, false))
+	return []Figure{{
+		Key: "root_calls_per_second", Name: fmt.Sprintf("calls, %s under one root budget, %d callers", many.title, many.callers),
+		Unit: "calls/s", Value: shared.perSecond, Baseline: apart.perSecond, Against: "the same without the root",
+	}}, nil
 }
 
 // lone measures the latency of one caller, who takes turns between the ledger and the baseline.
@@ -218,140 +137,134 @@ func (b *bench) lone(ctx context.Context) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.books(ctx, postgres.Open(url), 2)
-	if err != nil {
-		return nil, err
-	}
 	var ledger, stepped []time.Duration
-	for until := time.Now().Add(2 * b.duration); time.Now().Before(until); {
-		start := time.Now()
-		if err := s.call(ctx, 0); err != nil {
-			return nil, err
-		}
-		ledger = append(ledger, time.Since(start))
-		start = time.Now()
-		if err := (steps{s.pool}).call(ctx, s.ids[1], string(s.keys[1])); err != nil {
-			return nil, err
-		}
-		stepped = append(stepped, time.Since(start))
-	}
-	micro := func(all []time.Duration, part float64) float64 {
-		slices.Sort(all)
-		return float64(all[int(float64(len(all)-1)*part)].Microseconds())
-	}
-	return []Figure{
-		{Key: "lone_p50", Name: "reserve + settle, one caller, p50", Unit: "us", Value: micro(ledger, 0.5), Baseline: micro(stepped, 0.5), Against: perStep},
-		{Key: "lone_p99", Name: "reserve + settle, one caller, p99", Unit: "us", Value: micro(ledger, 0.99), Baseline: micro(stepped, 0.99), Against: perStep},
-	}, s.close(ctx, false)
-}
-
-// sqlite measures calls per second on SQLite, against a transaction per call: the same ledger with one caller, which
-// shares its transactions with nobody.
-func (b *bench) sqlite(ctx context.Context) ([]Figure, error) {
-	measure := func(callers int) (float64, error) {
-		folder, err := os.MkdirTemp("", "bench")
-		if err != nil {
-			return 0, err
-		}
-		defer func() { _ = os.RemoveAll(folder) }()
-		s, err := b.books(ctx, sqlite.Open(filepath.Join(folder, "books.db")+"?_pragma=busy_timeout(5000)"), 1)
-		if err != nil {
-			return 0, err
-		}
-		rate, err := b.rate(ctx, 1, callers, s.call)
-		return rate, errors.Join(err, s.close(ctx, true))
-	}
-	shared, err := measure(64)
-	if err != nil {
-		return nil, err
-	}
-	alone, err := measure(1)
-	return []Figure{{
-		Key: "sqlite_calls_per_second", Name: "calls on SQLite, 64 callers", Unit: "calls/s", Value: shared,
-		Baseline: alone, Against: "the ledger's transactions with one call each",
-	}}, err
-}
-
-// questions measures what is asked of books with few and with many executions.
-func (b *bench) questions(ctx context.Context) ([]Figure, error) {
-	const few = 5_000
-	small, _, err := b.ask(ctx, few)
-	if err != nil {
-		return nil, err
-	}
-	large, sum, err := b.ask(ctx, b.executions)
-	if err != nil {
-		return nil, err
-	}
-	against := fmt.Sprintf("at %d executions", few)
-	at := fmt.Sprintf(" at %d executions, p50", b.executions)
-	return []Figure{
-		{Key: "cost_today", Name: "CostToday" + at, Unit: "us", Value: large[0], Baseline: small[0], Against: against},
-		{Key: "cost_this_month", Name: "CostThisMonth" + at, Unit: "us", Value: large[1], Baseline: small[1], Against: against},
-		{Key: "cost_today_per_sum", Name: "CostToday" + at, Unit: "us", Value: large[0], Baseline: sum, Against: "SELECT sum(cost) over the executions"},
-	}, nil
-}
-
-// ask returns the medians of CostToday, CostThisMonth and of a sum over the executions, in microseconds.
-func (b *bench) ask(ctx context.Context, executions int) (answers [2]float64, sum float64, err error) {
-	url, err := b.database(ctx)
-	if err != nil {
-		return answers, 0, err
-	}
-	s, err := b.books(ctx, postgres.Open(url), 1)
-	if err != nil {
-		return answers, 0, err
-	}
-	if err := s.fill(ctx, executions); err != nil {
-		return answers, 0, err
-	}
-	median := func(times int, ask func() error) (float64, error) {
-		all := make([]time.Duration, times)
-		for i := range all {
+	both := way{booked: true, call: func(s *books) call {
+		return func(ctx context.Context, _ int) error {
 			start := time.Now()
-			if err := ask(); err != nil {
-				return 0, err
+			if err := s.call(ctx, 0); err != nil {
+				return err
 			}
-			all[i] = time.Since(start)
-		}
-		slices.Sort(all)
-		return float64(all[times/2].Nanoseconds()) / 1000, nil
-	}
-	for i, ask := range []func() error{
-		func() error { _, err := tenant.CostToday(ctx, s.db, s.keys[0]); return err },
-		func() error { _, err := tenant.CostThisMonth(ctx, s.db, s.keys[0]); return err },
-	} {
-		if answers[i], err = median(501, ask); err != nil {
-			return answers, 0, err
-		}
-	}
-	sum, err = median(5, func() error {
-		return drain(s.pool.QueryContext(ctx, `SELECT sum(cost) FROM llm_executions WHERE tenant = $1
-			AND admitted_at >= date_trunc('month', clock_timestamp(), 'UTC')`, s.ids[0]))
-	})
-	return answers, sum, errors.Join(err, s.close(ctx, false))
-}
-
-// fill books executions over the month up to now, and the balances and the roll-up with them.
-func (s *books) fill(ctx context.Context, n int) error {
-	if err := s.call(ctx, 0); err != nil { // opens the windows
-		return err
-	}
-	for _, statement := range []string{
-		fmt.Sprintf(`INSERT INTO llm_executions (tenant, id, tenant_id, status, provider, model, billed_model, process, admitted_at, deadline_at,
-				finished_at, settled_at, cost, tokens, calls, input_tokens)
-			SELECT '%s', gen_random_uuid(), 'tenant-0000', 'succeeded', 'openai', 'm', 'm', '%s', t, t, t, t, 8000000, 700, 1, 700
-			FROM (SELECT date_trunc('month', clock_timestamp(), 'UTC')
-				+ (clock_timestamp() - date_trunc('month', clock_timestamp(), 'UTC')) * (g / %d.0) AS t FROM generate_series(1, %d) g) x`,
-			s.ids[0], process, n+1, n),
-	} {
-		if _, err := s.pool.ExecContext(ctx, statement); err != nil {
+			middle := time.Now()
+			err := newSteps(s).call(ctx, 1)
+			ledger, stepped = append(ledger, middle.Sub(start)), append(stepped, time.Since(middle))
 			return err
 		}
-	}
-	if _, err := s.ledger.Repair(ctx); err != nil {
+	}}
+	err = workload{tenants: 2}.with(ctx, postgres.Open(url), both, func(do call) error {
+		_, err := busy(ctx, 2*b.duration, 1, 1, do)
 		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	_, err := s.pool.ExecContext(ctx, `VACUUM ANALYZE llm_executions`)
-	return err
+	return latencies("lone", "one caller", ledger, stepped), nil
+}
+
+// latencies are the figures of how long calls took.
+func latencies(key, title string, ledger, stepped []time.Duration) (figures []Figure) {
+	for _, p := range []struct {
+		name string
+		part float64
+	}{{"p50", 0.5}, {"p99", 0.99}} {
+		figures = append(figures, Figure{
+			Key: key + "_" + p.name, Name: "reserve + settle, " + title + ", " + p.name, Unit: "us",
+			Value: percentile(ledger, p.part), Baseline: percentile(stepped, p.part), Against: bySteps.against,
+		})
+	}
+	return figures
+}
+
+// load measures the latency of calls that arrive steadily, at 70 % of what each way has just been measured to do at most.
+func (b *bench) load(ctx context.Context) ([]Figure, error) {
+	const part = 0.7
+	under := func(w workload, how way) (took []time.Duration, arriving float64, err error) {
+		url, err := b.database(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		err = w.with(ctx, postgres.Open(url), how, func(do call) error {
+			most, err := busy(ctx, b.duration, w.tenants, w.callers, do)
+			if err != nil {
+				return err
+			}
+			arriving = part * most.perSecond
+			took, err = steady(ctx, b.duration, w.tenants, arriving, do)
+			return err
+		})
+		return took, arriving, err
+	}
+	var figures []Figure
+	for _, w := range []workload{hot, many} {
+		ledger, arriving, err := under(w, byLedger)
+		if err != nil {
+			return nil, err
+		}
+		stepped, fewer, err := under(w, bySteps)
+		if err != nil {
+			return nil, err
+		}
+		key := "load_" + w.name
+		figures = append(figures, Figure{Key: key + "_calls_per_second", Name: "70 % load, " + w.title, Unit: "calls/s",
+			Value: arriving, Baseline: fewer, Against: bySteps.against})
+		figures = append(figures, latencies(key, "70 % load, "+w.title, ledger, stepped)...)
+	}
+	return figures, nil
+}
+
+// lanes measures how calls per second grow with the lanes of one process.
+func (b *bench) lanes(ctx context.Context) ([]Figure, error) {
+	return growth("lanes", "one lane", []int{1, 2, 4, 8}, func(w workload, n int) (float64, error) {
+		p, err := b.busy(ctx, w, byLedger, tenant.WithLanes(n))
+		return p.perSecond, err
+	})
+}
+
+// growth measures calls per second with a number of something, against the first of the numbers.
+func growth(what, against string, numbers []int, measure func(workload, int) (float64, error)) (figures []Figure, err error) {
+	for _, w := range []workload{hot, many} {
+		var first float64
+		for i, n := range numbers {
+			perSecond, err := measure(w, n)
+			if err != nil {
+				return nil, err
+			}
+			if i == 0 {
+				first = perSecond
+				continue
+			}
+			figures = append(figures, Figure{
+				Key:  fmt.Sprintf("%s_%d_%s_calls_per_second", what, n, w.name),
+				Name: fmt.Sprintf("calls, %s, %d %s", w.title, n, what), Unit: "calls/s",
+				Value: perSecond, Baseline: first, Against: against,
+			})
+		}
+	}
+	return figures, nil
+}
+
+// sqlite measures calls per second on SQLite.
+func (b *bench) sqlite(ctx context.Context) ([]Figure, error) {
+	embedded := workload{tenants: 1, callers: 64}
+	measure := func(how way) (p pace, err error) {
+		folder, err := os.MkdirTemp("", "bench")
+		if err != nil {
+			return p, err
+		}
+		defer func() { _ = os.RemoveAll(folder) }()
+		file := sqlite.Open(filepath.Join(folder, "books.db") + "?_pragma=busy_timeout(5000)&_pragma=synchronous(full)&_txlock=immediate")
+		err = embedded.with(ctx, file, how, func(do call) (err error) {
+			p, err = busy(ctx, b.duration, embedded.tenants, embedded.callers, do)
+			return err
+		})
+		return p, err
+	}
+	ledger, err := measure(byLedger)
+	if err != nil {
+		return nil, err
+	}
+	stepped, err := measure(bySteps)
+	return []Figure{{
+		Key: "sqlite_calls_per_second", Name: "calls on SQLite, one tenant, 64 callers", Unit: "calls/s",
+		Value: ledger.perSecond, Baseline: stepped.perSecond, Against: bySteps.against,
+	}}, err
 }

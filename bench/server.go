@@ -17,6 +17,7 @@ import (
 type bench struct {
 	duration   time.Duration
 	executions int
+	tenants    int
 
 	server *url.URL
 	admin  *sql.DB

@@ -119,8 +119,8 @@ var Updated = Table[update]{
 		column("provider", func(u update) string { return u.Provider }),
 		column("billed_model", func(u update) string { return u.BilledModel }),
 		column("request_id", func(u update) string { return u.RequestID }),
-		column("finished_at", func(u update) *time.Time { return optional(u.FinishedAt) }),
-		column("settled_at", func(u update) *time.Time { return optional(u.SettledAt) }),
+		column("finished_at", func(u update) *time.Time { return optional(&u.FinishedAt) }),
+		column("settled_at", func(u update) *time.Time { return optional(&u.SettledAt) }),
 		column("cost", func(u update) int64 { return u.Charged.Cost }),
 		column("tokens", func(u update) int64 { return u.Charged.Tokens }),
 		column("calls", func(u update) int64 { return u.Charged.Calls }),
@@ -136,7 +136,7 @@ var Updated = Table[update]{
 		column("unpriced", func(u update) bool { return u.Unpriced }),
 		column("price", func(u update) string { return u.Price }),
 		column("error_code", func(u update) string { return u.ErrorCode }),
-	}, usage(func(u update) *book.Usage { return &u.Usage })...),
+	}, usage(func(u update) book.Usage { return u.Usage })...),
 }
 
 // Balances is a balance as it is to be.
@@ -149,7 +149,7 @@ var Balances = Table[row]{
 	},
 	Set: []Column[row]{
 		column("window_start", func(r row) time.Time { return r.Start }),
-		column("window_end", func(r row) *time.Time { return optional(r.End) }),
+		column("window_end", func(r row) *time.Time { return optional(&r.End) }),
 		column("spent_cost", func(r row) int64 { return r.Spent.Cost }),
 		column("spent_tokens", func(r row) int64 { return r.Spent.Tokens }),
 		column("spent_calls", func(r row) int64 { return r.Spent.Calls }),
@@ -192,20 +192,23 @@ var Summed = Table[Hour]{
 		column("refusals", func(h Hour) int64 { return h.Refusals }),
 		column("cost", func(h Hour) int64 { return h.Charged.Cost }),
 		column("tokens", func(h Hour) int64 { return h.Charged.Tokens }),
-	}, usage(func(h Hour) *book.Usage { return &h.Usage })...),
+	}, usage(func(h Hour) book.Usage { return h.Usage })...),
 }
 
-func usage[T any](part func(T) *book.Usage) []Column[T] {
+func usage[T any](part func(T) book.Usage) []Column[T] {
 	columns := make([]Column[T], len(book.UsageColumns))
 	for i, name := range book.UsageColumns {
-		columns[i] = column(name, func(row T) int64 { return *part(row).Classes()[i] })
+		columns[i] = column(name, func(row T) int64 {
+			u := part(row)
+			return *u.Classes()[i]
+		})
 	}
 	return columns
 }
 
-func optional(t time.Time) *time.Time {
+func optional(t *time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return &t
+	return t
 }

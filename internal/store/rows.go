@@ -34,6 +34,21 @@ type Reader struct {
 	State *book.State
 	ID    func(*book.ID) any   // what a UUID is scanned into
 	Time  func(*time.Time) any // what a time is scanned into; NULL leaves it zero
+
+	// What the row at hand is scanned into, and the addresses of that: each row would else need them on the heap anew.
+	id      book.ID
+	window  string
+	tenant  book.Tenant
+	limit   book.TopUp
+	parents string
+	balance book.Balance
+	targets []any
+}
+
+// to collects what a row is scanned into.
+func (r *Reader) to(targets ...any) []any {
+	r.targets = append(r.targets[:0], targets...)
+	return r.targets
 }
 
 // NewState returns a state without anything in it.
@@ -47,58 +62,55 @@ func NewState() *book.State {
 
 // Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is.
 func (r *Reader) Locked(row Row) error {
-	var id book.ID
-	if err := row.Scan(r.ID(&id)); err != nil {
+	if err := row.Scan(r.to(r.ID(&r.id))...); err != nil {
 		return err
 	}
-	if id != book.Defaults {
-		r.State.Tenants[id] = &book.Tenant{ID: id}
+	if r.id != book.Defaults {
+		r.State.Tenants[r.id] = &book.Tenant{ID: r.id}
 	}
 	return nil
 }
 
 // Tenant enters TenantColumns.
 func (r *Reader) Tenant(row Row) error {
-	var t book.Tenant
-	err := row.Scan(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
-		r.ID(&t.Parent))
+	t := &r.tenant
+	*t = book.Tenant{}
+	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
+		r.ID(&t.Parent))...)
 	if err != nil {
 		return err
 	}
 	if t.ID == book.Defaults {
-		r.State.Defaults = t
+		r.State.Defaults = *t
 		return nil
 	}
 	if t.Key != "" {
 		r.State.Keys[t.Key] = t.ID
 	}
 	if locked := r.State.Tenants[t.ID]; locked != nil {
-		*locked = t
+		*locked = *t
 	}
 	return nil
 }
 
 // Limit enters LimitColumns.
 func (r *Reader) Limit(row Row) error {
-	var (
-		id     book.ID
-		window string
-		l      book.TopUp
-	)
-	err := row.Scan(r.ID(&id), &window, &l.Agent, &l.Model, &l.Metric, &l.Max, &l.Key, r.Time(&l.Ends))
+	l := &r.limit
+	*l = book.TopUp{}
+	err := row.Scan(r.to(r.ID(&r.id), &r.window, &l.Agent, &l.Model, &l.Metric, &l.Max, &l.Key, r.Time(&l.Ends))...)
 	if err != nil {
 		return err
 	}
-	if l.Window, err = period.ParseWindow(window); err != nil {
+	if l.Window, err = period.ParseWindow(r.window); err != nil {
 		return err
 	}
-	t := r.State.Tenants[id]
+	t := r.State.Tenants[r.id]
 	switch {
-	case id == book.Defaults:
+	case r.id == book.Defaults:
 		r.State.Defaults.Limits = append(r.State.Defaults.Limits, l.Limit)
 	case t == nil:
 	case l.Key != "":
-		t.TopUps = append(t.TopUps, l)
+		t.TopUps = append(t.TopUps, *l)
 	default:
 		t.Limits = append(t.Limits, l.Limit)
 	}
@@ -107,23 +119,23 @@ func (r *Reader) Limit(row Row) error {
 
 // Balance enters BalanceColumns. A tenant with an anchor that was not locked is busy.
 func (r *Reader) Balance(row Row) error {
-	var (
-		id     book.ID
-		window string
-		b      book.Balance
-	)
-	err := row.Scan(r.ID(&id), &window, &b.Agent, &b.Model, r.Time(&b.Start), r.Time(&b.End),
-		&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)
+	b := &r.balance
+	*b = book.Balance{}
+	err := row.Scan(r.to(r.ID(&r.id), &r.window, &b.Agent, &b.Model, r.Time(&b.Start), r.Time(&b.End),
+		&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)...)
 	if err != nil {
 		return err
 	}
-	if b.Window, err = period.ParseWindow(window); err != nil {
+	if b.Window, err = period.ParseWindow(r.window); err != nil {
 		return err
 	}
-	if t := r.State.Tenants[id]; t != nil {
-		t.Balances = append(t.Balances, b)
+	if t := r.State.Tenants[r.id]; t != nil {
+		if t.Balances == nil {
+			t.Balances = make([]book.Balance, 0, len(book.Standing)) // which every tenant has
+		}
+		t.Balances = append(t.Balances, *b)
 	} else if b.Scope == book.Anchor {
-		r.State.Busy[id] = true
+		r.State.Busy[r.id] = true
 	}
 	return nil
 }
@@ -153,19 +165,16 @@ func (r *Reader) Idempotent(row Row) error {
 }
 
 func (r *Reader) execution(row Row) (*book.Execution, error) {
-	var (
-		e       book.Execution
-		parents string
-	)
-	err := row.Scan(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
+	var e book.Execution
+	err := row.Scan(r.to(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
 		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
 		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
-		&e.Estimated, &e.Unpriced, &parents)
+		&e.Estimated, &e.Unpriced, &r.parents)...)
 	if err != nil {
 		return nil, err
 	}
 	e.Held.Calls = 1
-	e.Parents, err = ParseIDs(parents)
+	e.Parents, err = ParseIDs(r.parents)
 	return &e, err
 }
 
@@ -175,7 +184,7 @@ func (r *Reader) Process(row Row) error {
 		p     book.Process
 		lease int64
 	)
-	if err := row.Scan(r.ID(&p.ID), r.Time(&p.BeatAt), &lease); err != nil {
+	if err := row.Scan(r.to(r.ID(&p.ID), r.Time(&p.BeatAt), &lease)...); err != nil {
 		return err
 	}
 	p.Lease = time.Duration(lease) * time.Millisecond

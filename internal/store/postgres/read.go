@@ -87,7 +87,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 	}
 	r := store.Reader{
 		State: s,
-		ID:    func(id *book.ID) any { return identity{id} },
+		ID:    func(id *book.ID) any { return idTarget{id} },
 		Time:  func(t *time.Time) any { return instant{t} },
 	}
 	batch := request{untyped: untyped}
@@ -154,11 +154,11 @@ func (i instant) ScanTimestamptz(v pgtype.Timestamptz) error {
 	return nil
 }
 
-// identity is the target to scan a UUID into. NULL is the zero one.
-type identity struct{ to *book.ID }
+// idTarget is the target to scan a UUID into. NULL is the zero one.
+type idTarget struct{ to *book.ID }
 
 // ScanUUID implements pgtype.UUIDScanner.
-func (i identity) ScanUUID(v pgtype.UUID) error {
+func (i idTarget) ScanUUID(v pgtype.UUID) error {
 	*i.to = v.Bytes
 	return nil
 }

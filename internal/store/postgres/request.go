@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"slices"
-
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
@@ -21,14 +19,13 @@ func untyped(conn *pgx.Conn) bool {
 	return mode == pgx.QueryExecModeSimpleProtocol || mode == pgx.QueryExecModeExec
 }
 
-// Queue adds a statement.
+// Queue adds a statement. The arguments belong to it from now on.
 func (r *request) Queue(statement string, args ...any) *pgx.QueuedQuery {
-	if r.untyped {
-		args = slices.Clone(args)
-		for i, arg := range args {
-			if ids, ok := arg.([][16]byte); ok {
-				args[i] = texts(ids)
-			}
+	for i, arg := range args {
+		if !r.untyped {
+			args[i] = argument(arg)
+		} else if ids, ok := arg.([][16]byte); ok {
+			args[i] = texts(ids)
 		}
 	}
 	return r.Batch.Queue(statement, args...)

@@ -155,7 +155,7 @@ func first(row store.Row, thresholds []*book.Threshold) error {
 		amount, percent              int64
 		start                        time.Time
 	)
-	if err := row.Scan(identity{&tenant}, &window, &agent, &model, &metric, &amount, instant{&start}, &percent); err != nil {
+	if err := row.Scan(idTarget{&tenant}, &window, &agent, &model, &metric, &amount, instant{&start}, &percent); err != nil {
 		return err
 	}
 	for _, t := range thresholds {
