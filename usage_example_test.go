@@ -15,7 +15,7 @@ import (
 )
 
 // openBooks opens a database with a ledger on it for an example, and returns how to close them.
-func openBooks() (*gorm.DB, *tenant.Ledger, func()) {
+func openBooks(options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger, func()) {
 	folder, err := os.MkdirTemp("", "tenant-example")
 	if err != nil {
 		log.Fatal(err)
@@ -24,7 +24,7 @@ func openBooks() (*gorm.DB, *tenant.Ledger, func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ledger, err := tenant.Open(db)
+	ledger, err := tenant.Open(db, options...)
 	if err != nil {
 		log.Fatal(err)
 	}
