@@ -109,7 +109,7 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	return s, nil
 }
 
-// choose prefers a record's own tenant to the one that has its key.
+// choose prefers a record's own tenant to the one that has its key. A deleted one leaves the key to the record.
 func choose(found map[book.ID]*tenant, who Who) *tenant {
 	var holder *tenant
 	for id, t := range found {
@@ -118,7 +118,7 @@ func choose(found map[book.ID]*tenant, who Who) *tenant {
 			return t
 		case who.OwnerType != "" && t.OwnerType == who.OwnerType && t.OwnerID == who.OwnerID:
 			return t
-		case who.Key != "" && t.Key == who.Key:
+		case who.Key != "" && t.Key == who.Key && !(t.Deleted && who.OwnerType != ""):
 			holder = t
 		}
 	}
