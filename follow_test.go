@@ -106,11 +106,11 @@ func spendCent(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant) {
 // configurations are those of gorm under which the hooks have to work.
 func configurations() map[string]gorm.Config {
 	return map[string]gorm.Config{
-		"plain":                    {},
-		"no default transaction":   {SkipDefaultTransaction: true},
-		"prepared, with a prefix":  {PrepareStmt: true, NamingStrategy: schema.NamingStrategy{TablePrefix: "app_"}},
-		"no nested transaction":    {DisableNestedTransaction: true},
-		"global updates, one by 1": {AllowGlobalUpdate: true, CreateBatchSize: 1},
+		"plain":                   {},
+		"no default transaction":  {SkipDefaultTransaction: true},
+		"prepared, with a prefix": {PrepareStmt: true, NamingStrategy: schema.NamingStrategy{TablePrefix: "app_"}},
+		"no nested transaction":   {DisableNestedTransaction: true},
+		"global updates":          {AllowGlobalUpdate: true},
 	}
 }
 
