@@ -86,7 +86,7 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 		db.InstanceSet(ownTransaction, true)
 	}
 	l := p.ledger.Load()
-	if !writes || l == nil || l.dialect != store.SQLite {
+	if !writes || l == nil || l.dialect.Name != store.SQLite.Name {
 		return nil
 	}
 	_, err := db.Statement.ConnPool.ExecContext(db.Statement.Context, `UPDATE llm_tenants SET id = id WHERE id = ''`)

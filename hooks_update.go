@@ -132,7 +132,7 @@ func (p *plugin) hit(db *gorm.DB, d *declaration, sketch *gorm.Statement, moves 
 			if ok {
 				s.Clauses["WHERE"] = where
 			}
-			if d.ledger.dialect == store.Postgres {
+			if d.ledger.dialect.Name == store.Postgres.Name {
 				s.AddClause(clause.Locking{Strength: "UPDATE"})
 			}
 		}, func(record reflect.Value) error {

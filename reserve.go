@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 const (
@@ -309,6 +310,9 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	switch {
 	case errors.Is(why, ErrClosed):
 		return ErrClosed
+	case h == nil && errors.Is(why, errWaited) && l.dialect.Name == store.SQLite.Name:
+		return fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
+			"transaction must be made after its commit", ErrUnavailable, patience)
 	case h == nil && errors.Is(why, errWaited):
 		return fmt.Errorf("%w: no answer in %v", ErrUnavailable, patience)
 	case h == nil:
