@@ -400,3 +400,30 @@ func TestUnseenChanges_AreMendedWhereTheyStandInTheWay(t *testing.T) {
 		requireConservation(t, db)
 	})
 }
+
+func TestRepair_RemovesTheBalancesThatADeletedTenantHadForItsLimits(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme", dollar)
+		kept := &Organization{Slug: "kept"}
+		require.NoError(t, db.Create(kept).Error)
+		running, err := ledger.Reserve(t.Context(), org, cent)
+		require.NoError(t, err)
+		id, other := rowOf(t, db, "organizations", org.ID).ID, rowOf(t, db, "organizations", kept.ID).ID
+		for _, id := range []string{id, other} {
+			require.NoError(t, db.Exec(`INSERT INTO llm_balances (tenant, window_unit, agent) VALUES (?, 'hour', ''), (?, 'day', 'support')`, id, id).Error)
+		}
+		repair := func() {
+			_, err := ledger.Repair(t.Context())
+			require.NoError(t, err)
+		}
+		require.NoError(t, db.Delete(org).Error)
+		repair()
+		require.Equal(t, 5, rowByID(t, db, id).Balances, "something is held")
+		_, err = ledger.Settle(t.Context(), running, tenant.Actual{Cost: tenant.USD("0.01")})
+		require.NoError(t, err)
+		repair()
+		require.Equal(t, [2]int{3, 5}, [2]int{rowByID(t, db, id).Balances, rowByID(t, db, other).Balances})
+		requireConservation(t, db)
+	})
+}
