@@ -282,23 +282,29 @@ func (ds *declarations) ofTable(table string) *declaration {
 // record as it is now. What is wrong with it (not declared, nil, not saved yet) is reported where the Tenant is used.
 func (l *Ledger) Tenant(record any) Tenant {
 	if record == nil {
-		return recordTenant{err: fmt.Errorf("%w: the record is nil", ErrInvalidTenant)}
+		return &recordTenant{err: fmt.Errorf("%w: the record is nil", ErrInvalidTenant)}
 	}
 	d := l.declarations.of(reflect.TypeOf(record))
 	if d == nil {
-		return recordTenant{err: fmt.Errorf("%w: %T was not declared; call ledger.Register(&%s{}, …) first",
+		return &recordTenant{err: fmt.Errorf("%w: %T was not declared; call ledger.Register(&%s{}, …) first",
 			ErrInvalidTenant, record, strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))}
 	}
 	who, err := d.identity(record)
-	return recordTenant{who, err}
+	if err != nil {
+		return &recordTenant{err: err}
+	}
+	v, err := d.record(record)
+	return &recordTenant{who: who, name: d.nameOf(v, who.key), err: err}
 }
 
+// recordTenant is used by its pointer, which can be compared and be the key of a map.
 type recordTenant struct {
-	who identity
-	err error
+	who  identity
+	name string
+	err  error
 }
 
 // LLMTenantID implements [Tenant].
-func (t recordTenant) LLMTenantID() string { return t.who.key }
+func (t *recordTenant) LLMTenantID() string { return t.who.key }
 
-func (t recordTenant) identity() (identity, error) { return t.who, t.err }
+func (t *recordTenant) identity() (identity, error) { return t.who, t.err }

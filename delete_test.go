@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant"
 )
@@ -425,5 +426,100 @@ func TestRepair_RemovesTheBalancesThatADeletedTenantHadForItsLimits(t *testing.T
 		repair()
 		require.Equal(t, [2]int{3, 5}, [2]int{rowByID(t, db, id).Balances, rowByID(t, db, other).Balances})
 		requireConservation(t, db)
+	})
+}
+
+// Hidden is a soft delete of a host's own making: a flag.
+type Hidden bool
+
+func (Hidden) QueryClauses(f *schema.Field) []clause.Interface {
+	return []clause.Interface{hide{field: f}}
+}
+
+func (Hidden) DeleteClauses(f *schema.Field) []clause.Interface {
+	return []clause.Interface{hide{field: f, deletes: true}}
+}
+
+type hide struct {
+	field   *schema.Field
+	deletes bool
+}
+
+func (hide) Name() string               { return "" }
+func (hide) Build(clause.Builder)       {}
+func (hide) MergeClause(*clause.Clause) {}
+func (h hide) ModifyStatement(s *gorm.Statement) {
+	if s.Unscoped || s.SQL.Len() > 0 {
+		return
+	}
+	column := clause.Column{Table: clause.CurrentTable, Name: h.field.DBName}
+	s.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: column, Value: false}}})
+	if !h.deletes {
+		return
+	}
+	s.AddClause(clause.Set{{Column: clause.Column{Name: h.field.DBName}, Value: true}})
+	if id, zero := s.Schema.PrioritizedPrimaryField.ValueOf(s.Context, s.ReflectValue); !zero {
+		s.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.PrimaryColumn, Value: id}}})
+	}
+	s.AddClauseIfNotExists(clause.Update{})
+	s.Build("UPDATE", "SET", "WHERE")
+}
+
+// Hideable is deleted by its flag.
+type Hideable struct {
+	ID     uint
+	Slug   string `tenant:"key"`
+	Hidden Hidden
+}
+
+func TestDelete_GoesByWhateverTheModelsSoftDeleteIs(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&Hideable{}))
+		require.NoError(t, ledger.Register(&Hideable{}, dollar))
+		h := Hideable{Slug: "acme"}
+		require.NoError(t, db.Create(&h).Error)
+		before := rowOf(t, db, "hideables", h.ID)
+		require.NoError(t, db.Delete(&h).Error)
+		require.ErrorIs(t, db.First(&Hideable{}, h.ID).Error, gorm.ErrRecordNotFound)
+		require.True(t, rowOf(t, db, "hideables", h.ID).Deleted)
+		require.NoError(t, db.Unscoped().Model(&h).Update("hidden", false).Error)
+		require.Equal(t, before, rowOf(t, db, "hideables", h.ID))
+		require.NoError(t, db.Model(&h).Update("hidden", true).Error, "an update is a soft delete too")
+		require.True(t, rowOf(t, db, "hideables", h.ID).Deleted)
+	})
+}
+
+func TestQuestions_OfARecordThatTakesADeletedKeySeeNothingOfTheDeletedTenant(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&byText{}, &Project{}))
+		require.NoError(t, ledger.Register(&byText{}))
+		require.NoError(t, ledger.Register(&Project{}))
+		first := byText{ID: "acme"}
+		require.NoError(t, db.Create(&first).Error)
+		spendCent(t, ledger, ledger.Tenant(first))
+		require.NoError(t, db.Delete(&first).Error)
+		heir := Project{Slug: "acme", Name: "Heir"}
+		require.NoError(t, db.Create(&heir).Error)
+		for who, want := range map[tenant.Tenant]string{ledger.Tenant(heir): "0", tenant.ID("acme"): "0.01"} {
+			cost, err := tenant.CostToday(t.Context(), db, who)
+			require.NoError(t, err)
+			require.Equal(t, want, cost.String())
+			var n int64
+			require.NoError(t, tenant.Executions(t.Context(), db, who).Count(&n).Error)
+			require.Equal(t, want != "0", n == 1)
+		}
+		budget, err := tenant.BudgetFor(t.Context(), db, ledger.Tenant(heir))
+		require.NoError(t, err, "it is not the one that was deleted")
+		require.Equal(t, [2]string{"acme", "Heir"}, [2]string{budget.TenantID, budget.Name})
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, ledger.Tenant(heir), func(b *tenant.Budget) error {
+			b.Limits.DailyCalls = tenant.Count(1)
+			return nil
+		}))
+		require.Equal(t, 1, rowOf(t, db, "projects", heir.ID).Limits)
+		cost, err := tenant.CostToday(t.Context(), db, tenant.ID("acme"))
+		require.NoError(t, err)
+		require.True(t, cost.IsZero(), "the id is the heir's now")
 	})
 }

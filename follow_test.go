@@ -406,7 +406,8 @@ func TestUpdate_SwapsTheKeysOfTwoRecordsInOneStatement(t *testing.T) {
 		require.NoError(t, db.Model(&Assignment{}).Where("id IN ?", []uint{a.ID, b.ID}).
 			Update("slug", gorm.Expr("CASE slug WHEN 'a' THEN 'b' ELSE 'a' END")).Error)
 		is := [2]tenantRow{rowOf(t, db, "assignments", a.ID), rowOf(t, db, "assignments", b.ID)}
-		require.Equal(t, was, [2]string{is[0].ID, is[1].ID})
+		require.Equal(t, was[0], is[0].ID)
+		require.Equal(t, was[1], is[1].ID)
 		require.Equal(t, [2]string{"b", "a"}, [2]string{is[0].key(), is[1].key()})
 		require.EqualValues(t, 1, balanceOf(t, db, "b", "day").SpentCalls)
 
@@ -414,7 +415,8 @@ func TestUpdate_SwapsTheKeysOfTwoRecordsInOneStatement(t *testing.T) {
 		err := db.Model(&Assignment{}).Where("id IN ?", []uint{a.ID, b.ID}).Update("slug", "same").Error
 		require.ErrorIs(t, err, tenant.ErrIdentityConflict)
 		require.ErrorContains(t, err, fmt.Sprintf("belongs to assignments %d", a.ID))
-		require.Equal(t, is, [2]tenantRow{rowOf(t, db, "assignments", a.ID), rowOf(t, db, "assignments", b.ID)})
+		require.Equal(t, is[0], rowOf(t, db, "assignments", a.ID))
+		require.Equal(t, is[1], rowOf(t, db, "assignments", b.ID))
 	})
 }
 
@@ -434,13 +436,15 @@ func TestUpdate_OfAPrimaryKeyIsAnErrorAndDeletesNothing(t *testing.T) {
 			"that of another":       func() *gorm.DB { return db.Model(&Project{ID: a.ID}).Updates(Project{ID: 99, Notes: "x"}) },
 			"an expression":         func() *gorm.DB { return db.Model(&Project{}).Where("slug = 'a'").Update("id", gorm.Expr("id + 100")) },
 			"of several":            func() *gorm.DB { return db.Model(&Project{}).Where("slug <> ''").Update("id", gorm.Expr("id + 100")) },
+			"a swap":                func() *gorm.DB { return db.Model(&Project{}).Where("id IN (1, 2)").Update("id", gorm.Expr("3 - id")) },
 			"one column of several": func() *gorm.DB { return db.Model(&byTwo{}).Where("number = 1").Update("region", "us") },
 		} {
 			err := update().Error
 			require.ErrorIs(t, err, tenant.ErrInvalidTenant, way)
 			require.ErrorContains(t, err, "primary key", way)
 		}
-		require.Equal(t, before, [2]tenantRow{rowOf(t, db, "projects", a.ID), rowOf(t, db, "by_two_columns", `["eu","1"]`)})
+		require.Equal(t, before[0], rowOf(t, db, "projects", a.ID))
+		require.Equal(t, before[1], rowOf(t, db, "by_two_columns", `["eu","1"]`))
 		var slugs []string
 		require.NoError(t, db.Model(&Project{}).Where("id IN ?", []uint{a.ID, b.ID}).Order("id").Pluck("slug", &slugs).Error)
 		require.Equal(t, []string{"a", "b"}, slugs)
@@ -466,6 +470,28 @@ func TestUpdate_ThatHitsOtherRecordsThanWereFoundIsUndone(t *testing.T) {
 		require.Equal(t, []string{""}, names)
 		require.Equal(t, "a", rowOf(t, db, "projects", p.ID).Name)
 	})
+}
+
+func TestUpdate_LocksTheRecordsThatItHasFound(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger := openLedger(t, db)
+	require.NoError(t, db.AutoMigrate(&Project{}))
+	require.NoError(t, ledger.Register(&Project{}, dollar))
+	p, other := Project{Slug: "a"}, Project{Slug: "b"}
+	require.NoError(t, db.Create(&p).Error)
+	require.NoError(t, db.Create(&other).Error)
+	var free []uint
+	look := func(*gorm.DB) {
+		// By a connection of its own.
+		require.NoError(t, db.Raw(`SELECT id FROM projects FOR UPDATE SKIP LOCKED`).Scan(&free).Error)
+	}
+	require.NoError(t, db.Callback().Update().After("llmtenant:before_update").Before("gorm:update").Register("test:look", look))
+	require.NoError(t, db.Callback().Delete().After("llmtenant:before_delete").Before("gorm:delete").Register("test:look", look))
+	require.NoError(t, db.Model(&Project{}).Where("slug = 'a'").Update("slug", "c").Error)
+	require.Equal(t, []uint{other.ID}, free)
+	require.NoError(t, db.Unscoped().Where("slug = 'c'").Delete(&Project{}).Error)
+	require.Equal(t, []uint{other.ID}, free)
 }
 
 func TestUpdate_OfAKeyThatIsTakenNamesBothAndChangesNothing(t *testing.T) {
