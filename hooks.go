@@ -96,7 +96,7 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 // finish ends the savepoint of begin. With an error the host's statement is undone: its transaction stays usable, and
 // what it changed is not there without the ledger's part.
 func (p *plugin) finish(db *gorm.DB, failure string, err error) {
-	if _, ok := db.InstanceGet(ownSavepoint); ok {
+	if take(db, ownSavepoint) != nil {
 		end := []string{"RELEASE SAVEPOINT " + savepoint}
 		if err != nil {
 			end = []string{"ROLLBACK TO SAVEPOINT " + savepoint, "RELEASE SAVEPOINT " + savepoint}
@@ -115,7 +115,7 @@ func (p *plugin) finish(db *gorm.DB, failure string, err error) {
 
 // end closes the transaction of begin.
 func (p *plugin) end(db *gorm.DB) {
-	if _, ok := db.InstanceGet(ownTransaction); !ok {
+	if take(db, ownTransaction) == nil {
 		return
 	}
 	if db.Error != nil {
@@ -124,6 +124,16 @@ func (p *plugin) end(db *gorm.DB) {
 		db.Commit()
 	}
 	db.Statement.ConnPool = db.ConnPool
+}
+
+// take returns what an earlier callback of the statement has left, nil where it has left nothing. It is gone then: a host
+// may use a statement again.
+func take(db *gorm.DB, key string) any {
+	left, _ := db.InstanceGet(key)
+	if left != nil {
+		db.InstanceSet(key, nil)
+	}
+	return left
 }
 
 // maxStale bounds how many tenants that are out of date one statement can come across.

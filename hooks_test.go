@@ -183,6 +183,23 @@ func TestHostsStatement_IsNotBentByTheHooks(t *testing.T) {
 	})
 }
 
+func TestStatement_ThatTheHostUsesAgainIsOneOfItsOwnEachTime(t *testing.T) {
+	t.Parallel()
+	eachConfiguration(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&Project{}))
+		require.NoError(t, ledger.Register(&Project{}, dollar))
+		require.NoError(t, db.Create(&[]Project{{Slug: "a"}, {Slug: "b"}}).Error)
+		all := db.Model(&Project{}).Where("id > 0")
+		require.NoError(t, all.Update("name", "n").Error)
+		require.NoError(t, db.Create(&Project{Slug: "c"}).Error)
+		again := all.Update("notes", "x")
+		require.NoError(t, again.Error)
+		require.EqualValues(t, 3, again.RowsAffected)
+		require.NoError(t, all.Update("slug", gorm.Expr("slug || '-2'")).Error)
+		require.Equal(t, []string{"a-2", "b-2", "c-2"}, keysOf(t, db, db.NamingStrategy.TableName("Project")))
+	})
+}
+
 // filtered is a plugin of the host's that narrows every query to rows that are not there.
 func filtered(t testing.TB, db *gorm.DB) {
 	require.NoError(t, db.Callback().Query().Before("gorm:query").Register("test:narrow", func(db *gorm.DB) {

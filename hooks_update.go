@@ -173,14 +173,10 @@ func (p *plugin) afterUpdate(db *gorm.DB) { p.changed(db, false) }
 
 // changed makes the tenants of the records follow that a statement has changed or deleted.
 func (p *plugin) changed(db *gorm.DB, deleted bool) {
-	if db.Error != nil {
+	h, ok := take(db, hitRecords).(*hits)
+	if !ok || db.Error != nil {
 		return
 	}
-	left, ok := db.InstanceGet(hitRecords)
-	if !ok {
-		return
-	}
-	h := left.(*hits)
 	d := h.declaration
 	var err error
 	if n := int64(len(h.keys)); n != db.RowsAffected {
