@@ -44,7 +44,7 @@ type Ledger struct {
 }
 
 // Open opens a ledger on the host's database, PostgreSQL or SQLite. It installs itself as a gorm plugin, so that
-// declared models get their budgets when they are created, and so that the functions of this package find the ledger
+// the budgets of declared models follow their records, and so that the functions of this package find the ledger
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
 // goroutine; Open itself does not talk to PostgreSQL.
 //
