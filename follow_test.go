@@ -233,6 +233,9 @@ func TestUpdate_ThatFailsOrIsRolledBackOrDryLeavesTheTenantAsItWas(t *testing.T)
 		}))
 		require.Equal(t, before, rowOf(t, db, table, a.ID))
 		require.Equal(t, "good", rowOf(t, db, table, b.ID).key())
+		var slugs []string
+		require.NoError(t, db.Model(&Project{}).Order("id").Pluck("slug", &slugs).Error)
+		require.Equal(t, []string{"a", "good"}, slugs)
 	})
 }
 
