@@ -13,7 +13,6 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/logger"
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/llmtenant/tenant"
@@ -313,10 +312,8 @@ func TestPlugin_IsSharedByHandlesAndTakesTheNextLedger(t *testing.T) {
 			require.NoError(t, db.Model(&Project{}).Where("slug = '0-3'").Update("slug", "0-4").Error)
 			require.Equal(t, []string{"0-4", "1-2", "2-2", "3-2", "again"}, keysOf(t, db, "projects"), "what was unseen follows at the next change")
 
-			another, err := gorm.Open(db.Dialector, &gorm.Config{Logger: logger.Discard, ConnPool: db.ConnPool})
-			require.NoError(t, err)
-			_, err = tenant.CostToday(t.Context(), another, tenant.ID("again"))
-			require.ErrorIs(t, err, tenant.ErrNotOpen, "another handle on the same pool has no ledger")
+			_, err = tenant.CostToday(t.Context(), openAt(t, db.Dialector), tenant.ID("again"))
+			require.ErrorIs(t, err, tenant.ErrNotOpen, "a handle that was opened apart has no ledger")
 		})
 	}
 }
