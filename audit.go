@@ -37,8 +37,8 @@ func AuditLog(ctx context.Context, db *gorm.DB, t Tenant) *gorm.DB {
 	return rowsOfTenant(ctx, db, t, &AuditEntry{}, "llm_audit", query{})
 }
 
-// settings is a budget as the audit log has it.
-type settings struct {
+// auditSettings is a budget as the audit log has it.
+type auditSettings struct {
 	Name        string   `json:"name"`
 	Parent      string   `json:"parent,omitempty"`
 	Enforcement string   `json:"enforcement,omitempty"`
@@ -48,8 +48,8 @@ type settings struct {
 	Limits      []string `json:"limits"`
 }
 
-func (b *Budget) entry(limits []book.Limit) settings {
-	s := settings{
+func (b *Budget) entry(limits []book.Limit) auditSettings {
+	s := auditSettings{
 		Name: b.Name, Parent: b.ParentID, Enforcement: string(b.Enforcement), Inherit: b.Inherit, TimeZone: b.TimeZone,
 		Suspended: b.Suspended, Limits: []string{},
 	}

@@ -91,6 +91,9 @@ func (q *question) name(t Tenant, s *account.State) string {
 	if q.made(s) {
 		return s.Name
 	}
+	if bound, ok := t.(*recordTenant); ok {
+		return bound.name
+	}
 	if d := q.who.declaration; d != nil {
 		if v, err := d.record(t); err == nil && v.Type().Elem() == d.typ {
 			return d.nameOf(v, q.who.key)

@@ -193,7 +193,11 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 		return book.ID{}, err
 	}
 	if !c.made(s) {
-		if c.who, err = c.makeTenant(ctx, tx, c.who); err != nil {
+		c.who, err = c.makeTenant(ctx, tx, c.who)
+		if errors.Is(err, ErrTenantSuspended) {
+			err = c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
+		}
+		if err != nil {
 			return book.ID{}, err
 		}
 		if s, err = c.state(ctx); err != nil {

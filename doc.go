@@ -46,6 +46,14 @@
 // output tokens, and the last call before a limit is shortened instead of refused. A call that would fit once running
 // calls settle below their holds waits its turn; one that cannot fit fails at once.
 //
+// # Records and their budgets
+//
+// A model is declared by its method LLMTenantID, by the options of [Ledger.Register], by struct tags, or by several of
+// them. The budget of a record follows it through whatever GORM does to it, in the host's own transaction: a new key
+// keeps the budget and what is spent, a soft delete suspends it until the record is restored ([WithOnDelete]), and a
+// hard delete removes it and keeps the executions. [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives
+// it another.
+//
 // # Whom a call is for
 //
 // An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([NewContext]).

@@ -20,7 +20,7 @@ var (
 	// ErrTenantRequired: a call without a tenant on an agent that requires one.
 	ErrTenantRequired = errors.New("tenant: the call has no tenant, and its agent requires one")
 
-	// ErrTenantSuspended: the tenant may not make calls at present.
+	// ErrTenantSuspended: the tenant may not make calls, because it was suspended or its record was deleted.
 	ErrTenantSuspended = errors.New("tenant: the tenant is suspended")
 
 	// ErrIdentityConflict: two records claim one tenant id.

@@ -114,9 +114,9 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 		db.Where(table+".tenant = ?", book.NoTenant.String())
 		return nil
 	}
-	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's.
+	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's, nor was.
 	const id = `(SELECT w.id FROM llm_tenants w
-		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL OR ? = ''))
+		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL AND w.deleted_at IS NULL OR ? = ''))
 		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
 	args := []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
 	if !asked.descendants {

@@ -1,87 +1,104 @@
 package tenant
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
-	"gorm.io/gorm/schema"
 
-	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// Initialize implements gorm.Plugin: it makes the creation of a declared model create its budget too. All callbacks are
+// Initialize implements gorm.Plugin: it makes the budgets of declared models follow their records. All callbacks are
 // registered here, because gorm's are not to be changed once the db is used.
+//
+// They never go by the struct in memory, nor by a record's old key. They find out which primary keys a statement hits,
+// read back what these records are after it, and make the tenants that belong to them follow.
 func (p *plugin) Initialize(db *gorm.DB) error {
 	// Both Before and After, each time: gorm runs a callback that names only one neighbour at the end of the chain,
 	// which is after the commit.
-	create := db.Callback().Create()
+	create, update, remove := db.Callback().Create(), db.Callback().Update(), db.Callback().Delete()
 	return errors.Join(
 		create.After("gorm:begin_transaction").Before("gorm:before_create").Register("llmtenant:before_create", p.beforeCreate),
 		create.After("gorm:create").Before("gorm:save_after_associations").Register("llmtenant:after_create", p.afterCreate),
-		create.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_create", p.endCreate),
+		create.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_create", p.end),
+
+		update.After("gorm:save_before_associations").Before("gorm:update").Register("llmtenant:before_update", p.beforeUpdate),
+		update.After("gorm:update").Before("gorm:save_after_associations").Register("llmtenant:after_update", p.afterUpdate),
+		update.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_update", p.end),
+
+		remove.After("gorm:delete_before_associations").Before("gorm:delete").Register("llmtenant:before_delete", p.beforeDelete),
+		remove.After("gorm:delete").Before("gorm:after_delete").Register("llmtenant:after_delete", p.afterDelete),
+		remove.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_delete", p.end),
 	)
 }
 
+// What a callback leaves for the next ones of the same statement.
 const (
 	ownTransaction = "llmtenant:transaction"
 	ownSavepoint   = "llmtenant:savepoint"
-	savepoint      = "llmtenant"
+	hitRecords     = "llmtenant:records"
+
+	savepoint = "llmtenant"
 )
 
-// declarationFor returns the declaration that a statement creates records of, nil where there is nothing to do.
+// declarationFor returns the declaration of the records that a statement is about, nil where there is nothing to do. It
+// goes by the table: what a statement is given may be a map, or another struct.
 func (p *plugin) declarationFor(db *gorm.DB) *declaration {
 	l := p.ledger.Load()
-	if l == nil || db.Error != nil || db.DryRun || db.Statement.Schema == nil {
+	if l == nil || db.Error != nil || db.DryRun {
 		return nil
 	}
-	if d := l.declarations.ofTable(db.Statement.Table); d != nil && d.budget && d.schema.ModelType == db.Statement.Schema.ModelType {
-		return d
-	}
-	return nil
+	return l.declarations.ofTable(tableOf(db.Statement))
 }
 
-// beforeCreate makes sure that the record and its budget are created together or not at all: where the host has a
-// transaction of its own, there is a savepoint in it; where it has none and gorm opened none either, there is one now.
-func (p *plugin) beforeCreate(db *gorm.DB) {
-	if p.declarationFor(db) == nil {
-		return
+// tableOf is the name of a statement's table. A table that the host has given an alias is known to gorm by that.
+func tableOf(s *gorm.Statement) string {
+	if s.TableExpr == nil {
+		return s.Table
 	}
-	if _, gorms := db.InstanceGet("gorm:started_transaction"); gorms {
-		return
-	}
-	if _, hosts := db.Statement.ConnPool.(gorm.TxCommitter); hosts {
+	name, _, _ := strings.Cut(strings.TrimSpace(s.TableExpr.SQL), " ")
+	return strings.NewReplacer(`"`, "", "`", "").Replace(name)
+}
+
+// begin makes sure that a statement of the host and what the ledger writes for it are done together or not at all: where
+// the host has a transaction of its own, there is a savepoint in it; where it has none and gorm opened none either, there
+// is one now. Writes says that the transaction has to be a writer before it reads.
+func (p *plugin) begin(db *gorm.DB, writes bool) error {
+	_, gorms := db.InstanceGet("gorm:started_transaction")
+	_, hosts := db.Statement.ConnPool.(gorm.TxCommitter)
+	switch {
+	case gorms:
+	case hosts:
 		if _, err := db.Statement.ConnPool.ExecContext(db.Statement.Context, "SAVEPOINT "+savepoint); err != nil {
-			_ = db.AddError(fmt.Errorf("tenant: make a savepoint: %w", err))
-			return
+			return fmt.Errorf("make a savepoint: %w", err)
 		}
 		db.InstanceSet(ownSavepoint, true)
-		return
+	default:
+		tx := db.Begin(&sql.TxOptions{})
+		if tx.Error != nil {
+			return tx.Error
+		}
+		db.Statement.ConnPool = tx.Statement.ConnPool
+		db.InstanceSet(ownTransaction, true)
 	}
-	tx := db.Begin(&sql.TxOptions{})
-	if tx.Error != nil {
-		db.Error = tx.Error
-		return
+	l := p.ledger.Load()
+	if !writes || l == nil || l.dialect.Name != store.SQLite.Name {
+		return nil
 	}
-	db.Statement.ConnPool = tx.Statement.ConnPool
-	db.InstanceSet(ownTransaction, true)
+	_, err := db.Statement.ConnPool.ExecContext(db.Statement.Context, `UPDATE llm_tenants SET id = id WHERE id = ''`)
+	return err
 }
 
-func (p *plugin) afterCreate(db *gorm.DB) {
-	d := p.declarationFor(db)
-	if d == nil {
-		return
-	}
-	err := d.created(db)
-	if _, ok := db.InstanceGet(ownSavepoint); ok {
+// finish ends the savepoint of begin. With an error the host's statement is undone: its transaction stays usable, and
+// what it changed is not there without the ledger's part.
+func (p *plugin) finish(db *gorm.DB, failure string, err error) {
+	if take(db, ownSavepoint) != nil {
 		end := []string{"RELEASE SAVEPOINT " + savepoint}
 		if err != nil {
-			// The host's transaction stays usable, and its record is not there without a budget.
 			end = []string{"ROLLBACK TO SAVEPOINT " + savepoint, "RELEASE SAVEPOINT " + savepoint}
 		}
 		for _, statement := range end {
@@ -92,12 +109,13 @@ func (p *plugin) afterCreate(db *gorm.DB) {
 	}
 	if err != nil {
 		db.RowsAffected = 0
-		_ = db.AddError(fmt.Errorf("tenant: the budget of a %s could not be created: %w", d.typ, err))
+		_ = db.AddError(fmt.Errorf("tenant: %s: %w", failure, err))
 	}
 }
 
-func (p *plugin) endCreate(db *gorm.DB) {
-	if _, ok := db.InstanceGet(ownTransaction); !ok {
+// end closes the transaction of begin.
+func (p *plugin) end(db *gorm.DB) {
+	if take(db, ownTransaction) == nil {
 		return
 	}
 	if db.Error != nil {
@@ -108,37 +126,61 @@ func (p *plugin) endCreate(db *gorm.DB) {
 	db.Statement.ConnPool = db.ConnPool
 }
 
-// created makes the budgets of the records that a statement has just created. It asks the database what they are: the
-// structs in memory need not be what was stored.
-func (d *declaration) created(db *gorm.DB) error {
-	keys := d.primaryKeys(db.Statement)
-	if len(keys) == 0 {
-		return nil
+// take returns what an earlier callback of the statement has left, nil where it has left nothing. It is gone then: a host
+// may use a statement again.
+func take(db *gorm.DB, key string) any {
+	left, _ := db.InstanceGet(key)
+	if left != nil {
+		db.InstanceSet(key, nil)
 	}
-	return d.ensure(db.Statement.Context, db, keys)
+	return left
 }
 
-// ensure makes the tenants of some records follow, by their primary keys, within the transaction of db.
-func (d *declaration) ensure(ctx context.Context, db *gorm.DB, keys [][]any) error {
-	records, err := d.load(ctx, db, keys)
-	if err != nil {
-		return err
-	}
-	profiles := make([]store.Profile, records.Len())
-	for i := range profiles {
-		if profiles[i], err = d.profile(records.Index(i).Addr()); err != nil {
-			return err
+// maxStale bounds how many tenants that are out of date one statement can come across.
+const maxStale = 100
+
+// mending does something that may find a tenant id taken. If whoever has it does not any more, because the record was
+// changed or deleted where the ledger could not see it, that tenant is made to follow first.
+func (l *Ledger) mending(db *gorm.DB, do func() error) error {
+	for stale := 0; ; stale++ {
+		err := do()
+		conflict := (*store.ConflictError)(nil)
+		if !errors.As(err, &conflict) {
+			return l.refused(err)
+		}
+		if mended := stale < maxStale && l.mend(db, conflict); !mended {
+			return l.refused(err)
 		}
 	}
-	return d.ledger.ensure(ctx, db.Statement.ConnPool, profiles)
 }
 
-func (l *Ledger) ensure(ctx context.Context, pool gorm.ConnPool, profiles []store.Profile) error {
-	err := l.dialect.Ensure(ctx, pool, profiles)
+// mend makes the tenant follow that has a tenant id which is wanted for another one, and reports whether it has given it
+// up.
+func (l *Ledger) mend(db *gorm.DB, conflict *store.ConflictError) bool {
+	d := l.declarations.ofTable(conflict.OtherType)
+	if d == nil {
+		return false // another service's, perhaps
+	}
+	key, ok := d.primaryKey(conflict.OtherID)
+	if !ok {
+		return false
+	}
+	profiles, err := d.current(db, [][]any{key})
+	if err != nil || len(profiles) == 1 && !profiles[0].Deleted && (profiles[0].Err != nil || profiles[0].Key == conflict.Profile.Key) {
+		return false
+	}
+	return d.follow(db, [][]any{key}, true) == nil
+}
+
+// refused gives an error of making tenants follow the form in which the host sees it.
+func (l *Ledger) refused(err error) error {
 	if err == nil {
 		return nil
 	}
 	if conflict := (*store.ConflictError)(nil); errors.As(err, &conflict) {
+		if conflict.OtherType != "" && conflict.OtherType != conflict.Profile.OwnerType {
+			err = fmt.Errorf("%w; declare one of them WithNamespace, so that the keys of the two models cannot meet", err)
+		}
 		return fmt.Errorf("%w: %w", ErrIdentityConflict, err)
 	}
 	switch l.store.Classify(err) {
@@ -151,173 +193,10 @@ func (l *Ledger) ensure(ctx context.Context, pool gorm.ConnPool, profiles []stor
 	return err
 }
 
-// primaryKeys returns the primary keys of the records that a create statement was given, those that have one.
-func (d *declaration) primaryKeys(statement *gorm.Statement) [][]any {
-	var keys [][]any
-	add := func(value func(*schema.Field) (any, bool)) {
-		key := make([]any, 0, 1)
-		for _, f := range d.schema.PrimaryFields {
-			v, zero := value(f)
-			if zero && len(d.schema.PrimaryFields) == 1 {
-				return
-			}
-			key = append(key, v)
-		}
-		keys = append(keys, key)
+// indirect follows pointers to what they point to.
+func indirect(v reflect.Value) reflect.Value {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
 	}
-	fromMap := func(m map[string]any) {
-		add(func(f *schema.Field) (any, bool) {
-			for _, name := range []string{f.DBName, f.Name, "id"} {
-				if v, ok := m[name]; ok {
-					return v, false
-				}
-			}
-			return nil, true
-		})
-	}
-	switch dest := statement.Dest.(type) {
-	case map[string]any:
-		fromMap(dest)
-		return keys
-	case *map[string]any:
-		fromMap(*dest)
-		return keys
-	case []map[string]any:
-		for _, m := range dest {
-			fromMap(m)
-		}
-		return keys
-	case *[]map[string]any:
-		for _, m := range *dest {
-			fromMap(m)
-		}
-		return keys
-	}
-	fromRecord := func(v reflect.Value) {
-		if v = reflect.Indirect(v); v.IsValid() {
-			add(func(f *schema.Field) (any, bool) { return f.ValueOf(statement.Context, v) })
-		}
-	}
-	switch v := statement.ReflectValue; v.Kind() {
-	case reflect.Slice, reflect.Array:
-		for i := range v.Len() {
-			fromRecord(v.Index(i))
-		}
-	case reflect.Struct:
-		fromRecord(v)
-	}
-	return keys
-}
-
-const maxLoad = 500
-
-// load reads records back, within the transaction of db, as a slice of the model's structs.
-func (d *declaration) load(ctx context.Context, db *gorm.DB, keys [][]any) (reflect.Value, error) {
-	all := reflect.MakeSlice(reflect.SliceOf(d.typ), 0, len(keys))
-	for len(keys) > 0 {
-		n := min(len(keys), maxLoad)
-		records := reflect.New(reflect.SliceOf(d.typ))
-		session := db.Session(&gorm.Session{NewDB: true, SkipHooks: true, Context: ctx})
-		if err := session.Table(d.schema.Table).Unscoped().Where(d.having(keys[:n])).Find(records.Interface()).Error; err != nil {
-			return all, fmt.Errorf("read back the %s: %w", d.schema.Table, err)
-		}
-		all = reflect.AppendSlice(all, records.Elem())
-		keys = keys[n:]
-	}
-	// Addressable, so that methods on the pointer can be called.
-	addressable := reflect.New(all.Type()).Elem()
-	addressable.Set(all)
-	return addressable, nil
-}
-
-func (d *declaration) having(keys [][]any) clause.Expression {
-	fields := d.schema.PrimaryFields
-	column := func(f *schema.Field) clause.Column { return clause.Column{Table: d.schema.Table, Name: f.DBName} }
-	if len(fields) == 1 {
-		in := clause.IN{Column: column(fields[0])}
-		for _, k := range keys {
-			in.Values = append(in.Values, k[0])
-		}
-		return in
-	}
-	var any []clause.Expression
-	for _, k := range keys {
-		var all []clause.Expression
-		for i, f := range fields {
-			all = append(all, clause.Eq{Column: column(f), Value: k[i]})
-		}
-		any = append(any, clause.And(all...))
-	}
-	return clause.Or(any...)
-}
-
-// firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
-// from before its model was declared. It also mends a record whose key changed without the ledger's seeing it.
-func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
-	outer := ctx
-	// The host may have no connection to spare, least of all one that calls inside a transaction of its own.
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var current identity
-	err := l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
-		current, err = l.makeTenant(ctx, tx, who)
-		return err
-	})
-	switch {
-	case err == nil, outer.Err() != nil, errors.Is(err, ErrUnavailable):
-	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
-	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
-		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.key, err), l.store.Classify(err) == store.Unavailable)
-	}
-	return current, err
-}
-
-// makeTenant is firstUse in the transaction of tx.
-func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
-	pool := tx.Statement.ConnPool
-	if who.key == string(Root) {
-		return who, l.makeRoot(ctx, tx)
-	}
-	if who.declaration == nil {
-		return who, l.ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
-	}
-	records, err := who.declaration.load(ctx, tx, [][]any{who.primaryKey})
-	if err != nil {
-		return who, err
-	}
-	if records.Len() == 0 {
-		return who, fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
-			"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
-	}
-	record := records.Index(0).Addr()
-	if current, err = who.declaration.identity(record.Interface()); err != nil {
-		return current, err
-	}
-	profile, err := who.declaration.profile(record)
-	if err != nil {
-		return current, err
-	}
-	return current, l.ensure(ctx, pool, []store.Profile{profile})
-}
-
-// saveDefaults writes the default settings that Open was given.
-func (l *Ledger) saveDefaults(ctx context.Context) error {
-	if l.options.limits == nil && l.options.enforcement == "" && l.options.root == nil {
-		return nil
-	}
-	var limits Limits
-	if l.options.limits != nil {
-		limits = *l.options.limits
-	}
-	rows, err := limits.rows()
-	if err != nil {
-		return err
-	}
-	return l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-		if err := l.saveRoot(ctx, tx); err != nil {
-			return err
-		}
-		return l.dialect.SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
-	})
+	return v
 }

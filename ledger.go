@@ -35,8 +35,8 @@ type Ledger struct {
 
 	declarations declarations
 
-	outages outages
-	mending chan struct{} // held by the call that mends; see mend
+	outages   outages
+	insisting chan struct{} // held by the call that mends; see mend
 
 	closing chan struct{}
 
@@ -48,7 +48,7 @@ type Ledger struct {
 }
 
 // Open opens a ledger on the host's database, PostgreSQL or SQLite. It installs itself as a gorm plugin, so that
-// declared models get their budgets when they are created, and so that the functions of this package find the ledger
+// the budgets of declared models follow their records, and so that the functions of this package find the ledger
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
 // goroutine; Open itself does not talk to PostgreSQL.
 //
@@ -76,7 +76,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	l := &Ledger{
 		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
-		outages: outages{log: o.log}, mending: make(chan struct{}, 1),
+		outages: outages{log: o.log}, insisting: make(chan struct{}, 1),
 	}
 	if err := l.connect(); err != nil {
 		return nil, err

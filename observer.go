@@ -173,8 +173,8 @@ func model(e *book.Execution) string {
 	return e.Model
 }
 
-// refused tells the observer of a call that was not admitted.
-func (l *Ledger) refused(ctx context.Context, op *decide.Op, err error) {
+// observeRefusal tells the observer of a call that was not admitted.
+func (l *Ledger) observeRefusal(ctx context.Context, op *decide.Op, err error) {
 	l.observe(ctx, &RefusalEvent{
 		TenantID: op.Key, Agent: op.Exec.Agent, Provider: op.Exec.Provider, Model: op.Exec.Model, Err: err,
 	})

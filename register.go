@@ -1,27 +1,22 @@
 package tenant
 
 import (
-	"context"
-	"database/sql/driver"
-	"encoding/json"
 	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
-	"sync"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
-// RegisterOption is an option of [Ledger.Register].
+// RegisterOption is an option of [Ledger.Register]. Most of what the options say can be said by struct tags as well; what
+// is said in several ways has to be the same.
 type RegisterOption func(*declaration) error
 
-// WithKey names the field whose value is the tenant id. Defaults to the method LLMTenantID where the model has one, else
-// to the primary key. A model with both has to give the same with both.
+// WithKey names the field whose value is the tenant id, like the tag `tenant:"key"` on it. Defaults to the method
+// LLMTenantID where the model has one, else to the primary key. A model with both has to give the same with both.
 func WithKey(field string) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.key, err = d.field("WithKey", field)
@@ -29,8 +24,8 @@ func WithKey(field string) RegisterOption {
 	}
 }
 
-// WithName names the field whose value is shown as the tenant's name. Defaults to the field Name, else to what the
-// model's String method returns, else to the tenant id.
+// WithName names the field whose value is shown as the tenant's name, like the tag `tenant:"name"` on it. Defaults to the
+// field Name, else to what the model's String method returns, else to the tenant id. The name follows the record.
 func WithName(field string) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.name, err = d.field("WithName", field)
@@ -38,8 +33,8 @@ func WithName(field string) RegisterOption {
 	}
 }
 
-// WithBudget gives every record a budget when it is created, in the same transaction. Without it, and without
-// [WithLimits], a record gets one at its first call.
+// WithBudget gives every record a budget when it is created, in the same transaction. Defaults to off: without it, and
+// without [WithLimits], a record gets one at its first call.
 func WithBudget() RegisterOption {
 	return func(d *declaration) error {
 		d.budget = true
@@ -48,7 +43,7 @@ func WithBudget() RegisterOption {
 }
 
 // WithLimits gives every record a budget with these limits when it is created. They are the budget's own from then on:
-// a change of the declaration does not change budgets that exist; [ConfigureBudget] does.
+// a change of the declaration does not change budgets that exist; [ConfigureBudget] does. Defaults to no limits.
 func WithLimits(limits Limits) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.budget = true
@@ -75,16 +70,85 @@ func WithEnforcement(e Enforcement) RegisterOption {
 // Defaults to true.
 func WithInherit(inherit bool) RegisterOption {
 	return func(d *declaration) error {
-		d.inherit = inherit
+		d.inherits = &inherit
 		return nil
 	}
 }
 
-// Register declares a GORM model, given as a pointer to its struct, to be a tenant. From then on its records get their
-// budgets when they are created through any handle of the ledger's database, and can be given as a [Tenant]: as they
-// are if they have the method LLMTenantID, else through [Ledger.Tenant].
+// WithNamespace puts a name and a colon before the tenant ids of the model's records, whichever way they are given, so
+// that records of two models with the same key are two tenants: with WithNamespace("org"), the record that says "1", by
+// its method LLMTenantID too, is the tenant "org:1", and [ID]("org:1") finds it. Defaults to none.
+func WithNamespace(name string) RegisterOption {
+	return func(d *declaration) error {
+		if err := validNamespace(name); err != nil {
+			return fmt.Errorf("WithNamespace: %w", err)
+		}
+		d.namespace = name
+		return nil
+	}
+}
+
+func validNamespace(name string) error {
+	if strings.Contains(name, ":") || strings.TrimSpace(name) != name {
+		return fmt.Errorf("%q has a colon, or a space at an end", name)
+	}
+	return validText(ErrInvalidOption, "namespace", name, true)
+}
+
+// DeletePolicy says what the soft delete of a record does to its budget.
+type DeletePolicy string
+
+// The policies.
+const (
+	// SuspendBudget keeps the budget and lets it make no calls. Its tenant id is free for another record to take. When the
+	// record is restored, so is the budget.
+	SuspendBudget DeletePolicy = "suspend"
+
+	// KeepBudget changes nothing: calls for the record go on.
+	KeepBudget DeletePolicy = "keep"
+
+	// RemoveBudget does what a hard delete does. A record that is restored starts with a new budget.
+	RemoveBudget DeletePolicy = "remove"
+)
+
+func (p DeletePolicy) valid() error {
+	switch p {
+	case SuspendBudget, KeepBudget, RemoveBudget:
+		return nil
+	}
+	return fmt.Errorf("unknown policy %q: it is SuspendBudget, KeepBudget or RemoveBudget", string(p))
+}
+
+// WithOnDelete sets what the soft delete of a record, of a model that has one, does to its budget. Defaults to
+// SuspendBudget. A hard delete always removes the budget, and keeps the executions.
+func WithOnDelete(p DeletePolicy) RegisterOption {
+	return func(d *declaration) error {
+		if err := p.valid(); err != nil {
+			return fmt.Errorf("WithOnDelete: %w", err)
+		}
+		d.onDelete = p
+		return nil
+	}
+}
+
+// Register declares a GORM model, given as a pointer to its struct, to be a tenant. From then on the budgets of its
+// records follow them, whichever handle of the ledger's database they are created, changed and deleted through, and they
+// can be given as a [Tenant]: as they are if they have the method LLMTenantID, else through [Ledger.Tenant].
 //
-// It returns [ErrInvalidOption], naming the model, the option and the value, for whatever cannot be meant.
+// A model can say the same with struct tags, some on its fields and the rest on a blank field:
+//
+//	type Organization struct {
+//		_    struct{} `tenant:"daily_cost=100;monthly_tokens=5_000_000;enforcement=hard"`
+//		ID   uint
+//		Slug string `tenant:"key"`
+//		Name string `tenant:"name"`
+//	}
+//
+// The tags of the blank field are daily_ and monthly_ with cost (US dollars), tokens and calls; enforcement; inherit;
+// budget; namespace; and on_delete.
+//
+// It returns [ErrInvalidOption], naming the model, the option or field, and the value, for whatever cannot be meant: a
+// tag or a field that does not exist, two ways that disagree.
 func (l *Ledger) Register(record any, options ...RegisterOption) error {
 	d, err := l.declare(record, options)
 	if err != nil {
@@ -108,8 +172,7 @@ func (l *Ledger) declare(record any, options []RegisterOption) (*declaration, er
 	if err := statement.Parse(reflect.New(t).Interface()); err != nil {
 		return nil, fmt.Errorf("gorm cannot read the model: %w", err)
 	}
-	d := &declaration{ledger: l, typ: t, schema: statement.Schema, inherit: true}
-	d.method = reflect.PointerTo(t).Implements(reflect.TypeFor[Tenant]())
+	d := &declaration{ledger: l, typ: t, schema: statement.Schema}
 	if len(d.schema.PrimaryFields) == 0 {
 		return nil, fmt.Errorf("the model has no primary key, by which its budget would be found again")
 	}
@@ -121,12 +184,32 @@ func (l *Ledger) declare(record any, options []RegisterOption) (*declaration, er
 			return nil, err
 		}
 	}
-	if d.name == nil {
-		d.name = d.schema.LookUpField("Name")
+	tags, err := readTags(d.schema)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.agree(tags); err != nil {
+		return nil, err
+	}
+	return d, d.complete()
+}
+
+// complete fills in what was left to the defaults.
+func (d *declaration) complete() error {
+	model := reflect.PointerTo(d.typ)
+	d.method = model.Implements(reflect.TypeFor[Tenant]())
+	d.inherit = d.inherits == nil || *d.inherits
+	if d.onDelete == "" {
+		d.onDelete = SuspendBudget
+	}
+	if f := d.schema.LookUpField("Name"); d.name == nil && f != nil && f.DBName != "" {
+		if _, err := text(reflect.Zero(f.FieldType).Interface()); err == nil {
+			d.name = f
+		}
 	}
 	if d.key == nil && !d.method {
 		if len(d.schema.PrimaryFields) > 1 {
-			return nil, fmt.Errorf("the primary key has several columns, so the tenant id is to be named: give the model the method LLMTenantID, or use WithKey")
+			return fmt.Errorf("the primary key has several columns, so the tenant id is to be named: give the model the method LLMTenantID, or use WithKey")
 		}
 		d.key = d.schema.PrimaryFields[0]
 	}
@@ -136,240 +219,35 @@ func (l *Ledger) declare(record any, options []RegisterOption) (*declaration, er
 	}
 	for _, f := range fields {
 		if _, err := text(reflect.Zero(f.FieldType).Interface()); err != nil {
-			return nil, fmt.Errorf("the field %s cannot be a key: %w", f.Name, err)
+			return fmt.Errorf("the field %s cannot be a key: %w", f.Name, err)
 		}
 	}
-	return d, nil
-}
-
-// declaration is a model that was declared to be a tenant.
-type declaration struct {
-	ledger *Ledger
-	typ    reflect.Type // of the struct
-	schema *schema.Schema
-	key    *schema.Field // nil: by the method alone
-	name   *schema.Field // nil: by the Stringer, else the key
-	method bool          // it has LLMTenantID
-
-	budget      bool
-	limits      []book.Limit
-	enforcement book.Enforcement
-	inherit     bool
-}
-
-// field finds a field by its name in Go.
-func (d *declaration) field(option, name string) (*schema.Field, error) {
-	if f := d.schema.FieldsByName[name]; f != nil && f.DBName != "" {
-		return f, nil
-	}
-	var have []string
-	for _, f := range d.schema.Fields {
-		if f.DBName != "" {
-			have = append(have, f.Name)
-		}
-	}
-	return nil, fmt.Errorf("%s: the model has no column field %q; it has %s", option, name, strings.Join(have, ", "))
-}
-
-// record turns a struct or a pointer to one into a value that gorm's fields read.
-func (d *declaration) record(r any) (reflect.Value, error) {
-	v := reflect.ValueOf(r)
-	if v.Kind() == reflect.Pointer {
-		if v.IsNil() {
-			return v, fmt.Errorf("%w: it is a nil %T", ErrInvalidTenant, r)
-		}
-		return v, nil
-	}
-	p := reflect.New(d.typ)
-	p.Elem().Set(v)
-	return p, nil
-}
-
-// identity says who a record is. It goes by the struct in memory; where that is out of date, the key in the database
-// belongs to another record or to none, and the first use mends it.
-func (d *declaration) identity(r any) (identity, error) {
-	v, err := d.record(r)
-	if err != nil {
-		return identity{}, err
-	}
-	id, primaryKey, err := d.ownerID(v)
-	if err != nil {
-		return identity{}, err
-	}
-	key, err := d.keyOf(v)
-	if err != nil {
-		return identity{}, err
-	}
-	return identity{key: key, ownerType: d.schema.Table, ownerID: id, primaryKey: primaryKey, declaration: d}, nil
-}
-
-// ownerID is a record's primary key, in one canonical form and as it is.
-func (d *declaration) ownerID(v reflect.Value) (id string, primaryKey []any, err error) {
-	var parts []string
-	for _, f := range d.schema.PrimaryFields {
-		value, zero := f.ValueOf(context.Background(), v)
-		if zero && len(d.schema.PrimaryFields) == 1 {
-			return "", nil, fmt.Errorf("%w: a %s without a primary key: it was not saved yet", ErrInvalidTenant, d.typ)
-		}
-		s, err := text(value)
-		if err != nil {
-			return "", nil, fmt.Errorf("%w: the primary key of %s: %w", ErrInvalidTenant, d.typ, err)
-		}
-		parts, primaryKey = append(parts, s), append(primaryKey, value)
-	}
-	if len(parts) == 1 {
-		return parts[0], primaryKey, nil
-	}
-	b, err := json.Marshal(parts)
-	return string(b), primaryKey, err
-}
-
-func (d *declaration) keyOf(v reflect.Value) (string, error) {
-	var key string
-	if d.key != nil {
-		value, _ := d.key.ValueOf(context.Background(), v)
-		s, err := text(value)
-		if err != nil {
-			return "", fmt.Errorf("%w: the field %s of %s: %w", ErrInvalidTenant, d.key.Name, d.typ, err)
-		}
-		key = s
-	}
-	if d.method {
-		byMethod := v.Interface().(Tenant).LLMTenantID()
-		if d.key != nil && byMethod != key {
-			return "", fmt.Errorf("%w: %s says %q with its method LLMTenantID, and %q with the field %s", ErrInvalidTenant, d.typ, byMethod, key, d.key.Name)
-		}
-		key = byMethod
-	}
-	if err := validKey(key); err != nil {
-		return "", fmt.Errorf("%w (of a %s)", err, d.typ)
-	}
-	return key, nil
-}
-
-func (d *declaration) nameOf(v reflect.Value, key string) string {
-	if d.name != nil {
-		value, _ := d.name.ValueOf(context.Background(), v)
-		if s, err := text(value); err == nil && s != "" {
-			return printable(s)
-		}
-	} else if s, ok := v.Interface().(fmt.Stringer); ok {
-		if s := s.String(); s != "" {
-			return printable(s)
-		}
-	}
-	return key
-}
-
-// profile is what a record's tenant is to be.
-func (d *declaration) profile(v reflect.Value) (store.Profile, error) {
-	who, err := d.identity(v.Interface())
-	if err != nil {
-		return store.Profile{}, err
-	}
-	return store.Profile{
-		Key: who.key, Name: d.nameOf(v, who.key), OwnerType: who.ownerType, OwnerID: who.ownerID,
-		Enforcement: d.enforcement, Inherit: d.inherit, Limits: d.limits,
-	}, nil
-}
-
-// text gives the value of a key field its one form as a string.
-func text(value any) (string, error) {
-	switch v := value.(type) {
-	case nil:
-		return "", nil
-	case string:
-		return v, nil
-	case []byte:
-		return string(v), nil
-	case fmt.Stringer:
-		if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() {
-			return "", nil
-		}
-		return v.String(), nil
-	case driver.Valuer:
-		inner, err := v.Value()
-		if err != nil {
-			return "", err
-		}
-		if _, again := inner.(driver.Valuer); again {
-			return "", fmt.Errorf("the type %T gives no plain value", value)
-		}
-		return text(inner)
-	}
-	switch r := reflect.ValueOf(value); r.Kind() {
-	case reflect.Pointer:
-		if r.IsNil() {
-			return "", nil
-		}
-		return text(r.Elem().Interface())
-	case reflect.String:
-		return r.String(), nil
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.FormatInt(r.Int(), 10), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.FormatUint(r.Uint(), 10), nil
-	}
-	return "", fmt.Errorf("the type %T has no text form", value)
-}
-
-// declarations are the models that were declared, by their type and by their table.
-type declarations struct {
-	mu      sync.RWMutex
-	byType  map[reflect.Type]*declaration
-	byTable map[string]*declaration
-}
-
-func (ds *declarations) add(d *declaration) error {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if ds.byType == nil {
-		ds.byType, ds.byTable = map[reflect.Type]*declaration{}, map[string]*declaration{}
-	}
-	if other := ds.byTable[d.schema.Table]; other != nil {
-		return fmt.Errorf("%w: Register %s: the table %s was declared before, for %s", ErrInvalidOption, d.typ, d.schema.Table, other.typ)
-	}
-	ds.byType[d.typ], ds.byTable[d.schema.Table] = d, d
+	d.watch(model.Implements(reflect.TypeFor[fmt.Stringer]()))
 	return nil
 }
 
-// of finds the declaration of a type or of a pointer to it.
-func (ds *declarations) of(t reflect.Type) *declaration {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
+// watch finds out which columns a tenant depends on. A method may read any of them.
+func (d *declaration) watch(stringer bool) {
+	d.all = d.method || d.name == nil && stringer
+	d.columns = append(d.columns, d.schema.PrimaryFields...)
+	add := func(f *schema.Field) {
+		for _, have := range d.columns {
+			if have == f {
+				return
+			}
+		}
+		d.columns = append(d.columns, f)
 	}
-	ds.mu.RLock()
-	defer ds.mu.RUnlock()
-	return ds.byType[t]
-}
-
-func (ds *declarations) ofTable(table string) *declaration {
-	ds.mu.RLock()
-	defer ds.mu.RUnlock()
-	return ds.byTable[table]
-}
-
-// Tenant turns a record of a declared model into a [Tenant], for models without the method LLMTenantID. It goes by the
-// record as it is now. What is wrong with it (not declared, nil, not saved yet) is reported where the Tenant is used.
-func (l *Ledger) Tenant(record any) Tenant {
-	if record == nil {
-		return recordTenant{err: fmt.Errorf("%w: the record is nil", ErrInvalidTenant)}
+	if d.all {
+		for _, name := range d.schema.DBNames {
+			if f := d.schema.FieldsByDBName[name]; f.Readable {
+				add(f)
+			}
+		}
+		return
 	}
-	d := l.declarations.of(reflect.TypeOf(record))
-	if d == nil {
-		return recordTenant{err: fmt.Errorf("%w: %T was not declared; call ledger.Register(&%s{}, …) first",
-			ErrInvalidTenant, record, strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))}
+	add(d.key)
+	if d.name != nil {
+		add(d.name)
 	}
-	who, err := d.identity(record)
-	return recordTenant{who, err}
 }
-
-type recordTenant struct {
-	who identity
-	err error
-}
-
-// LLMTenantID implements [Tenant].
-func (t recordTenant) LLMTenantID() string { return t.who.key }
-
-func (t recordTenant) identity() (identity, error) { return t.who, t.err }

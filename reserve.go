@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 const (
@@ -292,7 +293,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 		a.task = l.lanes.Submit(*a.op, a.who.key)
 		if err := l.await(ctx, a.task, a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
-				l.refused(ctx, a.op, err)
+				l.observeRefusal(ctx, a.op, err)
 			}
 			return decide.Outcome{}, err
 		}
@@ -310,7 +311,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 			continue
 		}
 		if err = l.refusal(a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
-			l.refused(ctx, a.op, err)
+			l.observeRefusal(ctx, a.op, err)
 		}
 		return out, err
 	}
@@ -367,6 +368,9 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	switch {
 	case errors.Is(why, ErrClosed):
 		return ErrClosed
+	case h == nil && errors.Is(why, errWaited) && l.dialect.Name == store.SQLite.Name:
+		return fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
+			"transaction must be made after its commit", ErrUnavailable, patience)
 	case h == nil && errors.Is(why, errWaited):
 		return l.unavailable(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond)), l.away(h))
 	case h == nil:

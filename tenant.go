@@ -88,7 +88,7 @@ func (l *Ledger) identify(t Tenant) (identity, error) {
 	if v := reflect.ValueOf(t); v.Kind() == reflect.Pointer && v.IsNil() {
 		return identity{}, fmt.Errorf("%w: it is a nil %T", ErrInvalidTenant, t)
 	}
-	if bound, ok := t.(recordTenant); ok {
+	if bound, ok := t.(*recordTenant); ok {
 		return bound.identity()
 	}
 	if d := l.declarations.of(reflect.TypeOf(t)); d != nil {

@@ -156,7 +156,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decide.Outcome, error) {
 	for attempt := 0; ; {
 		if !l.lanes.Started() {
-			if err := l.mend(ctx, func() error { return l.start(ctx, &op) }); err != nil {
+			if err := l.insist(ctx, func() error { return l.start(ctx, &op) }); err != nil {
 				return decide.Outcome{}, err
 			}
 		}
@@ -182,7 +182,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		}
 		err = errors.New("it is deleted, or its key keeps changing")
 		if attempt++; attempt <= maxFirstUses {
-			err = l.mend(ctx, func() error {
+			err = l.insist(ctx, func() error {
 				who, err := l.firstUse(ctx, h.who)
 				if err == nil {
 					h.who = who
@@ -202,12 +202,12 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 	}
 }
 
-// mend does what needs the database before a lane can, again and again while that cannot be reached or is locked. Many
+// insist does what needs the database before a lane can, again and again while that cannot be reached or is locked. Many
 // calls may need it when the database comes back: they take turns.
-func (l *Ledger) mend(ctx context.Context, do func() error) error {
+func (l *Ledger) insist(ctx context.Context, do func() error) error {
 	select {
-	case l.mending <- struct{}{}:
-		defer func() { <-l.mending }()
+	case l.insisting <- struct{}{}:
+		defer func() { <-l.insisting }()
 	case <-ctx.Done():
 		return ErrClosed
 	}

@@ -44,17 +44,26 @@ func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 
 // Repair makes the books agree where Verify finds that they do not: it sets a tenant's balances and roll-up to what its
 // executions add up to, with the tenant's books locked meanwhile, one tenant at a time, while the calls of the others go
-// on. It returns the differences that it has mended. It cannot undo what was admitted by wrong figures before.
+// on. It returns the differences that it has mended. It cannot undo what was admitted by wrong figures before. It also
+// removes the balances that deleted tenants had for their limits, once nothing is running on them.
 func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 	var mended []Difference
 	err := l.eachTenant(ctx, func(id book.ID) error {
-		found, err := l.verify(ctx, account.Books{Dialect: l.dialect, Conn: l.pool}, id)
-		if err != nil || len(found) == 0 {
+		pool := account.Books{Dialect: l.dialect, Conn: l.pool}
+		found, err := l.verify(ctx, pool, id)
+		if err != nil {
+			return err
+		}
+		beyond, err := pool.Beyond(ctx, id)
+		if err != nil || len(found) == 0 && !beyond {
 			return err
 		}
 		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
 			books := account.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
 			if err := books.LockAnchor(ctx, id); err != nil {
+				return err
+			}
+			if err := books.DropBeyond(ctx, id); err != nil {
 				return err
 			}
 			// What Verify saw may be out of date by now; this is not.

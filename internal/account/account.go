@@ -136,7 +136,7 @@ func (s *State) rise(found map[book.ID]*tenant) {
 	}
 }
 
-// choose prefers a record's own tenant to the one that has its key.
+// choose prefers a record's own tenant to the one that has its key. A deleted one leaves the key to the record.
 func choose(found map[book.ID]*tenant, who Who) *tenant {
 	var holder *tenant
 	for id, t := range found {
@@ -145,7 +145,7 @@ func choose(found map[book.ID]*tenant, who Who) *tenant {
 			return t
 		case who.OwnerType != "" && t.OwnerType == who.OwnerType && t.OwnerID == who.OwnerID:
 			return t
-		case who.Key != "" && t.Key == who.Key:
+		case who.Key != "" && t.Key == who.Key && !(t.Deleted && who.OwnerType != ""):
 			holder = t
 		}
 	}

@@ -240,3 +240,27 @@ func (b Books) uuid() string {
 	}
 	return "text"
 }
+
+// beyond are the balances of a tenant that nobody needs any more: the tenant was deleted and belongs to no record, nothing
+// of it is running, and it has them for limits that it had.
+func (b Books) beyond() string {
+	var standing []string
+	for _, s := range book.Standing {
+		standing = append(standing, "'"+s.Window.String()+"'")
+	}
+	return ` FROM llm_balances WHERE tenant = ? AND (agent <> '' OR model <> '' OR window_unit NOT IN (` + strings.Join(standing, ", ") + `))
+		AND EXISTS (SELECT 1 FROM llm_tenants t WHERE t.id = llm_balances.tenant AND t.deleted_at IS NOT NULL AND t.owner_type IS NULL)
+		AND EXISTS (SELECT 1 FROM llm_balances a WHERE a.tenant = llm_balances.tenant AND a.window_unit = 'total'
+			AND a.agent = '' AND a.model = '' AND a.held_calls = 0)`
+}
+
+// Beyond reports whether a tenant has balances that nobody needs any more.
+func (b Books) Beyond(ctx context.Context, id book.ID) (bool, error) {
+	return b.any(ctx, `SELECT 1`+b.beyond()+` LIMIT 1`, id)
+}
+
+// DropBeyond removes them. It runs in a short transaction of its caller, which has locked the tenant's anchor.
+func (b Books) DropBeyond(ctx context.Context, id book.ID) error {
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE`+b.beyond()), id.String())
+	return err
+}

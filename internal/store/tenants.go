@@ -18,16 +18,35 @@ type Profile struct {
 	Enforcement        book.Enforcement
 	Inherit            bool
 	Limits             []book.Limit
+
+	// Err says why the record has no key that a tenant can have. It matters to a record that has a tenant, or is to get
+	// one.
+	Err error
+
+	// Fresh: the record was not there before, so that a tenant of the same owner is of one that had its primary key.
+	Fresh bool
+
+	// Deleted: the record is still there but marked as deleted. Its tenant makes no calls, and leaves its key to whoever
+	// wants it.
+	Deleted bool
 }
 
 // ConflictError says that a key belongs to somebody else.
 type ConflictError struct {
 	Profile            Profile
-	OtherType, OtherID string
+	OtherType, OtherID string // of the record that has it; OtherType is empty if there is none
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("the tenant id %q of %s %s belongs to %s %s", e.Profile.Key, e.Profile.OwnerType, e.Profile.OwnerID, e.OtherType, e.OtherID)
+	who := "of " + e.Profile.OwnerType + " " + e.Profile.OwnerID
+	switch {
+	case e.OtherID == "":
+		return fmt.Sprintf("the tenant id %q %s was taken by somebody else just now", e.Profile.Key, who)
+	case e.OtherType == "":
+		return fmt.Sprintf("the tenant id %q %s belongs to a tenant without a record, %s, and two tenants are never merged",
+			e.Profile.Key, who, e.OtherID)
+	}
+	return fmt.Sprintf("the tenant id %q %s belongs to %s %s", e.Profile.Key, who, e.OtherType, e.OtherID)
 }
 
 // maxProfiles bounds the parameters of one statement; maxRaces how often a tenant is found made by somebody else.
@@ -36,120 +55,140 @@ const (
 	maxRaces    = 3
 )
 
-// Ensure makes the tenants of some profiles follow: it makes those that are missing, with their settings and balances,
-// gives a record's tenant its present key and name, and gives a tenant that was known by its key alone to the record
-// that has this key. It never gives one record's tenant to another. It runs in the transaction of its caller.
+// Ensure makes the tenants of some profiles follow, and makes those that are missing, with their settings and balances.
+// A tenant that was known by its key alone becomes that of the record that has this key. One record's tenant is never
+// given to another. It runs in the transaction of its caller.
 func (d *Dialect) Ensure(ctx context.Context, c Conn, profiles []Profile) error {
-	for chunk := range slices.Chunk(profiles, maxProfiles) {
-		missing := chunk
-		for race := 0; len(missing) > 0; race++ {
-			if race == maxRaces {
-				return fmt.Errorf("tenant %q is being made by somebody else, and cannot be seen yet", missing[0].Key)
-			}
-			var err error
-			if missing, err = d.follow(ctx, c, missing); err != nil {
+	missing := profiles
+	for race := 0; len(missing) > 0; race++ {
+		if race == maxRaces {
+			return fmt.Errorf("tenant %q is being made by somebody else, and cannot be seen yet", missing[0].Key)
+		}
+		f := d.Follow(c)
+		absent, err := f.Add(ctx, missing)
+		if err == nil {
+			err = f.End(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		missing = nil
+		for chunk := range slices.Chunk(absent, maxProfiles) {
+			raced, err := d.claim(ctx, c, chunk)
+			if err != nil {
 				return err
 			}
-			if missing, err = d.create(ctx, c, missing); err != nil {
-				return err
-			}
+			missing = append(missing, raced...)
 		}
 	}
 	return nil
 }
 
-type found struct{ id, key, name, ownerType, ownerID string }
-
-// follow updates the tenants that are there, and returns the profiles of those that are not.
-func (d *Dialect) follow(ctx context.Context, c Conn, profiles []Profile) (missing []Profile, err error) {
-	byKey, byOwner, err := d.find(ctx, c, profiles)
+// claim gives profiles without a tenant one, and returns those whose tenant somebody else has made meanwhile.
+func (d *Dialect) claim(ctx context.Context, c Conn, profiles []Profile) (raced []Profile, err error) {
+	profiles = slices.DeleteFunc(slices.Clone(profiles), func(p Profile) bool { return p.Deleted })
+	for _, p := range profiles {
+		if p.Err != nil {
+			return nil, p.Err
+		}
+	}
+	holders, err := d.holders(ctx, c, profiles)
 	if err != nil {
 		return nil, err
 	}
+	var missing []Profile
 	for _, p := range profiles {
-		mine, holder := byOwner[owner{p.OwnerType, p.OwnerID}], byKey[p.Key]
-		if p.OwnerType == "" {
-			mine = holder // a key alone is content with whoever has it
-		}
+		holder := holders[p.Key]
 		switch {
-		case mine != nil && (p.OwnerType == "" || mine.key == p.Key && mine.name == p.Name):
-		case holder != nil && holder != mine && holder.ownerType != "":
+		case holder == nil:
+			missing = append(missing, p)
+		case p.OwnerType == "": // a key alone is content with whoever has it
+		case holder.ownerType == p.OwnerType && holder.ownerID == p.OwnerID:
+			raced = append(raced, p)
+		case holder.ownerType != "":
 			return nil, &ConflictError{Profile: p, OtherType: holder.ownerType, OtherID: holder.ownerID}
-		case mine != nil && holder != nil && holder != mine:
-			return nil, &ConflictError{Profile: p, OtherType: "a tenant without a record,", OtherID: holder.id}
-		case mine != nil:
-			if err := d.rename(ctx, c, mine.id, p); err != nil {
-				return nil, err
-			}
-		case holder != nil:
+		default:
 			if err := d.adopt(ctx, c, holder.id, p); err != nil {
 				return nil, err
 			}
-		default:
-			missing = append(missing, p)
 		}
 	}
-	return missing, nil
+	unseen, err := d.create(ctx, c, missing)
+	return append(raced, unseen...), err
 }
 
-type owner struct{ kind, id string }
-
-func (d *Dialect) find(ctx context.Context, c Conn, profiles []Profile) (map[string]*found, map[owner]*found, error) {
-	var args []any
-	for _, p := range profiles {
-		args = append(args, p.Key)
+// holders returns the tenants that have the keys of some profiles. Where it is a record that wants one, deleted tenants
+// give theirs up; they are not among them.
+func (d *Dialect) holders(ctx context.Context, c Conn, profiles []Profile) (map[string]*found, error) {
+	if len(profiles) == 0 {
+		return nil, nil
 	}
-	where := "tenant_id IN (" + marks(len(args)) + ")"
-	for kind, ids := range owners(profiles) {
-		where += " OR (owner_type = ? AND owner_id IN (" + marks(len(ids)) + "))"
-		args = append(append(args, kind), ids...)
+	args := make([]any, len(profiles))
+	records := map[string]bool{}
+	for i, p := range profiles {
+		args[i] = p.Key
+		records[p.Key] = records[p.Key] || p.OwnerType != ""
 	}
-	rows, err := c.QueryContext(ctx, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, '')
-		FROM llm_tenants WHERE `+where), args...)
+	all, err := d.find(ctx, c, "tenant_id IN ("+marks(len(args))+")", args)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	byKey := map[string]*found{}
+	var evicted []any
+	for _, f := range all {
+		if f.deleted && records[f.key] {
+			evicted = append(evicted, f.id)
+		} else {
+			byKey[f.key] = f
+		}
+	}
+	return byKey, d.update(ctx, c, "tenant_id = NULL", evicted)
+}
+
+type found struct {
+	id, key, name, ownerType, ownerID string
+	deleted                           bool
+}
+
+func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([]*found, error) {
+	rows, err := c.QueryContext(ctx, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
+		deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	byKey, byOwner := map[string]*found{}, map[owner]*found{}
+	var all []*found
 	for rows.Next() {
 		var f found
-		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID); err != nil {
-			return nil, nil, err
+		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.deleted); err != nil {
+			return nil, err
 		}
-		byKey[f.key] = &f
-		if f.ownerType != "" {
-			byOwner[owner{f.ownerType, f.ownerID}] = &f
-		}
+		all = append(all, &f)
 	}
-	return byKey, byOwner, rows.Err()
+	return all, rows.Err()
 }
 
-func owners(profiles []Profile) map[string][]any {
-	ids := map[string][]any{}
-	for _, p := range profiles {
-		if p.OwnerType != "" {
-			ids[p.OwnerType] = append(ids[p.OwnerType], p.OwnerID)
+// update changes the rows of some tenants.
+func (d *Dialect) update(ctx context.Context, c Conn, set string, ids []any) error {
+	for chunk := range slices.Chunk(ids, maxProfiles) {
+		if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET `+set+`, updated_at = `+d.Clock+
+			` WHERE id IN (`+marks(len(chunk))+`)`), chunk...); err != nil {
+			return err
 		}
 	}
-	return ids
-}
-
-func (d *Dialect) rename(ctx context.Context, c Conn, id string, p Profile) error {
-	_, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET tenant_id = ?, name = ?, updated_at = `+d.Clock+` WHERE id = ?`),
-		p.Key, p.Name, id)
-	return err
+	return nil
 }
 
 // adopt gives a tenant that has no record to one. What was set for it by hand stays; what was not is as declared.
 func (d *Dialect) adopt(ctx context.Context, c Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
 			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END, updated_at = `+d.Clock+`
-		WHERE id = ? AND owner_type IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), id)
+		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), id)
 	if err != nil {
 		return err
 	}
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(err, &ConflictError{Profile: p, OtherType: "another record", OtherID: "(just now)"})
+		return errors.Join(err, &ConflictError{Profile: p})
 	}
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{p.Limits})
 }

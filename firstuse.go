@@ -1,0 +1,93 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
+// from before its model was declared. It also mends a record that changed without the ledger's seeing it.
+func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
+	outer := ctx
+	// The host may have no connection to spare, least of all one that calls inside a transaction of its own.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var (
+		current identity
+		deleted error // which is no reason to undo what was mended
+	)
+	err := l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
+		current, err = l.makeTenant(ctx, tx, who)
+		if errors.Is(err, ErrTenantSuspended) {
+			deleted, err = err, nil
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		err = deleted
+	case outer.Err() != nil, errors.Is(err, ErrUnavailable):
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
+	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
+		err = fmt.Errorf("%w: tenant %q could not be set up: %w", ErrUnavailable, who.key, err)
+	}
+	return current, err
+}
+
+// makeTenant is firstUse in the transaction of tx. With [ErrTenantSuspended], for a record that is deleted, what it wrote
+// is to be committed.
+func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
+	pool := tx.Statement.ConnPool
+	if who.key == string(Root) {
+		return who, l.makeRoot(ctx, tx)
+	}
+	if who.declaration == nil {
+		return who, l.refused(l.dialect.Ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}}))
+	}
+	d, keys := who.declaration, [][]any{who.primaryKey}
+	profiles, err := d.current(tx.WithContext(ctx), keys)
+	switch {
+	case err != nil:
+		return who, l.refused(fmt.Errorf("read %s %s: %w", who.ownerType, who.ownerID, err))
+	case len(profiles) == 0:
+		return who, fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
+			"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
+	case profiles[0].Err != nil && !profiles[0].Deleted:
+		return who, profiles[0].Err
+	}
+	if who.key = profiles[0].Key; profiles[0].Deleted {
+		err = fmt.Errorf("%w: the record %s %s is deleted", ErrTenantSuspended, who.ownerType, who.ownerID)
+	}
+	if failed := l.mending(tx.WithContext(ctx), func() error { return d.ensure(tx.WithContext(ctx), keys, false) }); failed != nil {
+		err = failed
+	}
+	return who, err
+}
+
+// saveDefaults writes the default settings and the root's budget that Open was given.
+func (l *Ledger) saveDefaults(ctx context.Context) error {
+	if l.options.limits == nil && l.options.enforcement == "" && l.options.root == nil {
+		return nil
+	}
+	var limits Limits
+	if l.options.limits != nil {
+		limits = *l.options.limits
+	}
+	rows, err := limits.rows()
+	if err != nil {
+		return err
+	}
+	return l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+		if err := l.saveRoot(ctx, tx); err != nil {
+			return err
+		}
+		return l.dialect.SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
+	})
+}

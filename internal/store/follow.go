@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+)
+
+// Following makes the tenants of records that have changed follow them. Records are added some at a time, so that a
+// change of very many is never in memory as a whole, and End is to come when all are. Whatever was added is of one
+// moment: keys may have been swapped among the records, so that each tenant whose key changes first gives up the old
+// one. It runs in the transaction of its caller, and looks at no row but those of llm_tenants and llm_limits.
+type Following struct {
+	*Dialect
+	conn  Conn
+	moved []move
+	keys  map[string]Profile // of those that moved: whose each key is now
+}
+
+// move is a tenant that is to be what its record says.
+type move struct {
+	id      string
+	renamed bool
+	Profile
+}
+
+// Follow begins to make tenants follow.
+func (d *Dialect) Follow(c Conn) *Following {
+	return &Following{Dialect: d, conn: c, keys: map[string]Profile{}}
+}
+
+// Add takes records on, and returns those that have no tenant.
+func (f *Following) Add(ctx context.Context, profiles []Profile) (missing []Profile, err error) {
+	for chunk := range slices.Chunk(profiles, maxProfiles) {
+		absent, err := f.add(ctx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, absent...)
+	}
+	return missing, nil
+}
+
+func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Profile, err error) {
+	tenants, err := f.owned(ctx, f.conn, profiles)
+	if err != nil {
+		return nil, err
+	}
+	var parked, hidden, gone []any
+	for _, p := range profiles {
+		t := tenants[owner{p.OwnerType, p.OwnerID}]
+		switch {
+		case t == nil:
+			missing = append(missing, p)
+		case p.Fresh:
+			gone = append(gone, t.id)
+			missing = append(missing, p)
+		case p.Deleted:
+			if !t.deleted {
+				hidden = append(hidden, t.id)
+			}
+		case p.Err != nil:
+			return nil, p.Err
+		case t.key != p.Key:
+			if other, twice := f.keys[p.Key]; twice {
+				return nil, &ConflictError{Profile: p, OtherType: other.OwnerType, OtherID: other.OwnerID}
+			}
+			f.keys[p.Key] = p
+			parked = append(parked, t.id)
+			f.moved = append(f.moved, move{t.id, true, p})
+		case t.name != p.Name || t.deleted:
+			f.moved = append(f.moved, move{t.id, false, p})
+		}
+	}
+	if err := f.update(ctx, f.conn, "tenant_id = NULL", parked); err != nil {
+		return nil, err
+	}
+	if err := f.update(ctx, f.conn, "deleted_at = "+f.Clock, hidden); err != nil {
+		return nil, err
+	}
+	return missing, f.remove(ctx, f.conn, gone)
+}
+
+// End gives the tenants their new keys and names. A key that somebody else has is a [*ConflictError].
+func (f *Following) End(ctx context.Context) error {
+	for chunk := range slices.Chunk(f.moved, maxProfiles) {
+		var renamed []Profile
+		for _, m := range chunk {
+			if m.renamed {
+				renamed = append(renamed, m.Profile)
+			}
+		}
+		holders, err := f.holders(ctx, f.conn, renamed)
+		if err != nil {
+			return err
+		}
+		for _, p := range renamed {
+			if h := holders[p.Key]; h != nil {
+				other := h.ownerID
+				if h.ownerType == "" {
+					other = h.id
+				}
+				return &ConflictError{Profile: p, OtherType: h.ownerType, OtherID: other}
+			}
+		}
+		if err := f.write(ctx, chunk); err != nil {
+			if Taken(err) {
+				return errors.Join(&ConflictError{Profile: chunk[0].Profile}, err)
+			}
+			return err
+		}
+	}
+	f.moved, f.keys = nil, nil
+	return nil
+}
+
+func (f *Following) write(ctx context.Context, moves []move) error {
+	row := "(?, ?, ?)"
+	if f.numbered {
+		row = "(CAST(? AS uuid), CAST(? AS text), CAST(? AS text))"
+	}
+	rows := make([]string, len(moves))
+	var args []any
+	for i, m := range moves {
+		rows[i] = row
+		args = append(args, m.id, m.Key, m.Name)
+	}
+	_, err := f.conn.ExecContext(ctx, f.Bind(`UPDATE llm_tenants SET tenant_id = m.column2, name = m.column3, deleted_at = NULL,
+		updated_at = `+f.Clock+` FROM (VALUES `+strings.Join(rows, ", ")+`) AS m WHERE llm_tenants.id = m.column1`), args...)
+	return err
+}
+
+// Forget makes the tenants of records that are gone nobody's: they make no calls, have no limits, and leave their keys to
+// whoever wants them. Their executions and balances stay, so that what is running can still be settled.
+func (d *Dialect) Forget(ctx context.Context, c Conn, ownerType string, ownerIDs []string) error {
+	for chunk := range slices.Chunk(ownerIDs, maxProfiles) {
+		profiles := make([]Profile, len(chunk))
+		for i, id := range chunk {
+			profiles[i] = Profile{OwnerType: ownerType, OwnerID: id}
+		}
+		tenants, err := d.owned(ctx, c, profiles)
+		if err != nil {
+			return err
+		}
+		var ids []any
+		for _, t := range tenants {
+			ids = append(ids, t.id)
+		}
+		if err := d.remove(ctx, c, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dialect) remove(ctx context.Context, c Conn, ids []any) error {
+	if err := d.update(ctx, c, `owner_type = NULL, owner_id = NULL, deleted_at = coalesce(deleted_at, `+d.Clock+`)`, ids); err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(ids, maxProfiles) {
+		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+marks(len(chunk))+`)`), chunk...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type owner struct{ kind, id string }
+
+// owned returns the tenants of the owners of some profiles.
+func (d *Dialect) owned(ctx context.Context, c Conn, profiles []Profile) (map[owner]*found, error) {
+	ids := map[string][]any{}
+	for _, p := range profiles {
+		if p.OwnerType != "" {
+			ids[p.OwnerType] = append(ids[p.OwnerType], p.OwnerID)
+		}
+	}
+	tenants := map[owner]*found{}
+	for kind, ids := range ids {
+		all, err := d.find(ctx, c, "owner_type = ? AND owner_id IN ("+marks(len(ids))+")", append([]any{kind}, ids...))
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range all {
+			tenants[owner{t.ownerType, t.ownerID}] = t
+		}
+	}
+	return tenants, nil
+}
+
+// Taken reports whether an error says that a unique value is somebody else's already.
+func Taken(err error) bool {
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		return state.SQLState() == "23505"
+	}
+	return err != nil && strings.Contains(err.Error(), "UNIQUE constraint failed")
+}
+
+// Renaming is what stands in the way of a rename: nothing if only From is set.
+type Renaming struct {
+	From, To           string // the ids of the tenants that have the two keys
+	OwnerType, OwnerID string // of the first
+}
+
+// Rename gives a tenant without a record another key, which nobody may have. Its name follows where it was the key.
+func (d *Dialect) Rename(ctx context.Context, c Conn, from, to string) (Renaming, error) {
+	var r Renaming
+	all, err := d.find(ctx, c, "tenant_id IN (?, ?)", []any{from, to})
+	if err != nil {
+		return r, err
+	}
+	for _, t := range all {
+		switch {
+		case t.key == from && !t.deleted:
+			r.From, r.OwnerType, r.OwnerID = t.id, t.ownerType, t.ownerID
+		case t.key == to && t.deleted:
+			if err := d.update(ctx, c, "tenant_id = NULL", []any{t.id}); err != nil {
+				return r, err
+			}
+		}
+		if t.key == to && !t.deleted {
+			r.To = t.id
+		}
+	}
+	if r.From == "" || r.To != "" || r.OwnerType != "" {
+		return r, nil
+	}
+	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET tenant_id = ?, name = CASE name WHEN ? THEN ? ELSE name END,
+		updated_at = `+d.Clock+` WHERE id = ? AND tenant_id = ? AND owner_type IS NULL AND deleted_at IS NULL`), to, from, to, r.From, from)
+	if err != nil {
+		return r, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return Renaming{}, err // somebody else has renamed it meanwhile
+	}
+	return r, nil
+}
