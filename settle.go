@@ -191,13 +191,15 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 	if a.Cost.set {
 		return a.Cost.nano, true
 	}
-	price, ok := l.price(e.Provider, e.BilledModel)
+	price, ok := l.price(e.TenantKey, e.Provider, e.BilledModel)
 	if !ok {
-		price, ok = l.price(e.Provider, e.Model)
+		price, ok = l.price(e.TenantKey, e.Provider, e.Model)
 	}
 	switch {
+	case a.ReportedCost.set && price.ChargeReported:
+		return price.reported(a.ReportedCost.nano), true
 	case ok:
-		return price.Cost(a.Usage), true
+		return price.ForService(a.ServiceTier).Cost(a.Usage), true
 	case fixed || !e.Unpriced && e.Held.Cost > 0:
 		// It was held at a price that is not known any more, or at the caller's own figure.
 		e.Estimated = true

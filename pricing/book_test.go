@@ -166,7 +166,7 @@ func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
 		row("zenith", "m", "4", "4"),
 	)
 	require.NoError(t, err)
-	over, err := base.With(row("acme", "m", "0.5", "0.5"), row("acme", "own", "6", "6"))
+	over, err := base.With(pricing.Override(row("acme", "m", "0.5", "0.5"), row("acme", "own", "6", "6")))
 	require.NoError(t, err)
 
 	for _, c := range []struct {
@@ -190,13 +190,13 @@ func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
 		require.Equal(t, c.want, p.Input, "%s %s", c.provider, c.model)
 	}
 
-	_, err = base.With(row("acme", "m", "-1", "1"))
+	_, err = base.With(pricing.Override(row("acme", "m", "-1", "1")))
 	require.Error(t, err)
 }
 
 func TestOwnRowsMayTakeOverAnotherName(t *testing.T) {
 	t.Parallel()
-	book, err := pricing.Default().With(row(pricing.OpenAI, "gpt-5.6", "1", "1"))
+	book, err := pricing.Default().With(pricing.Override(row(pricing.OpenAI, "gpt-5.6", "1", "1")))
 	require.NoError(t, err)
 	p, ok := book.Price(pricing.OpenAI, "gpt-5.6", today)
 	require.True(t, ok)

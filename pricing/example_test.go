@@ -21,14 +21,14 @@ func ExampleDefault() {
 }
 
 func ExampleBook_With() {
-	book, err := pricing.Default().With(
+	book, err := pricing.Default().With(pricing.Override(
 		// A negotiated rate.
 		pricing.Row{Provider: pricing.OpenAI, Model: "gpt-4.1-mini", Rates: pricing.Rates{
 			Input: "0.30", CacheRead: "0.08", Output: "1.20",
 		}},
 		// A model of the host's own.
 		pricing.Row{Provider: "acme", Model: "house-8b", Rates: pricing.Rates{Input: "0.05", Output: "0.05"}},
-	)
+	))
 	if err != nil {
 		fmt.Println(err)
 		return
