@@ -59,9 +59,6 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 	if err := json.Unmarshal(fields["litellm_provider"], &listed); err != nil || listed == "" {
 		return fmt.Errorf("litellm_provider: %.40s is not a name", fields["litellm_provider"])
 	}
-	if fields["input_cost_per_token"] == nil || fields["output_cost_per_token"] == nil {
-		fields["tiered_pricing"] = nil // there may be rates of other kinds to check, but no row to make
-	}
 	r := Row{Provider: litellmProvider(listed), Model: name}
 	rank := "1" + name
 	if prefix, rest, ok := strings.Cut(name, "/"); ok && (prefix == listed || canonical(prefix) == r.Provider) && rest != "" {
@@ -106,6 +103,11 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 	if base == nil {
 		return nil
 	}
+	if hit, err := figure(fields["input_cost_per_token_cache_hit"], perToken); err != nil {
+		return fmt.Errorf("input_cost_per_token_cache_hit: %w", err)
+	} else if base.CacheRead == "" {
+		base.CacheRead = hit
+	}
 	r.Rates = base.with(r.Rates)
 	for field, class := range litellmPieces {
 		text, err := figure(fields[field], perPiece)
@@ -116,7 +118,9 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 			return nil
 		}
 	}
-	if _, other := fields["tiered_pricing"]; other || r.Provider == Ollama {
+	_, inRanges := fields["tiered_pricing"]
+	priced := fields["input_cost_per_token"] != nil && (fields["output_cost_per_token"] != nil || string(fields["mode"]) == `"embedding"`)
+	if inRanges || !priced || r.Provider == Ollama {
 		return nil
 	}
 	r.fill(sets)

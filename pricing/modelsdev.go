@@ -75,7 +75,7 @@ func (l *list) modelsDev(provider string, value json.RawMessage) error {
 		}
 		sets := map[set]*Rates{{}: &r.Rates}
 		for i, t := range model.Cost.Tiers {
-			if t.Tier.Type != "context" {
+			if t.Tier.Type != "" && t.Tier.Type != "context" {
 				return nil // a rule of price that a call cannot be priced by
 			}
 			if t.Tier.Size <= 0 {

@@ -72,6 +72,10 @@ func readings(provider, name string) iter.Seq[reading] {
 				return
 			}
 		}
+		if rest, ok := strings.CutSuffix(name, "@default"); ok && provider == Vertex {
+			as(rest)
+			return
+		}
 		if rest, ok := cutDate(name); ok {
 			as(rest)
 			return
