@@ -29,20 +29,22 @@ var litellmRates = map[string]func(*Rates) *string{
 	"output_cost_per_image_token":               func(r *Rates) *string { return &r.OutputImage },
 }
 
-// litellmPieces are LiteLLM's prices for what a usage does not count, with the class of tokens that says the same, if any.
+// litellmPieces are LiteLLM's prices for what a usage does not count, with the class of tokens that says the same, if
+// there is one. A model of text lists them for media that it is given, and counts those as tokens; of others they are
+// the price.
 var litellmPieces = map[string]func(*Rates) *string{
-	"input_cost_per_image":            func(r *Rates) *string { return &r.InputImage },
-	"output_cost_per_image":           func(r *Rates) *string { return &r.OutputImage },
 	"input_cost_per_audio_per_second": func(r *Rates) *string { return &r.InputAudio },
-	"input_cost_per_video_per_second": nil,
-	"output_cost_per_video_token":     nil,
-	"input_cost_per_second":           func(r *Rates) *string { return &r.InputAudio },
-	"output_cost_per_second":          func(r *Rates) *string { return &r.OutputAudio },
 	"input_cost_per_character":        nil,
-	"output_cost_per_character":       nil,
+	"input_cost_per_image":            func(r *Rates) *string { return &r.InputImage },
 	"input_cost_per_pixel":            nil,
-	"output_cost_per_pixel":           nil,
 	"input_cost_per_query":            nil,
+	"input_cost_per_second":           func(r *Rates) *string { return &r.InputAudio },
+	"input_cost_per_video_per_second": nil,
+	"output_cost_per_character":       nil,
+	"output_cost_per_image":           func(r *Rates) *string { return &r.OutputImage },
+	"output_cost_per_pixel":           nil,
+	"output_cost_per_second":          func(r *Rates) *string { return &r.OutputAudio },
+	"output_cost_per_video_token":     nil,
 }
 
 var litellmField = regexp.MustCompile(`^(.+?)(?:_above_(\d{1,7})k_tokens)?(?:_(batches|flex|priority))?$`)
@@ -109,23 +111,36 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 		base.CacheRead = hit
 	}
 	r.Rates = base.with(r.Rates)
+	var mode string
+	_ = json.Unmarshal(fields["mode"], &mode) // whatever else it is, it is not a mode of text
 	for field, class := range litellmPieces {
 		text, err := figure(fields[field], perPiece)
 		if err != nil {
 			return fmt.Errorf("%s: %w", field, err)
 		}
-		if text != "" && (class == nil || *class(&r.Rates) == "") {
+		if text != "" && byPiece(mode, field) && (class == nil || *class(&r.Rates) == "") {
 			return nil
 		}
 	}
 	_, inRanges := fields["tiered_pricing"]
-	priced := fields["input_cost_per_token"] != nil && (fields["output_cost_per_token"] != nil || string(fields["mode"]) == `"embedding"`)
+	priced := fields["input_cost_per_token"] != nil && (fields["output_cost_per_token"] != nil || mode == "embedding")
 	if inRanges || !priced || r.Provider == Ollama {
 		return nil
 	}
 	r.fill(sets)
 	l.add(r, rank)
 	return nil
+}
+
+// byPiece reports whether a model of this mode is charged by what a field is the price of.
+func byPiece(mode, field string) bool {
+	switch mode {
+	case "chat", "completion", "responses":
+		return field == "output_cost_per_video_token"
+	case "embedding":
+		return true
+	}
+	return field != "input_cost_per_image"
 }
 
 // litellmSearch takes the fee of a web search. Perplexity searches for every call, so there it is the fee of a call: that

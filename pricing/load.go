@@ -147,9 +147,35 @@ func (l *list) add(r Row, rank string) {
 		return
 	}
 	key := [2]string{r.Provider, r.Model}
-	if other, ok := l.rows[key]; !ok || rank < other.rank {
+	other, twice := l.rows[key]
+	if !twice {
 		l.rows[key] = listed{r, rank}
+		return
 	}
+	first, second := listed{r, rank}, other
+	if other.rank < rank {
+		first, second = other, first
+	}
+	if first.agrees(second.Row) {
+		first.Rates = second.with(first.Rates)
+		if first.Tiers == nil && first.Services == nil {
+			first.Tiers = second.Tiers
+		}
+		if first.Services == nil && slices.Equal(first.Tiers, second.Tiers) {
+			first.Services = second.Services
+		}
+	}
+	l.rows[key] = first
+}
+
+// agrees reports whether two rows for one model contradict each other nowhere, so that each can add to the other.
+func (r Row) agrees(s Row) bool {
+	for i, f := range r.fields(nil) {
+		if other := *s.fields(nil)[i].text; *f.text != "" && other != "" && *f.text != other {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *list) book() (*Book, error) {

@@ -2,6 +2,7 @@ package pricing
 
 import (
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -137,7 +138,7 @@ func resource(provider, name string) string {
 }
 
 // bedrockRegions are the prefixes of Bedrock's inference profiles.
-var bedrockRegions = [...]string{"us", "us-gov", "eu", "apac", "jp", "au", "ca", "sa", "global"}
+var bedrockRegions = []string{"us", "us-gov", "eu", "apac", "jp", "au", "ca", "sa", "global"}
 
 // cutRegion removes the region of an inference profile: "eu.amazon.nova-pro-v1:0".
 func cutRegion(name string) string {
@@ -145,12 +146,11 @@ func cutRegion(name string) string {
 	if !ok || !strings.Contains(rest, ".") {
 		return name
 	}
-	for _, r := range bedrockRegions {
-		if region == r {
-			return rest
-		}
+	second, _, _ := strings.Cut(rest, ".")
+	if !slices.Contains(bedrockRegions, region) || slices.Contains(bedrockRegions, second) {
+		return name
 	}
-	return name
+	return rest
 }
 
 // cutRevision removes the revision from the end of names like amazon.nova-pro-v1:0. What is left still has its version:

@@ -51,12 +51,12 @@ type source struct{ list, only string }
 
 var sources = map[string][]source{
 	pricing.Azure:      {{litellm, "*"}, {modelsDev, "*"}},
-	pricing.Bedrock:    {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.Bedrock:    {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"}, {genai, "openai.gpt-*"}},
 	pricing.Cohere:     {{litellm, "*"}, {modelsDev, "*"}},
 	pricing.DeepSeek:   {{modelsDev, "*"}, {litellm, "*"}},
 	pricing.Groq:       {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
 	pricing.Mistral:    {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
-	pricing.OpenRouter: {{genai, "*/*"}, {modelsDev, "*/*"}, {litellm, "*/*"}},
+	pricing.OpenRouter: {{modelsDev, "*/*"}, {litellm, "*/*"}},
 	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "pplx-*"}, {litellm, "r1-*"}},
 	pricing.Vercel:     {{modelsDev, "*/*"}, {litellm, "*/*"}},
 	pricing.Vertex:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
@@ -80,7 +80,6 @@ var picks = []pick{
 	{pricing.Bedrock, "mistral.mistral-large-2402-v1:0", genai, "LiteLLM has twice the rates"},
 	{pricing.Bedrock, "eu.anthropic.claude-opus-4-5-20251101-v1:0", modelsDev, "LiteLLM lacks the tenth that a region costs more"},
 	{pricing.XAI, "grok-4.20-*", modelsDev, "LiteLLM has the rates of the launch; genai-prices and models.dev have these"},
-	{pricing.XAI, "grok-4-0709", genai, "LiteLLM has no discount for cache reads"},
 	{pricing.Mistral, "mistral-medium-latest", litellm, "an alias that Mistral moves: to mistral-medium-2604, after models.dev's date"},
 	{pricing.Mistral, "ministral-8b-latest", litellm, "an alias that Mistral moves: to ministral-8b-2512"},
 	{pricing.Vertex, "claude-3-5-haiku@20241022", modelsDev, "LiteLLM has the rates of the launch"},
@@ -91,6 +90,11 @@ var picks = []pick{
 var leftOut = []struct{ provider, model, why string }{
 	{pricing.Bedrock, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
 	{pricing.Azure, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
+	{pricing.Bedrock, "us.amazon.nova-lite-v1:0", "LiteLLM has no discount for cache reads; it costs what it costs without the region"},
+	{pricing.Bedrock, "us.amazon.nova-micro-v1:0", "likewise"},
+	{pricing.Bedrock, "us.amazon.nova-pro-v1:0", "likewise"},
+	{pricing.Azure, "gpt-image-1*", "no list has all its rates"},
+	{pricing.Azure, "mistral-large-latest", "LiteLLM has two prices for it"},
 	{pricing.Azure, "jais-30b-chat", "LiteLLM has a thousand times the rates"},
 	{pricing.Cohere, "embed-multilingual-light-v3.0", "LiteLLM has a thousand times the rate"},
 	{pricing.Mistral, "mistral-small-24b-instruct-2501", "not a name of Mistral's API"},
@@ -98,6 +102,7 @@ var leftOut = []struct{ provider, model, why string }{
 	{pricing.Perplexity, "pplx-*b-*", "retired"},
 	{pricing.Perplexity, "sonar-*-chat", "retired"},
 	{pricing.Perplexity, "sonar-*-online", "retired"},
+	{pricing.Vertex, "deep-research-pro-preview-12-2025", "LiteLLM has the rates of an image model for it"},
 	{pricing.OpenRouter, "openrouter/*", "OpenRouter's routers have the price of the model that they choose"},
 	{pricing.Azure, "model?router", "the router's fee alone, without the model that it chooses"},
 	{pricing.OpenRouter, "~*/*", "aliases of OpenRouter's that have the price of the model that they lead to"},
@@ -229,15 +234,6 @@ func choose(provider string, lists map[string]map[key]pricing.Row) map[string]en
 			take(p.list, p.model, p.why, true)
 		}
 	}
-	if provider == pricing.OpenRouter { // what genai-prices alone has is mostly retired
-		for model := range rows {
-			_, live := lists[modelsDev][key{provider, model}]
-			_, known := lists[litellm][key{provider, model}]
-			if !live && !known {
-				delete(rows, model)
-			}
-		}
-	}
 	for model, e := range rows {
 		mend(&e)
 		rows[model] = e
@@ -247,25 +243,39 @@ func choose(provider string, lists map[string]map[key]pricing.Row) map[string]en
 
 // mend changes what no list has right.
 func mend(e *entry) {
-	switch {
-	case e.Provider == pricing.XAI && strings.HasPrefix(e.Model, "grok-4"):
+	if e.Provider == pricing.XAI && strings.HasPrefix(e.Model, "grok-4") {
 		e.WebSearch = "0.005" // in no list, but on xAI's, and in what its replies state
-	case e.Provider == pricing.OpenAI && e.Model == "ft:gpt-4o-2024-11-20":
+	}
+	if e.Provider == pricing.OpenAI && e.Model == "ft:gpt-4o-2024-11-20" {
 		e.CacheRead, e.CacheWrite5m = e.CacheWrite5m, ""
 		e.Note = "LiteLLM has the rate of cache reads as that of cache writes"
-	case e.CacheWrite5m != "" && number(e.CacheWrite5m).LessThan(number(e.Input)):
-		if !strings.HasPrefix(e.Model, "google/") {
-			e.CacheWrite5m = ""
-			e.Note = "a rate for cache writes below that of input is a slip"
-			break
-		}
-		e.CacheWrite5m = number(e.CacheWrite5m).Add(number(e.Input)).String()
-		for i, t := range e.Tiers {
-			if t.CacheWrite5m != "" && number(t.CacheWrite5m).LessThan(number(t.Input)) {
-				e.Tiers[i].CacheWrite5m = number(t.CacheWrite5m).Add(number(t.Input)).String()
+	}
+	if e.Provider == pricing.Bedrock && e.Model == "eu.anthropic.claude-opus-4-5-20251101-v1:0" {
+		e.WebSearch = "0.01" // as in every other region
+	}
+	if e.Provider == pricing.Vertex && e.Model == "deepseek-ai/deepseek-v3.2-maas" && e.CacheRead == "" {
+		e.CacheRead = "0.056"
+		e.Note = "cache reads are from models.dev: LiteLLM has no rate for them"
+	}
+	e.Tiers = slices.Clone(e.Tiers)
+	rates := []*pricing.Rates{&e.Rates}
+	for i := range e.Tiers {
+		rates = append(rates, &e.Tiers[i].Rates)
+	}
+	for _, r := range rates {
+		switch {
+		case r.CacheWrite5m == "":
+		case !number(r.CacheWrite5m).LessThan(number(r.Input)):
+			if strings.Contains(e.Model, "claude") && (r.CacheWrite1h == "" || r != &e.Rates) {
+				r.CacheWrite1h = number(r.Input).Mul(number("2")).String() // so it is wherever a list has it
 			}
+		case e.Provider == pricing.OpenRouter && strings.HasPrefix(e.Model, "google/"):
+			r.CacheWrite5m = number(r.CacheWrite5m).Add(number(r.Input)).String()
+			e.Note = "for cache writes the list has what is charged on top of input"
+		default:
+			r.CacheWrite5m = ""
+			e.Note = "a rate for cache writes below that of input is a slip"
 		}
-		e.Note = "for cache writes the list has what is charged on top of input"
 	}
 }
 
