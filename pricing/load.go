@@ -143,7 +143,7 @@ func (l *list) entry(name string, value json.RawMessage) error {
 // add takes a row, unless it has no price that can be charged.
 func (l *list) add(r Row, rank string) {
 	free := r.Input == "0" && r.Output == "0"
-	if free && (r.Provider != OpenRouter || !strings.HasSuffix(r.Model, ":free")) {
+	if free && (r.Provider != OpenRouter || !strings.HasSuffix(r.Model, ":free")) || r.Model == Any {
 		return
 	}
 	key := [2]string{r.Provider, r.Model}
