@@ -56,7 +56,11 @@ var sources = map[string][]source{
 	pricing.DeepSeek:   {{modelsDev, "*"}, {litellm, "*"}},
 	pricing.Groq:       {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
 	pricing.Mistral:    {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
-	pricing.OpenRouter: {{modelsDev, "*/*"}, {litellm, "*/*"}},
+	pricing.OpenRouter: {
+		{modelsDev, "*/*"}, {litellm, "*/*"},
+		// What came after models.dev's date; all else that genai-prices alone has is gone.
+		{genai, "anthropic/claude-*-5"}, {genai, "anthropic/claude-opus-5-fast"}, {genai, "moonshotai/kimi-k3"}, {genai, "z-ai/glm-5.3"},
+	},
 	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "pplx-*"}, {litellm, "r1-*"}},
 	pricing.Vercel:     {{modelsDev, "*/*"}, {litellm, "*/*"}},
 	pricing.Vertex:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
