@@ -496,6 +496,8 @@ func BenchmarkPrice(b *testing.B) {
 		{"no_provider", "", "gpt-4.1-mini"},
 		{"dated", "openai", "gpt-4.1-mini-2025-04-14"},
 		{"unknown", "openai", "gpt-4.1-mini-foo"},
+		{"prefix", "", "openai/gpt-4.1-mini"},
+		{"bedrock_region", "bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -504,4 +506,12 @@ func BenchmarkPrice(b *testing.B) {
 			}
 		})
 	}
+	termed, err := book.With(pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"}))
+	require.NoError(b, err)
+	b.Run("terms", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = termed.TenantPrice("acme", "openai", "gpt-4.1-mini", today)
+		}
+	})
 }

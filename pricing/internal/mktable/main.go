@@ -50,12 +50,12 @@ var byHand = []string{pricing.OpenAI, pricing.Anthropic, pricing.Google}
 type source struct{ list, only string }
 
 var sources = map[string][]source{
-	pricing.Azure:      {{litellm, "*"}, {modelsDev, "*"}},
-	pricing.Bedrock:    {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"}, {genai, "openai.gpt-*"}},
-	pricing.Cohere:     {{litellm, "*"}, {modelsDev, "*"}},
-	pricing.DeepSeek:   {{modelsDev, "*"}, {litellm, "*"}},
-	pricing.Groq:       {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
-	pricing.Mistral:    {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
+	pricing.Azure:    {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.Bedrock:  {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"}, {genai, "openai.gpt-*"}},
+	pricing.Cohere:   {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.DeepSeek: {{modelsDev, "*"}, {litellm, "*"}},
+	pricing.Groq:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
+	pricing.Mistral:  {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
 	pricing.OpenRouter: {
 		{modelsDev, "*/*"}, {litellm, "*/*"},
 		// What came after models.dev's date; all else that genai-prices alone has is gone.
