@@ -1,7 +1,13 @@
 package pricing
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -356,5 +362,37 @@ func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 		{Input: 1000, Output: 1000}: 1, // 0.999
 	} {
 		require.Equal(t, nano, p.Cost(usage), "%+v", usage)
+	}
+}
+
+// The documentation's table of providers is the book's.
+func TestTheDocumentationCountsTheModels(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/prices.md")
+	require.NoError(t, err)
+	models, services := make(map[string]map[string]bool), make(map[string]map[string]bool)
+	lists := make(map[string]map[string]int)
+	tab := embedded(t)
+	for _, e := range tab.Rows {
+		if models[e.Provider] == nil {
+			models[e.Provider], services[e.Provider] = make(map[string]bool), make(map[string]bool)
+			lists[e.Provider] = make(map[string]int)
+		}
+		lists[e.Provider][e.Source]++
+		models[e.Provider][e.Model] = true
+		for name := range e.Services {
+			services[e.Provider][name] = true
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| [^|]* \\| `([a-z]+)` \\| (\\d+) \\| ([^|]*) \\| ([^|]*)\\| ([^|]*) \\|$").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, rows, len(providers))
+	for _, row := range rows {
+		require.Equal(t, strconv.Itoa(len(models[row[1]])), row[2], row[1])
+		require.Equal(t, strings.Join(slices.Sorted(maps.Keys(services[row[1]])), ", "), strings.TrimSpace(row[4]), row[1])
+		most := slices.MaxFunc(slices.Sorted(maps.Keys(lists[row[1]])), func(a, b string) int {
+			return cmp.Compare(lists[row[1]][a], lists[row[1]][b])
+		})
+		require.Contains(t, tab.Sources[most], row[3], row[1])
+		require.Equal(t, providers[row[1]].reported, row[5] == "as reported", row[1])
 	}
 }
