@@ -249,7 +249,7 @@ func FuzzLoad(f *testing.F) {
 		for _, r := range rows {
 			p, ok := book.Price(r.Provider, r.Model, today)
 			if !ok {
-				require.True(t, r.Model == pricing.Any, "%+v", r)
+				require.Equal(t, pricing.Any, r.Model, "%+v", r)
 				continue
 			}
 			usage := tenant.Usage{Input: 1_000_000, CacheRead: 1, Output: 1_000_000}

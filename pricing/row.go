@@ -11,7 +11,7 @@ import (
 	"github.com/llmtenant/tenant/internal/money"
 )
 
-// Any, as the Model of a row, stands for every model of the provider that has no row of its own. It is meant for
+// Any is the Model of a row that stands for every model of the provider that has no row of its own. It is meant for
 // machines of one's own, where no model costs anything.
 const Any = "*"
 
