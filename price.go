@@ -67,12 +67,12 @@ type Tier struct {
 
 // Rates are nano-dollars (1e-9 US dollars) per million tokens, one for each class of [Usage]. A class that has no rate
 // of its own (zero) is charged at the rate that its tokens would have without it: cache reads, cache writes, audio and
-// image input as Input; reasoning, audio and image output as Output; a one-hour cache write as a five-minute one. So an
-// absent rate never makes tokens free: only a model whose Input and Output are zero is.
+// image input as Input; reasoning, audio and image output as Output; a one-hour cache write as a five-minute one; audio read from a cache as
+// audio, and where that has no rate either, as a cache read. So an absent rate never makes tokens free: only a model whose Input and Output are zero is.
 type Rates struct {
 	Input, CacheRead, CacheWrite5m, CacheWrite1h int64
 	Output, Reasoning                            int64
-	InputAudio, OutputAudio                      int64
+	InputAudio, CacheReadAudio, OutputAudio      int64
 	InputImage, OutputImage                      int64
 
 	// WebSearch is nano-dollars per web search, Request nano-dollars per call: fees on top of the tokens.
@@ -98,6 +98,7 @@ func (p Price) Bill(u Usage) Bill {
 	for _, part := range [...]struct{ tokens, rate int64 }{
 		{u.Input, r.Input},
 		{u.CacheRead, or(r.CacheRead, r.Input)},
+		{u.CacheReadAudio, or(r.CacheReadAudio, r.InputAudio, r.CacheRead, r.Input)},
 		{u.CacheWrite5m, or(r.CacheWrite5m, r.Input)},
 		{u.CacheWrite1h, or(r.CacheWrite1h, r.CacheWrite5m, r.Input)},
 		{u.InputAudio, or(r.InputAudio, r.Input)},

@@ -61,6 +61,7 @@ func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 		}
 		add(u.Input, p.Input)
 		add(u.CacheRead, or(p.CacheRead, p.Input))
+		add(u.CacheReadAudio, or(p.CacheReadAudio, p.InputAudio, p.CacheRead, p.Input))
 		add(u.CacheWrite5m, or(p.CacheWrite5m, p.Input))
 		add(u.CacheWrite1h, or(p.CacheWrite1h, p.CacheWrite5m, p.Input))
 		add(u.InputAudio, or(p.InputAudio, p.Input))
@@ -225,7 +226,7 @@ func drawRates(t *rapid.T) tenant.Rates {
 	return tenant.Rates{
 		Input: rate.Draw(t, "input"), CacheRead: rate.Draw(t, "read"), CacheWrite5m: rate.Draw(t, "write5m"),
 		CacheWrite1h: rate.Draw(t, "write1h"), Output: rate.Draw(t, "output"), Reasoning: rate.Draw(t, "reasoning"),
-		InputAudio: rate.Draw(t, "audio in"), OutputAudio: rate.Draw(t, "audio out"),
+		InputAudio: rate.Draw(t, "audio in"), CacheReadAudio: rate.Draw(t, "audio read"), OutputAudio: rate.Draw(t, "audio out"),
 		InputImage: rate.Draw(t, "image in"), OutputImage: rate.Draw(t, "image out"),
 		WebSearch: rate.Draw(t, "search"), Request: rate.Draw(t, "request"),
 	}
@@ -236,7 +237,7 @@ func drawUsage(t *rapid.T) tenant.Usage {
 	return tenant.Usage{
 		Input: n.Draw(t, "n input"), CacheRead: n.Draw(t, "n read"), CacheWrite5m: n.Draw(t, "n write5m"),
 		CacheWrite1h: n.Draw(t, "n write1h"), Output: n.Draw(t, "n output"), Reasoning: n.Draw(t, "n reasoning"),
-		InputAudio: n.Draw(t, "n audio in"), OutputAudio: n.Draw(t, "n audio out"),
+		InputAudio: n.Draw(t, "n audio in"), CacheReadAudio: n.Draw(t, "n audio read"), OutputAudio: n.Draw(t, "n audio out"),
 		InputImage: n.Draw(t, "n image in"), OutputImage: n.Draw(t, "n image out"),
 		WebSearches: rapid.Int64Range(0, 20).Draw(t, "n search"),
 	}

@@ -93,7 +93,7 @@ func TestUsageSummary_OfWhatTheLedgerHasBookedIsThatOfToday(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
-			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11,
+			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,
 		}
 		_, err := ledger.Record(t.Context(), acme, tenant.Actual{Model: "m", Usage: usage, Cost: tenant.USD("0.25")}, tenant.WithAgent("a"))
 		require.NoError(t, err)

@@ -158,7 +158,7 @@ func TestTheTableHasTheProvidersThatItNames(t *testing.T) {
 func each(r tenant.Rates) []int64 {
 	return []int64{
 		r.Input, r.CacheRead, r.CacheWrite5m, r.CacheWrite1h, r.Output, r.Reasoning,
-		r.InputAudio, r.OutputAudio, r.InputImage, r.OutputImage, r.WebSearch, r.Request,
+		r.InputAudio, r.CacheReadAudio, r.OutputAudio, r.InputImage, r.OutputImage, r.WebSearch, r.Request,
 	}
 }
 
@@ -230,10 +230,10 @@ func TestWellKnownModelsHaveTheirPublishedPrices(t *testing.T) {
 			WebSearch: cent,
 		}},
 		{Google, "gemini-2.0-flash", tenant.Rates{
-			Input: 10 * cent, CacheRead: 25 * mill, Output: 40 * cent, InputAudio: 70 * cent, WebSearch: 35 * mill,
+			Input: 10 * cent, CacheRead: 25 * mill, Output: 40 * cent, InputAudio: 70 * cent, CacheReadAudio: 175 * mill, WebSearch: 35 * mill,
 		}},
 		{Google, "gemini-2.5-flash", tenant.Rates{
-			Input: 30 * cent, CacheRead: 3 * cent, Output: 250 * cent, InputAudio: 100 * cent, WebSearch: 35 * mill,
+			Input: 30 * cent, CacheRead: 3 * cent, Output: 250 * cent, InputAudio: 100 * cent, CacheReadAudio: 10 * cent, WebSearch: 35 * mill,
 		}},
 		{Google, "gemini-2.5-pro", tenant.Rates{
 			Input: 125 * cent, CacheRead: 125 * mill, Output: 1000 * cent, WebSearch: 35 * mill,

@@ -43,7 +43,7 @@
 // allowance, or surcharge for data residency.
 //
 // Models are left out that charge for something that [tenant.Usage] does not count: tokens of video output, characters,
-// seconds, images by the piece. Usage has one class for cache reads: where a provider charges cached audio or images
-// apart from cached text, the book has the rate of cached text. OpenAI charges more for the older web_search_preview
-// tool on models that do not reason ($0.025 a search); the book has the fee of its successor.
+// seconds, images by the piece. Where a provider charges cached images apart from cached text, the book has the rate of
+// cached text. OpenAI charges more for the older web_search_preview tool on models that do not reason ($0.025 a search);
+// the book has the fee of its successor.
 package pricing

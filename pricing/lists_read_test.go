@@ -27,6 +27,7 @@ func litellm(t *testing.T) []claim {
 		"output_cost_per_token":                     "output",
 		"output_cost_per_reasoning_token":           "reasoning",
 		"cache_read_input_token_cost":               "cache_read",
+		"cache_read_input_audio_token_cost":         "cache_read_audio",
 		"input_cost_per_token_cache_hit":            "cache_read",
 		"cache_creation_input_token_cost":           "cache_write_5m",
 		"cache_creation_input_token_cost_above_1hr": "cache_write_1h",
@@ -86,7 +87,7 @@ func genaiPrices(t *testing.T) []claim {
 	classes := map[string]string{
 		"input_mtok": "input", "output_mtok": "output", "cache_read_mtok": "cache_read",
 		"cache_write_mtok": "cache_write_5m", "cache_write_1h_mtok": "cache_write_1h",
-		"input_audio_mtok": "input_audio", "output_audio_mtok": "output_audio",
+		"input_audio_mtok": "input_audio", "cache_audio_read_mtok": "cache_read_audio", "output_audio_mtok": "output_audio",
 		"input_image_mtok": "input_image", "output_image_mtok": "output_image",
 		"web_searches_kcount": "web_search", "requests_kcount": "request", "output_reasoning_mtok": "reasoning",
 	}

@@ -384,7 +384,7 @@ func byClass(r tenant.Rates) map[string]int64 {
 	return map[string]int64{
 		"input": r.Input, "cache_read": r.CacheRead, "cache_write_5m": r.CacheWrite5m, "cache_write_1h": r.CacheWrite1h,
 		"output": r.Output, "reasoning": r.Reasoning,
-		"input_audio": r.InputAudio, "output_audio": r.OutputAudio,
+		"input_audio": r.InputAudio, "cache_read_audio": r.CacheReadAudio, "output_audio": r.OutputAudio,
 		"input_image": r.InputImage, "output_image": r.OutputImage,
 		"web_search": r.WebSearch, "request": r.Request,
 	}
@@ -401,6 +401,9 @@ func rate(p tenant.Price, above int64, class string) (int64, bool) {
 		rates = byClass(p.Tiers[i].Rates)
 	}
 	if n := rates[class]; n != 0 || class == "web_search" || class == "request" {
+		return n, true
+	}
+	if n := cmp.Or(rates["input_audio"], rates["cache_read"]); class == "cache_read_audio" && n != 0 {
 		return n, true
 	}
 	if strings.HasPrefix(class, "output") || class == "reasoning" {

@@ -21,6 +21,7 @@ var litellmRates = map[string]func(*Rates) *string{
 	"output_cost_per_token":                     func(r *Rates) *string { return &r.Output },
 	"output_cost_per_reasoning_token":           func(r *Rates) *string { return &r.Reasoning },
 	"cache_read_input_token_cost":               func(r *Rates) *string { return &r.CacheRead },
+	"cache_read_input_audio_token_cost":         func(r *Rates) *string { return &r.CacheReadAudio },
 	"cache_creation_input_token_cost":           func(r *Rates) *string { return &r.CacheWrite5m },
 	"cache_creation_input_token_cost_above_1hr": func(r *Rates) *string { return &r.CacheWrite1h },
 	"input_cost_per_audio_token":                func(r *Rates) *string { return &r.InputAudio },

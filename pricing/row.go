@@ -57,16 +57,17 @@ type Service struct {
 // Rates are US dollars per million tokens, as decimals like "0.15". Input and Output of a row and of its tiers have to
 // be given, be it as "0". Any other class may be left empty and is then charged as [tenant.Rates] says.
 type Rates struct {
-	Input        string `json:"input,omitempty"`
-	CacheRead    string `json:"cache_read,omitempty"`
-	CacheWrite5m string `json:"cache_write_5m,omitempty"`
-	CacheWrite1h string `json:"cache_write_1h,omitempty"`
-	Output       string `json:"output,omitempty"`
-	Reasoning    string `json:"reasoning,omitempty"`
-	InputAudio   string `json:"input_audio,omitempty"`
-	OutputAudio  string `json:"output_audio,omitempty"`
-	InputImage   string `json:"input_image,omitempty"`
-	OutputImage  string `json:"output_image,omitempty"`
+	Input          string `json:"input,omitempty"`
+	CacheRead      string `json:"cache_read,omitempty"`
+	CacheWrite5m   string `json:"cache_write_5m,omitempty"`
+	CacheWrite1h   string `json:"cache_write_1h,omitempty"`
+	Output         string `json:"output,omitempty"`
+	Reasoning      string `json:"reasoning,omitempty"`
+	InputAudio     string `json:"input_audio,omitempty"`
+	CacheReadAudio string `json:"cache_read_audio,omitempty"`
+	OutputAudio    string `json:"output_audio,omitempty"`
+	InputImage     string `json:"input_image,omitempty"`
+	OutputImage    string `json:"output_image,omitempty"`
 
 	// WebSearch is US dollars per web search, Request US dollars per call. Empty is no fee.
 	WebSearch string `json:"web_search,omitempty"`
@@ -160,7 +161,7 @@ type field struct {
 }
 
 // fields returns the classes, ordered so that the rate which an empty class falls back on is before it.
-func (r *Rates) fields(out *tenant.Rates) [12]field {
+func (r *Rates) fields(out *tenant.Rates) [13]field {
 	if out == nil {
 		out = new(tenant.Rates)
 	}
@@ -170,6 +171,7 @@ func (r *Rates) fields(out *tenant.Rates) [12]field {
 		{"CacheWrite5m", &r.CacheWrite5m, &out.CacheWrite5m, &out.Input},
 		{"CacheWrite1h", &r.CacheWrite1h, &out.CacheWrite1h, &out.Input},
 		{"InputAudio", &r.InputAudio, &out.InputAudio, &out.Input},
+		{"CacheReadAudio", &r.CacheReadAudio, &out.CacheReadAudio, &out.Input},
 		{"InputImage", &r.InputImage, &out.InputImage, &out.Input},
 		{"Output", &r.Output, &out.Output, nil},
 		{"Reasoning", &r.Reasoning, &out.Reasoning, &out.Output},

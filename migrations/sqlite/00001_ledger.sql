@@ -82,6 +82,7 @@ CREATE TABLE llm_executions (
     error_code            TEXT        NOT NULL DEFAULT '',
     input_tokens          INTEGER      NOT NULL DEFAULT 0, -- the classes are disjoint
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens INTEGER    NOT NULL DEFAULT 0,
     cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
     cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
     output_tokens         INTEGER      NOT NULL DEFAULT 0,
@@ -114,6 +115,7 @@ CREATE TABLE llm_usage (
     tokens                INTEGER      NOT NULL DEFAULT 0,
     input_tokens          INTEGER      NOT NULL DEFAULT 0,
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens INTEGER    NOT NULL DEFAULT 0,
     cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
     cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
     output_tokens         INTEGER      NOT NULL DEFAULT 0,

@@ -26,6 +26,7 @@ type genaiRates struct {
 	Reasoning   json.RawMessage `json:"output_reasoning_mtok"`
 	InputAudio  json.RawMessage `json:"input_audio_mtok"`
 	OutputAudio json.RawMessage `json:"output_audio_mtok"`
+	AudioRead   json.RawMessage `json:"cache_audio_read_mtok"`
 	InputImage  json.RawMessage `json:"input_image_mtok"`
 	OutputImage json.RawMessage `json:"output_image_mtok"`
 }
@@ -80,6 +81,7 @@ func (g genaiRates) into(row *pricing.Row) {
 		{g.Reasoning, func(r *pricing.Rates) *string { return &r.Reasoning }},
 		{g.InputAudio, func(r *pricing.Rates) *string { return &r.InputAudio }},
 		{g.OutputAudio, func(r *pricing.Rates) *string { return &r.OutputAudio }},
+		{g.AudioRead, func(r *pricing.Rates) *string { return &r.CacheReadAudio }},
 		{g.InputImage, func(r *pricing.Rates) *string { return &r.InputImage }},
 		{g.OutputImage, func(r *pricing.Rates) *string { return &r.OutputImage }},
 	} {
@@ -127,7 +129,7 @@ func exact(figure string) string {
 func halved(r pricing.Rates) pricing.Rates {
 	for _, text := range []*string{
 		&r.Input, &r.CacheRead, &r.CacheWrite5m, &r.CacheWrite1h, &r.Output, &r.Reasoning,
-		&r.InputAudio, &r.OutputAudio, &r.InputImage, &r.OutputImage,
+		&r.InputAudio, &r.CacheReadAudio, &r.OutputAudio, &r.InputImage, &r.OutputImage,
 	} {
 		if *text != "" {
 			*text = decimal.RequireFromString(*text).Div(decimal.NewFromInt(2)).String()
