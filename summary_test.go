@@ -100,7 +100,7 @@ func TestUsageSummary_OfWhatTheLedgerHasBookedIsThatOfToday(t *testing.T) {
 		for _, p := range []tenant.Period{tenant.Today, tenant.AllTime, tenant.Between(time.Now().Add(-time.Minute), time.Now())} {
 			s, err := tenant.UsageSummary(t.Context(), db, acme, p)
 			require.NoError(t, err)
-			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Tokens: 55, Usage: usage, Calls: 1}
+			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Tokens: 67, Usage: usage, Calls: 1}
 			require.Equal(t, totals, s.Totals, p)
 			require.Equal(t, []tenant.AgentTotals{{Agent: "a", Totals: totals}}, s.ByAgent)
 			require.Equal(t, []tenant.ModelTotals{{Model: "m", Totals: totals}}, s.ByModel)
