@@ -1,6 +1,7 @@
 package tenant_test
 
 import (
+	"context"
 	"math"
 	"math/big"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/tenanttest"
 )
 
 func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
@@ -219,6 +221,20 @@ func TestSettle_ChargesByTheTenantsTermsTheServiceAndWhatIsReported(t *testing.T
 		require.Equal(t, "0.0045", s.Cost.String(), "recorded")
 		requireConservation(t, db)
 	}, tenant.WithPrices(termed{}))
+}
+
+func TestAgent_IsChargedByTheServiceTierThatTheModelReports(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	ledger := openLedger(t, db, tenant.WithPrices(termed{}))
+	for tier, cost := range map[string]string{"": "0.003", "BATCH": "0.001"} {
+		agent := newAgent(t, ledger, tenanttest.NewModel(func(context.Context, *tenant.Request) (*tenant.Response, error) {
+			return &tenant.Response{Usage: &tenant.Usage{Input: 1000, Output: 1000}, ServiceTier: tier}, nil
+		}))
+		reply, err := agent.Call(t.Context(), "hi")
+		require.NoError(t, err)
+		require.Equal(t, cost, reply.Cost.String())
+	}
 }
 
 func drawRates(t *rapid.T) tenant.Rates {
