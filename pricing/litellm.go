@@ -77,6 +77,9 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 			}
 			continue
 		}
+		if !strings.Contains(field, "_cost") {
+			continue
+		}
 		parts := litellmField.FindStringSubmatch(field)
 		class := litellmRates[parts[1]]
 		if class == nil {
