@@ -68,72 +68,96 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 		r.Model, rank = rest, "0"+name
 	}
 
-	sets := make(map[set]*Rates)
-	for _, field := range slices.Sorted(maps.Keys(fields)) {
-		raw := fields[field]
-		if field == "search_context_cost_per_query" {
-			if err := r.litellmSearch(raw); err != nil {
-				return fmt.Errorf("%s: %w", field, err)
-			}
-			continue
-		}
-		if !strings.Contains(field, "_cost") {
-			continue
-		}
-		parts := litellmField.FindStringSubmatch(field)
-		class := litellmRates[parts[1]]
-		if class == nil {
-			continue
-		}
-		text, err := figure(raw, perToken)
-		if err != nil {
-			return fmt.Errorf("%s: %w", field, err)
-		}
-		var in set
-		if parts[2] != "" {
-			k, _ := strconv.ParseInt(parts[2], 10, 64)
-			in.above = k * 1000
-		}
-		in.service = strings.Replace(parts[3], "batches", "batch", 1)
-		if sets[in] == nil {
-			sets[in] = new(Rates)
-		}
-		*class(sets[in]) = text
-	}
-	if fee, err := figure(fields["input_cost_per_request"], perPiece); err != nil {
-		return fmt.Errorf("input_cost_per_request: %w", err)
-	} else if fee != "" {
-		r.Request = fee
+	sets, err := r.litellmSets(fields)
+	if err != nil {
+		return err
 	}
 	base := sets[set{}]
 	if base == nil {
 		return nil
 	}
-	if hit, err := figure(fields["input_cost_per_token_cache_hit"], perToken); err != nil {
-		return fmt.Errorf("input_cost_per_token_cache_hit: %w", err)
-	} else if base.CacheRead == "" {
-		base.CacheRead = hit
-	}
 	r.Rates = base.with(r.Rates)
 	var mode string
 	_ = json.Unmarshal(fields["mode"], &mode) // whatever else it is, it is not a mode of text
-	for field, class := range litellmPieces {
-		text, err := figure(fields[field], perPiece)
-		if err != nil {
-			return fmt.Errorf("%s: %w", field, err)
-		}
-		if text != "" && byPiece(mode, field) && (class == nil || *class(&r.Rates) == "") {
-			return nil
-		}
+	counted, err := r.litellmCounted(fields, mode)
+	if err != nil {
+		return err
 	}
 	_, inRanges := fields["tiered_pricing"]
 	priced := fields["input_cost_per_token"] != nil && (fields["output_cost_per_token"] != nil || mode == "embedding")
-	if inRanges || !priced || r.Provider == Ollama {
+	if !counted || inRanges || !priced || r.Provider == Ollama {
 		return nil
 	}
 	r.fill(sets)
 	l.add(r, rank)
 	return nil
+}
+
+// litellmSets reads the rates of a model, by tier and service, and its fees, which go into the row.
+func (r *Row) litellmSets(fields map[string]json.RawMessage) (map[set]*Rates, error) {
+	sets := make(map[set]*Rates)
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		var err error
+		switch raw := fields[field]; field {
+		case "search_context_cost_per_query":
+			err = r.litellmSearch(raw)
+		case "input_cost_per_request":
+			r.Request, err = figure(raw, perPiece)
+		default:
+			in, class := litellmRate(field)
+			if class == nil {
+				continue
+			}
+			if sets[in] == nil {
+				sets[in] = new(Rates)
+			}
+			*class(sets[in]), err = figure(raw, perToken)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+	}
+	hit, err := figure(fields["input_cost_per_token_cache_hit"], perToken)
+	if err != nil {
+		return nil, fmt.Errorf("input_cost_per_token_cache_hit: %w", err)
+	}
+	if base := sets[set{}]; base != nil && base.CacheRead == "" {
+		base.CacheRead = hit
+	}
+	return sets, nil
+}
+
+// litellmRate says which rate a field is. The class is nil where it is none.
+func litellmRate(field string) (in set, class func(*Rates) *string) {
+	if !strings.Contains(field, "_cost") {
+		return in, nil
+	}
+	parts := litellmField.FindStringSubmatch(field)
+	if parts == nil || litellmRates[parts[1]] == nil {
+		return in, nil
+	}
+	if parts[2] != "" {
+		k, _ := strconv.ParseInt(parts[2], 10, 64) // of at most seven digits
+		in.above = k * 1000
+	}
+	in.service = strings.Replace(parts[3], "batches", "batch", 1)
+	return in, litellmRates[parts[1]]
+}
+
+// litellmCounted reports whether a usage counts all that the model is charged by.
+func (r *Row) litellmCounted(fields map[string]json.RawMessage, mode string) (bool, error) {
+	counted := true
+	for _, field := range slices.Sorted(maps.Keys(litellmPieces)) {
+		text, err := figure(fields[field], perPiece)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", field, err)
+		}
+		class := litellmPieces[field]
+		if text != "" && byPiece(mode, field) && (class == nil || *class(&r.Rates) == "") {
+			counted = false
+		}
+	}
+	return counted, nil
 }
 
 // byPiece reports whether a model of this mode is charged by what a field is the price of.
@@ -161,8 +185,10 @@ func (r *Row) litellmSearch(raw json.RawMessage) error {
 	if r.Provider == Perplexity {
 		size, fee = sizes.High, &r.Request
 	}
-	var err error
-	*fee, err = figure(size, perPiece)
+	text, err := figure(size, perPiece)
+	if text != "" {
+		*fee = text
+	}
 	return err
 }
 

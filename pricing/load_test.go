@@ -168,6 +168,8 @@ func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 		"bad: input_cost_per_token_flex: 1e400 is not a price":              one(`"input_cost_per_token_flex": 1e400`),
 		"bad: input_cost_per_token_flex: 1e-400 is not a price":             one(`"input_cost_per_token_flex": 1e-400`),
 		"bad: input_cost_per_token_priority: 2 is more than":                one(`"input_cost_per_token_priority": 2`),
+		"bad: output_cost_per_pixel: -1 is negative":                        one(`"mode": "image", "input_cost_per_pixel": 1, "output_cost_per_character": 1, "output_cost_per_pixel": -1`),
+		"bad: input_cost_per_request: -1 is negative":                       one(`"input_cost_per_request": -1, "a_cost\nb": 1`),
 		"bad: input_cost_per_image: -1 is negative":                         one(`"input_cost_per_image": -1`),
 		"bad: search_context_cost_per_query: 1 is not a set":                one(`"search_context_cost_per_query": 1`),
 		"bad: search_context_cost_per_query: -1 is negative":                one(`"search_context_cost_per_query": {"search_context_size_medium": -1}`),
