@@ -199,6 +199,10 @@ func (s *scanner) value(c byte) {
 			s.state, s.node = beforeElement, n.elements
 		}
 	case c == '{' || c == '[':
+		if n != nil && n.field != fieldNone {
+			s.h.begin(n.field)
+			s.h.end(n.field)
+		}
 		s.skip, s.state = 1, inSkip
 	case c == '"':
 		s.isKey, s.drop = false, n == nil || n.field == fieldNone
@@ -312,6 +316,9 @@ func (s *scanner) piece(w []byte) {
 		s.count.add(w)
 	case s.how == pipe:
 		s.h.pipe(s.node.field, w)
+	case s.how == measure:
+		s.count.add(w)
+		s.n += copy(s.tok[s.n:], w)
 	case s.n+len(w) > maxToken:
 		s.long = true
 	default:
@@ -382,8 +389,12 @@ func (s *scanner) endString() {
 	s.state = s.back
 	if s.isKey {
 		s.isKey, s.node = false, nil
+		in := s.stack[s.depth-1].node
 		if !s.long {
-			s.node = s.stack[s.depth-1].node.members[string(s.tok[:s.n])]
+			s.node = in.members[string(s.tok[:s.n])]
+		}
+		if s.node == nil {
+			s.node = in.rest
 		}
 		return
 	}
@@ -392,6 +403,9 @@ func (s *scanner) endString() {
 	}
 	if !s.drop {
 		switch f := s.node.field; {
+		case s.how == measure:
+			s.h.scalar(f, value{s.tok[:s.n], true})
+			s.h.text(f, s.count)
 		case s.how == count:
 			s.h.text(f, s.count)
 		case s.how == pipe:

@@ -7,6 +7,7 @@ type node struct {
 	field    field
 	how      treatment
 	members  map[string]*node
+	rest     *node // of a member that is not among them
 	elements *node
 }
 
@@ -14,13 +15,15 @@ type node struct {
 type treatment uint8
 
 const (
-	keep  treatment = iota // handed over, if it is short
-	count                  // its characters are counted
-	pipe                   // handed over in pieces, of any length
+	keep    treatment = iota // handed over, if it is short
+	count                    // its characters are counted
+	pipe                     // handed over in pieces, of any length
+	measure                  // its beginning is handed over, and its characters are counted
 )
 
-// A rule puts a field at a path, such as "choices[].delta.content": members are separated by dots, and [] stands for
-// every element of an array. A path that ends in an object or array reports where it begins and ends.
+// A rule puts a field at a path, such as "choices[].delta.content": members are separated by dots, [] stands for every
+// element of an array, and * for every member that no other rule names. A path that ends in an object or array reports
+// where it begins and ends.
 type rule struct {
 	path  string
 	field field
@@ -48,10 +51,18 @@ func (n *node) at(path string) *node {
 		if n.members == nil {
 			n.members = make(map[string]*node)
 		}
-		if n.members[name] == nil {
-			n.members[name] = new(node)
+		switch {
+		case name == "*":
+			if n.rest == nil {
+				n.rest = new(node)
+			}
+			n = n.rest
+		default:
+			if n.members[name] == nil {
+				n.members[name] = new(node)
+			}
+			n = n.members[name]
 		}
-		n = n.members[name]
 		for range strings.Count(part, "[]") {
 			if n.elements == nil {
 				n.elements = new(node)
