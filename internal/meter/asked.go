@@ -1,35 +1,18 @@
 package meter
 
+import "strings"
+
 // The schemas of requests, by format.
 var (
-	askedOpenAI = schema(
-		[]rule{
-			{"model", askModel, keep},
-			{"stream_options.include_usage", askIncludeUsage, keep},
-			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
-			{"tools[].type", askTool, keep},
-			{"input[].type", askItemType, keep},
-			{"background", askOpenIfTrue, keep},
-		},
-		each(askStream, keep, "stream"),
-		each(askMax, keep, "max_tokens", "max_completion_tokens", "max_output_tokens"),
-		each(askChoices, keep, "n", "best_of", "num_generations"),
-		each(askOpen, keep, "previous_response_id", "conversation", "prompt.id", "web_search_options", "search_parameters",
-			"plugins", "connectors", "conversation_id", "messages[].content[].file.file_id", "input[].content[].file_id",
-			"input[].output[].file_id", "context_management"),
-		each(askOpenIfTrue, keep, "enable_search"),
-		media("messages[].content[]"),
-		media("input[].content[]"),
-		media("input[].output[]"), // of a tool that returns a screenshot
-		[]rule{{"image_url", askImage, measure}, {"image_url.url", askImage, measure}, {"document.document_url", askDocument, measure},
-			{"document.image_url", askImage, measure}}, // of the recognition of text
-	)
+	askedChat        = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "max_completion_tokens"))
+	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens")) // and Cohere's, whose names are OpenAI's
+	askedResponses   = schema(askedOpenAI(), each(askMax, keep, "max_output_tokens"))
 
-	askedAnthropic = schema(askedMessages(), []rule{{"stream", askStream, keep}, {"model", askModel, keep}})
+	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}})
 
 	askedGemini = schema(
 		each(askMax, keep, "generationConfig.maxOutputTokens", "generation_config.max_output_tokens",
-			"generationConfig.max_output_tokens", "generation_config.maxOutputTokens", "parameters.maxOutputTokens"),
+			"generationConfig.max_output_tokens", "generation_config.maxOutputTokens"),
 		each(askChoices, keep, "generationConfig.candidateCount", "generation_config.candidate_count", "parameters.sampleCount"),
 		each(askNone, keep, "tools[].functionDeclarations", "tools[].function_declarations"),
 		each(askOpen, keep, "tools[].*", "cachedContent", "cached_content",
@@ -55,19 +38,10 @@ var (
 		sources("messages[].content[].toolResult.content[]"),
 		sources("system[]"),
 	)
-
-	// A model that is invoked takes its own format.
-	askedInvoke = schema(
-		askedMessages(),
-		each(askMax, keep, "inferenceConfig.maxTokens", "inferenceConfig.max_new_tokens", "textGenerationConfig.maxTokenCount",
-			"max_gen_len", "maxTokens", "max_tokens_to_sample", "max_completion_tokens"),
-		each(askChoices, keep, "num_generations", "numResults", "n"),
-		sources("messages[].content[]"),
-	)
 )
 
-func askedSchema(f Format) *node {
-	switch f {
+func askedSchema(e Endpoint) *node {
+	switch e.Format {
 	case Anthropic:
 		return askedAnthropic
 	case Gemini:
@@ -77,10 +51,41 @@ func askedSchema(f Format) *node {
 	case Converse:
 		return askedConverse
 	case Invoke:
-		return askedInvoke
-	default: // Cohere's names are OpenAI's
-		return askedOpenAI
+		if m, ok := invoked(e.Model); ok {
+			return m.asked
+		}
+		return askedAnyInvoked
+	case Responses:
+		return askedResponses
+	case Completions, Cohere:
+		return askedCompletions
+	default:
+		return askedChat
 	}
+}
+
+func askedOpenAI() []rule {
+	return concat(
+		[]rule{
+			{"model", askModel, keep},
+			{"stream_options.include_usage", askIncludeUsage, keep},
+			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
+			{"tools[].type", askTool, keep},
+			{"input[].type", askItemType, keep},
+			{"background", askOpenIfTrue, keep},
+		},
+		each(askStream, keep, "stream"),
+		each(askChoices, keep, "n", "best_of", "num_generations"),
+		each(askOpen, keep, "previous_response_id", "conversation", "prompt.id", "web_search_options", "search_parameters",
+			"plugins", "connectors", "conversation_id", "messages[].content[].file.file_id", "input[].content[].file_id",
+			"input[].output[].file_id", "context_management"),
+		each(askOpenIfTrue, keep, "enable_search"),
+		media("messages[].content[]"),
+		media("input[].content[]"),
+		media("input[].output[]"), // of a tool that returns a screenshot
+		[]rule{{"image_url", askImage, measure}, {"image_url.url", askImage, measure}, {"document.document_url", askDocument, measure},
+			{"document.image_url", askImage, measure}}, // of the recognition of text
+	)
 }
 
 // media are the parts of a message that are no text.
@@ -117,7 +122,6 @@ func sources(part string) []rule {
 // askedMessages are Anthropic's. A tool without a type is the caller's own.
 func askedMessages() []rule {
 	rules := concat(
-		each(askMax, keep, "max_tokens", "max_tokens_to_sample"),
 		each(askBudget, keep, "thinking.budget_tokens"),
 		each(askTool, keep, "tools[].type"),
 		each(askOpen, keep, "mcp_servers", "container", "context_management"),
@@ -129,4 +133,60 @@ func askedMessages() []rule {
 		})...)
 	}
 	return rules
+}
+
+// invokedModel is how models that are invoked on Bedrock in their own format limit their output.
+type invokedModel struct {
+	part  string // of the model's name
+	limit location
+	asked *node
+}
+
+var invokedModels = func() []invokedModel {
+	top := func(keys ...string) location { return location{keys: keys} }
+	models := []invokedModel{
+		{part: "anthropic.claude-v", limit: top("max_tokens_to_sample", "max_tokens")},
+		{part: "anthropic.claude-instant", limit: top("max_tokens_to_sample", "max_tokens")},
+		{part: "anthropic.", limit: top("max_tokens")},
+		{part: "amazon.nova", limit: location{"inferenceConfig", nil, []string{"maxTokens", "max_new_tokens"}}},
+		{part: "amazon.titan-text", limit: location{"textGenerationConfig", nil, []string{"maxTokenCount"}}},
+		{part: "meta.llama", limit: top("max_gen_len")},
+		{part: "mistral.", limit: top("max_tokens")},
+		{part: "cohere.command", limit: top("max_tokens")},
+		{part: "ai21.jamba", limit: top("max_tokens")},
+		{part: "deepseek.", limit: top("max_tokens")},
+		{part: "qwen.", limit: top("max_tokens")},
+		{part: "openai.", limit: top("max_completion_tokens", "max_tokens")},
+	}
+	for i := range models {
+		m := &models[i]
+		m.asked = schema(askedInvoke(), under(m.limit.object, each(askMax, keep, m.limit.keys...)))
+	}
+	return models
+}()
+
+// askedAnyInvoked is for models that are not known, or behind a profile's name: the largest limit of any counts.
+var askedAnyInvoked = func() *node {
+	rules := askedInvoke()
+	for _, m := range invokedModels {
+		rules = append(rules, under(m.limit.object, each(askMax, keep, m.limit.keys...))...)
+	}
+	return schema(rules)
+}()
+
+func invoked(model string) (invokedModel, bool) {
+	for _, m := range invokedModels {
+		if strings.Contains(model, m.part) {
+			return m, true
+		}
+	}
+	return invokedModel{}, false
+}
+
+func askedInvoke() []rule {
+	return concat(
+		askedMessages(),
+		each(askChoices, keep, "num_generations", "numResults", "n"),
+		sources("messages[].content[]"),
+	)
 }

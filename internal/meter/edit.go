@@ -60,9 +60,9 @@ func limitOf(e Endpoint) (location, bool) {
 			return top("max_completion_tokens", "max_tokens") // reasoning models take no other
 		}
 		return top("max_tokens", "max_completion_tokens")
-	case Completions, Anthropic:
+	case Anthropic:
 		return top("max_tokens", "max_tokens_to_sample")
-	case Cohere:
+	case Completions, Cohere:
 		return top("max_tokens")
 	case Responses:
 		return top("max_output_tokens")
@@ -76,33 +76,8 @@ func limitOf(e Endpoint) (location, bool) {
 	case Converse:
 		return location{"inferenceConfig", nil, []string{"maxTokens"}}, true
 	case Invoke:
-		return limitOfModel(e.Model)
-	}
-	return location{}, false
-}
-
-// limitOfModel is for models that are invoked in their own format.
-func limitOfModel(model string) (location, bool) {
-	for _, m := range []struct {
-		part string
-		at   location
-	}{
-		{"anthropic.claude-v", location{keys: []string{"max_tokens_to_sample", "max_tokens"}}},
-		{"anthropic.claude-instant", location{keys: []string{"max_tokens_to_sample", "max_tokens"}}},
-		{"anthropic.", location{keys: []string{"max_tokens"}}},
-		{"amazon.nova", location{"inferenceConfig", nil, []string{"maxTokens", "max_new_tokens"}}},
-		{"amazon.titan-text", location{"textGenerationConfig", nil, []string{"maxTokenCount"}}},
-		{"meta.llama", location{keys: []string{"max_gen_len"}}},
-		{"mistral.", location{keys: []string{"max_tokens"}}},
-		{"cohere.command", location{keys: []string{"max_tokens"}}},
-		{"ai21.jamba", location{keys: []string{"max_tokens"}}},
-		{"deepseek.", location{keys: []string{"max_tokens"}}},
-		{"qwen.", location{keys: []string{"max_tokens"}}},
-		{"openai.", location{keys: []string{"max_completion_tokens", "max_tokens"}}},
-	} {
-		if strings.Contains(model, m.part) {
-			return m.at, true
-		}
+		m, ok := invoked(e.Model)
+		return m.limit, ok
 	}
 	return location{}, false
 }

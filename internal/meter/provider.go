@@ -79,12 +79,16 @@ func providerOf(u *url.URL) string {
 	if (host == "localhost" || host == "127.0.0.1" || host == "::1") && u.Port() == "11434" {
 		return OllamaProvider
 	}
+	under := func(domain string) bool { return strings.HasSuffix(host, "."+domain) }
 	first, _, _ := strings.Cut(host, ".")
 	switch {
-	case strings.HasPrefix(first, "bedrock-runtime") && strings.Contains(host, ".amazonaws.com"),
-		strings.HasPrefix(first, "bedrock-mantle") && strings.HasSuffix(host, ".api.aws"):
-		return Bedrock
-	case strings.HasSuffix(first, "aiplatform") && strings.HasSuffix(host, ".googleapis.com"):
+	case under("amazonaws.com"), under("amazonaws.com.cn"), under("api.aws"):
+		for label := range strings.SplitSeq(host, ".") { // private endpoints have a label before it
+			if strings.HasPrefix(label, "bedrock-runtime") || strings.HasPrefix(label, "bedrock-mantle") {
+				return Bedrock
+			}
+		}
+	case strings.HasSuffix(first, "aiplatform") && under("googleapis.com"):
 		return Vertex
 	}
 	for domain := host; domain != ""; {

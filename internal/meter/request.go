@@ -35,11 +35,11 @@ type Request struct {
 
 // ReadRequest reads the body of a request to the endpoint: JSON, or the form of a request that uploads a file.
 func ReadRequest(e Endpoint, body []byte) Request {
-	a := &asked{format: e.Format, Request: Request{Stream: e.Streams || e.Format == Ollama && e.Kind == Chat, Prompts: 1, Choices: 1}}
+	a := &asked{Request: Request{Stream: e.Streams || e.Format == Ollama && e.Kind == Chat, Prompts: 1, Choices: 1}}
 	if bytes.HasPrefix(body, []byte("--")) {
 		a.form(body)
 	} else {
-		s := newScanner(askedSchema(e.Format), a)
+		s := newScanner(askedSchema(e), a)
 		s.write(body)
 		s.close()
 		a.Open = a.Open || !s.whole || s.state == failed
@@ -93,7 +93,6 @@ const (
 type asked struct {
 	reply
 	Request
-	format  Format
 	prompts int64
 	mime    string
 	medium  int64 // bytes of the medium that is read; -1: there is none
