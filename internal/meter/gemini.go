@@ -15,7 +15,6 @@ type gemini struct {
 	usage, next tally
 	modality    string
 	tokens      int64
-	hasTokens   bool
 	statistics  tally // of predictions, which are embeddings
 	grounded    int64 // queries of the candidates that are read
 	queries     int64

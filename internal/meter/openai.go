@@ -217,11 +217,13 @@ func (o *openAI) scalar(f field, v value) {
 	}
 }
 
-// pay reads an amount of 10^-places US dollars. One that cannot be true is no statement.
+// pay reads an amount of 10^-places US dollars, which some write in quotes. What is no number is no statement; a number
+// that cannot be true is implausible.
 func (o *openAI) pay(to *int64, v value, places int) {
-	if n, ok := amount(v, places); ok {
+	switch n, _, ok := scaled(v.text, places); {
+	case ok && n >= 0 && n <= maxCost && v.text[0] != '-':
 		*to = n
-	} else {
+	case ok || !v.quoted:
 		o.implausible = true
 	}
 }

@@ -203,6 +203,8 @@ func TestOpenAI_OthersDiffer(t *testing.T) {
 			usage: book.Usage{Input: 57, Output: 20},
 		},
 		{name: "a negative cost", url: anyChat, body: chatWith(`{"prompt_tokens":9,"completion_tokens":2,"cost":-1}`), usage: book.Usage{Input: 9, Output: 2}, strange: true},
+		{name: "a cost in quotes", url: anyChat, body: chatWith(`{"prompt_tokens":9,"completion_tokens":2,"cost":"0.5"}`), usage: book.Usage{Input: 9, Output: 2}, cost: "500000000"},
+		{name: "a cost that is a word", url: anyChat, body: chatWith(`{"prompt_tokens":9,"completion_tokens":2,"cost":"free"}`), usage: book.Usage{Input: 9, Output: 2}},
 		{name: "a cost beyond measure", url: anyChat, body: chatWith(`{"prompt_tokens":9,"completion_tokens":2,"cost":1e99}`), usage: book.Usage{Input: 9, Output: 2}, strange: true},
 	})
 }

@@ -58,6 +58,7 @@ type Result struct {
 // Charged returns the usage to charge for the call, with the given tokens of input where the provider has not stated
 // them, and whether any of it is an estimate. It is the stated usage of a complete reply. Of one that was cut short the
 // output is what was stated so far or what was received, whichever is more: some providers begin with a placeholder.
+// Where the result is Implausible, the caller's hold is the better estimate.
 func (r *Result) Charged(input int64) (u book.Usage, estimated bool) {
 	if r.Found && r.Complete {
 		return r.Usage, false

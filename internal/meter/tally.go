@@ -192,17 +192,3 @@ func exponent(s []byte) (n int, ok bool) {
 	}
 	return n, true
 }
-
-// nanos reads an amount of US dollars. It returns false for one that a call cannot have cost.
-func nanos(v value) (int64, bool) { return amount(v, 9) }
-
-// ticks reads an amount of 1e-10 US dollars.
-func ticks(v value) (int64, bool) { return amount(v, -1) }
-
-func amount(v value, places int) (int64, bool) {
-	n, _, ok := scaled(v.text, places)
-	if v.quoted || !ok || v.text[0] == '-' || n > maxCost {
-		return 0, false
-	}
-	return n, true
-}
