@@ -87,14 +87,14 @@ func TestAnthropic_Messages(t *testing.T) {
 func TestAnthropic_BatchResultsAreSummedByModel(t *testing.T) {
 	t.Parallel()
 	e := at(t, http.MethodGet, messagesURL+"/batches/b-1/results")
-	body := `{"custom_id":"a","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":20,"output_tokens":5,"service_tier":"batch"}}}}
+	body := `{"custom_id":"a","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":20,"cache_read_input_tokens":3,"output_tokens":5,"service_tier":"batch"}}}}
 {"custom_id":"b","result":{"type":"errored","error":{}}}
 {"custom_id":"c","result":{"type":"succeeded","message":{"model":"y","usage":{"input_tokens":7,"output_tokens":1,"service_tier":"batch"}}}}
 {"custom_id":"broken
 {"custom_id":"d","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":30,"output_tokens":5,"service_tier":"batch"}}}}`
 	got := readIn(1, e, 200, nil, []byte(body))
 	require.Equal(t, "x", got.Model)
-	require.Equal(t, book.Usage{Input: 50, Output: 10}, got.Usage)
+	require.Equal(t, book.Usage{Input: 50, CacheRead: 3, Output: 10}, got.Usage)
 	require.Equal(t, []ModelUsage{{"y", book.Usage{Input: 7, Output: 1}}}, got.Also)
 	require.Equal(t, "batch", got.ServiceTier)
 	require.True(t, got.Complete)
@@ -124,6 +124,17 @@ func TestGemini(t *testing.T) {
 			name: "modalities by number", url: generate,
 			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"totalTokenCount":12,"promptTokensDetails":[{"modality":1,"tokenCount":3},{"modality":4,"tokenCount":4},{"modality":2,"tokenCount":3}]}}`,
 			usage: book.Usage{Input: 3, InputAudio: 4, InputImage: 3, Output: 2},
+		},
+		{
+			name: "a detail that does not say what it is", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"tokenCount":3}]}}`,
+			usage: book.Usage{Input: 6, InputAudio: 4, Output: 2},
+		},
+		{
+			name: "a last chunk without counts", url: stream + "?alt=sse",
+			body: sseOpen(`{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}`,
+				`{"usageMetadata":{"trafficType":"ON_DEMAND"}}`),
+			usage: book.Usage{Input: 9, Output: 2},
 		},
 		{
 			name: "video and documents have no class of their own", url: generate,

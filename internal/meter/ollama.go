@@ -5,8 +5,8 @@ import "github.com/llmtenant/tenant/internal/book"
 // ollama reads chats, generated text and embeddings, as JSON and as lines of JSON, of which the last has the counts.
 type ollama struct {
 	reply
-	usage, next tally
-	embeds      bool
+	usage  tally
+	embeds bool
 }
 
 var ollamaSchema = schema(
@@ -29,17 +29,9 @@ func (o *ollama) scalar(f field, v value) {
 		o.ending = v.isTrue()
 		return
 	}
-	if !o.next.read(f, v) {
+	if !o.usage.read(f, v) {
 		o.reply.scalar(f, v)
 	}
-}
-
-func (o *ollama) done() {
-	if !o.next.empty() {
-		o.usage = o.next
-	}
-	o.next = tally{}
-	o.reply.done()
 }
 
 func (o *ollama) result(to *Result) {

@@ -25,9 +25,8 @@ type openAI struct {
 	item      item
 	items     int64 // searches among the items of a whole response
 	doneItems int64 // searches among the items that a stream has finished
-	sawItems  bool
-	finishing bool // the chunk has a reason of finishing
-	finished  bool // a whole chunk had one
+	finishing bool  // the chunk has a reason of finishing
+	finished  bool  // a whole chunk had one
 }
 
 // spending is the cost that a usage object states.
@@ -130,7 +129,7 @@ func (o *openAI) begin(f field) {
 	case fieldUsage:
 		o.next, o.paying = tally{}, noSpending
 	case fieldItems:
-		o.items, o.sawItems = 0, true
+		o.items = 0
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
 	}
@@ -240,27 +239,24 @@ func (o *openAI) result(to *Result) {
 		return
 	}
 	u, ok := o.usage.openAI(o.endpoint)
-	if !ok {
-		return
-	}
 	u.WebSearches = o.searches()
-	to.state(u)
+	if ok {
+		to.state(u)
+	} else if plausible(u) {
+		to.Usage.WebSearches = u.WebSearches // of a stream that was cut before it stated its tokens
+	}
 }
 
-// searches is what the provider counts, or else the searches among the items of the whole response, or else among
-// those that were there when it was cut.
+// searches is what the provider counts, or else the searches among the items.
 func (o *openAI) searches() int64 {
-	if o.usage.any(fieldSearches, fieldOtherSearches) {
-		n := o.usage.n[fieldSearches]
-		if o.endpoint.Provider != Perplexity || o.usage.has(fieldCitation) { // else a fee for the request covers them
-			n += o.usage.n[fieldOtherSearches]
-		}
-		return n
+	if !o.usage.any(fieldSearches, fieldOtherSearches) {
+		return max(o.items, o.doneItems)
 	}
-	if o.sawItems && o.ended || o.typ == "" {
-		return o.items
+	n := o.usage.n[fieldSearches]
+	if o.endpoint.Provider != Perplexity || o.usage.has(fieldCitation) { // else a fee for the request covers them
+		n += o.usage.n[fieldOtherSearches]
 	}
-	return max(o.items, o.doneItems)
+	return n
 }
 
 // stated is the cost as the provider says it, in nano-dollars.

@@ -82,6 +82,7 @@ func TestOpenAI_ChatCompletions(t *testing.T) {
 		{name: "negative", url: anyChat, body: chatWith(`{"prompt_tokens":-5,"completion_tokens":2}`), strange: true},
 		{name: "a negative detail", url: anyChat, body: chatWith(`{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":-1}}`), strange: true},
 		{name: "beyond measure", url: anyChat, body: chatWith(`{"prompt_tokens":1099511627777,"completion_tokens":2}`), strange: true},
+		{name: "a detail beyond measure", url: anyChat, body: chatWith(`{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1099511627777}}`), strange: true},
 		{name: "half a token", url: anyChat, body: chatWith(`{"prompt_tokens":0.5,"completion_tokens":2}`), strange: true},
 		{name: "a count as text", url: anyChat, body: chatWith(`{"prompt_tokens":"5","completion_tokens":2}`), strange: true},
 		{
@@ -146,6 +147,11 @@ func TestOpenAI_OthersDiffer(t *testing.T) {
 			usage: book.Usage{Input: 36, CacheRead: 64, Output: 7}, model: "deepseek-v9",
 		},
 		{
+			name: "DeepSeek without details", url: "https://api.deepseek.com/chat/completions",
+			body:  chatWith(`{"prompt_tokens":100,"completion_tokens":7,"prompt_cache_hit_tokens":64}`),
+			usage: book.Usage{Input: 36, CacheRead: 64, Output: 7},
+		},
+		{
 			name: "Mistral's cached tokens are inside the prompt, its audio is not", url: "https://api.mistral.ai/v1/chat/completions",
 			body: chatWith(`{"prompt_tokens":20,"completion_tokens":30,"total_tokens":425,"num_cached_tokens":16,"prompt_audio_seconds":3,
 				"prompt_tokens_details":{"cached_tokens":16,"audio_tokens":375},"service_tier":"standard"}`),
@@ -178,8 +184,8 @@ func TestOpenAI_OthersDiffer(t *testing.T) {
 		},
 		{
 			name: "Perplexity's research pays for citations, thoughts and searches beside its total", url: "https://api.perplexity.ai/chat/completions",
-			body:  chatWith(`{"prompt_tokens":33,"completion_tokens":100,"total_tokens":133,"citation_tokens":50,"num_search_queries":18,"reasoning_tokens":700}`),
-			usage: book.Usage{Input: 83, Output: 100, Reasoning: 700, WebSearches: 18},
+			body:  chatWith(`{"prompt_tokens":33,"completion_tokens":100,"total_tokens":133,"citation_tokens":50,"num_search_queries":18,"reasoning_tokens":70}`),
+			usage: book.Usage{Input: 83, Output: 100, Reasoning: 70, WebSearches: 18},
 		},
 		{
 			name: "Gemini's compatible API leaves thoughts to be found in the total", url: "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
@@ -247,6 +253,16 @@ func TestOpenAI_Responses(t *testing.T) {
 			body: sseOpen(`{"type":"response.created","response":{"id":"r-1","status":"in_progress","usage":null}}`, `{"type":"response.output_text.delta","delta":"Yes."}`),
 		},
 	})
+
+	cut := readIn(1, at(t, http.MethodPost, openAIResp), 200, nil, []byte(sseOpen(
+		`{"type":"response.in_progress","response":{"status":"in_progress","output":[{"type":"web_search_call"},{"type":"web_search_call"},{"type":"web_search_call"}]}}`,
+		`{"type":"response.output_item.added","item":{"type":"web_search_call","action":{"type":"search"}}}`,
+		`{"type":"response.output_item.done","item":{"type":"web_search_call","action":{"type":"search"}}}`,
+		`{"type":"response.in_progress","response":{"status":"in_progress","output":[]}}`)))
+	require.False(t, cut.Pending, "it is not known to go on")
+	require.False(t, cut.Found)
+	u, _ := cut.Charged(7)
+	require.Equal(t, book.Usage{Input: 7, WebSearches: 1}, u, "a search was made, whatever became of the reply")
 
 	queued := readIn(1, at(t, http.MethodPost, openAIResp), 200, nil, []byte(`{"id":"r-1","status":"queued","background":true,"output":[],"usage":null}`))
 	require.True(t, queued.Pending)
