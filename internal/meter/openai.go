@@ -2,6 +2,7 @@ package meter
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -144,6 +145,13 @@ func (o *openAI) end(f field) {
 		o.spent.overlay(o.paying)
 	case fieldItem:
 		o.items += o.item.searches()
+	}
+}
+
+// text leaves out sound, which comes under the same name as text.
+func (o *openAI) text(f field, t text) {
+	if !strings.HasSuffix(o.typ, "audio.delta") {
+		o.reply.text(f, t)
 	}
 }
 

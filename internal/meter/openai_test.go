@@ -318,6 +318,9 @@ func TestOpenAI_StreamThatIsCutLeavesAnEstimate(t *testing.T) {
 	got := readIn(3, at(t, http.MethodPost, openAIChat), 200, nil, []byte(body))
 	require.False(t, got.Found)
 	require.False(t, got.Complete)
+	sound := readIn(1, at(t, http.MethodPost, openAIResp), 200, nil, []byte(sseOpen(`{"type":"response.output_audio.delta","delta":"UklGRgAA"}`,
+		`{"type":"response.output_audio_transcript.delta","delta":"Yes."}`)))
+	require.EqualValues(t, 4, sound.OutputChars, "sound is no text")
 	require.EqualValues(t, 22+10+2+1+7, got.OutputChars)
 	require.EqualValues(t, 10+2, got.OutputEstimate, "a quarter of the Latin letters, and each of the others")
 	u, estimated := got.Charged(77)
