@@ -236,6 +236,9 @@ func (o *openAI) pay(to *int64, v value, places int) {
 }
 
 func (o *openAI) result(to *Result) {
+	if o.endpoint.Provider == "" && o.spent.market != notStated { // a proxy of the host's before it
+		o.endpoint.Provider = Vercel
+	}
 	o.cost = o.spent.stated(o.endpoint.Provider)
 	o.tier = cmp.Or(o.tier, o.usageTier)
 	o.pending = o.pending && o.typ == "" // a stream that is cut has had this status too
@@ -314,7 +317,7 @@ func (t *tally) openAI(e Endpoint) (u book.Usage, ok bool) {
 	case hidden > 0: // xAI leaves reasoning out of the completion; so does Gemini, without saying how much it is
 		completion += hidden
 		reasoning = max(reasoning, hidden)
-	case reasoning > completion, e.Provider == Vercel, e.Provider == Perplexity && t.has(fieldCitation):
+	case reasoning > completion, e.Provider == Vercel && e.Format != Responses, e.Provider == Perplexity && t.has(fieldCitation):
 		completion += reasoning // these leave it out of the total as well
 	}
 

@@ -120,6 +120,16 @@ func TestOpenAI_OthersDiffer(t *testing.T) {
 			usage: book.Usage{Input: 61, Output: 10}, cost: "500000000",
 		},
 		{
+			name: "Vercel's responses are as OpenAI's", url: "https://ai-gateway.vercel.sh/v1/responses",
+			body:  `{"status":"completed","usage":{"input_tokens":61,"output_tokens":100,"output_tokens_details":{"reasoning_tokens":40}}}`,
+			usage: book.Usage{Input: 61, Output: 60, Reasoning: 40},
+		},
+		{
+			name: "Vercel behind a proxy is known by its market cost", url: anyChat,
+			body:  chatWith(`{"prompt_tokens":61,"completion_tokens":100,"completion_tokens_details":{"reasoning_tokens":40},"cost":0.5,"market_cost":0.5}`),
+			usage: book.Usage{Input: 61, Output: 100, Reasoning: 40}, cost: "500000000",
+		},
+		{
 			name: "OpenRouter's cost has the fees in it", url: "https://openrouter.ai/api/v1/chat/completions",
 			body: chatWith(`{"prompt_tokens":10,"completion_tokens":5,"cost":0.02003,"is_byok":false,"cost_details":{"upstream_inference_cost":0.00003},
 				"server_tool_use":{"web_search_requests":2}}`),
