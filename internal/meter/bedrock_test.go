@@ -33,6 +33,9 @@ func event(typ, payload string) string {
 	return message(map[string]string{":message-type": "event", ":event-type": typ, ":content-type": "application/json"}, payload)
 }
 
+// broken changes the checksum of a message's lengths.
+func broken(m string) string { return m[:8] + string([]byte{m[8] ^ 1}) + m[9:] }
+
 // chunk wraps a document of the model's.
 func chunk(payload string) string {
 	return event("chunk", `{"bytes":"`+base64.StdEncoding.EncodeToString([]byte(payload))+`","p":"abc"}`)
@@ -58,6 +61,10 @@ func TestBedrock_Converse(t *testing.T) {
 		{name: "a stream that is cut", url: base + "converse-stream", unended: true, body: event("contentBlockDelta", `{"delta":{"text":"Yes."}}`) + "\x00\x00"},
 		{name: "what is no message ends the reading", url: base + "converse-stream", unended: true,
 			body: "\x00\x00\x00\x20\x00\x00\x00\x05wrong" + event("metadata", `{"usage":`+usage+`}`)},
+		{name: "a wrong checksum too", url: base + "converse-stream", unended: true,
+			body: event("messageStop", `{"stopReason":"end_turn"}`) + broken(event("metadata", `{"usage":`+usage+`}`))},
+		{name: "an exception after the usage", url: base + "converse-stream", unended: true, usage: want,
+			body: event("metadata", `{"usage":`+usage+`}`) + message(map[string]string{":message-type": "exception"}, `{"message":"no"}`)},
 		{name: "without the write's details it is a short one", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheWriteInputTokens":90}}`,
 			usage: book.Usage{Input: 10, CacheWrite5m: 90, Output: 5}},
 		{name: "twins alone", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheReadInputTokenCount":7,"cacheWriteInputTokenCount":9}}`,

@@ -61,6 +61,16 @@ func TestOpenAI_ChatCompletions(t *testing.T) {
 			usage: book.Usage{Input: 9, Output: 2},
 		},
 		{
+			name: "a carriage return and a line feed end one line, not two", url: anyChat,
+			body:  "data: {\"choices\":[],\r\ndata: \"usage\":{\"prompt_tokens\":9,\r\ndata: \"completion_tokens\":2}}\r\n\r\ndata: [DONE]\r\n\r\n",
+			usage: book.Usage{Input: 9, Output: 2},
+		},
+		{
+			name: "names may be in any script", url: anyChat, model: "m-\U0001F600\u00e9",
+			body:  `{"model":"m-\ud83d\ude00\u00e9","usage":{"prompt_tokens":9,"completion_tokens":2}}`,
+			usage: book.Usage{Input: 9, Output: 2},
+		},
+		{
 			name: "an event that cannot be read does not spoil the next", url: anyChat,
 			body:  sse(`{"choices":[{"delta":{"content":"un`, `]}`, `nonsense`, `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}`),
 			usage: book.Usage{Input: 9, Output: 2},
