@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/http"
 
@@ -203,28 +204,51 @@ func (i *invoke) result(to *Result) {
 // unwrap takes the model's own documents out of the messages of a stream, where they are in base64.
 type unwrap struct {
 	reply
-	inner *scanner
-	n     int
-	buf   [window + 4]byte
+	inner   *scanner
+	n       int
+	buf     [window + quad]byte
+	stopped bool
 }
+
+const quad = 4 // characters that are decoded together
 
 var unwrapSchema = schema([]rule{{"bytes", fieldBytes, pipe}})
 
 func (u *unwrap) pipe(_ field, p []byte) {
 	if p == nil {
-		u.n = 0
+		u.n, u.stopped = 0, false
 		u.inner.close()
 		u.inner.reset()
 		return
 	}
-	var out [window + 4]byte
 	for len(p) > 0 {
 		n := copy(u.buf[u.n:], p)
 		p = p[n:]
 		u.n += n
-		whole := u.n / 4 * 4
-		n, _ = base64.StdEncoding.Decode(out[:], u.buf[:whole]) // what is not base64 is not JSON either
-		u.inner.write(out[:n])
+		whole := u.n / quad * quad
+		u.decode(u.buf[:whole])
 		u.n = copy(u.buf[:], u.buf[whole:u.n])
+	}
+}
+
+// decode stops for good at what is not base64, and at the padding, which is the end: at the same place however the
+// pieces are cut.
+func (u *unwrap) decode(p []byte) {
+	step := len(p)
+	if bytes.ContainsAny(p, "=\r\n") { // the decoder passes over line ends
+		step = quad
+	}
+	var out [window]byte
+	for len(p) > 0 && !u.stopped {
+		n, err := base64.StdEncoding.Decode(out[:], p[:step])
+		if err != nil && step > quad {
+			step = quad
+			continue
+		}
+		u.stopped = err != nil || n < step/quad*3
+		if err == nil {
+			u.inner.write(out[:n])
+		}
+		p = p[step:]
 	}
 }

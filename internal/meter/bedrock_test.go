@@ -114,6 +114,10 @@ func TestBedrock_Invoke(t *testing.T) {
 		{name: "OpenAI's models", url: invoked("openai.gpt-oss-20b-1:0", "invoke"),
 			body:  `{"choices":[{"message":{"content":"Yes."},"finish_reason":"stop"}],"usage":{"prompt_tokens":16,"completion_tokens":18,"prompt_tokens_details":{"cached_tokens":4}}}`,
 			usage: book.Usage{Input: 12, CacheRead: 4, Output: 18}},
+		{name: "what is not base64 ends a document, not the next", url: invoked("cohere.command-r-v1:0", "invoke-with-response-stream"),
+			body: event("chunk", `{"bytes":"eyJhbWF6b24tYmVkcm9jay1pbnZvY2F0aW9uTWV0cmljcyI6eyJpbnB!dFRva2VuQ291bnQiOjksIm91dHB1dFRva2VuQ291bnQiOjJ9fQ=="}`) +
+				event("chunk", `{"bytes":"e30=e30="}`) + chunk(`{`+metrics+`}`),
+			usage: book.Usage{Input: 16, CacheRead: 4, Output: 18}},
 		{name: "embeddings", url: invoked("amazon.titan-embed-text-v2:0", "invoke"), body: `{"embedding":[0.1],"inputTextTokenCount":16}`, usage: book.Usage{Input: 16}},
 		{name: "a negative header", url: invoked("cohere.command-r-v1:0", "invoke"), header: http.Header{"X-Amzn-Bedrock-Input-Token-Count": {"-3"}}, body: `{"text":"Yes."}`, strange: true},
 		{name: "cut", url: invoked("anthropic.claude-x-v1:0", "invoke-with-response-stream"), unended: true,

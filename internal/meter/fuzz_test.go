@@ -26,6 +26,8 @@ func seeds(f *testing.F) {
 		`{"meta":{"billed_units":{"input_tokens":7.0}}}`,
 		event("metadata", `{"usage":{"inputTokens":9,"outputTokens":2,"cacheDetails":[{"ttl":"1h","inputTokens":3}]}}`),
 		chunk(`{"amazon-bedrock-invocationMetrics":{"inputTokenCount":9,"outputTokenCount":2}}`),
+		event("chunk", `{"bytes":"eyJpbnB!dFRva2VuQ291bnQiOjksIm91dHB1dFRva2VuQ291bnQiOjJ9fQ==","p":"abc"}`),
+		event("chunk", `{"bytes":"eyJh\n\nIjoxfQ==e30="}`),
 		"\x00\x00\x00\x10\x00\x00\x00\x00\x05\xc2\x48\xeb\x00\x00\x00\x00",
 		"\x1f\x8b\x08\x00", "data:[DON", `{"a":"\u12`, "\xef\xbb\xbfdata: {}\r\r",
 	} {
