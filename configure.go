@@ -156,6 +156,9 @@ func (c *configuration) budget(ctx context.Context, s *account.State, change fun
 		return nil, nil, err
 	}
 	if b.ParentID != before.ParentID {
+		if d := c.declared(s.Tenant); d != nil && d.places() {
+			return nil, nil, c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q stands where its record says; change that", ErrHierarchy, s.Tenant.Key))
+		}
 		if err := c.move(ctx, s.Tenant.ID, b.ParentID); err != nil {
 			return nil, nil, err
 		}

@@ -17,7 +17,11 @@ type Profile struct {
 	OwnerType, OwnerID string // empty for a tenant without a record
 	Enforcement        book.Enforcement
 	Inherit            bool
+	Zone               string
 	Limits             []book.Limit
+
+	// Parent is who stands above the tenant; nil: that is not for the record to say.
+	Parent *Above
 
 	// Err says why the record has no key that a tenant can have. It matters to a record that has a tenant, or is to get
 	// one.
@@ -146,13 +150,13 @@ func (d *Dialect) holders(ctx context.Context, c Conn, profiles []Profile) (map[
 }
 
 type found struct {
-	id, key, name, ownerType, ownerID string
-	deleted                           bool
+	id, key, name, ownerType, ownerID, parent string
+	deleted                                   bool
 }
 
 func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([]*found, error) {
 	rows, err := c.QueryContext(ctx, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
-		deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
+		coalesce(CAST(parent AS text), ''), deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +164,7 @@ func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([
 	var all []*found
 	for rows.Next() {
 		var f found
-		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.deleted); err != nil {
+		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent, &f.deleted); err != nil {
 			return nil, err
 		}
 		all = append(all, &f)
@@ -182,8 +186,9 @@ func (d *Dialect) update(ctx context.Context, c Conn, set string, ids []any) err
 // adopt gives a tenant that has no record to one. What was set for it by hand stays; what was not is as declared.
 func (d *Dialect) adopt(ctx context.Context, c Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
-			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END, updated_at = `+d.Clock+`
-		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), id)
+			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END,
+			time_zone = CASE time_zone WHEN '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
+		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), p.Zone, id)
 	if err != nil {
 		return err
 	}
@@ -206,10 +211,10 @@ func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (raced
 	for _, p := range profiles {
 		id := book.NewID()
 		byID[id.String()] = p
-		values = append(values, "(?, ?, ?, ?, ?, ?, ?)")
-		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit)
+		values = append(values, "(?, ?, ?, ?, ?, ?, ?, ?)")
+		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit, p.Zone)
 	}
-	rows, err := c.QueryContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit)
+	rows, err := c.QueryContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit, time_zone)
 		VALUES `+strings.Join(values, ", ")+` ON CONFLICT DO NOTHING RETURNING id`), args...)
 	if err != nil {
 		return nil, err
