@@ -181,6 +181,11 @@ func (d *Dialect) place(ctx context.Context, c Conn, placements []Placement) (mi
 			}
 			return nil, err
 		}
+		if err := d.Audit(ctx, c, Change{
+			Tenant: child.id, Key: child.key, Action: "move", Was: state{"parent": child.parent}, Became: state{"parent": id},
+		}); err != nil {
+			return nil, err
+		}
 	}
 	return missing, nil
 }

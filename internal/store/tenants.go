@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -195,6 +196,11 @@ func (d *Dialect) adopt(ctx context.Context, c Conn, id string, p Profile) error
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(err, &ConflictError{Profile: p})
 	}
+	if err := d.Audit(ctx, c, Change{
+		Tenant: id, Key: p.Key, Action: "adopt", Became: state{"record": p.OwnerType + " " + p.OwnerID},
+	}); err != nil {
+		return err
+	}
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{p.Limits})
 }
 
@@ -309,18 +315,38 @@ func (d *Dialect) MakeRoot(ctx context.Context, c Conn, key string) error {
 // SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.
 func (d *Dialect) SaveSettings(ctx context.Context, c Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
 	id := who.String()
+	before, err := d.settings(ctx, c, id)
+	if err != nil {
+		return err
+	}
 	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement) VALUES (?, ?) ON CONFLICT (id) DO UPDATE
 		SET enforcement = CASE excluded.enforcement WHEN '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
 			updated_at = `+d.Clock), id, string(e)); err != nil {
 		return err
 	}
-	if !setLimits {
-		return nil
+	if setLimits {
+		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
+			return err
+		}
+		if err := d.limits(ctx, c, []string{id}, [][]book.Limit{limits}); err != nil {
+			return err
+		}
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
+	after, err := d.settings(ctx, c, id)
+	if err != nil || reflect.DeepEqual(before, after) {
 		return err
 	}
-	return d.limits(ctx, c, []string{id}, [][]book.Limit{limits})
+	return d.Audit(ctx, c, Change{Tenant: id, Action: "Open", Was: before, Became: after})
+}
+
+// settings are those of the ledger's defaults or of its root as the audit log has them.
+func (d *Dialect) settings(ctx context.Context, c Conn, id string) (state, error) {
+	var enforcement []string
+	if err := list(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
+		return nil, err
+	}
+	limits, err := d.limitsOf(ctx, c, []any{id})
+	return state{"enforcement": strings.Join(enforcement, ""), "limits": limits[id]}, err
 }
 
 // Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
