@@ -31,6 +31,7 @@ type Ledger struct {
 	lanes   *lane.Set
 	options openOptions
 	zones   zones
+	timers  timers
 	windows decide.Config
 
 	declarations declarations

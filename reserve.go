@@ -70,7 +70,7 @@ type Hold struct {
 	Unbooked bool
 
 	ledger   *Ledger
-	exec     book.Execution
+	exec     *book.Execution // as it was admitted; never changed
 	fixed    bool  // the estimate named the cost, so there is no price to charge by
 	usage    Usage // once it is settling; guarded by the ledger
 	settling bool
@@ -203,7 +203,7 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
 		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
 		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
-		ledger: l, exec: *out.Exec, fixed: e.Cost.set,
+		ledger: l, exec: out.Exec, fixed: e.Cost.set,
 	}
 	if h.Unbooked {
 		h.who, h.task = a.who, a.task
@@ -334,8 +334,8 @@ const patience = 3 * time.Second
 // await waits until a task is decided, and takes it back when there is no more time to.
 func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait time.Duration) error {
 	start := time.Now()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	timer := l.timers.start(wait)
+	defer l.timers.stop(timer)
 	var silent *time.Timer
 	var silence <-chan time.Time
 	if l.options.admitWhenUnavailable && op.Kind == decide.Reserve {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
@@ -25,7 +24,7 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Settle: the hold is not of this ledger", ErrInvalidOption)
 	}
-	e := h.exec
+	e := *h.exec
 	if err := l.conclude(&e, a, h.fixed); err != nil {
 		return Settlement{}, err
 	}
@@ -45,7 +44,7 @@ func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)
 	}
-	return l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Release, Exec: h.exec})
+	return l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Release, Exec: *h.exec})
 }
 
 // finish brings the end of a call to its lane. That ctx ends is no reason not to: the call was made, so it is booked.
@@ -57,8 +56,8 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 		return l.finishUnbooked(ctx, h, op)
 	}
 	task := l.lanes.Submit(op, h.exec.TenantKey)
-	timer := time.NewTimer(l.options.settleWait)
-	defer timer.Stop()
+	timer := l.timers.start(l.options.settleWait)
+	defer l.timers.stop(timer)
 	select {
 	case <-task.Done():
 		return l.finished(ctx, h, task)

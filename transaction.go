@@ -3,6 +3,7 @@ package tenant
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -66,4 +67,21 @@ func (l *Ledger) isolation() *sql.TxOptions {
 		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 	}
 	return nil
+}
+
+// timers are those that nobody waits for any more, for whoever waits next: most calls wait for a moment only.
+type timers struct{ idle sync.Pool }
+
+func (t *timers) start(d time.Duration) *time.Timer {
+	if timer, ok := t.idle.Get().(*time.Timer); ok {
+		timer.Reset(d)
+		return timer
+	}
+	return time.NewTimer(d)
+}
+
+// stop takes back a timer that start returned. What it may have sent is not received by whoever has it next.
+func (t *timers) stop(timer *time.Timer) {
+	timer.Stop()
+	t.idle.Put(timer)
 }
