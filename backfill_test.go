@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"strings"
 	"testing"
@@ -39,14 +40,18 @@ func ledgerRows(t testing.TB, db *gorm.DB) []map[string]any {
 	return all
 }
 
-// requireEachHasItsOwn checks that every project that is alive has the tenant of its own key and name, with its limit.
-func requireEachHasItsOwn(t testing.TB, db *gorm.DB) {
+// withoutTheirOwn returns the keys of the projects that are alive and have no tenant of their key and name, with a limit.
+func withoutTheirOwn(t testing.TB, db *gorm.DB) (slugs []string) {
 	t.Helper()
-	var without []string
 	require.NoError(t, db.Raw(`SELECT p.slug FROM projects p WHERE p.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM llm_tenants t
 		JOIN llm_limits l ON l.tenant = t.id WHERE t.owner_type = 'projects' AND t.owner_id = CAST(p.id AS text) AND t.tenant_id = p.slug
-		AND t.name = p.name AND t.deleted_at IS NULL)`).Scan(&without).Error)
-	require.Empty(t, without)
+		AND t.name = p.name AND t.deleted_at IS NULL)`).Scan(&slugs).Error)
+	return slugs
+}
+
+func requireEachHasItsOwn(t testing.TB, db *gorm.DB) {
+	t.Helper()
+	require.Empty(t, withoutTheirOwn(t, db))
 }
 
 func TestBackfill_GivesRecordsFromBeforeTheirBudgetsAndLinksThoseKnownByID(t *testing.T) {
@@ -341,7 +346,7 @@ func TestBackfill_ThatIsCancelledSaysWhatWasDoneAndGoesOnLater(t *testing.T) {
 		resume, total, runs := "", int64(0), 0
 		for ; runs < 100; runs++ {
 			ctx, cancel := context.WithCancel(t.Context())
-			report, err := ledger.Backfill(ctx, &Project{}, tenant.WithBatchSize(4), tenant.WithResume(resume), tenant.WithPause(time.Microsecond),
+			report, err := ledger.Backfill(ctx, &Project{}, tenant.WithBatchSize(4), tenant.WithResume(resume), tenant.WithPause(time.Hour),
 				tenant.WithProgress(func(tenant.BackfillReport) { cancel() }))
 			total += report.Made
 			if resume = report.Resume; resume == "" {
@@ -403,8 +408,32 @@ func TestBackfill_RefusesWhatCannotBeMeant(t *testing.T) {
 			require.ErrorContains(t, err, says)
 			require.Equal(t, tenant.BackfillReport{}, report)
 		}
-		require.NoError(t, ledger.Close(t.Context()))
-		_, err = ledger.Backfill(t.Context(), &Project{})
+		report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(1), tenant.WithProgress(func(tenant.BackfillReport) {
+			require.NoError(t, ledger.Close(t.Context()))
+		}))
 		require.ErrorIs(t, err, tenant.ErrClosed)
+		require.EqualValues(t, 1, report.Seen)
+	})
+}
+
+// Folded is a key that the database is asked for in another form than it has.
+type Folded string
+
+func (Folded) Value() (driver.Value, error) { return "a", nil }
+
+type keyedByFolded struct {
+	ID   Folded
+	Slug string `tenant:"key"`
+}
+
+func TestBackfill_ThatCannotGetOnSaysSo(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&keyedByFolded{}))
+		require.NoError(t, db.Exec(`INSERT INTO keyed_by_foldeds (id, slug) VALUES ('b', 'x'), ('c', 'y')`).Error)
+		require.NoError(t, ledger.Register(&keyedByFolded{}))
+		_, err := ledger.Backfill(t.Context(), &keyedByFolded{}, tenant.WithBatchSize(1))
+		require.ErrorIs(t, err, tenant.ErrInvalidTenant)
+		require.ErrorContains(t, err, "another value than the database gave")
 	})
 }

@@ -158,15 +158,12 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // portion are records that are done in one transaction.
 type portion struct {
 	keys  [][]any
-	tries int  // how often somebody else had them locked
-	chain bool // the first is the one that it is about, and the others are in its way
+	busy  time.Time // since when somebody else has had them locked
+	chain bool      // the first is the one that it is about, and the others are in its way
 }
 
 // maxChain bounds how many records are looked at together because each has the key of the next.
 const maxChain = 10
-
-// maxBusy bounds how often a record that is locked is tried, some 20 ms apart.
-const maxBusy = int(patience / pollLock)
 
 // errBusy is why a record that stayed locked was skipped.
 var errBusy = fmt.Errorf("%w: another transaction has the record locked", ErrUnavailable)
@@ -181,33 +178,36 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 		if len(p.keys) == 0 {
 			continue
 		}
-		if p.tries > 0 {
+		if !p.busy.IsZero() {
 			if err := pause(ctx, pollLock); err != nil {
 				return err
 			}
 		}
 		busy, err := b.attempt(ctx, p)
-		again := portion{keys: busy, tries: p.tries + 1}
+		again := portion{keys: busy, busy: p.busy}
 		switch {
 		case err != nil && !b.ofRecords(err):
 			return err
 		case err != nil && len(p.keys) > 1 && !p.chain:
 			half := len(p.keys) / 2
-			todo = append(todo, portion{keys: p.keys[half:], tries: p.tries}, portion{keys: p.keys[:half], tries: p.tries}) // the first ones first
+			todo = append(todo, portion{keys: p.keys[half:], busy: p.busy}, portion{keys: p.keys[:half], busy: p.busy}) // the first ones first
 			continue
 		case err != nil && b.passes(err):
 			again.keys = p.keys[:1]
 		case err != nil:
 			if other := b.inTheWay(p, err); other != nil && len(p.keys) < maxChain {
-				todo = append(todo, portion{keys: append(p.keys[:len(p.keys):len(p.keys)], other), tries: p.tries, chain: true})
+				todo = append(todo, portion{keys: append(p.keys[:len(p.keys):len(p.keys)], other), busy: p.busy, chain: true})
 				continue
 			}
 			b.report.Seen++
 			b.skip(p.keys[0], err)
 			continue
 		}
-		if again.tries < maxBusy {
-			todo = append(todo, again)
+		if again.busy.IsZero() {
+			again.busy = time.Now()
+		}
+		if time.Since(again.busy) < patience {
+			todo = slices.Insert(todo, 0, again) // after all others
 			continue
 		}
 		if err == nil {
