@@ -8,11 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/glebarez/sqlite"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // early makes projects before their model is declared, and then declares it.
@@ -95,13 +98,23 @@ func TestBackfill_GivesRecordsFromBeforeTheirBudgetsAndLinksThoseKnownByID(t *te
 
 func TestBackfill_MakesBudgetsOfModelsThatGiveThemAtTheFirstCall(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	eachConfiguration(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		org := newOrganization(t, db, ledger, "acme", tenant.WithNamespace("org"))
-		require.Empty(t, rowOf(t, db, "organizations", org.ID).ID)
-		report, err := ledger.Backfill(t.Context(), &Organization{})
+		require.NoError(t, db.Create(&Organization{Slug: "gone"}).Error)
+		table := db.NamingStrategy.TableName("Organization")
+		require.Empty(t, rowOf(t, db, table, org.ID).ID)
+		filtered(t, db)
+		for _, want := range []tenant.BackfillReport{{Seen: 2, Made: 2}, {Seen: 2}} {
+			report, err := ledger.Backfill(t.Context(), &Organization{}, tenant.WithBatchSize(1))
+			require.NoError(t, err)
+			require.Equal(t, want, report)
+		}
+		require.Equal(t, []string{"org:acme", "org:gone"}, keysOf(t, db, table))
+		require.NoError(t, db.Exec(`DELETE FROM `+table+` WHERE slug = 'gone'`).Error)
+		report, err := ledger.Backfill(t.Context(), &Organization{}, tenant.WithOrphansRemoved())
 		require.NoError(t, err)
-		require.Equal(t, tenant.BackfillReport{Seen: 1, Made: 1}, report)
-		require.Equal(t, "org:acme", rowOf(t, db, "organizations", org.ID).key())
+		require.EqualValues(t, 1, report.Orphans)
+		require.Equal(t, []string{"org:acme"}, keysOf(t, db, table))
 	})
 }
 
@@ -436,4 +449,23 @@ func TestBackfill_ThatCannotGetOnSaysSo(t *testing.T) {
 		require.ErrorIs(t, err, tenant.ErrInvalidTenant)
 		require.ErrorContains(t, err, "another value than the database gave")
 	})
+}
+
+func TestBackfill_WithoutTablesSaysWhichCallToMake(t *testing.T) {
+	t.Parallel()
+	for dialect, dialector := range map[string]gorm.Dialector{"postgres": postgres.Open(pgtest.Empty(t)), "sqlite": sqlite.Open(sqliteDSN(t))} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := openAt(t, dialector)
+			ledger := openLedger(t, db)
+			early(t, db, ledger, 3)
+			report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(1))
+			require.ErrorIs(t, err, tenant.ErrNotMigrated)
+			require.Zero(t, report.Skipped, "it is no record's fault")
+			require.NoError(t, ledger.Migrate(t.Context()))
+			report, err = ledger.Backfill(t.Context(), &Project{}, tenant.WithResume(report.Resume))
+			require.NoError(t, err)
+			require.Equal(t, tenant.BackfillReport{Seen: 3, Made: 3}, report)
+		})
+	}
 }
