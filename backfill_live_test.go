@@ -328,3 +328,25 @@ func backfillAndSay(t *testing.T, db *gorm.DB, _ []string) {
 	}))
 	require.NoError(t, err)
 }
+
+func TestBackfill_WhoseDatabaseGoesAwayGoesOnWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	server, db := cluster(t)
+	ledger := openLedger(t, db)
+	require.NoError(t, ledger.Migrate(t.Context()))
+	early(t, db, ledger, 20)
+	report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(6), tenant.WithProgress(func(r tenant.BackfillReport) {
+		if r.Seen == 12 {
+			server.Stop(pgtest.Immediate)
+		}
+	}))
+	require.ErrorIs(t, err, tenant.ErrUnavailable)
+	require.Equal(t, [3]int64{12, 12, 0}, [3]int64{report.Seen, report.Made, report.Skipped})
+	server.Start()
+	require.Eventually(t, func() bool {
+		report, err = ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(6), tenant.WithResume(report.Resume))
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	require.Equal(t, tenant.BackfillReport{Seen: 8, Made: 8}, report)
+	requireEachHasItsOwn(t, db)
+}
