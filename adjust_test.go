@@ -237,3 +237,56 @@ func TestEffectiveBudget_SaysWhereEachLimitComesFrom(t *testing.T) {
 	}, tenant.WithDefaultLimits(tenant.Limits{MonthlyCalls: tenant.Count(50)}),
 		tenant.WithRootBudget(tenant.Limits{MonthlyCost: tenant.USD("1000")}, tenant.Soft))
 }
+
+func TestAuditLog_HasWhatBecomesOfRecords(t *testing.T) {
+	t.Parallel()
+	eachHierarchy(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		acme := &company{Slug: "acme"}
+		require.NoError(t, db.Create(acme).Error)
+		red := &team{Slug: "red"}
+		require.NoError(t, db.Create(red).Error)
+		ctx := tenant.WithReason(tenant.WithActor(t.Context(), "admin@host"), "reorganisation")
+		handle := db.WithContext(ctx)
+		require.NoError(t, handle.Model(red).Update("slug", "crimson").Error)
+		require.NoError(t, handle.Model(red).Update("company_id", acme.ID).Error)
+		known(t, db, "plain")
+		require.NoError(t, ledger.Rename(ctx, "plain", "fancy"))
+		var log []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, ledger.Tenant(red)).Order("id").Find(&log).Error)
+		require.Len(t, log, 2)
+		require.Equal(t, []string{"follow", "admin@host", "reorganisation", "crimson"}, []string{log[0].Action, log[0].Actor, log[0].Reason, log[0].TenantID})
+		require.JSONEq(t, `{"tenant_id":"red","name":"red"}`, string(log[0].Was))
+		require.JSONEq(t, `{"tenant_id":"crimson","name":"crimson"}`, string(log[0].Became))
+		require.Equal(t, "move", log[1].Action)
+
+		globex := &company{Slug: "globex"}
+		require.NoError(t, db.Create(globex).Error)
+		require.NoError(t, handle.Delete(globex).Error)
+		var all []tenant.AuditEntry
+		require.NoError(t, db.Order("id").Find(&all).Error)
+		require.Equal(t, "Rename", all[2].Action)
+		require.Equal(t, []string{"remove", "globex"}, []string{all[3].Action, all[3].TenantID})
+		require.JSONEq(t, `{"limits":["day cost 10000000000"]}`, string(all[3].Was))
+		require.Len(t, all, 4)
+	})
+}
+
+func TestAuditLog_HasChangesOfTheLedgersOwnSettings(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"postgres", "sqlite"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := openDatabase(t, dialect)
+			for _, daily := range []string{"1", "1", "2"} {
+				ledger := openLedger(t, db, tenant.WithDefaultLimits(tenant.Limits{DailyCost: tenant.USD(daily)}))
+				require.NoError(t, call(t, ledger, acme, "0"))
+				require.NoError(t, ledger.Close(t.Context()))
+			}
+			var all []tenant.AuditEntry
+			require.NoError(t, db.Order("id").Find(&all).Error)
+			require.Len(t, all, 2, "a start that changes nothing leaves none")
+			require.JSONEq(t, `{"enforcement":"","limits":["day cost 1000000000"]}`, string(all[1].Was))
+			require.JSONEq(t, `{"enforcement":"","limits":["day cost 2000000000"]}`, string(all[1].Became))
+		})
+	}
+}

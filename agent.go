@@ -289,7 +289,7 @@ func (a *Agent) generate(ctx context.Context, h *Hold, r *Request) (response *Re
 func (a *Agent) actual(h *Hold, r *Response, err error) Actual {
 	actual := Actual{ErrorCode: errorCode(err)}
 	if r != nil {
-		actual.Provider, actual.Model, actual.RequestID = r.Provider, r.Model, r.RequestID
+		actual.Provider, actual.Model, actual.RequestID, actual.ServiceTier = r.Provider, r.Model, r.RequestID, r.ServiceTier
 		if r.ReportedCost.err == nil {
 			actual.ReportedCost = r.ReportedCost
 		}

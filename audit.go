@@ -18,7 +18,7 @@ type AuditEntry struct {
 	TenantID  string    `gorm:"column:tenant_id"`     // the tenant's id as it was then
 	ChangedAt time.Time `gorm:"column:changed_at"`
 	Actor     string    `gorm:"column:actor"`  // see WithActor
-	Action    string    `gorm:"column:action"` // what was called, such as "ConfigureBudget" or "TopUp"
+	Action    string    `gorm:"column:action"` // what was called, such as "ConfigureBudget", or what became of the record, such as "restore"
 	Reason    string    `gorm:"column:reason"` // see WithReason
 
 	// Was and Became are the settings before and after, as JSON; empty where there were none.

@@ -94,7 +94,7 @@ type BackfillReport struct {
 // BackfillSkip is a record that a [Ledger.Backfill] has left as it was.
 type BackfillSkip struct {
 	Record string // its primary key; several columns are a JSON array
-	Err    error  // why: ErrIdentityConflict, ErrInvalidTenant, or ErrUnavailable for one that is locked
+	Err    error  // why: ErrIdentityConflict, ErrInvalidTenant, ErrHierarchy, or ErrUnavailable for one that is locked
 }
 
 // Orphan is a budget whose record is gone.

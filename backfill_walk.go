@@ -239,7 +239,7 @@ func (b *backfill) inTheWay(p portion, err error) []any {
 
 // ofRecords reports whether a transaction failed for what its records are, or for what others do with them.
 func (b *backfill) ofRecords(err error) bool {
-	return errors.Is(err, ErrIdentityConflict) || errors.Is(err, ErrInvalidTenant) || b.passes(err)
+	return errors.Is(err, ErrIdentityConflict) || errors.Is(err, ErrInvalidTenant) || errors.Is(err, ErrHierarchy) || b.passes(err)
 }
 
 // passes reports whether others were in the way, who may be gone soon.

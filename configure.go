@@ -64,7 +64,7 @@ func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action st
 	case db.DryRun:
 		return fmt.Errorf("%w: %s: the *gorm.DB is a dry run", ErrInvalidOption, action)
 	}
-	for _, f := range []struct{ what, value string }{{"actor in WithActor", actor(ctx)}, {"reason in WithReason", reason(ctx)}} {
+	for _, f := range []struct{ what, value string }{{"actor in WithActor", book.Actor(ctx)}, {"reason in WithReason", book.Reason(ctx)}} {
 		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return err
 		}
@@ -128,8 +128,8 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 		return err
 	}
 	if became != nil {
-		entry := account.Entry{Actor: actor(ctx), Action: c.action, Reason: reason(ctx)}
-		if err := c.books.Audit(ctx, s.Tenant, entry, was, became); err != nil {
+		change := store.Change{Tenant: id.String(), Key: s.Tenant.Key, Action: c.action, Was: was, Became: became}
+		if err := c.dialect.Audit(ctx, c.books.Conn, change); err != nil {
 			return err
 		}
 	}
@@ -156,6 +156,9 @@ func (c *configuration) budget(ctx context.Context, s *account.State, change fun
 		return nil, nil, err
 	}
 	if b.ParentID != before.ParentID {
+		if d := c.declared(s.Tenant); d != nil && d.places() {
+			return nil, nil, c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q stands where its record says; change that", ErrHierarchy, s.Tenant.Key))
+		}
 		if err := c.move(ctx, s.Tenant.ID, b.ParentID); err != nil {
 			return nil, nil, err
 		}

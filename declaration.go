@@ -162,7 +162,7 @@ func (d *declaration) keyOf(v reflect.Value) (string, error) {
 
 // said calls a method of the host's on a record. One that relies on what the table does not have (an association that
 // was not loaded, for one) must not bring down the host's write.
-func said(typ reflect.Type, name string, method func() string) (s string, err error) {
+func said[T any](typ reflect.Type, name string, method func() T) (s T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: the method %s of %s panics on a record as its table has it, without associations: %v",
@@ -193,9 +193,12 @@ func (d *declaration) profile(v reflect.Value) (store.Profile, error) {
 		return store.Profile{}, err
 	}
 	p := store.Profile{
-		OwnerType: d.schema.Table, OwnerID: id, Enforcement: d.enforcement, Inherit: d.inherit, Limits: d.limits,
+		OwnerType: d.schema.Table, OwnerID: id, Enforcement: d.enforcement, Inherit: d.inherit, Zone: d.zone, Limits: d.limits,
 	}
 	p.Key, p.Err = d.keyOf(v)
+	if p.Parent, err = d.above(v); p.Err == nil {
+		p.Err = err
+	}
 	p.Name = d.nameOf(v, p.Key)
 	return p, nil
 }

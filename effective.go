@@ -66,6 +66,9 @@ func EffectiveBudget(ctx context.Context, db *gorm.DB, t Tenant) (Effective, err
 	e := Effective{TenantID: own.Key, TimeZone: q.windows.Zone(own.Zone).String(), TimeZoneFrom: FromLedger}
 	if own.Zone != "" {
 		e.TimeZoneFrom = FromTenant
+		if d := q.declared(own); d != nil && d.zone == own.Zone {
+			e.TimeZoneFrom = FromDeclaration
+		}
 	}
 	e.Enforcement, e.EnforcementFrom = q.enforcement(own, &s.Defaults)
 	for _, t := range append([]*book.Tenant{own}, s.Above...) {
@@ -102,25 +105,30 @@ func (q *question) from(t *book.Tenant, l book.Limit, same func(book.Limit) bool
 	if i < 0 || t.ID == book.Root {
 		return FromLedger
 	}
-	if d := q.declarations.ofTable(t.OwnerType); d != nil && slices.Contains(d.limits, t.Limits[i]) {
+	if d := q.declared(t); d != nil && slices.Contains(d.limits, t.Limits[i]) {
 		return FromDeclaration
-	}
-	if d := q.who.declaration; d != nil && t.OwnerType == "" && slices.Contains(d.limits, t.Limits[i]) {
-		return FromDeclaration // of a record that its first call is going to give its budget
 	}
 	return FromTenant
 }
 
 func (q *question) enforcement(t, defaults *book.Tenant) (Enforcement, Source) {
 	e := Enforcement(decide.Enforcement(t, defaults))
-	d := q.declarations.ofTable(t.OwnerType)
-	switch {
+	switch d := q.declared(t); {
 	case t.Enforcement == book.Inherited, t.ID == book.Root:
 		return e, FromLedger
 	case d != nil && d.enforcement == t.Enforcement:
 		return e, FromDeclaration
-	case d == nil && q.who.declaration != nil && q.who.declaration.enforcement == t.Enforcement:
-		return e, FromDeclaration
 	}
 	return e, FromTenant
+}
+
+// declared is the declaration of the record behind a tenant, or of the one that its first call is going to give it to.
+func (q *question) declared(t *book.Tenant) *declaration {
+	switch {
+	case t.OwnerType != "":
+		return q.declarations.ofTable(t.OwnerType)
+	case t.Key == q.who.key:
+		return q.who.declaration
+	}
+	return nil
 }

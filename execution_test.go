@@ -21,7 +21,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 		ctx := tenant.WithActor(t.Context(), "user-7")
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
-			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11,
+			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,
 		}
 		hold, err := ledger.Reserve(ctx, org, tenant.Estimate{Provider: "p", Model: "asked", InputTokens: 100, OutputTokens: 0, Cost: tenant.USD("0.01")},
 			tenant.WithAgent("support"), tenant.WithTag("ticket", "42"), tenant.WithIdempotencyKey("k"))
@@ -51,7 +51,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 			ID: hold.ExecutionID, TenantID: "acme", Status: "failed", Agent: "support", Provider: "p", Model: "asked", BilledModel: "billed",
 			RequestID: "r", IdempotencyKey: "k", Tags: map[string]string{"ticket": "42"}, Actor: "user-7",
 			AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt, FinishedAt: e.FinishedAt, SettledAt: e.SettledAt,
-			HeldCostNano: 1e7, HeldTokens: 100, CostNano: 3e7, Tokens: 55, Calls: 1, ReportedCostNano: &reported, OverrunCostNano: 2e7,
+			HeldCostNano: 1e7, HeldTokens: 100, CostNano: 3e7, Tokens: 67, Calls: 1, ReportedCostNano: &reported, OverrunCostNano: 2e7,
 			Estimated: true, ErrorCode: "http_500", Usage: usage,
 		}, e)
 		require.Equal(t, []string{"0.03", "0.01", "0.02"}, []string{e.Cost().String(), e.HeldCost().String(), e.OverrunCost().String()})

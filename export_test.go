@@ -18,3 +18,6 @@ func SetClock(l *Ledger, at time.Time) {
 	}
 	l.dialect = &dialect
 }
+
+// Bound is the most that a token of a call can cost, of input and of output, and its fee.
+func Bound(p Price, input int64) (in, out, fee int64) { return p.bound(input) }

@@ -36,7 +36,7 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
 	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
-		err = fmt.Errorf("%w: tenant %q could not be set up: %w", ErrUnavailable, who.key, err)
+		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.key, err), l.store.Classify(err) == store.Unavailable)
 	}
 	return current, err
 }

@@ -183,6 +183,9 @@ func (l *Ledger) refused(err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrIdentityConflict, err)
 	}
+	if wrong := (*store.PlaceError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("%w: %w", ErrHierarchy, err)
+	}
 	switch l.store.Classify(err) {
 	case store.NotMigrated:
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)

@@ -73,6 +73,10 @@ type Response struct {
 	// Usage is what the provider reported. Nil: it reported none, and the call is charged what it held.
 	Usage *Usage
 
-	// ReportedCost is what the provider says that the call costs. It is stored beside the charge.
+	// ServiceTier is the tier that the provider says it served the call in, as in [Price.ForService].
+	ServiceTier string
+
+	// ReportedCost is what the provider says that the call costs. It is stored beside the charge, and is the charge where
+	// the price says so; see [Price].
 	ReportedCost Money
 }

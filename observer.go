@@ -19,8 +19,8 @@ import (
 // refused, or cost more than was held. It is called in the goroutine of the call, after the books are written, and is to
 // be quick; what it does cannot change what has happened. It is called by several goroutines at once.
 type Observer interface {
-	// Observe is given one of *ThresholdEvent, *RefusalEvent, *OverrunEvent, *UnpricedEvent and *UnmeteredEvent. There may
-	// be more kinds in later versions, so that others are to be ignored.
+	// Observe is given one of *ThresholdEvent, *RefusalEvent, *OverrunEvent, *UnpricedEvent, *CostDiffersEvent and
+	// *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
 	Observe(ctx context.Context, e Event)
 }
 
@@ -59,6 +59,17 @@ type UnpricedEvent struct {
 	Agent, Provider, Model string
 }
 
+// CostDiffersEvent says that what the provider stated as the cost of a call is more than one per cent away from what its
+// usage costs by the price book, so that one of the two is wrong. Which one is charged is a rule of the price book.
+type CostDiffersEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+
+	// Computed is by the usage and the price book, Reported is what the provider stated, in US dollars; Charged is one of
+	// them, by the tenant's terms.
+	Computed, Reported, Charged decimal.Decimal
+}
+
 // UnmeteredEvent says that a request was let pass without being metered.
 type UnmeteredEvent struct {
 	TenantID     string
@@ -66,11 +77,12 @@ type UnmeteredEvent struct {
 	Path         string
 }
 
-func (*ThresholdEvent) event() {}
-func (*RefusalEvent) event()   {}
-func (*OverrunEvent) event()   {}
-func (*UnpricedEvent) event()  {}
-func (*UnmeteredEvent) event() {}
+func (*ThresholdEvent) event()   {}
+func (*RefusalEvent) event()     {}
+func (*OverrunEvent) event()     {}
+func (*UnpricedEvent) event()    {}
+func (*UnmeteredEvent) event()   {}
+func (*CostDiffersEvent) event() {}
 
 // WithObserver sets who hears of thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults to one that
 // writes to the ledger's logger: refusals at the level of debugging, and a model without a price once.
@@ -102,10 +114,11 @@ func WithThresholds(percent ...int) OpenOption {
 }
 
 // logObserver is the observer of a ledger that was given none. Callers that go on trying are no reason for a flood: what
-// they know already, a refusal, is for debugging, and a model without a price is named once.
+// they know already, a refusal, is for debugging; a model without a price, or with a doubtful one, is named once.
 type logObserver struct {
 	log      *slog.Logger
 	unpriced sync.Map // provider and model
+	differs  sync.Map // provider and model
 }
 
 // Observe implements Observer.
@@ -127,6 +140,14 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 		}
 		o.log.Log(ctx, level, "tenant: a call was booked without a cost, as no price is known", "tenant", e.TenantID,
 			"execution", e.ExecutionID, "provider", e.Provider, "model", e.Model)
+	case *CostDiffersEvent:
+		level := slog.LevelWarn
+		if _, named := o.differs.LoadOrStore([2]string{e.Provider, e.Model}, true); named {
+			level = slog.LevelDebug
+		}
+		o.log.Log(ctx, level, "tenant: the provider's cost of a call differs from the price book's", "tenant", e.TenantID,
+			"execution", e.ExecutionID, "provider", e.Provider, "model", e.Model, "computed", CostMetric.format(e.Computed),
+			"reported", CostMetric.format(e.Reported), "charged", CostMetric.format(e.Charged))
 	case *UnmeteredEvent:
 		o.log.WarnContext(ctx, "tenant: a request was not metered", "tenant", e.TenantID, "method", e.Method, "host", e.Host, "path", e.Path)
 	}
@@ -163,6 +184,27 @@ func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
 	}
 	if e.Unpriced {
 		l.observe(ctx, &UnpricedEvent{TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e)})
+	}
+}
+
+// compare tells the observer where a provider's own figure is another one than the price book's.
+func (l *Ledger) compare(ctx context.Context, e *book.Execution) {
+	if e == nil || e.Reported < 0 || e.Price == "" {
+		return
+	}
+	price, ok := l.price("", e.Provider, e.BilledModel) // the public one: terms of a tenant's own are no mistake
+	if !ok {
+		price, ok = l.price("", e.Provider, e.Model)
+	}
+	if !ok {
+		return
+	}
+	computed := price.ForService(e.ServiceTier).Cost(Usage(e.Usage))
+	if Differs(computed, e.Reported) {
+		l.observe(ctx, &CostDiffersEvent{
+			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),
+			Computed: money.Decimal(computed), Reported: money.Decimal(e.Reported), Charged: money.Decimal(e.Charged.Cost),
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -184,4 +185,37 @@ func TestObserverOptions_ThatCannotBeMeant(t *testing.T) {
 	require.ErrorContains(t, err, "WithRootBudget: DailyCost")
 	_, err = tenant.Open(db, tenant.WithRootBudget(tenant.Limits{}, "strict"))
 	require.ErrorContains(t, err, `WithRootBudget: unknown enforcement "strict"`)
+}
+
+// stated is a price book with one model, whose provider states what calls cost.
+type stated struct{ charge bool }
+
+func (b stated) Price(string, string, time.Time) (tenant.Price, bool) {
+	return tenant.Price{Rates: tenant.Rates{Input: 1_000_000_000, Output: 2_000_000_000}, Row: "proxy/m@2026-01-01", ChargeReported: b.charge}, true
+}
+
+func TestObserver_HearsOfAProvidersCostThatIsAnotherThanOurs(t *testing.T) {
+	t.Parallel()
+	for _, charge := range []bool{false, true} {
+		eachWatched(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, w *witness) {
+			usage := tenant.Usage{Input: 1_000_000}
+			for _, reported := range []string{"1", "1.005", "1.2"} {
+				_, err := ledger.Record(t.Context(), acme, tenant.Actual{Provider: "proxy", Model: "m", Usage: usage, ReportedCost: tenant.USD(reported)})
+				require.NoError(t, err)
+			}
+			differs := of[*tenant.CostDiffersEvent](w)
+			require.Len(t, differs, 1)
+			charged := "1"
+			if charge {
+				charged = "1.2"
+			}
+			require.Equal(t, []string{"acme", "1", "1.2", charged},
+				[]string{differs[0].TenantID, differs[0].Computed.String(), differs[0].Reported.String(), differs[0].Charged.String()})
+			var rows []tenant.Execution
+			require.NoError(t, tenant.Executions(t.Context(), db, acme).Find(&rows).Error)
+			for _, r := range rows {
+				require.Equal(t, "proxy/m@2026-01-01", r.Price)
+			}
+		}, tenant.WithPrices(stated{charge}))
+	}
 }

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/money"
@@ -16,15 +17,45 @@ type Prices interface {
 	Price(provider, model string, at time.Time) (Price, bool)
 }
 
+// TenantPrices is implemented by [Prices] that know terms of single tenants: a ledger asks TenantPrice instead of Price
+// for each call that has a tenant, when it is admitted and when it is settled.
+type TenantPrices interface {
+	// TenantPrice is Price for a call of the tenant with this id.
+	TenantPrice(tenantID, provider, model string, at time.Time) (Price, bool)
+}
+
 // Price is what one model costs. A call is priced as a whole: where its prompt is longer than a tier's threshold,
 // every token of the call is charged at that tier's rates.
 type Price struct {
 	// Provider and Model name the row of the price book that was found, for example "openai" and "gpt-4.1-mini".
 	Provider, Model string
 
+	// Row says which price was found, for the books: the provider and the model, the day from which the row is in force
+	// where it has one, the service tier where it is not the standard one, and what a tenant's terms made of it, as in
+	// "openai/gpt-5.6-luna@2026-07-30 flex x1.2".
+	Row string
+
 	Rates
 
 	// Tiers are the rates for long prompts, ascending by threshold. Empty for a model with one set of rates.
+	Tiers []Tier
+
+	// Services are the rates of the service tiers that are not charged as the standard one is.
+	Services []Service
+
+	// Share is what is charged of the price, in billionths: 1_200_000_000 is a mark-up of 20 %, 850_000_000 a discount of
+	// 15 %. Zero is the price as it stands.
+	Share int64
+
+	// ChargeReported: where the provider states what a call costs, its Share of that is charged, and not what the usage
+	// costs. It holds, as Share does, also where no price of the model is known.
+	ChargeReported bool
+}
+
+// Service is the set of rates of one service tier. It is complete: nothing of the standard tier's is added to it.
+type Service struct {
+	Name string // "batch", "flex", "priority"
+	Rates
 	Tiers []Tier
 }
 
@@ -36,56 +67,119 @@ type Tier struct {
 
 // Rates are nano-dollars (1e-9 US dollars) per million tokens, one for each class of [Usage]. A class that has no rate
 // of its own (zero) is charged at the rate that its tokens would have without it: cache reads, cache writes, audio and
-// image input as Input; reasoning, audio and image output as Output; a one-hour cache write as a five-minute one. So an
-// absent rate never makes tokens free: only a model whose Input and Output are zero is.
+// image input as Input; reasoning, audio and image output as Output; a one-hour cache write as a five-minute one; audio read from a cache as
+// audio, and where that has no rate either, as a cache read. So an absent rate never makes tokens free: only a model whose Input and Output are zero is.
 type Rates struct {
 	Input, CacheRead, CacheWrite5m, CacheWrite1h int64
 	Output, Reasoning                            int64
-	InputAudio, OutputAudio                      int64
+	InputAudio, CacheReadAudio, OutputAudio      int64
 	InputImage, OutputImage                      int64
 
-	// WebSearch is nano-dollars per web search, a fee on top of the tokens.
-	WebSearch int64
+	// WebSearch is nano-dollars per web search, Request nano-dollars per call: fees on top of the tokens.
+	WebSearch, Request int64
 }
 
+// Bill is what a call costs in nano-dollars, by what it is charged for.
+type Bill struct {
+	Input, Output, Fees int64
+}
+
+// Total returns what the call costs: the sum of the parts.
+func (b Bill) Total() int64 { return sum(b.Input, b.Output, b.Fees) }
+
 // Cost returns what a call with this usage costs in nano-dollars. The parts are added exactly and rounded once, half up.
-func (p Price) Cost(u Usage) int64 {
+func (p Price) Cost(u Usage) int64 { return p.Bill(u).Total() }
+
+// Bill returns the cost of a call in parts that add up to it: only the total is rounded on its own, and each part is
+// what the rounded total grows by when it is added. The fee per call is charged where anything was used.
+func (p Price) Bill(u Usage) Bill {
 	r := p.rates(u.InputTokens())
-	var sum money.Sum
+	var exact money.Sum
 	for _, part := range [...]struct{ tokens, rate int64 }{
 		{u.Input, r.Input},
 		{u.CacheRead, or(r.CacheRead, r.Input)},
+		{u.CacheReadAudio, or(r.CacheReadAudio, r.InputAudio, r.CacheRead, r.Input)},
 		{u.CacheWrite5m, or(r.CacheWrite5m, r.Input)},
 		{u.CacheWrite1h, or(r.CacheWrite1h, r.CacheWrite5m, r.Input)},
 		{u.InputAudio, or(r.InputAudio, r.Input)},
 		{u.InputImage, or(r.InputImage, r.Input)},
+	} {
+		exact.AddTokens(part.tokens, part.rate)
+	}
+	input := exact.Scaled(p.share())
+	for _, part := range [...]struct{ tokens, rate int64 }{
 		{u.Output, r.Output},
 		{u.Reasoning, or(r.Reasoning, r.Output)},
 		{u.OutputAudio, or(r.OutputAudio, r.Output)},
 		{u.OutputImage, or(r.OutputImage, r.Output)},
 	} {
-		sum.AddTokens(part.tokens, part.rate)
+		exact.AddTokens(part.tokens, part.rate)
 	}
-	sum.AddFees(u.WebSearches, r.WebSearch)
-	return sum.Nano()
+	tokens := exact.Scaled(p.share())
+	exact.AddFees(u.WebSearches, r.WebSearch)
+	if u != (Usage{}) {
+		exact.AddFees(1, r.Request)
+	}
+	return Bill{Input: input, Output: tokens - input, Fees: exact.Scaled(p.share()) - tokens}
+}
+
+// ForService returns the price of a call that was served in the given tier, as the provider spells it: "batch", "flex"
+// or "priority", in any case, or Google's "ON_DEMAND_FLEX". Any other name, and a tier that the model has no rates of
+// its own for, is the price itself.
+func (p Price) ForService(tier string) Price {
+	if tier == "" || len(p.Services) == 0 {
+		return p
+	}
+	name := strings.TrimPrefix(strings.ToLower(tier), "on_demand_")
+	for _, s := range p.Services {
+		if s.Name == name {
+			p.Rates, p.Tiers, p.Services = s.Rates, s.Tiers, nil
+			p.Row += " " + name
+			break
+		}
+	}
+	return p
+}
+
+// Differs reports whether what the provider states as the cost of a call is more than one per cent away from what its
+// usage costs by the price book: then one of the two knows something that the other does not. Both are nano-dollars; a
+// difference of one is rounding.
+func Differs(computed, reported int64) bool {
+	distance := money.Sub(max(computed, reported), min(computed, reported))
+	return distance > 1 && distance > max(computed, reported)/100
 }
 
 // bound returns rates that no closed text call with at most this many tokens of input can exceed: the dearest input
-// class that a provider applies unasked, and the dearest text output class, over every tier that can be reached. A
-// one-hour cache write is left out: it has to be asked for.
-func (p Price) bound(input int64) (in, out int64) {
-	in, out = p.Rates.bound()
+// class that a provider applies unasked, and the dearest text output class, over every tier that can be reached; and
+// the fee of the call. A one-hour cache write is left out: it has to be asked for.
+func (p Price) bound(input int64) (in, out, fee int64) {
+	in, out, fee = p.Rates.bound()
 	for _, t := range p.Tiers {
 		if input > t.Above {
-			ti, to := t.Rates.bound()
-			in, out = max(in, ti), max(out, to)
+			ti, to, tf := t.Rates.bound()
+			in, out, fee = max(in, ti), max(out, to), max(fee, tf)
 		}
 	}
-	return in, out
+	share := p.share()
+	return money.Scale(in, share), money.Scale(out, share), money.Scale(fee, share)
 }
 
-func (r Rates) bound() (in, out int64) {
-	return max(r.Input, r.CacheRead, r.CacheWrite5m), max(r.Output, r.Reasoning)
+// reported returns what is charged of a cost that the provider states.
+func (p Price) reported(nano int64) int64 {
+	var exact money.Sum
+	exact.AddFees(1, nano)
+	return exact.Scaled(p.share())
+}
+
+func (p Price) share() int64 {
+	if p.Share == 0 {
+		return money.Nano
+	}
+	return p.Share
+}
+
+func (r Rates) bound() (in, out, fee int64) {
+	return max(r.Input, r.CacheRead, r.CacheWrite5m), max(r.Output, r.Reasoning), r.Request
 }
 
 func (p Price) rates(input int64) Rates {

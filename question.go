@@ -76,6 +76,9 @@ func (q *question) expected(s *account.State) *book.Tenant {
 	if t.Enforcement == book.Inherited {
 		t.Enforcement = d.enforcement
 	}
+	if t.Zone == "" {
+		t.Zone = d.zone
+	}
 	// Declared limits are added as inherited ones are: where the tenant has none of its own.
 	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: d.limits}, s.Now)
 	return t

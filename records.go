@@ -117,6 +117,7 @@ func (d *declaration) having(keys [][]any) clause.Expression {
 func (d *declaration) follow(db *gorm.DB, keys [][]any, deleted bool) error {
 	ctx, pool := db.Statement.Context, db.Statement.ConnPool
 	f := d.ledger.dialect.Follow(pool)
+	var places []store.Placement
 	for len(keys) > 0 {
 		chunk := keys[:min(len(keys), maxLoad)]
 		keys = keys[len(chunk):]
@@ -136,8 +137,12 @@ func (d *declaration) follow(db *gorm.DB, keys [][]any, deleted bool) error {
 		if _, err := f.Add(ctx, profiles); err != nil {
 			return err
 		}
+		places = append(places, placements(profiles)...)
 	}
-	return f.End(ctx)
+	if err := f.End(ctx); err != nil {
+		return err
+	}
+	return d.place(db, places)
 }
 
 // present reads what at most maxLoad records are now, and which of them are gone. The tenants of those whose soft delete
@@ -185,5 +190,8 @@ func (d *declaration) ensure(db *gorm.DB, keys [][]any, fresh bool) error {
 		all = append(all, profiles...)
 		keys = keys[n:]
 	}
-	return d.ledger.dialect.Ensure(db.Statement.Context, db.Statement.ConnPool, all)
+	if err := d.ledger.dialect.Ensure(db.Statement.Context, db.Statement.ConnPool, all); err != nil {
+		return err
+	}
+	return d.place(db, placements(all))
 }

@@ -145,7 +145,7 @@ func WithOnDelete(p DeletePolicy) RegisterOption {
 //	}
 //
 // The tags of the blank field are daily_ and monthly_ with cost (US dollars), tokens and calls; enforcement; inherit;
-// budget; namespace; and on_delete.
+// budget; time_zone; namespace; and on_delete.
 //
 // It returns [ErrInvalidOption], naming the model, the option or field, and the value, for whatever cannot be meant: a
 // tag or a field that does not exist, two ways that disagree.
@@ -228,7 +228,7 @@ func (d *declaration) complete() error {
 
 // watch finds out which columns a tenant depends on. A method may read any of them.
 func (d *declaration) watch(stringer bool) {
-	d.all = d.method || d.name == nil && stringer
+	d.all = d.method || d.name == nil && stringer || d.parent == nil && d.places()
 	d.columns = append(d.columns, d.schema.PrimaryFields...)
 	add := func(f *schema.Field) {
 		for _, have := range d.columns {
@@ -249,5 +249,8 @@ func (d *declaration) watch(stringer bool) {
 	add(d.key)
 	if d.name != nil {
 		add(d.name)
+	}
+	if d.parent != nil {
+		add(d.parent)
 	}
 }

@@ -41,6 +41,9 @@ type Estimate struct {
 	// where that is less.
 	LeastOutputTokens int64
 
+	// ServiceTier is the tier that the call asks for, as in [Price.ForService]. Empty: the standard one.
+	ServiceTier string
+
 	// Cost, where set, bounds the cost of the whole call in US dollars, and no price is looked up.
 	Cost Money
 }
@@ -85,11 +88,15 @@ type Actual struct {
 
 	Usage Usage
 
+	// ServiceTier is the tier that the provider says it served the call in, as in [Price.ForService].
+	ServiceTier string
+
 	// Cost, where set, is what is charged, in US dollars. Otherwise the usage is priced: at the price of the billed model,
 	// else at that of the model asked for.
 	Cost Money
 
-	// ReportedCost is what the provider said that the call costs. It is stored beside the charge.
+	// ReportedCost is what the provider said that the call costs. It is stored beside the charge, and is the charge where
+	// the price says so; see [Price].
 	ReportedCost Money
 
 	// RequestID is the provider's name for the call.
@@ -166,7 +173,7 @@ func callOptionsOf(method string, options []CallOption) (*callOptions, error) {
 }
 
 func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {
-	op, err := l.estimate(e)
+	op, err := l.estimate(who.key, e)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +215,7 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 }
 
 // estimate turns an estimate into what a reserve holds.
-func (l *Ledger) estimate(e Estimate) (*decide.Op, error) {
+func (l *Ledger) estimate(tenantID string, e Estimate) (*decide.Op, error) {
 	if e.LeastOutputTokens == 0 {
 		e.LeastOutputTokens = min(leastOutput, e.OutputTokens)
 	}
@@ -231,12 +238,12 @@ func (l *Ledger) estimate(e Estimate) (*decide.Op, error) {
 		MinOutput: e.LeastOutputTokens, MaxOutput: e.OutputTokens,
 	}
 	op.Exec.Provider, op.Exec.Model = e.Provider, e.Model
-	switch price, ok := l.price(e.Provider, e.Model); {
+	switch price, ok := l.price(tenantID, e.Provider, e.Model); {
 	case e.Cost.set:
 		op.Base.Cost = e.Cost.nano
 	case ok:
-		in, out := price.bound(e.InputTokens)
-		op.Base.Cost, op.OutRate = money.Ceil(e.InputTokens, in), out
+		in, out, fee := price.ForService(e.ServiceTier).bound(e.InputTokens)
+		op.Base.Cost, op.OutRate = money.Add(money.Ceil(e.InputTokens, in), fee), out
 	default:
 		op.Exec.Unpriced = true
 	}
@@ -247,11 +254,15 @@ func (l *Ledger) estimate(e Estimate) (*decide.Op, error) {
 	return op, nil
 }
 
-func (l *Ledger) price(provider, model string) (Price, bool) {
+func (l *Ledger) price(tenantID, provider, model string) (Price, bool) {
 	if l.options.prices == nil || model == "" {
 		return Price{}, false
 	}
-	return l.options.prices.Price(provider, model, l.options.clock())
+	now := l.options.clock()
+	if terms, ok := l.options.prices.(TenantPrices); ok && tenantID != "" {
+		return terms.TenantPrice(tenantID, provider, model, now)
+	}
+	return l.options.prices.Price(provider, model, now)
 }
 
 // describe gives an operation its tenant and its execution.
@@ -262,8 +273,8 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 	}
 	op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
 	e := &op.Exec
-	e.ID, e.Process, e.Reported = book.NewID(), l.lanes.ID, -1
-	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, actor(ctx)
+	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.key, -1
+	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, book.Actor(ctx)
 	for _, f := range []struct{ what, value string }{
 		{"provider", e.Provider}, {"model", e.Model}, {"actor in WithActor", e.Actor},
 	} {

@@ -93,6 +93,9 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 	l.outages.over()
 	l.leave(h)
 	l.booked(ctx, &out)
+	if out.Code == decide.Settled || out.Code == decide.Corrected {
+		l.compare(ctx, out.Exec)
+	}
 	if out.Exec == nil {
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
 	}
@@ -155,6 +158,7 @@ func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlem
 		return Settlement{}, err
 	}
 	l.booked(ctx, &out)
+	l.compare(ctx, out.Exec)
 	s := settlement(out.Exec)
 	s.Outcome = Settled
 	return s, nil
@@ -191,7 +195,7 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 	if a.ReportedCost.set {
 		e.Reported = a.ReportedCost.nano
 	}
-	e.Usage = book.Usage(a.Usage)
+	e.Usage, e.ServiceTier = book.Usage(a.Usage), a.ServiceTier
 	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
 
 	cost, known := l.cost(e, a, fixed)
@@ -211,12 +215,17 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 	if a.Cost.set {
 		return a.Cost.nano, true
 	}
-	price, ok := l.price(e.Provider, e.BilledModel)
+	price, ok := l.price(e.TenantKey, e.Provider, e.BilledModel)
 	if !ok {
-		price, ok = l.price(e.Provider, e.Model)
+		price, ok = l.price(e.TenantKey, e.Provider, e.Model)
 	}
+	price = price.ForService(a.ServiceTier)
 	switch {
+	case a.ReportedCost.set && price.ChargeReported:
+		e.Price = printable(price.Row)
+		return price.reported(a.ReportedCost.nano), true
 	case ok:
+		e.Price = printable(price.Row)
 		return price.Cost(a.Usage), true
 	case fixed || !e.Unpriced && e.Held.Cost > 0:
 		// It was held at a price that is not known any more, or at the caller's own figure.

@@ -93,14 +93,14 @@ func TestUsageSummary_OfWhatTheLedgerHasBookedIsThatOfToday(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
-			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11,
+			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,
 		}
 		_, err := ledger.Record(t.Context(), acme, tenant.Actual{Model: "m", Usage: usage, Cost: tenant.USD("0.25")}, tenant.WithAgent("a"))
 		require.NoError(t, err)
 		for _, p := range []tenant.Period{tenant.Today, tenant.AllTime, tenant.Between(time.Now().Add(-time.Minute), time.Now())} {
 			s, err := tenant.UsageSummary(t.Context(), db, acme, p)
 			require.NoError(t, err)
-			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Tokens: 55, Usage: usage, Calls: 1}
+			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Tokens: 67, Usage: usage, Calls: 1}
 			require.Equal(t, totals, s.Totals, p)
 			require.Equal(t, []tenant.AgentTotals{{Agent: "a", Totals: totals}}, s.ByAgent)
 			require.Equal(t, []tenant.ModelTotals{{Model: "m", Totals: totals}}, s.ByModel)

@@ -23,6 +23,11 @@ type settings struct {
 	inherits    *bool
 	namespace   string
 	onDelete    DeletePolicy
+	zone        string
+
+	// parent is the field with the primary key of a record of parentType.
+	parent     *schema.Field
+	parentType reflect.Type
 }
 
 const tag = "tenant"
@@ -61,6 +66,11 @@ var modelTags = func() map[string]func(*tags, string) error {
 		"namespace": func(t *tags, value string) error {
 			t.namespace = value
 			return validNamespace(value)
+		},
+		"time_zone": func(t *tags, value string) error {
+			t.zone = value
+			_, err := loadZone(value)
+			return err
 		},
 		"on_delete": func(t *tags, value string) error {
 			t.onDelete = DeletePolicy(value)
@@ -237,6 +247,9 @@ func (d *declaration) agree(t *tags) error {
 		return err
 	}
 	if err := same("WithNamespace", "namespace", &d.namespace, t.namespace); err != nil {
+		return err
+	}
+	if err := same("WithTimeZone", "time_zone", &d.zone, t.zone); err != nil {
 		return err
 	}
 	return same("WithOnDelete", "on_delete", &d.onDelete, t.onDelete)

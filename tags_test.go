@@ -16,7 +16,7 @@ import (
 
 // Tagged says all that it is by its tags.
 type Tagged struct {
-	_     struct{} `tenant:"daily_cost=100;monthly_cost=1000.50;daily_tokens=5_000_000;monthly_tokens=7;daily_calls=0; monthly_calls=9;enforcement=hard;inherit=false;budget"`
+	_     struct{} `tenant:"daily_cost=100;monthly_cost=1000.50;daily_tokens=5_000_000;monthly_tokens=7_000_000;daily_calls=0; monthly_calls=9;enforcement=hard;inherit=false;budget"`
 	_     struct{} `tenant:"namespace=tagged;on_delete=keep"`
 	ID    uint
 	Slug  string `tenant:"key"`
@@ -80,7 +80,7 @@ func TestDeclaration_SaysTheSameInEachOfItsWays(t *testing.T) {
 			want    settingsRow
 		}{
 			{&Tagged{Slug: "a", Title: "A"}, nil, "taggeds", settingsRow{"tagged:a", "A", "hard", false,
-				"day calls 0, day cost 100000000000, day tokens 5000000, month calls 9, month cost 1000500000000, month tokens 7"}},
+				"day calls 0, day cost 100000000000, day tokens 5000000, month calls 9, month cost 1000500000000, month tokens 7000000"}},
 			// A method, a tag and an option that say the same; a limit of each way.
 			{&TaggedByMethod{Slug: "b"}, []tenant.RegisterOption{tenant.WithKey("Slug"), tenant.WithName("Slug"),
 				tenant.WithLimits(tenant.Limits{DailyCalls: tenant.Count(5)})}, "tagged_by_methods",

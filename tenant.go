@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/llmtenant/tenant/internal/book"
 )
 
 // Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
@@ -28,8 +30,6 @@ type contextKey int
 
 const (
 	tenantKey contextKey = iota
-	actorKey
-	reasonKey
 )
 
 // NewContext returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
@@ -50,22 +50,12 @@ func FromContext(ctx context.Context) (Tenant, bool) {
 // WithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
 // it, and with every change of a budget: at most 255 bytes.
 func WithActor(ctx context.Context, actor string) context.Context {
-	return context.WithValue(ctx, actorKey, actor)
+	return book.WithActor(ctx, actor)
 }
 
 // WithReason returns a context that says why a budget is changed. It is kept in the audit log: at most 255 bytes.
 func WithReason(ctx context.Context, reason string) context.Context {
-	return context.WithValue(ctx, reasonKey, reason)
-}
-
-func reason(ctx context.Context) string {
-	r, _ := ctx.Value(reasonKey).(string)
-	return r
-}
-
-func actor(ctx context.Context) string {
-	a, _ := ctx.Value(actorKey).(string)
-	return a
+	return book.WithReason(ctx, reason)
 }
 
 // identity is what a Tenant comes down to: a key, and the record behind it if there is one.

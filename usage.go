@@ -12,6 +12,9 @@ type Usage struct {
 	// CacheRead is input served from the provider's prompt cache.
 	CacheRead int64 `gorm:"column:cache_read_tokens"`
 
+	// CacheReadAudio is audio served from that cache. It is not part of CacheRead.
+	CacheReadAudio int64 `gorm:"column:cache_read_audio_tokens"`
+
 	// CacheWrite5m is input written to a cache that lives five minutes, or as long as the provider's only kind does;
 	// CacheWrite1h is input written to one that lives one hour.
 	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"`
@@ -34,7 +37,7 @@ type Usage struct {
 
 // InputTokens returns the sum of all input classes.
 func (u Usage) InputTokens() int64 {
-	return sum(u.Input, u.CacheRead, u.CacheWrite5m, u.CacheWrite1h, u.InputAudio, u.InputImage)
+	return sum(u.Input, u.CacheRead, u.CacheReadAudio, u.CacheWrite5m, u.CacheWrite1h, u.InputAudio, u.InputImage)
 }
 
 // OutputTokens returns the sum of all output classes.

@@ -1,11 +1,14 @@
 package pricing_test
 
 import (
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/pricing"
@@ -24,30 +27,77 @@ func row(provider, model, input, output string) pricing.Row {
 func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ provider, asked, row string }{
-		{"openai", "gpt-4.1-mini", "gpt-4.1-mini"},
-		{"OpenAI", "gpt-4.1-mini", "gpt-4.1-mini"},
-		{"", "gpt-4.1-mini", "gpt-4.1-mini"},
-		{"openai", "gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"},
-		{"", "gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"},
-		{"openai", "gpt-4o-2024-08-06", "gpt-4o"},
-		{"openai", "gpt-4o-2024-05-13", "gpt-4o-2024-05-13"},
-		{"openai", "gpt-4-0613", "gpt-4"},
-		{"openai", "gpt-5.6", "gpt-5.6-sol"},
-		{"openai", "gpt-5-chat-latest", "gpt-5-chat-latest"},
-		{"anthropic", "claude-haiku-4-5-20251001", "claude-haiku-4-5"},
-		{"anthropic", "claude-haiku-4-5@20251001", "claude-haiku-4-5"},
-		{"anthropic", "claude-opus-4-20250514", "claude-opus-4-0"},
-		{"anthropic", "claude-3-5-sonnet-latest", "claude-3-5-sonnet"},
-		{"google", "models/gemini-2.5-pro", "gemini-2.5-pro"},
-		{"", "models/gemini-2.5-pro", "gemini-2.5-pro"},
-		{"google", "gemini-2.0-flash-001", "gemini-2.0-flash"},
-		{"", "models/gemini-2.0-flash-001", "gemini-2.0-flash"},
-		{"google", "gemini-embedding-001", "gemini-embedding-001"},
-		{"google", "gemini-flash-latest", "gemini-flash-latest"},
+		{"openai", "gpt-4.1-mini", "openai/gpt-4.1-mini"},
+		{"OpenAI", "gpt-4.1-mini", "openai/gpt-4.1-mini"},
+		{"", "gpt-4.1-mini", "openai/gpt-4.1-mini"},
+		{"openai", "gpt-4.1-mini-2025-04-14", "openai/gpt-4.1-mini"},
+		{"", "gpt-4.1-mini-2025-04-14", "openai/gpt-4.1-mini"},
+		{"openai", "gpt-4o-2024-08-06", "openai/gpt-4o"},
+		{"openai", "gpt-4o-2024-05-13", "openai/gpt-4o-2024-05-13"},
+		{"openai", "gpt-4-0613", "openai/gpt-4"},
+		{"openai", "gpt-5.6", "openai/gpt-5.6-sol"},
+		{"openai", "gpt-5.6-luna", "openai/gpt-5.6-luna@2026-07-30"},
+		{"openai", "gpt-5-chat-latest", "openai/gpt-5-chat-latest"},
+		{"anthropic", "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4-5"},
+		{"anthropic", "claude-haiku-4-5@20251001", "anthropic/claude-haiku-4-5"},
+		{"anthropic", "claude-opus-4-20250514", "anthropic/claude-opus-4-0"},
+		{"anthropic", "claude-3-5-sonnet-latest", "anthropic/claude-3-5-sonnet"},
+
+		// The prefix of a provider.
+		{"openai", "openai/gpt-4.1-mini", "openai/gpt-4.1-mini"},
+		{"", "openai/gpt-4.1-mini-2025-04-14", "openai/gpt-4.1-mini"},
+		{"", "gemini/gemini-2.5-pro", "google/gemini-2.5-pro"},
+		{"", "vertex_ai/gemini-2.5-pro", "vertex/gemini-2.5-pro"},
+		{"", "openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o"},
+		{"", "OpenAI/gpt-4o", "openai/gpt-4o"},
+		{"x-ai", "grok-4.3", "xai/grok-4.3"},
+		{"groq", "groq/openai/gpt-oss-20b", "groq/openai/gpt-oss-20b"},
+		{"groq", "openai/gpt-oss-20b", "groq/openai/gpt-oss-20b"},
+
+		// Google's resources.
+		{"google", "models/gemini-2.5-pro", "google/gemini-2.5-pro"},
+		{"gemini", "models/gemini-2.5-pro", "google/gemini-2.5-pro"},
+		{"", "models/gemini-2.5-pro", "google/gemini-2.5-pro"},
+		{"google", "gemini-2.0-flash-001", "google/gemini-2.0-flash"},
+		{"", "gemini-2.0-flash-001", "google/gemini-2.0-flash"},
+		{"", "models/gemini-2.0-flash-001", "google/gemini-2.0-flash"},
+		{"google", "gemini-embedding-001", "google/gemini-embedding-001"},
+		{"google", "gemini-flash-latest", "google/gemini-flash-latest"},
+		{"vertexai", "google/gemini-2.5-flash", "vertex/gemini-2.5-flash"},
+		{"vertex", "publishers/google/models/gemini-2.5-flash", "vertex/gemini-2.5-flash"},
+		{"vertex", "projects/p/locations/global/publishers/anthropic/models/claude-opus-4-5@20251101", "vertex/claude-opus-4-5"},
+		{"vertex", "claude-opus-4-6@default", "vertex/claude-opus-4-6"},
+
+		// Bedrock's regions, profiles and versions.
+		{"bedrock", "anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"amazon-bedrock", "us.amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
+		{
+			"bedrock", "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0",
+			"bedrock/amazon.nova-lite-v1:0",
+		},
+		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
+
+		// Fine-tuned models.
+		{"openai", "ft:gpt-4o-2024-08-06:acme::abc", "openai/ft:gpt-4o-2024-08-06"},
+		{"", "ft:gpt-4.1-mini-2025-04-14:acme:support:abc", "openai/ft:gpt-4.1-mini-2025-04-14"},
+		{"openai", "ft:gpt-4o-2024-08-06:acme::abc:ckpt-step-88", "openai/ft:gpt-4o-2024-08-06"},
+		{"openai", "ft:gpt-4o-2024-08-06", "openai/ft:gpt-4o-2024-08-06"},
+
+		// OpenRouter's variants.
+		{"openrouter", "openai/gpt-oss-20b:free", "openrouter/openai/gpt-oss-20b:free"},
+		{"openrouter", "openai/gpt-oss-20b", "openrouter/openai/gpt-oss-20b"},
+		{"openrouter", "openai/gpt-oss-20b:floor", "openrouter/openai/gpt-oss-20b"},
+		{"openrouter", "openai/gpt-4o-2024-08-06", "openrouter/openai/gpt-4o-2024-08-06"},
+
+		// What runs on one's own machine.
+		{"ollama", "gemma3:4b", "ollama/*"},
+		{"ollama", "anything-of-mine", "ollama/*"},
 	} {
 		p, ok := pricing.Default().Price(c.provider, c.asked, today)
 		require.True(t, ok, "%q %q", c.provider, c.asked)
-		require.Equal(t, c.row, p.Model, "%q %q", c.provider, c.asked)
+		require.Equal(t, c.row, p.Row, "%q %q", c.provider, c.asked)
 	}
 }
 
@@ -56,6 +106,7 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 	for _, c := range [][2]string{
 		{"openai", ""},
 		{"", ""},
+		{"ollama", ""},
 		{"openai", "gpt"},
 		{"openai", "gpt-4.1-mini-foo"},
 		{"openai", "gpt-4.1-min"},
@@ -71,12 +122,11 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 		{"openai", "gpt-4.1-mini@2025-04-14"},
 		{"openai", "gpt-4.1-mini-0414"},
 		{"openai", "gpt-4.1-mini-001"},
+		{"", "gpt-4.1-mini-001"},
 		{"openai", "models/gpt-4.1-mini"},
 		{"", "models/gpt-4.1-mini"},
-		{"openai", "openai/gpt-4.1-mini"},
-		{"openai", "ft:gpt-4o-2024-08-06:acme::abc"},
-		{"openai", "ft:gpt-4o"},
-		{"openai", "ft:gpt-4o-2024-08-06"},
+		{"openai", "*"},
+		{"ollama", "*"},
 		{"anthropic", "claude-opus"},
 		{"anthropic", "claude-opus-4-9"},
 		{"anthropic", "claude-opus-4.5"},
@@ -91,11 +141,108 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 		{"google", "claude-opus-4-5"},
 		{"anthropic", "gpt-4o"},
 		{"mistral", "gpt-4o"},
+
+		// Another provider's prefix, an unknown one, two, and a host's name of a model without the host.
+		{"anthropic", "openai/gpt-4o"},
+		{"azure", "openai/gpt-4o"},
+		{"", "acme/gpt-4o"},
+		{"", "openai/openai/claude-opus-4-5"},
+		{"", "meta-llama/llama-3.3-70b-instruct"},
+		{"", "llama-3.3-70b-versatile"},
+		{"", "anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"", "gemma3:4b"},
+
+		// Fine-tuned models of an unknown base, and names that only look like theirs.
+		{"openai", "ft:gpt-4o"},
+		{"openai", "ft:gpt-9:acme::abc"},
+		{"openai", "ft:gpt-4o-2024-08-06:acme"},
+		{"openai", "ft:gpt-4o-2024-08-06:acme::"},
+		{"openai", "ft:gpt-4o-2024-08-06:::abc"},
+		{"openai", "ft:gpt-4o-2024-08-06:a:b:c:d:e"},
+		{"openai", "ft:ft:gpt-4o-2024-08-06:acme::abc"},
+		{"azure", "ft:gpt-4o-2024-08-06:acme::abc"},
+		{"openai", "gpt-4o:acme::abc"},
+
+		// On Bedrock: another version, an unknown region, a profile of one's own, whose name says nothing.
+		{"bedrock", "amazon.nova-lite-v2:0"},
+		{"bedrock", "amazon.nova-lite"},
+		{"bedrock", "mars.amazon.nova-lite-v1:0"},
+		{"bedrock", "us.us.amazon.nova-lite-v1:0"},
+		{"bedrock", "us.nova-lite-v1:0"},
+		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"},
+		{"bedrock", "amazon.nova-lite-v1:0:300k"},
+
+		// OpenRouter's variants may cost more than the model.
+		{"openrouter", "openai/gpt-4o:nitro"},
+		{"openrouter", "openai/gpt-4o:online"},
+		{"openrouter", "openai/gpt-4o:free"},
+		{"openrouter", "openai/gpt-4o:floor:floor"},
+		{"vercel", "openai/gpt-4o:floor"},
+
+		{"azure", "my-deployment"},
+		{"ollama", "gpt-oss:120b-cloud"},
+		{"ollama", "glm-4.6:cloud"},
+		{"vertex", "claude-opus-4-6@latest"},
+		{"anthropic", "claude-opus-4-6@default"},
 	} {
 		p, ok := pricing.Default().Price(c[0], c[1], today)
-		require.False(t, ok, "%q %q found %q", c[0], c[1], p.Model)
+		require.False(t, ok, "%q %q found %q", c[0], c[1], p.Row)
+		p.ChargeReported = false
 		require.Zero(t, p)
 	}
+}
+
+// Whatever is done to a name, the price that it gets is that of the name or none, but for the readings that the
+// documentation lists: none of these changes makes one of them.
+func TestANearNameNeverGetsANearPrice(t *testing.T) {
+	t.Parallel()
+	rows := pricing.Default().Rows()
+	names := make(map[[2]string]bool)
+	for _, r := range rows {
+		for _, name := range append([]string{r.Model}, r.Also...) {
+			names[[2]string{r.Provider, name}] = true
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		r := rapid.SampledFrom(rows).Draw(t, "row")
+		if r.Provider == pricing.Ollama {
+			return
+		}
+		letter := string(rapid.RuneFrom([]rune("abcxyzABC.-_:")).Draw(t, "letter"))
+		at := rapid.IntRange(0, len(r.Model)).Draw(t, "at")
+		near := rapid.SampledFrom([]string{
+			r.Model[:at], r.Model[at:], r.Model[:at] + letter + r.Model[at:], r.Model + letter, letter + r.Model,
+			strings.ToUpper(r.Model), r.Model + "-mini", r.Model + "-pro", r.Model + "-latest", r.Model + "-preview",
+			r.Model + ":nitro", "ft:" + r.Model, r.Model + "/" + r.Model, "acme/" + r.Model, r.Model + "-v2:0", r.Model + " ",
+		}).Draw(t, "near")
+		p, ok := pricing.Default().Price(r.Provider, near, today)
+		if !ok || names[[2]string{r.Provider, near}] {
+			return
+		}
+		require.True(t, documented(r.Provider, near, p.Model), "%s: %q got the price of %q", r.Provider, near, p.Model)
+	})
+}
+
+// documented reports whether a name is a row's name with something around it that the rules take off.
+func documented(provider, near, found string) bool {
+	rest, ok := strings.CutSuffix(near, found)
+	if ok && (rest == provider+"/" || rest == "models/" || provider == pricing.Vertex && rest == "google/") {
+		return true
+	}
+	around := regexp.MustCompile(`^(?:(?:us|us-gov|eu|apac|jp|au|ca|sa|global)\.)?` + regexp.QuoteMeta(found) +
+		`(?::\d+|-v\d+(?::\d+)?|-\d{8}(?:-v\d+(?::\d+)?)?|-\d{4}-\d\d-\d\d|@\d{8}|@default|-\d{3}|:floor)?$`)
+	if !around.MatchString(near) {
+		also := false
+		for _, r := range pricing.Default().Rows() {
+			if r.Provider == provider && r.Model == found {
+				for _, name := range r.Also {
+					also = also || strings.HasPrefix(near, name)
+				}
+			}
+		}
+		return also && regexp.MustCompile(`\d{3}$`).MatchString(near)
+	}
+	return true
 }
 
 func TestWithoutProviderANameOfSeveralIsInDoubt(t *testing.T) {
@@ -166,7 +313,7 @@ func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
 		row("zenith", "m", "4", "4"),
 	)
 	require.NoError(t, err)
-	over, err := base.With(row("acme", "m", "0.5", "0.5"), row("acme", "own", "6", "6"))
+	over, err := base.With(pricing.Override(row("acme", "m", "0.5", "0.5"), row("acme", "own", "6", "6")))
 	require.NoError(t, err)
 
 	for _, c := range []struct {
@@ -190,13 +337,13 @@ func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
 		require.Equal(t, c.want, p.Input, "%s %s", c.provider, c.model)
 	}
 
-	_, err = base.With(row("acme", "m", "-1", "1"))
+	_, err = base.With(pricing.Override(row("acme", "m", "-1", "1")))
 	require.Error(t, err)
 }
 
 func TestOwnRowsMayTakeOverAnotherName(t *testing.T) {
 	t.Parallel()
-	book, err := pricing.Default().With(row(pricing.OpenAI, "gpt-5.6", "1", "1"))
+	book, err := pricing.Default().With(pricing.Override(row(pricing.OpenAI, "gpt-5.6", "1", "1")))
 	require.NoError(t, err)
 	p, ok := book.Price(pricing.OpenAI, "gpt-5.6", today)
 	require.True(t, ok)
@@ -338,6 +485,7 @@ func FuzzAnyNameIsFoundOrNotWithoutPanic(f *testing.F) {
 	f.Fuzz(func(t *testing.T, provider, name string) {
 		p, ok := pricing.Default().Price(provider, name, today)
 		require.Equal(t, ok, p.Model != "")
+		require.Equal(t, ok, p.Row != "")
 	})
 }
 
@@ -348,6 +496,8 @@ func BenchmarkPrice(b *testing.B) {
 		{"no_provider", "", "gpt-4.1-mini"},
 		{"dated", "openai", "gpt-4.1-mini-2025-04-14"},
 		{"unknown", "openai", "gpt-4.1-mini-foo"},
+		{"prefix", "", "openai/gpt-4.1-mini"},
+		{"bedrock_region", "bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -356,4 +506,12 @@ func BenchmarkPrice(b *testing.B) {
 			}
 		})
 	}
+	termed, err := book.With(pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"}))
+	require.NoError(b, err)
+	b.Run("terms", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = termed.TenantPrice("acme", "openai", "gpt-4.1-mini", today)
+		}
+	})
 }

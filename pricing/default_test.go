@@ -1,7 +1,13 @@
 package pricing
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -71,44 +77,88 @@ func TestEveryRateIsWithinReason(t *testing.T) {
 	t.Parallel()
 	const dollar = 1_000_000_000
 	for _, e := range embedded(t).Rows {
-		require.Contains(t, []string{OpenAI, Anthropic, Google}, e.Provider)
 		p, err := e.price()
 		require.NoError(t, err)
-		for i, r := range append([]tenant.Tier{{Rates: p.Rates}}, p.Tiers...) {
-			at := []any{e.Provider, e.Model, i}
-			require.Positive(t, r.Input, at...)
-			if !strings.Contains(e.Model, "embedding") {
-				require.GreaterOrEqual(t, r.Output, r.Input, at...)
-			}
-			for _, n := range each(r.Rates) {
-				require.LessOrEqual(t, n, int64(1000*dollar), at...)
-				require.GreaterOrEqual(t, n, int64(0), at...)
-			}
-			require.LessOrEqual(t, r.CacheRead, r.Input, at...)
-			require.LessOrEqual(t, r.WebSearch, int64(dollar/10), at...)
-			if r.CacheWrite5m != 0 {
-				require.Greater(t, r.CacheWrite5m, r.Input, at...)
-			}
-			if r.CacheWrite1h != 0 {
-				require.Equal(t, 2*r.Input, r.CacheWrite1h, at...)
-			}
-			if i > 0 {
-				require.Contains(t, []int64{128_000, 200_000, 272_000}, r.Above, at...)
-				require.Greater(t, r.Input, p.Input, at...)
-				require.Greater(t, r.Output, p.Output, at...)
-				require.Equal(t, p.CacheRead == 0, r.CacheRead == 0, at...)
-				require.Equal(t, p.CacheWrite5m == 0, r.CacheWrite5m == 0, at...)
-				require.Equal(t, p.CacheWrite1h == 0, r.CacheWrite1h == 0, at...)
-				require.Equal(t, p.WebSearch, r.WebSearch, at...)
+		for _, s := range append([]tenant.Service{{Rates: p.Rates, Tiers: p.Tiers}}, p.Services...) {
+			for _, tier := range append([]tenant.Tier{{Rates: s.Rates}}, s.Tiers...) {
+				r, at := tier.Rates, []any{e.Provider, e.Model, s.Name, tier.Above}
+				for _, n := range each(r) {
+					require.LessOrEqual(t, n, int64(1000*dollar), at...)
+					require.GreaterOrEqual(t, n, int64(0), at...)
+				}
+				require.LessOrEqual(t, r.CacheRead, max(r.Input, r.InputImage), at...)
+				require.LessOrEqual(t, r.WebSearch, int64(dollar/10), at...)
+				require.LessOrEqual(t, r.Request, int64(dollar/10), at...)
+				if r.CacheWrite5m != 0 {
+					require.GreaterOrEqual(t, r.CacheWrite5m, r.Input, at...)
+				}
+				if r.CacheWrite1h != 0 && s.Name == "" {
+					require.Equal(t, 2*r.Input, r.CacheWrite1h, at...)
+				}
+				if tier.Above > 0 {
+					require.Contains(t, []int64{128_000, 200_000, 256_000, 272_000, 512_000}, tier.Above, at...)
+					require.Greater(t, r.Input, p.Input/2, at...)
+					require.Equal(t, p.WebSearch, r.WebSearch, at...)
+				}
 			}
 		}
+		for _, tier := range p.Tiers {
+			require.GreaterOrEqual(t, tier.Input, p.Input, e.Model)
+			require.GreaterOrEqual(t, tier.Output, p.Output, e.Model)
+			require.Equal(t, p.CacheRead == 0, tier.CacheRead == 0, e.Model)
+			require.Equal(t, p.CacheWrite1h == 0, tier.CacheWrite1h == 0, e.Model)
+		}
+		for _, s := range p.Services {
+			switch s.Name {
+			case "batch", "flex":
+				require.Less(t, s.Input, p.Input, e.Model)
+				require.LessOrEqual(t, s.Output, p.Output, e.Model)
+			case "priority":
+				require.Greater(t, s.Input, p.Input, e.Model)
+				require.GreaterOrEqual(t, s.Output, p.Output, e.Model)
+			default:
+				t.Errorf("%s %s: a service named %q", e.Provider, e.Model, s.Name)
+			}
+		}
+	}
+}
+
+// Free is what is said to be: a model's zero is a price, and never a want of one.
+func TestNothingIsFreeButWhatIsNamedSo(t *testing.T) {
+	t.Parallel()
+	for _, e := range embedded(t).Rows {
+		free := e.Provider == OpenRouter && strings.HasSuffix(e.Model, ":free") || e.Provider == Ollama && e.Model == Any
+		require.Equal(t, free, e.Input == "0", "%s %s", e.Provider, e.Model)
+		if e.Output == "0" && !free {
+			require.Regexp(t, `emb|^ada$`, e.Model, e.Provider)
+		}
+	}
+}
+
+func TestTheTableHasTheProvidersThatItNames(t *testing.T) {
+	t.Parallel()
+	models := make(map[string]map[string]bool)
+	total := 0
+	for _, e := range embedded(t).Rows {
+		if models[e.Provider] == nil {
+			models[e.Provider] = make(map[string]bool)
+		}
+		if !models[e.Provider][e.Model] {
+			total++
+		}
+		models[e.Provider][e.Model] = true
+	}
+	require.Greater(t, total, 1300)
+	require.Len(t, models, len(providers))
+	for name := range providers {
+		require.NotEmpty(t, models[name], name)
 	}
 }
 
 func each(r tenant.Rates) []int64 {
 	return []int64{
 		r.Input, r.CacheRead, r.CacheWrite5m, r.CacheWrite1h, r.Output, r.Reasoning,
-		r.InputAudio, r.OutputAudio, r.InputImage, r.OutputImage, r.WebSearch,
+		r.InputAudio, r.CacheReadAudio, r.OutputAudio, r.InputImage, r.OutputImage, r.WebSearch, r.Request,
 	}
 }
 
@@ -180,10 +230,10 @@ func TestWellKnownModelsHaveTheirPublishedPrices(t *testing.T) {
 			WebSearch: cent,
 		}},
 		{Google, "gemini-2.0-flash", tenant.Rates{
-			Input: 10 * cent, CacheRead: 25 * mill, Output: 40 * cent, InputAudio: 70 * cent, WebSearch: 35 * mill,
+			Input: 10 * cent, CacheRead: 25 * mill, Output: 40 * cent, InputAudio: 70 * cent, CacheReadAudio: 175 * mill, WebSearch: 35 * mill,
 		}},
 		{Google, "gemini-2.5-flash", tenant.Rates{
-			Input: 30 * cent, CacheRead: 3 * cent, Output: 250 * cent, InputAudio: 100 * cent, WebSearch: 35 * mill,
+			Input: 30 * cent, CacheRead: 3 * cent, Output: 250 * cent, InputAudio: 100 * cent, CacheReadAudio: 10 * cent, WebSearch: 35 * mill,
 		}},
 		{Google, "gemini-2.5-pro", tenant.Rates{
 			Input: 125 * cent, CacheRead: 125 * mill, Output: 1000 * cent, WebSearch: 35 * mill,
@@ -312,5 +362,37 @@ func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 		{Input: 1000, Output: 1000}: 1, // 0.999
 	} {
 		require.Equal(t, nano, p.Cost(usage), "%+v", usage)
+	}
+}
+
+// The documentation's table of providers is the book's.
+func TestTheDocumentationCountsTheModels(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/prices.md")
+	require.NoError(t, err)
+	models, services := make(map[string]map[string]bool), make(map[string]map[string]bool)
+	lists := make(map[string]map[string]int)
+	tab := embedded(t)
+	for _, e := range tab.Rows {
+		if models[e.Provider] == nil {
+			models[e.Provider], services[e.Provider] = make(map[string]bool), make(map[string]bool)
+			lists[e.Provider] = make(map[string]int)
+		}
+		lists[e.Provider][e.Source]++
+		models[e.Provider][e.Model] = true
+		for name := range e.Services {
+			services[e.Provider][name] = true
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| [^|]* \\| `([a-z]+)` \\| (\\d+) \\| ([^|]*) \\| ([^|]*)\\| ([^|]*) \\|$").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, rows, len(providers))
+	for _, row := range rows {
+		require.Equal(t, strconv.Itoa(len(models[row[1]])), row[2], row[1])
+		require.Equal(t, strings.Join(slices.Sorted(maps.Keys(services[row[1]])), ", "), strings.TrimSpace(row[4]), row[1])
+		most := slices.MaxFunc(slices.Sorted(maps.Keys(lists[row[1]])), func(a, b string) int {
+			return cmp.Compare(lists[row[1]][a], lists[row[1]][b])
+		})
+		require.Contains(t, tab.Sources[most], row[3], row[1])
+		require.Equal(t, providers[row[1]].reported, row[5] == "as reported", row[1])
 	}
 }

@@ -2,6 +2,7 @@ package pricing_test
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant"
@@ -20,15 +21,15 @@ func ExampleDefault() {
 	// 1200000 nano-dollars
 }
 
-func ExampleBook_With() {
-	book, err := pricing.Default().With(
+func ExampleOverride() {
+	book, err := pricing.Default().With(pricing.Override(
 		// A negotiated rate.
 		pricing.Row{Provider: pricing.OpenAI, Model: "gpt-4.1-mini", Rates: pricing.Rates{
 			Input: "0.30", CacheRead: "0.08", Output: "1.20",
 		}},
 		// A model of the host's own.
 		pricing.Row{Provider: "acme", Model: "house-8b", Rates: pricing.Rates{Input: "0.05", Output: "0.05"}},
-	)
+	))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -42,6 +43,93 @@ func ExampleBook_With() {
 	// openai gpt-4.1-mini 300000000
 	// acme house-8b 50000000
 	// openai gpt-4.1 2000000000
+}
+
+func ExampleLoad() {
+	live := pricing.NewLive(pricing.Default()) // tenant.Open(db, tenant.WithPrices(live))
+
+	// What a download brought: a list of LiteLLM's, which a host fetches as often as it likes.
+	download := strings.NewReader(`{"acme/house-8b": {
+		"litellm_provider": "acme", "mode": "chat", "input_cost_per_token": 5e-08, "output_cost_per_token": 1e-07
+	}}`)
+	fresh, err := pricing.Load(download)
+	if err != nil {
+		fmt.Println(err) // and the book stays as it is
+		return
+	}
+	book, err := pricing.Default().With(pricing.Override(fresh.Rows()...))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	live.Set(book)
+
+	price, _ := live.Price("acme", "house-8b", time.Now())
+	fmt.Println(price.Row, price.Input)
+
+	_, err = pricing.Load(strings.NewReader(`{"acme/house-8b": {"litellm_provider": "acme", "input_cost_per_token": -1}}`))
+	fmt.Println(err)
+	// Output:
+	// acme/house-8b 50000000
+	// pricing: Load: acme/house-8b: input_cost_per_token: -1 is negative
+}
+
+func ExampleTenantTerms() {
+	book, err := pricing.Default().With(
+		pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"}),
+		pricing.TenantTerms("globex", pricing.Terms{Factor: "0.85", OwnKeys: []string{pricing.Anthropic}}),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	at := time.Date(2026, time.August, 21, 0, 0, 0, 0, time.UTC)
+	usage := tenant.Usage{Input: 10_000, Output: 1_000}
+	for _, org := range []string{"acme", "globex", "initech"} {
+		for _, model := range []string{"gpt-4.1-mini", "claude-haiku-4-5"} {
+			price, _ := book.TenantPrice(org, "", model, at)
+			fmt.Println(org, price.Row, price.Cost(usage))
+		}
+	}
+	// Output:
+	// acme openai/gpt-4.1-mini x1.2 6720000
+	// acme anthropic/claude-haiku-4-5 x1.2 18000000
+	// globex openai/gpt-4.1-mini x0.85 4760000
+	// globex anthropic/claude-haiku-4-5 own key 0
+	// initech openai/gpt-4.1-mini 5600000
+	// initech anthropic/claude-haiku-4-5 15000000
+}
+
+func ExampleDeployments() {
+	book, err := pricing.Default().With(pricing.Deployments(map[string]string{"prod-chat": "gpt-4.1"}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	price, ok := book.Price(pricing.Azure, "prod-chat", time.Now())
+	fmt.Println(ok, price.Row)
+	_, ok = book.Price(pricing.Azure, "staging-chat", time.Now())
+	fmt.Println(ok)
+	// Output:
+	// true azure/gpt-4.1
+	// false
+}
+
+func ExampleChargeReported() {
+	book, err := pricing.Default().With(pricing.ChargeReported("house-gateway"), pricing.ChargeComputed(pricing.OpenRouter))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, provider := range []string{"house-gateway", pricing.OpenRouter, pricing.Perplexity, pricing.OpenAI} {
+		price, _ := book.Price(provider, "any", time.Now())
+		fmt.Println(provider, price.ChargeReported)
+	}
+	// Output:
+	// house-gateway true
+	// openrouter false
+	// perplexity true
+	// openai false
 }
 
 func ExampleNew() {

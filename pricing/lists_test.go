@@ -2,13 +2,9 @@ package pricing
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"math/big"
 	"os"
 	"path"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -26,83 +22,197 @@ const lists = "../../shared/prices"
 type claim struct {
 	list, provider, model string
 	at                    time.Time
+	service               string
 	above                 int64
 	class                 string
 	nano                  int64
+	twin                  bool // the list has the model under another name too, which goes before
 }
 
 func (c claim) field() string {
+	field := c.class
 	if c.above > 0 {
-		return fmt.Sprintf("%s>%d", c.class, c.above)
+		field = fmt.Sprintf("%s>%d", c.class, c.above)
 	}
-	return c.class
+	if c.service != "" {
+		field = c.service + ":" + field
+	}
+	return field
 }
 
-// A ruling says that the table does not follow a list, for a model and a class (patterns of path.Match).
-type ruling struct{ list, model, class, why string }
+// A ruling says that the table does not follow a list, for models and a class (patterns in which * is any text).
+type ruling struct{ provider, list, model, class, why string }
 
 // The notes in book.json say why, where no reason stands here.
 var rulings = []ruling{
-	{"litellm", "claude-3-haiku*", "cache_write_1h", ""},
-	{"litellm", "claude-3-opus*", "cache_write_1h", ""},
-	{"models.dev", "claude-3-sonnet*", "cache_write_5m", ""},
-	{"genai", "gpt-4o-2024-05-13", "*", ""},
-	{"litellm", "gpt-4o*-search-preview", "web_search", ""},
-	{"litellm", "gpt-4o-mini-2024-07-18", "web_search", "the fees of 2025 by size of context"},
-	{"litellm", "gpt-4o-search-preview*", "cache_read", ""},
-	{"litellm", "gpt-4o*-transcribe*", "input_audio", ""},
-	{"litellm", "gpt-5.?-pro*", "cache_read*", ""},
-	{"litellm", "gpt-image-2*", "output", ""},
-	{"litellm", "gpt-realtime-2", "output", ""},
-	{"genai", "o3*", "cache_read", ""},
-	{"litellm", "gemini-2.0-flash-lite*", "cache_read", ""},
-	{"litellm", "gemini-2.5-flash-preview-09-2025", "cache_read", ""},
-	{"litellm", "gemini-2.5-flash-image", "cache_read", ""},
-	{"litellm", "gemini-2.5-flash-image", "input_audio", "the model takes no audio"},
-	{"models.dev", "gemini-2.5-flash-image", "cache_read", ""},
-	{"models.dev", "gemini-*-image*", "output", "the rate of image output"},
-	{"litellm", "gemini-2.5-*-preview-tts", "*", ""},
-	{"litellm", "gemini-*live*", "*", ""},
-	{"litellm", "gemini-2.5-flash-native-audio-*", "*", ""},
-	{"litellm", "gemini-3.1-flash-image*", "*put", ""},
-	{"litellm", "gemini-3.5-flash", "input_audio", ""},
-	{"litellm", "gemini-3.6-flash", "*", ""},
-	{"litellm", "gemini-flash-l*", "cache_read", ""},
-	{"models.dev", "gemini-flash-l*", "cache_read", ""},
+	{Anthropic, "litellm", "claude-3-haiku*", "cache_write_1h", ""},
+	{Anthropic, "litellm", "claude-3-opus*", "cache_write_1h", ""},
+	{Anthropic, "models.dev", "claude-3-sonnet*", "cache_write_5m", ""},
+	{OpenAI, "genai", "gpt-4o-2024-05-13", "*", ""},
+	{OpenAI, "litellm", "gpt-4o*-search-preview", "web_search", ""},
+	{OpenAI, "litellm", "gpt-4o-mini-2024-07-18", "web_search", "the fees of 2025 by size of context"},
+	{OpenAI, "litellm", "gpt-4o-search-preview*", "cache_read", ""},
+	{OpenAI, "litellm", "gpt-4o*-transcribe*", "input_audio", ""},
+	{OpenAI, "litellm", "gpt-5.?-pro*", "cache_read*", ""},
+	{OpenAI, "litellm", "gpt-image-2*", "output", ""},
+	{OpenAI, "litellm", "gpt-realtime-2", "output", ""},
+	{OpenAI, "genai", "o3*", "cache_read", ""},
+	{Google, "litellm", "gemini-2.0-flash-lite*", "cache_read", ""},
+	{Google, "litellm", "gemini-2.5-flash-preview-09-2025", "cache_read", ""},
+	{Google, "litellm", "gemini-2.5-flash-image", "cache_read", ""},
+	{Google, "litellm", "gemini-2.5-flash-image", "input_audio", "the model takes no audio"},
+	{Google, "models.dev", "gemini-2.5-flash-image", "cache_read", ""},
+	{Google, "models.dev", "gemini-*-image*", "output", "the rate of image output"},
+	{Google, "litellm", "gemini-2.5-*-preview-tts", "*", ""},
+	{Google, "litellm", "gemini-*live*", "*", ""},
+	{Google, "litellm", "gemini-2.5-flash-native-audio-*", "*", ""},
+	{Google, "litellm", "gemini-3.1-flash-image*", "*put", ""},
+	{Google, "litellm", "gemini-3.5-flash", "input_audio", ""},
+	{Google, "litellm", "gemini-3.6-flash", "*", ""},
+	{Google, "litellm", "gemini-flash-l*", "cache_read", ""},
+	{Google, "models.dev", "gemini-flash-l*", "cache_read", ""},
+	{OpenAI, "litellm", "ft:gpt-4o-2024-11-20", "cache_write_5m", ""},
+	{Azure, "genai", "o1-mini", "*", "LiteLLM has the rates of a region, a tenth dearer, and is the newer list that tells them apart"},
+	{Azure, "genai", "o4-mini", "cache_read", "rounded to whole cents"},
+	{Azure, "genai", "phi-*", "*", "the rates of other hosts, under the names of OpenRouter"},
+	{Azure, "models.dev", "claude-opus-4-?", "*>200000", "the tier that Anthropic gave up on 2026-03-13"},
+	{Azure, "models.dev", "deepseek-v3.1", "*", "LiteLLM is newer"},
+	{Azure, "models.dev", "gpt-4", "*", "the rates of gpt-4-32k"},
+	{Azure, "models.dev", "gpt-4o-mini", "*", "LiteLLM has the rates of a region, a tenth dearer, for the dated name too"},
+	{Azure, "models.dev", "gpt-5*", "cache_read", "rounded to whole cents, and the rate of gpt-5 for gpt-5.2"},
+	{Azure, "models.dev", "gpt-image-2", "output", "the rate of image output"},
+	{Azure, "models.dev", "grok-4-*fast-*", "cache_read", "LiteLLM is newer and has no discount"},
+	{Azure, "models.dev", "o1-mini", "*", "LiteLLM has the rates of a region, a tenth dearer"},
+	{Bedrock, "genai", "qwen.qwen3-coder-480b-a35b-v1:0", "input", "LiteLLM and models.dev agree"},
+	{Bedrock, "litellm", "amazon.titan-text-*", "*", ""},
+	{Bedrock, "litellm", "eu.anthropic.claude-opus-4-5-*", "*", ""},
+	{Bedrock, "litellm", "meta.llama3-?-*", "*", ""},
+	{Bedrock, "litellm", "mistral.mistral-large-2402-v1:0", "*", ""},
+	{Bedrock, "litellm", "moonshotai.kimi-k2.5", "output", "LiteLLM has the model twice, and this is the rate of another region"},
+	{Bedrock, "models.dev", "moonshotai.kimi-k2.5", "output", "LiteLLM is newer"},
+	{Bedrock, "models.dev", "??.anthropic.claude-*", "*", "it lacks the tenth that a region costs more since Claude 4.5"},
+	{Bedrock, "models.dev", "amazon.nova-2-lite-v1:0", "*", "it has the tenth that a region costs more for all regions"},
+	{Bedrock, "models.dev", "google.gemma-3-*", "*", "LiteLLM and genai-prices agree"},
+	{Bedrock, "models.dev", "mistral.voxtral-small-24b-2507", "*", "LiteLLM and genai-prices agree"},
+	{Bedrock, "models.dev", "qwen.qwen3-*", "*", "LiteLLM is newer"},
+	{DeepSeek, "genai", "deepseek-v3.2", "*", "the rates of other hosts"},
+	{DeepSeek, "litellm", "deepseek-chat", "*", "the name leads to deepseek-v4-flash now, whose rates all lists agree on"},
+	{DeepSeek, "litellm", "deepseek-reasoner", "*", "the name leads to deepseek-v4-flash now"},
+	{Groq, "genai", "gemma-7b-it", "*", "retired; LiteLLM has the later rates"},
+	{Groq, "genai", "openai/gpt-oss-safeguard-20b", "*", "the rates of the model of 120b; LiteLLM and models.dev agree"},
+	{Mistral, "genai", "mistral-embed", "output", "an embedding has no output"},
+	{Mistral, "genai", "mistral-large-*", "*put", "the rates of mistral-large-2411 for all of the family"},
+	{Mistral, "genai", "mistral-small-latest", "*", "the name leads to mistral-small-2603 now"},
+	{Mistral, "litellm", "codestral-latest", "*", "the rates of codestral-2405; the name leads to codestral-2508 now"},
+	{Mistral, "litellm", "mistral-small-latest", "*", "the name leads to mistral-small-2603 now"},
+	{Mistral, "litellm", "open-mistral-nemo", "*", "the rates of the launch; genai-prices and models.dev agree"},
+	{Mistral, "models.dev", "ministral-8b-latest", "*", ""},
+	{Mistral, "models.dev", "mistral-medium-latest", "*", ""},
+	{OpenRouter, "genai", "*", "*", "models.dev takes OpenRouter's figures from OpenRouter, with tiers; genai-prices keeps those of retired routes"},
+	{OpenRouter, "litellm", "*", "*", "OpenRouter's prices follow its cheapest route; LiteLLM has those of the time when a model was added"},
+	{OpenRouter, "models.dev", "google/*", "cache_write_5m", ""},
+	{Perplexity, "genai", "sonar-deep-research", "web_search", "Perplexity's searches are the fee of a call"},
+	{Perplexity, "genai", "sonar-reasoning", "request", "the dearer of two: a hold has to cover it, and what is charged is what Perplexity reports"},
+	{Vercel, "litellm", "*", "*", "LiteLLM has the gateway's prices of 2025"},
+	{Vercel, "models.dev", "minimax/*-highspeed", "cache_write_5m", ""},
+	{Vertex, "litellm", "claude-3-5-haiku@20241022", "*", ""},
+	{Vertex, "litellm", "deepseek-ai/deepseek-v3.1-maas", "*", ""},
+	{Vertex, "litellm", "gemini-*-pro*", "cache_write_5m>200000", ""},
+	{Vertex, "models.dev", "claude-*@default", "*>200000", "the tier that Anthropic gave up on 2026-03-13"},
+	{Vertex, "models.dev", "gemini-2.5-flash", "cache_*", "the rates of before the price cut"},
+	{Vertex, "models.dev", "gemini-3.5-flash", "input_audio", "LiteLLM is newer"},
+	{Vertex, "models.dev", "openai/gpt-oss-*", "*", "LiteLLM is newer"},
+	{Vertex, "models.dev", "qwen/qwen3-235b-*", "*", "LiteLLM is newer"},
+	{XAI, "genai", "grok-4*", "cache_read", "LiteLLM is newer and has no discount; what is charged is what xAI reports"},
+	{XAI, "litellm", "grok-4.20-*", "*", ""},
 }
 
-// leftOut are the models of the lists that the table does not have (patterns of path.Match).
-var leftOut = map[string]string{
-	"ft:*":                              "fine-tuned models are priced by their base and their host",
-	"gpt-4o-mini-2024-07-18.ft-":        "fine-tuned",
-	"gemma-*":                           "free on the Gemini API, or priced by other hosts",
-	"gemini-gemma-*":                    "free on the Gemini API",
-	"gpt-oss-*":                         "not sold by OpenAI",
-	"gpt-5.4-image-2":                   "not a name of OpenAI's API",
-	"gpt-5-image*":                      "not a name of OpenAI's API",
-	"gpt-4o:extended":                   "not a name of OpenAI's API",
-	"gpt-3.5-0301":                      "the list's name for gpt-3.5-turbo-0301",
-	"gpt-5.3":                           "not a name of OpenAI's API",
-	"computer-use":                      "the list's name for computer-use-preview",
-	"gpt-chat-latest":                   "only known from OpenRouter",
-	"chatgpt-image-latest":              "LiteLLM has the rates of gpt-image-1 for a model of gpt-image-1.5's date",
-	"ada":                               "retired",
-	"babbage":                           "retired",
-	"curie":                             "retired",
-	"davinci":                           "retired",
-	"text-davinci-00?":                  "retired",
-	"claude-2":                          "retired",
-	"claude-v1":                         "retired",
-	"gemini-pro":                        "retired",
-	"gemini-1.0-*":                      "retired",
-	"gemini-2.5-flash-preview":          "retired",
-	"gemini-flash-1.5*":                 "OpenRouter's names for gemini-1.5-flash",
-	"gemini-pro-1.5":                    "OpenRouter's name for gemini-1.5-pro",
-	"gpt-4o*-tts*":                      "speech is charged without a usage to read",
-	"gemini-embedding-2*":               "its video input has a rate of its own, which Usage has no class for",
-	"gemini-omni-flash-preview":         "its video output has a rate of its own, which Usage has no class for",
-	"deep-research-pro-preview-12-2025": "LiteLLM has the rates of an image model for it",
-	"gemini-exp-*":                      "retired; no rates",
+// leftOut are the models of the lists that the table does not have (patterns in which * is any text).
+var leftOut = []struct{ provider, model, why string }{
+	{OpenAI, "gpt-4o-mini-2024-07-18.ft-", "fine-tuned"},
+	{Google, "gemma-*", "free on the Gemini API, or priced by other hosts"},
+	{Google, "gemini-gemma-*", "free on the Gemini API"},
+	{OpenAI, "gpt-oss-*", "not sold by OpenAI"},
+	{OpenAI, "gpt-5.4-image-2", "not a name of OpenAI's API"},
+	{OpenAI, "gpt-5-image*", "not a name of OpenAI's API"},
+	{OpenAI, "gpt-4o:extended", "not a name of OpenAI's API"},
+	{OpenAI, "gpt-3.5-0301", "the list's name for gpt-3.5-turbo-0301"},
+	{OpenAI, "gpt-5.3", "not a name of OpenAI's API"},
+	{OpenAI, "computer-use", "the list's name for computer-use-preview"},
+	{OpenAI, "gpt-chat-latest", "only known from OpenRouter"},
+	{OpenAI, "chatgpt-image-latest", "LiteLLM has the rates of gpt-image-1 for a model of gpt-image-1.5's date"},
+	{OpenAI, "ada", "retired"},
+	{OpenAI, "babbage", "retired"},
+	{OpenAI, "curie", "retired"},
+	{OpenAI, "davinci", "retired"},
+	{OpenAI, "text-davinci-00?", "retired"},
+	{Anthropic, "claude-2", "retired"},
+	{Anthropic, "claude-v1", "retired"},
+	{Google, "gemini-pro", "retired"},
+	{Google, "gemini-1.0-*", "retired"},
+	{Google, "gemini-2.5-flash-preview", "retired"},
+	{Google, "gemini-flash-1.5*", "OpenRouter's names for gemini-1.5-flash"},
+	{Google, "gemini-pro-1.5", "OpenRouter's name for gemini-1.5-pro"},
+	{OpenAI, "gpt-4o*-tts*", "speech is charged without a usage to read"},
+	{Google, "gemini-embedding-2*", "its video input has a rate of its own, which Usage has no class for"},
+	{Google, "gemini-omni-flash-preview", "its video output has a rate of its own, which Usage has no class for"},
+	{Google, "deep-research-pro-preview-12-2025", "LiteLLM has the rates of an image model for it"},
+	{Google, "gemini-exp-*", "retired; no rates"},
+	{OpenAI, "ft:gpt-3.5-turbo-", "not a name of OpenAI's API"},
+	{OpenAI, "ft:gpt-4o", "a family, whose dated models each have a row"},
+	{OpenAI, "ft:gpt-4o-mini", "a family, whose dated models each have a row"},
+	{Azure, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
+	{Azure, "MAI-Image-*", "images by the piece"},
+	{Azure, "gpt-image-1*", "no list has all its rates"},
+	{Azure, "jais-30b-chat", "LiteLLM has a thousand times the rates"},
+	{Azure, "mistral-large-latest", "LiteLLM has two prices for it"},
+	{Azure, "model?router", "the router's fee alone, without the model that it chooses"},
+	{Azure, "babbage", "retired"},
+	{Azure, "curie", "retired"},
+	{Azure, "davinci", "retired"},
+	{Azure, "phi-3.5-mini-128k-instruct", "the rates of other hosts, under the names of OpenRouter"},
+	{Azure, "phi-4-m*-instruct", "the rates of other hosts, under the names of OpenRouter"},
+	{Azure, "wizardlm-2-8x22b", "the rates of other hosts"},
+	{Bedrock, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
+	{Bedrock, "amazon.nova-2-multimodal-embeddings-v1:0", "images, seconds of audio and video by the piece"},
+	{Bedrock, "amazon.titan-embed-image-v1", "images by the piece"},
+	{Bedrock, "regional.*", "a name of genai-prices' own for all regions but the global one"},
+	{Bedrock, "global.anthropic.claude-opus-4-[578]-v1:0", "genai-prices gives a version to models that Amazon names without one"},
+	{Bedrock, "global.anthropic.claude-sonnet-4-6-v1:0", "likewise"},
+	{Bedrock, "global.anthropic.claude-*-5-v1:0", "likewise"},
+	{Bedrock, "openai.gpt-5.6-*a*", "genai-prices alone has them, with a change of price"},
+	{Bedrock, "qwen.qwen3-vl-235b-a22b-v1:0", "genai-prices gives a version to a model that Amazon names without one"},
+	{OpenRouter, "~*", "the price of the model that the alias leads to"},
+	{Cohere, "command-a", "not a name of Cohere's API"},
+	{Cohere, "command-r7b", "not a name of Cohere's API"},
+	{Cohere, "embed-english-v3.0", "images by the piece"},
+	{Cohere, "embed-multilingual-light-v3.0", "LiteLLM has a thousand times the rate"},
+	{DeepSeek, "deepseek-v3.1-terminus", "not a name of DeepSeek's API"},
+	{DeepSeek, "deepseek-v3.2-exp", "not a name of DeepSeek's API"},
+	{Mistral, "mistral-small-24b-instruct-2501", "not a name of Mistral's API"},
+	{Mistral, "voxtral-small-24b-2507", "not a name of Mistral's API"},
+	{Perplexity, "llama-*", "retired"},
+	{Perplexity, "codellama-*", "retired"},
+	{Perplexity, "mi?tral-*", "retired"},
+	{Perplexity, "pplx-*b-*", "retired"},
+	{Perplexity, "sonar-*-chat", "retired"},
+	{Perplexity, "sonar-*-online", "retired"},
+	{Vertex, "gemini-embedding-2*", "its video input has a rate of its own"},
+	{Vertex, "gemini-omni-flash-preview", "its video output has a rate of its own"},
+	{Vertex, "multimodalembedding*", "images and seconds by the piece"},
+	{Vertex, "text-embedding-00?", "Google charges characters"},
+	{Vertex, "text-embedding-large-*", "Google charges characters"},
+	{Vertex, "text-multilingual-*", "Google charges characters"},
+	{Vertex, "deep-research-pro-preview-12-2025", "LiteLLM has the rates of an image model for it"},
+}
+
+// genaiAlone are the providers for which a model that genai-prices alone has is left out, with the reason.
+var genaiAlone = map[string]string{
+	Groq:       "retired",
+	Mistral:    "families of models, under the names of OpenRouter",
+	OpenRouter: "retired, or routes of a day",
+	Perplexity: "retired, or not on Perplexity's own API",
+	XAI:        "families of models",
 }
 
 // publicLists returns all claims, or skips the test: the lists are others' files, and no part of this repository.
@@ -119,46 +229,59 @@ func TestTheTableAgreesWithThePublicLists(t *testing.T) {
 	claims := publicLists(t)
 	require.Greater(t, len(claims), 1000)
 
-	used, absent := make(map[int]bool), make(map[string]bool)
+	elsewhere := make(map[[2]string]bool)
+	for _, c := range claims {
+		if c.list != "genai" {
+			elsewhere[[2]string{c.provider, c.model}] = true
+		}
+	}
+	alone := 0
+	used, absent := make(map[int]bool), make(map[int]bool)
 	for _, c := range claims {
 		p, ok := Default().Price(c.provider, c.model, c.at)
-		if pattern := leftOutBy(c.model); pattern != "" {
-			absent[pattern] = true
+		if i := leftOutBy(c.provider, c.model); i >= 0 {
+			absent[i] = true
 			if ok {
-				t.Errorf("%s is left out and has a price", c.model)
+				t.Errorf("%s %s is left out and has a price", c.provider, c.model)
 			}
+			continue
+		}
+		if !ok && c.list == "genai" && genaiAlone[c.provider] != "" && !elsewhere[[2]string{c.provider, c.model}] {
+			alone++
 			continue
 		}
 		if !ok {
 			t.Errorf("%s: %s %s has no price and is not left out", c.list, c.provider, c.model)
 			continue
 		}
-		got, tier := rate(p, c.above, c.class)
+		got, tier := rate(p.ForService(c.service), c.above, c.class)
 		if tier && got == c.nano {
 			continue
 		}
 		ruling := slices.IndexFunc(rulings, func(r ruling) bool {
-			return r.list == c.list && match(r.model, c.model) && match(r.class, c.field())
+			return r.provider == c.provider && r.list == c.list && match(r.model, c.model) && match(r.class, c.field())
 		})
 		used[ruling] = true
 		if ruling < 0 {
-			t.Errorf("%s: %s %s at %s: the list has %d, the table %d (tier: %v)",
-				c.list, c.model, c.field(), c.at.Format(time.DateOnly), c.nano, got, tier)
+			t.Errorf("%s: %s %s %s at %s: the list has %d, the table %d (tier: %v)",
+				c.list, c.provider, c.model, c.field(), c.at.Format(time.DateOnly), c.nano, got, tier)
 		}
 	}
+	require.Positive(t, alone)
 	for i, r := range rulings {
 		if !used[i] {
 			t.Errorf("ruling %v is not needed", r)
 		}
 	}
-	for pattern := range leftOut {
-		if !absent[pattern] {
-			t.Errorf("no list has a price for %q", pattern)
+	for i, l := range leftOut {
+		if !absent[i] {
+			t.Errorf("no list has a price for %v", l)
 		}
 	}
 }
 
-// Nothing in the table is made up: each rate is in a list under a name of the row, but for two that have a note.
+// Nothing in the table is made up: each rate is in a list for a name of the row, but for those that have a note in the
+// table, and those that one of derived makes.
 func TestEveryRateIsInAPublicList(t *testing.T) {
 	t.Parallel()
 	type figure struct {
@@ -183,10 +306,14 @@ func TestEveryRateIsInAPublicList(t *testing.T) {
 	for _, e := range embedded(t).Rows {
 		p, err := e.price()
 		require.NoError(t, err)
-		for _, tier := range append([]tenant.Tier{{Rates: p.Rates}}, p.Tiers...) {
-			for class, nano := range byClass(tier.Rates) {
-				f := figure{e.Provider, e.Model, claim{class: class, above: tier.Above}.field(), nano}
-				if nano != 0 && class != "web_search" && !listed[f] {
+		for _, s := range append([]tenant.Service{{Rates: p.Rates, Tiers: p.Tiers}}, p.Services...) {
+			for _, tier := range append([]tenant.Tier{{Rates: s.Rates}}, s.Tiers...) {
+				for class, nano := range byClass(tier.Rates) {
+					c := claim{service: s.Name, class: class, above: tier.Above}
+					f := figure{e.Provider, e.Model, c.field(), nano}
+					if nano == 0 || class == "web_search" || listed[f] || derived(e, p, c, nano) {
+						continue
+					}
 					t.Errorf("%v is in no list", f)
 				}
 			}
@@ -194,13 +321,37 @@ func TestEveryRateIsInAPublicList(t *testing.T) {
 	}
 }
 
+// derived reports whether a rate that no list states follows from others by one of the rules that the notes of the table
+// name.
+func derived(e entry, p tenant.Price, c claim, nano int64) bool {
+	standard, _ := rate(p, c.above, c.class)
+	base, _ := rate(p, 0, c.class)
+	input, _ := rate(p, c.above, "input")
+	switch {
+	case c.service != "" && nano == standard:
+		return true // a service that does not say otherwise charges as the standard one
+	case e.Provider == Anthropic && c.service == "batch":
+		return 2*nano == standard
+	case e.Provider == OpenAI && c.service == "batch":
+		flex, _ := rate(p.ForService("flex"), c.above, c.class)
+		return nano == flex
+	case c.above > 0 && nano == base:
+		return true // a tier that does not say otherwise charges as below it
+	case c.class == "cache_write_1h" && strings.Contains(e.Model, "claude"):
+		return nano == 2*input
+	}
+	return e.Note != "" && strings.HasPrefix(c.class, "cache_")
+}
+
 func TestWebSearchFeesAreThoseOfTheNotes(t *testing.T) {
 	t.Parallel()
 	for _, e := range embedded(t).Rows {
 		want := "0.01"
 		switch {
-		case e.WebSearch == "":
+		case e.WebSearch == "" || !slices.Contains([]string{OpenAI, Anthropic, Google, XAI}, e.Provider):
 			continue
+		case e.Provider == XAI:
+			want = "0.005"
 		case strings.HasSuffix(e.Model, "-search-preview"):
 			want = "0.025"
 		case strings.HasPrefix(e.Model, "gemini-3"):
@@ -212,17 +363,20 @@ func TestWebSearchFeesAreThoseOfTheNotes(t *testing.T) {
 	}
 }
 
-func leftOutBy(model string) string {
-	for pattern := range leftOut {
-		if match(pattern, model) {
-			return pattern
+// leftOutBy returns the entry of leftOut that a model is left out by, or -1.
+func leftOutBy(provider, model string) int {
+	for i, l := range leftOut {
+		if l.provider == provider && match(l.model, model) {
+			return i
 		}
 	}
-	return ""
+	return -1
 }
 
+// match reports whether a pattern, in which * is any text and ? any letter, is the whole of a name.
 func match(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
+	const slash = "\x00" // path.Match stops at slashes
+	ok, err := path.Match(strings.ReplaceAll(pattern, "/", slash), strings.ReplaceAll(name, "/", slash))
 	return ok && err == nil
 }
 
@@ -230,9 +384,9 @@ func byClass(r tenant.Rates) map[string]int64 {
 	return map[string]int64{
 		"input": r.Input, "cache_read": r.CacheRead, "cache_write_5m": r.CacheWrite5m, "cache_write_1h": r.CacheWrite1h,
 		"output": r.Output, "reasoning": r.Reasoning,
-		"input_audio": r.InputAudio, "output_audio": r.OutputAudio,
+		"input_audio": r.InputAudio, "cache_read_audio": r.CacheReadAudio, "output_audio": r.OutputAudio,
 		"input_image": r.InputImage, "output_image": r.OutputImage,
-		"web_search": r.WebSearch,
+		"web_search": r.WebSearch, "request": r.Request,
 	}
 }
 
@@ -246,225 +400,14 @@ func rate(p tenant.Price, above int64, class string) (int64, bool) {
 		}
 		rates = byClass(p.Tiers[i].Rates)
 	}
-	if n := rates[class]; n != 0 || class == "web_search" {
+	if n := rates[class]; n != 0 || class == "web_search" || class == "request" {
+		return n, true
+	}
+	if n := cmp.Or(rates["input_audio"], rates["cache_read"]); class == "cache_read_audio" && n != 0 {
 		return n, true
 	}
 	if strings.HasPrefix(class, "output") || class == "reasoning" {
 		return rates["output"], true
 	}
 	return rates["input"], true
-}
-
-func litellm(t *testing.T) []claim {
-	at := time.Date(2026, time.August, 1, 0, 0, 0, 0, time.UTC)
-	providers := map[string]string{
-		"openai": OpenAI, "text-completion-openai": OpenAI, "anthropic": Anthropic, "gemini": Google,
-	}
-	classes := map[string]string{
-		"input_cost_per_token":                      "input",
-		"output_cost_per_token":                     "output",
-		"output_cost_per_reasoning_token":           "reasoning",
-		"cache_read_input_token_cost":               "cache_read",
-		"cache_creation_input_token_cost":           "cache_write_5m",
-		"cache_creation_input_token_cost_above_1hr": "cache_write_1h",
-		"input_cost_per_audio_token":                "input_audio",
-		"output_cost_per_audio_token":               "output_audio",
-		"input_cost_per_image_token":                "input_image",
-		"output_cost_per_image_token":               "output_image",
-	}
-	tier := regexp.MustCompile(`^(.*)_above_(\d+)k_tokens$`)
-
-	var claims []claim
-	for name, v := range readList(t, "litellm_model_prices.2026-08-01.json").(map[string]any) {
-		m, _ := v.(map[string]any)
-		listed, _ := m["litellm_provider"].(string)
-		provider, ok := providers[listed]
-		if _, priced := m["input_cost_per_token"]; !ok || !priced || strings.Count(name, "/") > 1 {
-			continue // other hosts' models, and those charged by the piece
-		}
-		c := claim{list: "litellm", provider: provider, model: strings.TrimPrefix(name, "gemini/"), at: at}
-		for key, v := range m {
-			c.above = 0
-			if parts := tier.FindStringSubmatch(key); parts != nil {
-				key = parts[1]
-				c.above = nanoOf(t, json.Number(parts[2]), 1000) / 1_000_000_000
-			}
-			if c.class = classes[key]; c.class != "" {
-				claims = c.add(t, claims, v, 1_000_000)
-			}
-		}
-		c.above, c.class = 0, "web_search"
-		if fees, ok := m["search_context_cost_per_query"].(map[string]any); ok {
-			claims = c.add(t, claims, fees["search_context_size_medium"], 1)
-		}
-	}
-	return claims
-}
-
-func genaiPrices(t *testing.T) []claim {
-	classes := map[string]string{
-		"input_mtok": "input", "output_mtok": "output", "cache_read_mtok": "cache_read",
-		"cache_write_mtok": "cache_write_5m", "cache_write_1h_mtok": "cache_write_1h",
-		"input_audio_mtok": "input_audio", "output_audio_mtok": "output_audio",
-		"input_image_mtok": "input_image", "output_image_mtok": "output_image",
-		"web_searches_kcount": "web_search",
-	}
-	var claims []claim
-	add := func(c claim, prices map[string]any) {
-		for key, v := range prices {
-			c.above = 0
-			if c.class = classes[key]; c.class == "" {
-				continue
-			}
-			scale := int64(1)
-			if c.class == "web_search" {
-				scale = -1000
-			}
-			tiers, ok := v.(map[string]any)
-			if !ok {
-				claims = c.add(t, claims, v, scale)
-				continue
-			}
-			claims = c.add(t, claims, tiers["base"], scale)
-			for _, v := range tiers["tiers"].([]any) {
-				tier := v.(map[string]any)
-				c.above = nanoOf(t, tier["start"], 1) / 1_000_000_000
-				claims = c.add(t, claims, tier["price"], scale)
-			}
-		}
-	}
-	for _, v := range readList(t, "genai-prices.v2.data.2026-08-21.json").([]any) {
-		p := v.(map[string]any)
-		provider := p["id"].(string)
-		if provider != OpenAI && provider != Anthropic && provider != Google {
-			continue
-		}
-		for _, v := range p["models"].([]any) {
-			m := v.(map[string]any)
-			id := m["id"].(string)
-			if provider == Google && strings.HasPrefix(id, "claude-") {
-				continue // Vertex AI
-			}
-			names := []string{id}
-			for _, name := range equals(m["match"]) {
-				if name != id && Default().find(provider, name) != nil { // many are names that no API has
-					names = append(names, name)
-				}
-			}
-			for _, name := range names {
-				c := claim{list: "genai", provider: provider, model: name, at: asOf}
-				if prices, ok := m["prices"].(map[string]any); ok {
-					add(c, prices)
-					continue
-				}
-				var until time.Time
-				for _, v := range slices.Backward(m["prices"].([]any)) {
-					conditional := v.(map[string]any)
-					if constraint, ok := conditional["constraint"].(map[string]any); ok {
-						var err error
-						c.at, err = time.Parse(time.DateOnly, constraint["start_date"].(string))
-						require.NoError(t, err)
-						until = c.at
-					} else {
-						c.at = until.Add(-1)
-					}
-					add(c, conditional["prices"].(map[string]any))
-				}
-			}
-		}
-	}
-	return claims
-}
-
-func modelsDev(t *testing.T) []claim {
-	at := time.Date(2026, time.July, 2, 0, 0, 0, 0, time.UTC)
-	classes := map[string]string{
-		"input": "input", "output": "output", "cache_read": "cache_read", "cache_write": "cache_write_5m",
-		"input_audio": "input_audio", "output_audio": "output_audio", "reasoning": "reasoning",
-	}
-	var claims []claim
-	all := readList(t, "models.dev.api.2026-07-02.json").(map[string]any)
-	for _, provider := range []string{OpenAI, Anthropic, Google} {
-		for name, v := range all[provider].(map[string]any)["models"].(map[string]any) {
-			cost, ok := v.(map[string]any)["cost"].(map[string]any)
-			if !ok {
-				continue
-			}
-			sets := []any{cost}
-			if tiers, ok := cost["tiers"].([]any); ok {
-				sets = append(sets, tiers...)
-			}
-			for _, v := range sets {
-				set := v.(map[string]any)
-				c := claim{list: "models.dev", provider: provider, model: name, at: at}
-				if tier, ok := set["tier"].(map[string]any); ok {
-					c.above = nanoOf(t, tier["size"], 1) / 1_000_000_000
-				}
-				for key, v := range set {
-					if c.class = classes[key]; c.class != "" {
-						claims = c.add(t, claims, v, 1)
-					}
-				}
-			}
-		}
-	}
-	return claims
-}
-
-// equals returns the exact names in a matcher of genai-prices.
-func equals(matcher any) []string {
-	var names []string
-	switch m := matcher.(type) {
-	case []any:
-		for _, v := range m {
-			names = append(names, equals(v)...)
-		}
-	case map[string]any:
-		if name, ok := m["equals"].(string); ok {
-			names = append(names, name)
-		}
-		names = append(names, equals(m["or"])...)
-	}
-	return names
-}
-
-// add appends the claim with a figure, if there is one: the lists have zeros for what they do not know.
-func (c claim) add(t *testing.T, claims []claim, figure any, scale int64) []claim {
-	t.Helper()
-	if figure == nil {
-		return claims
-	}
-	if c.nano = nanoOf(t, figure, scale); c.nano == 0 {
-		return claims
-	}
-	return append(claims, c)
-}
-
-// nanoOf returns figure times scale (or divided by -scale) in billionths, exactly.
-func nanoOf(t *testing.T, figure any, scale int64) int64 {
-	t.Helper()
-	n, ok := figure.(json.Number)
-	require.True(t, ok, "%v", figure)
-	r, ok := new(big.Rat).SetString(n.String())
-	require.True(t, ok, "%v", figure)
-	if scale > 0 {
-		r.Mul(r, big.NewRat(scale, 1))
-	} else {
-		r.Quo(r, big.NewRat(-scale, 1))
-	}
-	r.Mul(r, big.NewRat(1_000_000_000, 1))
-	require.True(t, r.IsInt() && r.Num().IsInt64(), "%v", figure)
-	return r.Num().Int64()
-}
-
-func readList(t *testing.T, name string) any {
-	t.Helper()
-	f, err := os.Open(filepath.Join(lists, name))
-	require.NoError(t, err)
-	defer func() { _ = f.Close() }()
-	dec := json.NewDecoder(f)
-	dec.UseNumber()
-	var list any
-	require.NoError(t, dec.Decode(&list))
-	return list
 }

@@ -2,25 +2,25 @@ package pricing
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/money"
 )
 
-// The names of the providers in the book.
-const (
-	OpenAI    = "openai"
-	Anthropic = "anthropic"
-	Google    = "google" // the Gemini API
-)
+// Any is the Model of a row that stands for every model of the provider that has no row of its own. It is meant for
+// machines of one's own, where no model costs anything.
+const Any = "*"
 
 // Row is what a model costs during one period of time. A model whose price changes has a row for each period.
 //
 // Rows can be read from JSON, where they look like those of book.json.
 type Row struct {
-	Provider string `json:"provider"` // in lower case
-	Model    string `json:"model"`
+	Provider string `json:"provider"` // as in the constants; any other name is in lower case
+	Model    string `json:"model"`    // or Any
 
 	// Also are other names of the model, of the same provider. Those of all its rows count at all times.
 	Also []string `json:"also,omitempty"`
@@ -34,90 +34,164 @@ type Row struct {
 
 	// Tiers are the rates for long prompts, ascending by threshold.
 	Tiers []Tier `json:"tiers,omitempty"`
+
+	// Services are what service tiers charge otherwise: "batch", "flex" or "priority".
+	Services map[string]Service `json:"services,omitempty"`
 }
 
 // Tier is a set of rates for calls with more than Above tokens of input. It stands on its own: a class without a rate
-// falls back on other rates of the tier, never on those of the row. Only the fee for web searches, which has nothing to
-// do with the length of a prompt, is the row's if the tier has none.
+// falls back on other rates of the tier, never on those of the row. Only the fees, which have nothing to do with the
+// length of a prompt, are the row's if the tier has none.
 type Tier struct {
 	Above int64 `json:"above"`
 	Rates
 }
 
-// Rates are US dollars per million tokens, as decimals like "0.15". Input and Output have to be given, be it as "0".
-// Any other class may be left empty and is then charged as [tenant.Rates] says.
-type Rates struct {
-	Input        string `json:"input,omitempty"`
-	CacheRead    string `json:"cache_read,omitempty"`
-	CacheWrite5m string `json:"cache_write_5m,omitempty"`
-	CacheWrite1h string `json:"cache_write_1h,omitempty"`
-	Output       string `json:"output,omitempty"`
-	Reasoning    string `json:"reasoning,omitempty"`
-	InputAudio   string `json:"input_audio,omitempty"`
-	OutputAudio  string `json:"output_audio,omitempty"`
-	InputImage   string `json:"input_image,omitempty"`
-	OutputImage  string `json:"output_image,omitempty"`
+// Service holds the rates of a service tier as far as they differ: what it leaves empty is as in the row, and a tier
+// that it does not name is the row's tier. So a discount that nobody has published is not given.
+type Service struct {
+	Rates
+	Tiers []Tier `json:"tiers,omitempty"`
+}
 
-	// WebSearch is US dollars per web search. Empty is no fee.
+// Rates are US dollars per million tokens, as decimals like "0.15". Input and Output of a row and of its tiers have to
+// be given, be it as "0". Any other class may be left empty and is then charged as [tenant.Rates] says.
+type Rates struct {
+	Input          string `json:"input,omitempty"`
+	CacheRead      string `json:"cache_read,omitempty"`
+	CacheWrite5m   string `json:"cache_write_5m,omitempty"`
+	CacheWrite1h   string `json:"cache_write_1h,omitempty"`
+	Output         string `json:"output,omitempty"`
+	Reasoning      string `json:"reasoning,omitempty"`
+	InputAudio     string `json:"input_audio,omitempty"`
+	CacheReadAudio string `json:"cache_read_audio,omitempty"`
+	OutputAudio    string `json:"output_audio,omitempty"`
+	InputImage     string `json:"input_image,omitempty"`
+	OutputImage    string `json:"output_image,omitempty"`
+
+	// WebSearch is US dollars per web search, Request US dollars per call. Empty is no fee.
 	WebSearch string `json:"web_search,omitempty"`
+	Request   string `json:"request,omitempty"`
 }
 
 func (r Row) price() (tenant.Price, error) {
-	p := tenant.Price{Provider: r.Provider, Model: r.Model}
+	p := tenant.Price{Provider: r.Provider, Model: r.Model, Row: r.Provider + "/" + r.Model}
+	if !r.From.IsZero() {
+		p.Row += "@" + r.From.UTC().Format(time.DateOnly)
+	}
 	var err error
-	if p.Rates, err = r.Rates.parse(""); err != nil {
+	if p.Rates, p.Tiers, err = parse("", r.Rates, r.Tiers); err != nil {
 		return p, err
 	}
-	if len(r.Tiers) > 0 {
-		p.Tiers = make([]tenant.Tier, len(r.Tiers))
-	}
-	above := int64(0)
-	for i, t := range r.Tiers {
-		field := fmt.Sprintf("Tiers[%d].", i)
-		if t.Above <= above {
-			return p, fmt.Errorf("%sAbove: %d is not above %d", field, t.Above, above)
+	for _, name := range slices.Sorted(maps.Keys(r.Services)) {
+		s := tenant.Service{Name: name}
+		field := fmt.Sprintf("Services[%s].", name)
+		if name == "" || name != strings.ToLower(strings.TrimSpace(name)) {
+			return p, fmt.Errorf("%s: %q is not a name in lower case", "Services", name)
 		}
-		above = t.Above
-		rates, err := t.Rates.parse(field)
+		rates, tiers, err := r.laidOver(field, r.Services[name])
 		if err != nil {
 			return p, err
 		}
-		if t.WebSearch == "" {
-			rates.WebSearch = p.WebSearch
+		if s.Rates, s.Tiers, err = parse(field, rates, tiers); err != nil {
+			return p, err
 		}
-		p.Tiers[i] = tenant.Tier{Above: t.Above, Rates: rates}
+		p.Services = append(p.Services, s)
 	}
 	return p, nil
 }
 
+// laidOver returns the row's rates and tiers with those of the service in place of the same of the row.
+func (r Row) laidOver(field string, s Service) (Rates, []Tier, error) {
+	tiers := slices.Clone(r.Tiers)
+	for i, t := range s.Tiers {
+		at := slices.IndexFunc(tiers, func(of Tier) bool { return of.Above == t.Above })
+		if at < 0 {
+			return Rates{}, nil, fmt.Errorf("%sTiers[%d].Above: the row has no tier above %d", field, i, t.Above)
+		}
+		tiers[at].Rates = tiers[at].with(t.Rates)
+	}
+	return r.with(s.Rates), tiers, nil
+}
+
+// with returns the rates with those of over that are given in place of their own.
+func (r Rates) with(over Rates) Rates {
+	to, from := r.fields(nil), over.fields(nil)
+	for i := range to {
+		if *from[i].text != "" {
+			*to[i].text = *from[i].text
+		}
+	}
+	return r
+}
+
+func parse(field string, rates Rates, tiers []Tier) (tenant.Rates, []tenant.Tier, error) {
+	base, err := rates.parse(field)
+	if err != nil || len(tiers) == 0 {
+		return base, nil, err
+	}
+	out := make([]tenant.Tier, len(tiers))
+	above := int64(0)
+	for i, t := range tiers {
+		field := fmt.Sprintf("%sTiers[%d].", field, i)
+		if t.Above <= above {
+			return base, nil, fmt.Errorf("%sAbove: %d is not above %d", field, t.Above, above)
+		}
+		above = t.Above
+		rates, err := t.parse(field)
+		if err != nil {
+			return base, nil, err
+		}
+		if t.WebSearch == "" {
+			rates.WebSearch = base.WebSearch
+		}
+		if t.Request == "" {
+			rates.Request = base.Request
+		}
+		out[i] = tenant.Tier{Above: t.Above, Rates: rates}
+	}
+	return base, out, nil
+}
+
+type field struct {
+	name     string
+	text     *string
+	nano     *int64
+	fallback *int64
+}
+
+// fields returns the classes, ordered so that the rate which an empty class falls back on is before it.
+func (r *Rates) fields(out *tenant.Rates) [13]field {
+	if out == nil {
+		out = new(tenant.Rates)
+	}
+	return [...]field{
+		{"Input", &r.Input, &out.Input, nil},
+		{"CacheRead", &r.CacheRead, &out.CacheRead, &out.Input},
+		{"CacheWrite5m", &r.CacheWrite5m, &out.CacheWrite5m, &out.Input},
+		{"CacheWrite1h", &r.CacheWrite1h, &out.CacheWrite1h, &out.Input},
+		{"InputAudio", &r.InputAudio, &out.InputAudio, &out.Input},
+		{"CacheReadAudio", &r.CacheReadAudio, &out.CacheReadAudio, &out.Input},
+		{"InputImage", &r.InputImage, &out.InputImage, &out.Input},
+		{"Output", &r.Output, &out.Output, nil},
+		{"Reasoning", &r.Reasoning, &out.Reasoning, &out.Output},
+		{"OutputAudio", &r.OutputAudio, &out.OutputAudio, &out.Output},
+		{"OutputImage", &r.OutputImage, &out.OutputImage, &out.Output},
+		{"WebSearch", &r.WebSearch, &out.WebSearch, nil},
+		{"Request", &r.Request, &out.Request, nil},
+	}
+}
+
 func (r Rates) parse(prefix string) (tenant.Rates, error) {
 	var out tenant.Rates
-	// Ordered so that the rate which an empty class falls back on is known before it.
-	for _, f := range [...]struct {
-		name     string
-		text     string
-		nano     *int64
-		fallback *int64
-	}{
-		{"Input", r.Input, &out.Input, nil},
-		{"CacheRead", r.CacheRead, &out.CacheRead, &out.Input},
-		{"CacheWrite5m", r.CacheWrite5m, &out.CacheWrite5m, &out.Input},
-		{"CacheWrite1h", r.CacheWrite1h, &out.CacheWrite1h, &out.Input},
-		{"InputAudio", r.InputAudio, &out.InputAudio, &out.Input},
-		{"InputImage", r.InputImage, &out.InputImage, &out.Input},
-		{"Output", r.Output, &out.Output, nil},
-		{"Reasoning", r.Reasoning, &out.Reasoning, &out.Output},
-		{"OutputAudio", r.OutputAudio, &out.OutputAudio, &out.Output},
-		{"OutputImage", r.OutputImage, &out.OutputImage, &out.Output},
-		{"WebSearch", r.WebSearch, &out.WebSearch, nil},
-	} {
-		if f.text == "" {
+	for _, f := range r.fields(&out) {
+		if *f.text == "" {
 			if f.name == "Input" || f.name == "Output" {
 				return out, fmt.Errorf("%s%s: no rate", prefix, f.name)
 			}
 			continue
 		}
-		n, err := money.Parse(f.text)
+		n, err := money.Parse(*f.text)
 		if err != nil {
 			return out, fmt.Errorf("%s%s: %w", prefix, f.name, err)
 		}

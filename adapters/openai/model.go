@@ -126,7 +126,7 @@ func (m *Model) params(r *tenant.Request) sdk.ChatCompletionNewParams {
 }
 
 func responseOf(c *sdk.ChatCompletion) *tenant.Response {
-	r := &tenant.Response{Model: c.Model, RequestID: c.ID}
+	r := &tenant.Response{Model: c.Model, RequestID: c.ID, ServiceTier: string(c.ServiceTier)}
 	r.Usage, r.ReportedCost = readUsage([]byte(c.JSON.Usage.Raw()))
 	if len(c.Choices) > 0 {
 		choice := c.Choices[0]

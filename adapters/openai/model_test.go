@@ -18,7 +18,7 @@ import (
 	"github.com/llmtenant/tenant/tenanttest"
 )
 
-const hello = `{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"test-model-2026-01-01",
+const hello = `{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"test-model-2026-01-01","service_tier":"flex",
 	"choices":[{"index":0,"message":{"role":"assistant","content":"Hello!"},"finish_reason":"stop"}],
 	"usage":{"prompt_tokens":1000,"completion_tokens":500,"total_tokens":1500}}`
 
@@ -150,7 +150,7 @@ func TestResponseIsWhatTheAPISays(t *testing.T) {
 	got, err := s.model(t).Generate(t.Context(), hi)
 	require.NoError(t, err)
 	require.Equal(t, &tenant.Response{
-		Text: "Hello!", Model: "test-model-2026-01-01", RequestID: "chatcmpl-1", FinishReason: "stop",
+		Text: "Hello!", Model: "test-model-2026-01-01", RequestID: "chatcmpl-1", FinishReason: "stop", ServiceTier: "flex",
 		Usage: &tenant.Usage{Input: 1000, Output: 500},
 	}, got)
 }

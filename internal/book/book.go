@@ -174,31 +174,32 @@ func (t *Tenant) Balance(s Scope) *Balance {
 
 // Usage is tokens by class; see the Usage of package tenant, which has the same fields.
 type Usage struct {
-	Input        int64
-	CacheRead    int64
-	CacheWrite5m int64
-	CacheWrite1h int64
-	Output       int64
-	Reasoning    int64
-	InputAudio   int64
-	OutputAudio  int64
-	InputImage   int64
-	OutputImage  int64
-	WebSearches  int64
+	Input          int64
+	CacheRead      int64
+	CacheReadAudio int64
+	CacheWrite5m   int64
+	CacheWrite1h   int64
+	Output         int64
+	Reasoning      int64
+	InputAudio     int64
+	OutputAudio    int64
+	InputImage     int64
+	OutputImage    int64
+	WebSearches    int64
 }
 
 // Classes returns the address of each count, in the order of the columns UsageColumns.
-func (u *Usage) Classes() [11]*int64 {
+func (u *Usage) Classes() [12]*int64 {
 	return [...]*int64{
-		&u.Input, &u.CacheRead, &u.CacheWrite5m, &u.CacheWrite1h, &u.Output, &u.Reasoning,
+		&u.Input, &u.CacheRead, &u.CacheReadAudio, &u.CacheWrite5m, &u.CacheWrite1h, &u.Output, &u.Reasoning,
 		&u.InputAudio, &u.OutputAudio, &u.InputImage, &u.OutputImage, &u.WebSearches,
 	}
 }
 
 // UsageColumns are the columns that hold a Usage, in executions and in the roll-up.
-var UsageColumns = [11]string{
-	"input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
-	"reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "input_image_tokens", "output_image_tokens",
+var UsageColumns = [12]string{
+	"input_tokens", "cache_read_tokens", "cache_read_audio_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+	"output_tokens", "reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "input_image_tokens", "output_image_tokens",
 	"web_searches",
 }
 
@@ -242,6 +243,7 @@ type Execution struct {
 	Estimated      bool
 	Unpriced       bool
 	Price          string // the row of the price book that was used
+	ServiceTier    string // that the call was served in; not stored but in Price
 	ErrorCode      string
 	Reason         string // of an adjustment
 	Usage          Usage

@@ -345,7 +345,8 @@ func (b *batch) conclude(e, actual *book.Execution) {
 	}
 	e.BilledModel, e.RequestID, e.ErrorCode = actual.BilledModel, actual.RequestID, actual.ErrorCode
 	e.Charged, e.Reported, e.Usage = actual.Charged, actual.Reported, actual.Usage
-	e.Estimated, e.Unpriced, e.Price = actual.Estimated, actual.Unpriced, actual.Price
+	e.Estimated, e.Unpriced = actual.Estimated, actual.Unpriced
+	e.Price, e.ServiceTier = actual.Price, actual.ServiceTier
 	over := e.Charged.Minus(e.Held)
 	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Tokens: max(over.Tokens, 0)}
 }

@@ -69,6 +69,13 @@ func Ceil(tokens, rate int64) int64 {
 	return quotient(hi+carry, lo, perMillion)
 }
 
+// Scale returns billionths of amount, rounded up and saturating at math.MaxInt64. Negative arguments count as 0.
+func Scale(amount, billionths int64) int64 {
+	hi, lo := bits.Mul64(natural(amount), natural(billionths))
+	lo, carry := bits.Add64(lo, Nano-1, 0)
+	return quotient(hi+carry, lo, Nano)
+}
+
 // Units returns the most tokens that amount (nano-dollars) pays for at rate (nano-dollars per million tokens): the
 // largest u with Ceil(u, rate) <= amount. Nothing fits a negative amount, so the answer is 0, at any rate; else a rate
 // of 0 or less sets no bound, and the answer is math.MaxInt64. An amount of math.MaxInt64 sets no bound either, since

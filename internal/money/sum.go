@@ -30,13 +30,21 @@ func (s *Sum) AddFees(n, fee int64) {
 }
 
 // Nano returns the total in nano-dollars, halves rounded up, saturating at math.MaxInt64.
-func (s *Sum) Nano() int64 {
-	lo, carry := bits.Add64(s.lo, perMillion/2, 0)
-	hi, overflow := bits.Add64(s.hi, 0, carry)
-	if overflow != 0 {
+func (s *Sum) Nano() int64 { return s.Scaled(Nano) }
+
+// Scaled returns billionths of the total (1_200_000_000 is 1.2 times it) in nano-dollars, rounded once, halves up, and
+// saturating at math.MaxInt64. A negative scale counts as 0.
+func (s *Sum) Scaled(billionths int64) int64 {
+	over, hi := bits.Mul64(s.hi, natural(billionths))
+	carry, lo := bits.Mul64(s.lo, natural(billionths))
+	hi, overflow := bits.Add64(hi, carry, 0)
+	over += overflow
+	lo, carry = bits.Add64(lo, perMillion*Nano/2, 0)
+	hi, overflow = bits.Add64(hi, 0, carry)
+	if over+overflow != 0 {
 		return math.MaxInt64
 	}
-	return quotient(hi, lo, perMillion)
+	return quotient(hi, lo, perMillion*Nano)
 }
 
 func (s *Sum) add(hi, lo uint64) {

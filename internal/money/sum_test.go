@@ -103,3 +103,37 @@ func BenchmarkSum(b *testing.B) {
 		sum.Nano()
 	}
 }
+
+func TestSum_ScaledIsExactRoundsOnceAndSaturates(t *testing.T) {
+	t.Parallel()
+
+	rapid.Check(t, func(t *rapid.T) {
+		tokens, rate := edges().Draw(t, "tokens"), edges().Draw(t, "rate")
+		n, fee, scale := edges().Draw(t, "n"), edges().Draw(t, "fee"), edges().Draw(t, "scale")
+		var sum money.Sum
+		sum.AddTokens(tokens, rate)
+		sum.AddFees(n, fee)
+		whole := sum.Nano()
+		exact := new(big.Int).Mul(big.NewInt(max(n, 0)), big.NewInt(max(fee, 0)))
+		exact.Mul(exact, big.NewInt(1_000_000))
+		exact.Add(exact, new(big.Int).Mul(big.NewInt(max(tokens, 0)), big.NewInt(max(rate, 0))))
+		if exact.BitLen() > 128 {
+			return // the sum itself has saturated
+		}
+		require.Equal(t, whole, sum.Scaled(money.Nano))
+		exact.Mul(exact, big.NewInt(max(scale, 0)))
+		exact.Add(exact, big.NewInt(money.Nano*1_000_000/2)).Div(exact, big.NewInt(money.Nano*1_000_000))
+		require.Equal(t, saturated(exact), sum.Scaled(scale))
+	})
+}
+
+func TestScale_RoundsUpAndSaturates(t *testing.T) {
+	t.Parallel()
+
+	rapid.Check(t, func(t *rapid.T) {
+		amount, scale := edges().Draw(t, "amount"), edges().Draw(t, "scale")
+		exact := new(big.Int).Mul(big.NewInt(max(amount, 0)), big.NewInt(max(scale, 0)))
+		exact.Add(exact, big.NewInt(money.Nano-1)).Div(exact, big.NewInt(money.Nano))
+		require.Equal(t, saturated(exact), money.Scale(amount, scale))
+	})
+}

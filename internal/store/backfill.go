@@ -81,11 +81,11 @@ func (d *Dialect) LockOwned(ctx context.Context, c Conn, ownerType string, tenan
 
 // Remove makes tenants nobody's, as [Dialect.Forget] does by their owners.
 func (d *Dialect) Remove(ctx context.Context, c Conn, tenants []Owned) error {
-	ids := make([]any, len(tenants))
+	gone := make([]*found, len(tenants))
 	for i, t := range tenants {
-		ids[i] = t.ID
+		gone[i] = &found{id: t.ID, key: t.Key}
 	}
-	return d.remove(ctx, c, ids)
+	return d.remove(ctx, c, gone)
 }
 
 func owneds(all []*found) []Owned {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -15,6 +16,7 @@ type Following struct {
 	*Dialect
 	conn  Conn
 	moved []move
+	log   []Change
 	keys  map[string]Profile // of those that moved: whose each key is now
 }
 
@@ -47,18 +49,22 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 	if err != nil {
 		return nil, err
 	}
-	var parked, hidden, gone []any
+	var (
+		parked, hidden []any
+		gone           []*found
+	)
 	for _, p := range profiles {
 		t := tenants[owner{p.OwnerType, p.OwnerID}]
 		switch {
 		case t == nil:
 			missing = append(missing, p)
 		case p.Fresh:
-			gone = append(gone, t.id)
+			gone = append(gone, t)
 			missing = append(missing, p)
 		case p.Deleted:
 			if !t.deleted {
 				hidden = append(hidden, t.id)
+				f.log = append(f.log, Change{Tenant: t.id, Key: t.key, Action: "delete", Became: state{"deleted": true}})
 			}
 		case p.Err != nil:
 			return nil, p.Err
@@ -69,8 +75,10 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 			f.keys[p.Key] = p
 			parked = append(parked, t.id)
 			f.moved = append(f.moved, move{t.id, true, p})
+			f.follows(t, p)
 		case t.name != p.Name || t.deleted:
 			f.moved = append(f.moved, move{t.id, false, p})
+			f.follows(t, p)
 		}
 	}
 	if err := f.update(ctx, f.conn, "tenant_id = NULL", parked); err != nil {
@@ -80,6 +88,22 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 		return nil, err
 	}
 	return missing, f.remove(ctx, f.conn, gone)
+}
+
+// follows notes what changes of a tenant.
+func (f *Following) follows(t *found, p Profile) {
+	was, became := state{}, state{}
+	if t.key != p.Key {
+		was["tenant_id"], became["tenant_id"] = t.key, p.Key
+	}
+	if t.name != p.Name {
+		was["name"], became["name"] = t.name, p.Name
+	}
+	action := "follow"
+	if t.deleted {
+		action, was["deleted"], became["deleted"] = "restore", true, false
+	}
+	f.log = append(f.log, Change{Tenant: t.id, Key: p.Key, Action: action, Was: was, Became: became})
 }
 
 // End gives the tenants their new keys and names. A key that somebody else has is a [*ConflictError].
@@ -111,8 +135,9 @@ func (f *Following) End(ctx context.Context) error {
 			return err
 		}
 	}
-	f.moved, f.keys = nil, nil
-	return nil
+	log := f.log
+	f.moved, f.keys, f.log = nil, nil, nil
+	return f.Audit(ctx, f.conn, log...)
 }
 
 func (f *Following) write(ctx context.Context, moves []move) error {
@@ -143,19 +168,30 @@ func (d *Dialect) Forget(ctx context.Context, c Conn, ownerType string, ownerIDs
 		if err != nil {
 			return err
 		}
-		var ids []any
-		for _, t := range tenants {
-			ids = append(ids, t.id)
-		}
-		if err := d.remove(ctx, c, ids); err != nil {
+		if err := d.remove(ctx, c, slices.Collect(maps.Values(tenants))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Dialect) remove(ctx context.Context, c Conn, ids []any) error {
+func (d *Dialect) remove(ctx context.Context, c Conn, gone []*found) error {
+	ids := make([]any, len(gone))
+	for i, t := range gone {
+		ids[i] = t.id
+	}
 	if err := d.update(ctx, c, `owner_type = NULL, owner_id = NULL, deleted_at = coalesce(deleted_at, `+d.Clock+`)`, ids); err != nil {
+		return err
+	}
+	had, err := d.limitsOf(ctx, c, ids)
+	if err != nil {
+		return err
+	}
+	var log []Change
+	for _, t := range gone {
+		log = append(log, Change{Tenant: t.id, Key: t.key, Action: "remove", Was: state{"limits": had[t.id]}})
+	}
+	if err := d.Audit(ctx, c, log...); err != nil {
 		return err
 	}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
@@ -235,5 +271,7 @@ func (d *Dialect) Rename(ctx context.Context, c Conn, from, to string) (Renaming
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return Renaming{}, err // somebody else has renamed it meanwhile
 	}
-	return r, nil
+	return r, d.Audit(ctx, c, Change{
+		Tenant: r.From, Key: to, Action: "Rename", Was: state{"tenant_id": from}, Became: state{"tenant_id": to},
+	})
 }

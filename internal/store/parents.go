@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -106,4 +107,97 @@ func (d *Dialect) ByKey(ctx context.Context, c Conn, key string) (book.ID, error
 		return book.NoTenant, err
 	}
 	return ids[0], nil
+}
+
+// Above is who stands above a tenant: the tenant of a record, or that of a key; nobody, where both are empty.
+type Above struct{ OwnerType, OwnerID, Key string }
+
+// Placement is where the tenant of a record is to stand.
+type Placement struct {
+	OwnerType, OwnerID string
+	Above
+}
+
+// PlaceAll puts the tenants of records where they are to stand, those that are there, and returns the placements below
+// tenants that are not there. A [*PlaceError] names what cannot be.
+func (d *Dialect) PlaceAll(ctx context.Context, c Conn, placements []Placement) (missing []Placement, err error) {
+	for chunk := range slices.Chunk(placements, maxProfiles) {
+		absent, err := d.place(ctx, c, chunk)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, absent...)
+	}
+	return missing, nil
+}
+
+func (d *Dialect) place(ctx context.Context, c Conn, placements []Placement) (missing []Placement, err error) {
+	var asked []Profile
+	var keys []any
+	for _, p := range placements {
+		asked = append(asked, Profile{OwnerType: p.OwnerType, OwnerID: p.OwnerID}, Profile{OwnerType: p.Above.OwnerType, OwnerID: p.Above.OwnerID})
+		if p.Key != "" {
+			keys = append(keys, p.Key)
+		}
+	}
+	owned, err := d.owned(ctx, c, asked)
+	if err != nil {
+		return nil, err
+	}
+	byKey := map[string]*found{}
+	if len(keys) > 0 {
+		holders, err := d.find(ctx, c, "tenant_id IN ("+marks(len(keys))+")", keys)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range holders {
+			byKey[f.key] = f
+		}
+	}
+	for _, p := range placements {
+		child := owned[owner{p.OwnerType, p.OwnerID}]
+		if child == nil {
+			continue
+		}
+		parent := owned[owner{p.Above.OwnerType, p.Above.OwnerID}]
+		if p.Key != "" {
+			parent = byKey[p.Key]
+		}
+		id := ""
+		switch {
+		case p.Above == (Above{}):
+		case parent == nil:
+			missing = append(missing, p)
+			continue
+		default:
+			id = parent.id
+		}
+		if child.parent == id || id == book.Root.String() && child.parent == "" {
+			continue
+		}
+		if err := d.move(ctx, c, child.id, id); err != nil {
+			if wrong := (*PlaceError)(nil); errors.As(err, &wrong) {
+				return nil, &PlaceError{fmt.Sprintf("tenant %q below %q: %s", child.key, parent.key, wrong.Reason)}
+			}
+			return nil, err
+		}
+		if err := d.Audit(ctx, c, Change{
+			Tenant: child.id, Key: child.key, Action: "move", Was: state{"parent": child.parent}, Became: state{"parent": id},
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+func (d *Dialect) move(ctx context.Context, c Conn, id, parent string) error {
+	ids, err := ParseIDs(id)
+	if err != nil {
+		return err
+	}
+	above, err := ParseIDs(parent)
+	if err != nil {
+		return err
+	}
+	return d.Place(ctx, c, ids[0], append(above, book.NoTenant)[0])
 }

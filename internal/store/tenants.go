@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,7 +18,11 @@ type Profile struct {
 	OwnerType, OwnerID string // empty for a tenant without a record
 	Enforcement        book.Enforcement
 	Inherit            bool
+	Zone               string
 	Limits             []book.Limit
+
+	// Parent is who stands above the tenant; nil: that is not for the record to say.
+	Parent *Above
 
 	// Err says why the record has no key that a tenant can have. It matters to a record that has a tenant, or is to get
 	// one.
@@ -146,13 +151,13 @@ func (d *Dialect) holders(ctx context.Context, c Conn, profiles []Profile) (map[
 }
 
 type found struct {
-	id, key, name, ownerType, ownerID string
-	deleted                           bool
+	id, key, name, ownerType, ownerID, parent string
+	deleted                                   bool
 }
 
 func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([]*found, error) {
 	rows, err := c.QueryContext(ctx, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
-		deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
+		coalesce(CAST(parent AS text), ''), deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +165,7 @@ func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([
 	var all []*found
 	for rows.Next() {
 		var f found
-		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.deleted); err != nil {
+		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent, &f.deleted); err != nil {
 			return nil, err
 		}
 		all = append(all, &f)
@@ -182,13 +187,19 @@ func (d *Dialect) update(ctx context.Context, c Conn, set string, ids []any) err
 // adopt gives a tenant that has no record to one. What was set for it by hand stays; what was not is as declared.
 func (d *Dialect) adopt(ctx context.Context, c Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
-			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END, updated_at = `+d.Clock+`
-		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), id)
+			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END,
+			time_zone = CASE time_zone WHEN '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
+		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), p.Zone, id)
 	if err != nil {
 		return err
 	}
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(err, &ConflictError{Profile: p})
+	}
+	if err := d.Audit(ctx, c, Change{
+		Tenant: id, Key: p.Key, Action: "adopt", Became: state{"record": p.OwnerType + " " + p.OwnerID},
+	}); err != nil {
+		return err
 	}
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{p.Limits})
 }
@@ -206,10 +217,10 @@ func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (raced
 	for _, p := range profiles {
 		id := book.NewID()
 		byID[id.String()] = p
-		values = append(values, "(?, ?, ?, ?, ?, ?, ?)")
-		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit)
+		values = append(values, "(?, ?, ?, ?, ?, ?, ?, ?)")
+		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit, p.Zone)
 	}
-	rows, err := c.QueryContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit)
+	rows, err := c.QueryContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit, time_zone)
 		VALUES `+strings.Join(values, ", ")+` ON CONFLICT DO NOTHING RETURNING id`), args...)
 	if err != nil {
 		return nil, err
@@ -304,18 +315,38 @@ func (d *Dialect) MakeRoot(ctx context.Context, c Conn, key string) error {
 // SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.
 func (d *Dialect) SaveSettings(ctx context.Context, c Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
 	id := who.String()
+	before, err := d.settings(ctx, c, id)
+	if err != nil {
+		return err
+	}
 	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement) VALUES (?, ?) ON CONFLICT (id) DO UPDATE
 		SET enforcement = CASE excluded.enforcement WHEN '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
 			updated_at = `+d.Clock), id, string(e)); err != nil {
 		return err
 	}
-	if !setLimits {
-		return nil
+	if setLimits {
+		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
+			return err
+		}
+		if err := d.limits(ctx, c, []string{id}, [][]book.Limit{limits}); err != nil {
+			return err
+		}
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
+	after, err := d.settings(ctx, c, id)
+	if err != nil || reflect.DeepEqual(before, after) {
 		return err
 	}
-	return d.limits(ctx, c, []string{id}, [][]book.Limit{limits})
+	return d.Audit(ctx, c, Change{Tenant: id, Action: "Open", Was: before, Became: after})
+}
+
+// settings are those of the ledger's defaults or of its root as the audit log has them.
+func (d *Dialect) settings(ctx context.Context, c Conn, id string) (state, error) {
+	var enforcement []string
+	if err := list(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
+		return nil, err
+	}
+	limits, err := d.limitsOf(ctx, c, []any{id})
+	return state{"enforcement": strings.Join(enforcement, ""), "limits": limits[id]}, err
 }
 
 // Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,

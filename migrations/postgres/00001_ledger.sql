@@ -91,6 +91,7 @@ CREATE TABLE llm_executions (
     reason                text        NOT NULL DEFAULT '',    -- of an adjustment
     input_tokens          bigint      NOT NULL DEFAULT 0, -- the classes are disjoint
     cache_read_tokens     bigint      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens bigint    NOT NULL DEFAULT 0,
     cache_write_5m_tokens bigint      NOT NULL DEFAULT 0,
     cache_write_1h_tokens bigint      NOT NULL DEFAULT 0,
     output_tokens         bigint      NOT NULL DEFAULT 0,
@@ -129,6 +130,7 @@ CREATE TABLE llm_usage (
     tokens                bigint      NOT NULL DEFAULT 0,
     input_tokens          bigint      NOT NULL DEFAULT 0,
     cache_read_tokens     bigint      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens bigint    NOT NULL DEFAULT 0,
     cache_write_5m_tokens bigint      NOT NULL DEFAULT 0,
     cache_write_1h_tokens bigint      NOT NULL DEFAULT 0,
     output_tokens         bigint      NOT NULL DEFAULT 0,

@@ -91,6 +91,7 @@ CREATE TABLE llm_executions (
     reason                TEXT        NOT NULL DEFAULT '',    -- of an adjustment
     input_tokens          INTEGER      NOT NULL DEFAULT 0, -- the classes are disjoint
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens INTEGER    NOT NULL DEFAULT 0,
     cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
     cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
     output_tokens         INTEGER      NOT NULL DEFAULT 0,
@@ -129,6 +130,7 @@ CREATE TABLE llm_usage (
     tokens                INTEGER      NOT NULL DEFAULT 0,
     input_tokens          INTEGER      NOT NULL DEFAULT 0,
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens INTEGER    NOT NULL DEFAULT 0,
     cache_write_5m_tokens INTEGER      NOT NULL DEFAULT 0,
     cache_write_1h_tokens INTEGER      NOT NULL DEFAULT 0,
     output_tokens         INTEGER      NOT NULL DEFAULT 0,

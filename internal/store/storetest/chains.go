@@ -74,15 +74,15 @@ func chainsAreBooked(b *Books) {
 	require.Equal(b, []book.ID{company, book.Root}, outcomes[0].Exec.Parents)
 	require.Equal(b, decide.Wait, outcomes[1].Code)
 	require.Equal(b, book.Root, outcomes[1].Tenant.ID)
-	require.EqualValues(b, []int64{6, 6, 6, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
+	require.Equal(b, []int64{6, 6, 6, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
 
 	b.under(team, other) // while the call runs
 	settle := Settle(first, book.Amount{Cost: 4, Tokens: 3, Calls: 1})
 	require.Equal(b, []decide.Code{decide.Moved}, b.Decide(settle), "the company is not locked")
 	settle.Exec.Parents = outcomes[0].Exec.Parents
 	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(settle))
-	require.EqualValues(b, []int64{4, 4, 4, 0}, []int64{spent(team), spent(company), spent(book.Root), spent(other)})
-	require.EqualValues(b, []int64{0, 0, 0, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
+	require.Equal(b, []int64{4, 4, 4, 0}, []int64{spent(team), spent(company), spent(book.Root), spent(other)})
+	require.Equal(b, []int64{0, 0, 0, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
 	for _, id := range []book.ID{company, book.Root} {
 		require.EqualValues(b, 4, b.Int(`SELECT cost FROM llm_usage WHERE tenant = $1 AND below`, id.String()))
 	}

@@ -1,0 +1,199 @@
+package meter
+
+import (
+	"cmp"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// anthropic reads messages, as JSON and as events, of Anthropic itself, of Vertex AI and of Bedrock, and the results of
+// batches, one message a line. Cached tokens are beside the input, thinking is inside the output.
+type anthropic struct {
+	reply
+	usage, next tally
+	iteration   iteration
+	others      others // what the totals leave out
+	lines       others // the messages of a batch that are read
+	inIteration bool
+	batch       bool
+}
+
+// iteration is one pass of a model over a message.
+type iteration struct {
+	typ, model string
+	usage      tally
+}
+
+var anthropicSchema = schema(anthropicRules())
+
+func anthropicRules() []rule {
+	counts := []rule{
+		{"input_tokens", fieldPrompt, keep},
+		{"output_tokens", fieldCompletion, keep},
+		{"cache_read_input_tokens", fieldCached, keep},
+		{"cache_creation_input_tokens", fieldCacheWrite, keep},
+		{"cache_creation.ephemeral_5m_input_tokens", fieldCacheWrite5m, keep},
+		{"cache_creation.ephemeral_1h_input_tokens", fieldCacheWrite1h, keep},
+		{"output_tokens_details.thinking_tokens", fieldReasoning, keep},
+		{"server_tool_use.web_search_requests", fieldSearches, keep},
+	}
+	usage := concat(counts, under("iterations[]", counts), []rule{
+		{"", fieldUsage, keep},
+		{"service_tier", fieldTier, keep},
+		{"iterations", fieldIterations, keep},
+		{"iterations[]", fieldIteration, keep},
+		{"iterations[].type", fieldIterationType, keep},
+		{"iterations[].model", fieldIterationModel, keep},
+	})
+	content := each(fieldText, count, "text", "thinking", "partial_json")
+	message := concat(
+		[]rule{{"model", fieldModel, keep}, {"id", fieldID, keep}, {"stop_reason", fieldFinish, keep}},
+		under("content[]", content),
+		under("usage", usage),
+	)
+	return concat(
+		message,
+		under("message", message),
+		under("result.message", message),
+		under("content_block", content),
+		under("delta", content),
+		[]rule{{"type", fieldType, keep}, {"delta.stop_reason", fieldFinish, keep}},
+		each(fieldText, count, "completion"), // of the text completions
+	)
+}
+
+func newAnthropic(e Endpoint) *anthropic {
+	return &anthropic{reply: newReply(), batch: e.Kind == BatchResults}
+}
+
+func (a *anthropic) schema() *node { return anthropicSchema }
+
+func (a *anthropic) begin(f field) {
+	switch f {
+	case fieldUsage:
+		a.next, a.inIteration = tally{}, false
+	case fieldIterations:
+		a.others = others{}
+	case fieldIteration:
+		a.iteration, a.inIteration = iteration{}, true
+	}
+}
+
+func (a *anthropic) end(f field) {
+	switch f {
+	case fieldUsage:
+		a.usage.overlay(&a.next)
+	case fieldIteration:
+		it := &a.iteration
+		if it.typ != "" && it.typ != "message" {
+			a.others.add(it.model, &it.usage)
+		}
+		a.inIteration = false
+	}
+}
+
+// done ends a line of a batch's results: the usage of one message.
+func (a *anthropic) done() {
+	a.reply.done()
+	if !a.batch {
+		return
+	}
+	if !a.usage.empty() {
+		a.lines.add(a.model, &a.usage)
+	}
+	a.usage = tally{}
+}
+
+func (a *anthropic) scalar(f field, v value) {
+	switch f {
+	case fieldType:
+		a.ending = a.ending || v.is("message_stop")
+	case fieldIterationType:
+		a.iteration.typ = string(v.text)
+	case fieldIterationModel:
+		a.iteration.model = string(v.text)
+	default:
+		counts := &a.next
+		if a.inIteration {
+			counts = &a.iteration.usage
+		}
+		if !counts.read(f, v) {
+			a.reply.scalar(f, v)
+		}
+	}
+}
+
+func (a *anthropic) result(to *Result) {
+	a.fill(to)
+	to.Complete = to.Complete || a.ended
+	if a.batch {
+		a.lines.fill(to, a.model)
+		if len(to.Also) > 0 {
+			to.Model = to.Also[0].Model
+			to.state(to.Also[0].Usage)
+			to.Also = to.Also[1:]
+		}
+		return
+	}
+	a.others.fill(to, a.model)
+	if a.usage.bad {
+		to.Implausible = true
+		return
+	}
+	if a.usage.has(fieldPrompt) || a.usage.has(fieldCompletion) {
+		to.state(a.usage.anthropic())
+	}
+}
+
+func (t *tally) anthropic() (u book.Usage) {
+	u.Input = t.n[fieldPrompt]
+	u.CacheRead = t.n[fieldCached]
+	u.CacheWrite5m, u.CacheWrite1h = t.writes()
+	output := t.n[fieldCompletion]
+	u.Reasoning = take(&output, t.n[fieldReasoning])
+	u.Output = output
+	u.WebSearches = t.n[fieldSearches]
+	return u
+}
+
+// ModelUsage is what one model used.
+type ModelUsage struct {
+	Model string
+	Usage book.Usage
+}
+
+const maxModels = 16 // that one reply can name
+
+// others sums usage by model.
+type others struct {
+	list []ModelUsage
+	bad  bool
+}
+
+func (o *others) add(model string, t *tally) {
+	u := t.anthropic()
+	if t.bad || !plausible(u) {
+		o.bad = true
+		return
+	}
+	for i := range o.list {
+		if o.list[i].Model == model || len(o.list) == maxModels && i == maxModels-1 {
+			o.list[i].Usage = o.list[i].Usage.Plus(u)
+			return
+		}
+	}
+	o.list = append(o.list, ModelUsage{model, u})
+}
+
+// fill says what was used beside the usage of the reply's own model. An iteration that names no model is of the same.
+func (o *others) fill(to *Result, own string) {
+	to.Implausible = to.Implausible || o.bad
+	for _, m := range o.list {
+		m.Model = cmp.Or(m.Model, own)
+		if !plausible(m.Usage) {
+			to.Implausible = true
+			continue
+		}
+		to.Also = append(to.Also, m)
+	}
+}

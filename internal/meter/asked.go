@@ -1,0 +1,192 @@
+package meter
+
+import "strings"
+
+// The schemas of requests, by format.
+var (
+	askedChat        = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "max_completion_tokens"))
+	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens")) // and Cohere's, whose names are OpenAI's
+	askedResponses   = schema(askedOpenAI(), each(askMax, keep, "max_output_tokens"))
+
+	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}})
+
+	askedGemini = schema(
+		each(askMax, keep, "generationConfig.maxOutputTokens", "generation_config.max_output_tokens",
+			"generationConfig.max_output_tokens", "generation_config.maxOutputTokens"),
+		each(askChoices, keep, "generationConfig.candidateCount", "generation_config.candidate_count", "parameters.sampleCount"),
+		each(askNone, keep, "tools[].functionDeclarations", "tools[].function_declarations"),
+		each(askOpen, keep, "tools[].*", "cachedContent", "cached_content",
+			"contents[].parts[].fileData", "contents[].parts[].file_data", "content.parts[].fileData", "content.parts[].file_data",
+			"requests[].content.parts[].fileData"),
+		inline("contents[].parts[]"),
+		inline("content.parts[]"),
+		inline("requests[].content.parts[]"),
+		inline("contents[].parts[].functionResponse.parts[]"),
+	)
+
+	askedOllama = schema(
+		[]rule{{"model", askModel, keep}, {"stream", askStream, keep}, {"options.num_predict", askMax, keep}},
+		each(askImage, measure, "images[]", "messages[].images[]"),
+	)
+
+	askedConverse = schema(
+		[]rule{{"inferenceConfig.maxTokens", askMax, keep}},
+		each(askNone, keep, "toolConfig.tools[].toolSpec", "toolConfig.tools[].cachePoint"),
+		each(askOpen, keep, "toolConfig.tools[].*", "additionalModelRequestFields.tools", "additionalModelRequestFields.mcp_servers"),
+		each(askBudget, keep, "additionalModelRequestFields.thinking.budget_tokens"),
+		sources("messages[].content[]"),
+		sources("messages[].content[].toolResult.content[]"),
+		sources("system[]"),
+	)
+)
+
+func askedSchema(e Endpoint) *node {
+	switch e.Format {
+	case Anthropic:
+		return askedAnthropic
+	case Gemini:
+		return askedGemini
+	case Ollama:
+		return askedOllama
+	case Converse:
+		return askedConverse
+	case Invoke:
+		if m, ok := invoked(e.Model); ok {
+			return m.asked
+		}
+		return askedAnyInvoked
+	case Responses:
+		return askedResponses
+	case Completions, Cohere:
+		return askedCompletions
+	default:
+		return askedChat
+	}
+}
+
+func askedOpenAI() []rule {
+	return concat(
+		[]rule{
+			{"model", askModel, keep},
+			{"stream_options.include_usage", askIncludeUsage, keep},
+			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
+			{"tools[].type", askTool, keep},
+			{"input[].type", askItemType, keep},
+			{"background", askOpenIfTrue, keep},
+		},
+		each(askStream, keep, "stream"),
+		each(askChoices, keep, "n", "best_of", "num_generations"),
+		each(askOpen, keep, "previous_response_id", "conversation", "prompt.id", "web_search_options", "search_parameters",
+			"plugins", "connectors", "conversation_id", "messages[].content[].file.file_id", "input[].content[].file_id",
+			"input[].output[].file_id", "context_management"),
+		each(askOpenIfTrue, keep, "enable_search"),
+		media("messages[].content[]"),
+		media("input[].content[]"),
+		media("input[].output[]"), // of a tool that returns a screenshot
+		[]rule{{"image_url", askImage, measure}, {"image_url.url", askImage, measure}, {"document.document_url", askDocument, measure},
+			{"document.image_url", askImage, measure}}, // of the recognition of text
+	)
+}
+
+// media are the parts of a message that are no text.
+func media(part string) []rule {
+	return under(part, concat(
+		each(askImage, measure, "image_url", "image_url.url"),
+		each(askAudio, measure, "input_audio", "input_audio.data"),
+		each(askDocument, measure, "file.file_data", "file_data", "document_url", "file_url", "video_url.url"),
+	))
+}
+
+// inline are Gemini's parts that are no text.
+func inline(part string) (rules []rule) {
+	for _, name := range []string{"inlineData", "inline_data"} {
+		rules = append(rules, under(part+"."+name, []rule{
+			{"", askMedium, keep}, {"data", askMediumBytes, count},
+			{"mimeType", askMime, keep}, {"mime_type", askMime, keep},
+		})...)
+	}
+	return rules
+}
+
+// sources are Converse's parts that are no text.
+func sources(part string) []rule {
+	return concat(
+		each(askImage, measure, part+".image.source.bytes"),
+		each(askAudio, measure, part+".audio.source.bytes"),
+		each(askDocument, measure, part+".document.source.bytes", part+".video.source.bytes"),
+		each(askOpen, keep, part+".image.source.s3Location", part+".audio.source.s3Location", part+".document.source.s3Location",
+			part+".video.source.s3Location"),
+	)
+}
+
+// askedMessages are Anthropic's. A tool without a type is the caller's own.
+func askedMessages() []rule {
+	rules := concat(
+		each(askBudget, keep, "thinking.budget_tokens"),
+		each(askTool, keep, "tools[].type"),
+		each(askOpen, keep, "mcp_servers", "container", "context_management"),
+	)
+	for _, part := range []string{"messages[].content[]", "messages[].content[].content[]"} {
+		rules = append(rules, under(part+".source", []rule{
+			{"", askMedium, keep}, {"data", askMediumBytes, count}, {"media_type", askMime, keep},
+			{"url", askOpen, keep}, {"file_id", askOpen, keep},
+		})...)
+	}
+	return rules
+}
+
+// invokedModel is how models that are invoked on Bedrock in their own format limit their output.
+type invokedModel struct {
+	part  string // of the model's name
+	limit location
+	asked *node
+}
+
+var invokedModels = func() []invokedModel {
+	top := func(keys ...string) location { return location{keys: keys} }
+	models := []invokedModel{
+		{part: "anthropic.claude-v", limit: top("max_tokens_to_sample", "max_tokens")},
+		{part: "anthropic.claude-instant", limit: top("max_tokens_to_sample", "max_tokens")},
+		{part: "anthropic.", limit: top("max_tokens")},
+		{part: "amazon.nova", limit: location{"inferenceConfig", nil, []string{"maxTokens", "max_new_tokens"}}},
+		{part: "amazon.titan-text", limit: location{"textGenerationConfig", nil, []string{"maxTokenCount"}}},
+		{part: "meta.llama", limit: top("max_gen_len")},
+		{part: "mistral.", limit: top("max_tokens")},
+		{part: "cohere.command", limit: top("max_tokens")},
+		{part: "ai21.jamba", limit: top("max_tokens")},
+		{part: "deepseek.", limit: top("max_tokens")},
+		{part: "qwen.", limit: top("max_tokens")},
+		{part: "openai.", limit: top("max_completion_tokens", "max_tokens")},
+	}
+	for i := range models {
+		m := &models[i]
+		m.asked = schema(askedInvoke(), under(m.limit.object, each(askMax, keep, m.limit.keys...)))
+	}
+	return models
+}()
+
+// askedAnyInvoked is for models that are not known, or behind a profile's name: the largest limit of any counts.
+var askedAnyInvoked = func() *node {
+	rules := askedInvoke()
+	for _, m := range invokedModels {
+		rules = append(rules, under(m.limit.object, each(askMax, keep, m.limit.keys...))...)
+	}
+	return schema(rules)
+}()
+
+func invoked(model string) (invokedModel, bool) {
+	for _, m := range invokedModels {
+		if strings.Contains(model, m.part) {
+			return m, true
+		}
+	}
+	return invokedModel{}, false
+}
+
+func askedInvoke() []rule {
+	return concat(
+		askedMessages(),
+		each(askChoices, keep, "num_generations", "numResults", "n"),
+		sources("messages[].content[]"),
+	)
+}

@@ -1,0 +1,33 @@
+package meter
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A field that is read is explained, by its last name at least.
+func TestDocs_NameEveryCountThatIsRead(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/usage.md")
+	require.NoError(t, err)
+	var walk func(n *node, name string)
+	read := 0
+	walk = func(n *node, name string) {
+		if n.field > fieldNone && n.field < numCounts || n.field == fieldCost || n.field == fieldTicks || n.field == fieldQuery {
+			read++
+			require.Contains(t, string(page), name, name)
+		}
+		for member, m := range n.members {
+			walk(m, member)
+		}
+		if n.elements != nil {
+			walk(n.elements, name)
+		}
+	}
+	for _, s := range []*node{openAISchema, anthropicSchema, geminiSchema, ollamaSchema, cohereSchema, converseSchema, invokeSchema} {
+		walk(s, "")
+	}
+	require.Greater(t, read, 100)
+}

@@ -1,0 +1,340 @@
+package meter
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Kind is what a call is for.
+type Kind string
+
+// The kinds. Batch and its results, and Free, are not calls of a model: see Endpoint.
+const (
+	Chat          Kind = "chat" // and whatever else generates text from a prompt
+	Embeddings    Kind = "embeddings"
+	Images        Kind = "images"
+	Speech        Kind = "speech"
+	Transcription Kind = "transcription"
+	Moderation    Kind = "moderation"
+	Rerank        Kind = "rerank"
+	OCR           Kind = "ocr"
+	Batch         Kind = "batch"         // charged later, with its results
+	BatchResults  Kind = "batch_results" // may be asked for more than once
+	Free          Kind = "free"          // models, files, counting tokens
+)
+
+// inputOnly reports whether calls of the kind generate no tokens.
+func (k Kind) inputOnly() bool { return k == Embeddings || k == Moderation || k == Rerank }
+
+// Format is the wire format of requests and replies.
+type Format string
+
+// The formats. Three of them are OpenAI's: their requests differ, their replies are read alike.
+const (
+	ChatCompletions Format = "openai_chat"
+	Completions     Format = "openai_completions"
+	Responses       Format = "openai_responses"
+	OpenAI          Format = "openai" // its other endpoints
+	Anthropic       Format = "anthropic"
+	Gemini          Format = "gemini"
+	Ollama          Format = "ollama"
+	Converse        Format = "bedrock_converse"
+	Invoke          Format = "bedrock_invoke"
+	Cohere          Format = "cohere"
+)
+
+// Endpoint is what a URL says about a call.
+type Endpoint struct {
+	// Provider is the host's name, empty where the host is not known.
+	Provider string
+
+	Kind   Kind
+	Format Format
+
+	// Model is the model, or Azure's deployment, that the path names.
+	Model string
+
+	// Streams reports that the path asks for a stream; elsewhere the request's body does.
+	Streams bool
+
+	// Retrieval reports that the reply was made by an earlier request, which may have been charged for it: it is to be
+	// charged once by its ID.
+	Retrieval bool
+
+	dated string // Azure's version of the API
+}
+
+// Recognise returns what a request is for. It returns false for what is neither known to be free nor a call whose reply
+// this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
+// other by its path.
+func Recognise(method string, u *url.URL) (Endpoint, bool) {
+	e := Endpoint{Provider: providerOf(u)}
+	path := segments(u)
+	free := Endpoint{Provider: e.Provider, Kind: Free}
+	switch method {
+	case http.MethodPost:
+	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, "":
+		return e.read(method, path, free)
+	default:
+		return free, e.Provider != "" && !path.has("realtime")
+	}
+	if e.Provider == Azure {
+		e.dated = u.Query().Get("api-version")
+	}
+	switch {
+	case path.free(e.Provider):
+		return free, true
+	case e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path):
+		return e, true
+	default:
+		return e, false
+	}
+}
+
+// read recognises what is asked for without being made. Replies that are made in the background are charged when they
+// are read; a protocol switch is a session, which is not read here.
+func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool) {
+	get := method == http.MethodGet || method == ""
+	switch {
+	case path.has("realtime") || path.has("live") || path.has("ws"):
+		return e, false
+	case get && path.back(1) == "responses":
+		e.Kind, e.Format, e.Retrieval = Chat, Responses, true
+		return e, true
+	case get && path.ends("results") && path.back(2) == "batches":
+		e.Kind, e.Format, e.Retrieval = BatchResults, Anthropic, true
+		return e, true
+	case e.Provider != "":
+		return free, true
+	case get && (path.ends("models") || path.back(1) == "models" || path.back(0) == "tags" || path.back(0) == "version"):
+		return free, true
+	default:
+		return free, !get
+	}
+}
+
+// path is a URL's path in segments, unescaped.
+type path []string
+
+func segments(u *url.URL) path {
+	var p path
+	for _, s := range strings.Split(u.EscapedPath(), "/") {
+		if s == "" {
+			continue
+		}
+		if plain, err := url.PathUnescape(s); err == nil {
+			s = plain
+		}
+		p = append(p, s)
+	}
+	return p
+}
+
+// back returns the segment that is n before the last, or an empty string.
+func (p path) back(n int) string {
+	if n >= len(p) {
+		return ""
+	}
+	return p[len(p)-1-n]
+}
+
+// ends reports whether the last segments are these.
+func (p path) ends(last ...string) bool {
+	for i, s := range last {
+		if p.back(len(last)-1-i) != s {
+			return false
+		}
+	}
+	return true
+}
+
+// after returns the segment that follows the first one of a name.
+func (p path) after(name string) string {
+	for i := range len(p) - 1 {
+		if p[i] == name {
+			return p[i+1]
+		}
+	}
+	return ""
+}
+
+func (p path) has(name string) bool {
+	for _, s := range p {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// free reports whether a POST costs nothing.
+func (p path) free(provider string) bool {
+	last := p.back(0)
+	_, verb, _ := strings.Cut(last, ":")
+	switch {
+	case verb == "countTokens", verb == "computeTokens":
+		return true
+	case last == "count_tokens", last == "count-tokens", last == "input_tokens", last == "tokenize", last == "detokenize",
+		last == "check-api-key":
+		return true
+	case last == "files", last == "uploads", p.back(1) == "uploads", p.back(2) == "uploads":
+		return true
+	case last == "cancel": // it ends what was charged elsewhere
+		return p.back(2) != "responses"
+	case p.back(1) == "api":
+		switch last {
+		case "show", "pull", "push":
+			return true
+		case "create", "copy", "delete":
+			return provider == OllamaProvider
+		}
+	}
+	return last == "moderations" && (provider == OpenAIProvider || provider == Azure)
+}
+
+func (e *Endpoint) bedrock(p path) bool {
+	if p.back(2) != "model" && p.back(2) != "models" {
+		return false
+	}
+	switch p.back(0) {
+	case "converse":
+		e.Format = Converse
+	case "converse-stream":
+		e.Format, e.Streams = Converse, true
+	case "invoke":
+		e.Format = Invoke
+	case "invoke-with-response-stream":
+		e.Format, e.Streams = Invoke, true
+	default:
+		return false
+	}
+	e.Kind, e.Model = Chat, p.back(1)
+	if strings.Contains(e.Model, "embed") {
+		e.Kind = Embeddings
+	}
+	return true
+}
+
+func (e *Endpoint) google(p path) bool {
+	model, verb, ok := cutLast(p.back(0), ":")
+	if !ok {
+		return false
+	}
+	e.Kind, e.Format, e.Model = Chat, Gemini, model
+	switch verb {
+	case "generateContent":
+	case "streamGenerateContent":
+		e.Streams = true
+	case "embedContent", "batchEmbedContents":
+		e.Kind = Embeddings
+	case "predict":
+		e.Kind = Embeddings
+		if strings.HasPrefix(model, "imagen") {
+			e.Kind = Images
+		}
+	case "rawPredict", "streamRawPredict":
+		e.Streams = verb == "streamRawPredict"
+		e.Format = ChatCompletions
+		if p.after("publishers") == "anthropic" {
+			e.Format = Anthropic
+		}
+		if model == "count-tokens" {
+			e.Kind = Free
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+func (e *Endpoint) ollama(p path) bool {
+	if p.back(1) != "api" {
+		return false
+	}
+	switch p.back(0) {
+	case "chat", "generate":
+		e.Kind = Chat
+	case "embed", "embeddings":
+		e.Kind = Embeddings
+	default:
+		return false
+	}
+	e.Format = Ollama
+	return true
+}
+
+func (e *Endpoint) cohere(p path) bool {
+	if e.Provider != CohereProvider && p.back(1) != "v2" || p.has("compatibility") || p.has("audio") {
+		return false
+	}
+	switch p.back(0) {
+	case "chat", "generate", "summarize":
+		e.Kind = Chat
+	case "embed":
+		e.Kind = Embeddings
+	case "classify":
+		e.Kind = Moderation
+	case "rerank":
+		e.Kind = Rerank
+	default:
+		return false
+	}
+	e.Format = Cohere
+	return true
+}
+
+func (e *Endpoint) anthropic(p path) bool {
+	switch {
+	case p.ends("messages", "batches"):
+		e.Kind = Batch
+	case p.ends("messages") && p.after("threads") == "", p.ends("complete") && e.Provider == AnthropicProvider:
+		e.Kind = Chat
+	default:
+		return false
+	}
+	e.Format = Anthropic
+	return true
+}
+
+func (e *Endpoint) openAI(p path) bool {
+	e.Kind, e.Format = Chat, OpenAI
+	e.Model = p.after("deployments")
+	switch last, before := p.back(0), p.back(1); {
+	case before == "chat" && last == "completions", last == "chat" && e.Provider == Writer, p.ends("agents", "completions"):
+		e.Format = ChatCompletions
+	case last == "completions":
+		e.Format = Completions
+	case last == "responses", before == "responses" && last == "compact":
+		e.Format = Responses
+	case p.back(2) == "responses" && last == "cancel":
+		e.Format, e.Retrieval = Responses, true
+	case last == "embeddings":
+		e.Kind = Embeddings
+	case before == "images" && (last == "generations" || last == "edits" || last == "variations"):
+		e.Kind = Images
+	case before == "audio" && (last == "transcriptions" || last == "translations"):
+		e.Kind = Transcription
+	case before == "audio" && last == "speech":
+		e.Kind = Speech
+	case last == "moderations", last == "classifications":
+		e.Kind = Moderation
+	case last == "rerank":
+		e.Kind = Rerank
+	case last == "ocr":
+		e.Kind = OCR
+	case last == "batches":
+		e.Kind = Batch
+	default:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,224 @@
+package meter
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+const messagesURL = "https://api.anthropic.com/v1/messages"
+
+func TestAnthropic_Messages(t *testing.T) {
+	t.Parallel()
+	const usage = `{"input_tokens":10,"cache_read_input_tokens":200,"cache_creation_input_tokens":90,
+		"cache_creation":{"ephemeral_5m_input_tokens":60,"ephemeral_1h_input_tokens":30},"output_tokens":50,
+		"output_tokens_details":{"thinking_tokens":20},"server_tool_use":{"web_search_requests":3,"web_fetch_requests":1},"service_tier":"standard"}`
+	want := book.Usage{Input: 10, CacheRead: 200, CacheWrite5m: 60, CacheWrite1h: 30, Output: 30, Reasoning: 20, WebSearches: 3}
+	check(t, []golden{
+		{
+			name: "cached tokens are beside the input, thinking is inside the output", url: messagesURL,
+			body:  `{"id":"msg_1","model":"claude-x","type":"message","content":[{"type":"text","text":"Yes."}],"stop_reason":"end_turn","usage":` + usage + `}`,
+			usage: want, tier: "standard", model: "claude-x", finished: []string{"end_turn"},
+		},
+		{
+			name: "on Vertex AI", url: "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5/publishers/anthropic/models/claude-x@1:rawPredict",
+			body: `{"id":"msg_1","usage":` + usage + `}`, usage: want, model: "claude-x@1",
+		},
+		{
+			name: "without a split, a write is a short one", url: messagesURL,
+			body:  `{"usage":{"input_tokens":10,"cache_creation_input_tokens":90,"output_tokens":5}}`,
+			usage: book.Usage{Input: 10, CacheWrite5m: 90, Output: 5},
+		},
+		{
+			name: "the delta's counts replace those of the start", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":1,"service_tier":"priority"}}}`,
+				`{"type":"ping"}`, `{"type":"content_block_start","content_block":{"type":"text","text":""}}`,
+				`{"type":"content_block_delta","delta":{"type":"text_delta","text":"Yes."}}`,
+				`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":30}}`,
+				`{"type":"message_delta","delta":{},"usage":{"input_tokens":12,"output_tokens":50}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 12, CacheRead: 200, Output: 50}, tier: "priority", model: "claude-x",
+		},
+		{
+			name: "passes that the totals leave out are used too, some of them by another model", url: messagesURL,
+			body: `{"model":"claude-x","usage":{"input_tokens":162,"output_tokens":11,"iterations":[
+				{"type":"compaction","input_tokens":9000,"output_tokens":81,"cache_read_input_tokens":7},
+				{"type":"message","input_tokens":162,"output_tokens":11},
+				{"type":"advisor_message","model":"claude-y","input_tokens":20,"output_tokens":2},
+				{"type":"advisor_message","model":"claude-y","input_tokens":30,"output_tokens":3}]}}`,
+			usage: book.Usage{Input: 162, Output: 11},
+			also:  []ModelUsage{{"claude-x", book.Usage{Input: 9000, CacheRead: 7, Output: 81}}, {"claude-y", book.Usage{Input: 50, Output: 5}}},
+		},
+		{
+			name: "the last list of passes counts", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"model":"claude-x","usage":{"input_tokens":1,"output_tokens":1}}}`,
+				`{"type":"message_delta","usage":{"output_tokens":4,"iterations":[{"type":"compaction","input_tokens":5,"output_tokens":6}]}}`,
+				`{"type":"message_delta","usage":{"output_tokens":8,"iterations":[{"type":"compaction","input_tokens":5,"output_tokens":6},{"type":"message","input_tokens":1,"output_tokens":8}]}}`,
+				`{"type":"message_stop"}`),
+			usage: book.Usage{Input: 1, Output: 8}, also: []ModelUsage{{"claude-x", book.Usage{Input: 5, Output: 6}}},
+		},
+		{
+			name: "cut", url: messagesURL, unended: true,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":1}}}`,
+				`{"type":"content_block_delta","delta":{"type":"text_delta","text":"A text of forty letters, not one more..."}}`),
+			usage: book.Usage{Input: 10, CacheRead: 200, Output: 1},
+		},
+		{
+			name: "an error ends a stream before its end", url: messagesURL, unended: true,
+			body:  sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}`, `{"type":"error","error":{"type":"overloaded_error"}}`),
+			usage: book.Usage{Input: 10, Output: 1},
+		},
+		{
+			name: "a negative count is not mended by a delta", url: messagesURL, strange: true,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":-10,"output_tokens":1}}}`, `{"type":"message_delta","usage":{"output_tokens":5}}`, `{"type":"message_stop"}`),
+		},
+	})
+
+	cut := readIn(1, at(t, http.MethodPost, messagesURL), 200, nil, []byte(sseOpen(
+		`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":1}}}`,
+		`{"type":"content_block_delta","delta":{"type":"text_delta","text":"A text of forty letters, not one more..."}}`)))
+	u, estimated := cut.Charged(999)
+	require.True(t, estimated)
+	require.Equal(t, book.Usage{Input: 10, CacheRead: 200, Output: 10}, u, "the input is stated, the output is what came")
+}
+
+func TestAnthropic_BatchResultsAreSummedByModel(t *testing.T) {
+	t.Parallel()
+	e := at(t, http.MethodGet, messagesURL+"/batches/b-1/results")
+	body := `{"custom_id":"a","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":20,"cache_read_input_tokens":3,"output_tokens":5,"service_tier":"batch"}}}}
+{"custom_id":"b","result":{"type":"errored","error":{}}}
+{"custom_id":"c","result":{"type":"succeeded","message":{"model":"y","usage":{"input_tokens":7,"output_tokens":1,"service_tier":"batch"}}}}
+{"custom_id":"broken
+{"custom_id":"d","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":30,"output_tokens":5,"service_tier":"batch"}}}}`
+	got := readIn(1, e, 200, nil, []byte(body))
+	require.Equal(t, "x", got.Model)
+	require.Equal(t, book.Usage{Input: 50, CacheRead: 3, Output: 10}, got.Usage)
+	require.Equal(t, []ModelUsage{{"y", book.Usage{Input: 7, Output: 1}}}, got.Also)
+	require.Equal(t, "batch", got.ServiceTier)
+	require.True(t, got.Complete)
+}
+
+func TestGemini(t *testing.T) {
+	t.Parallel()
+	const (
+		generate = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent"
+		stream   = "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google/models/gemini-3-pro:streamGenerateContent"
+		usage    = `{"promptTokenCount":1000,"cachedContentTokenCount":600,"candidatesTokenCount":50,"thoughtsTokenCount":70,"toolUsePromptTokenCount":30,
+			"totalTokenCount":1150,"promptTokensDetails":[{"modality":"TEXT","tokenCount":700},{"modality":"AUDIO","tokenCount":200},{"modality":"IMAGE","tokenCount":100}],
+			"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":150},{"modality":"TEXT","tokenCount":450}],
+			"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":40},{"modality":"AUDIO","tokenCount":2}],"serviceTier":"flex"}`
+	)
+	want := book.Usage{Input: 250 + 30, CacheRead: 600, InputAudio: 50, InputImage: 100, Output: 8, OutputImage: 40, OutputAudio: 2, Reasoning: 70}
+	grounded := func(queries string) string {
+		return `{"candidates":[{"finishReason":"STOP","groundingMetadata":{"webSearchQueries":` + queries + `}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}`
+	}
+	check(t, []golden{
+		{
+			name: "the prompt contains what was cached; thoughts and tools are beside", url: generate,
+			body:  `{"candidates":[{"content":{"parts":[{"text":"Yes."}]},"finishReason":"STOP"}],"usageMetadata":` + usage + `,"modelVersion":"gemini-2.5-flash-001","responseId":"r"}`,
+			usage: want, tier: "flex", model: "gemini-2.5-flash-001", finished: []string{"STOP"},
+		},
+		{
+			name: "modalities by number", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"totalTokenCount":12,"promptTokensDetails":[{"modality":1,"tokenCount":3},{"modality":4,"tokenCount":4},{"modality":2,"tokenCount":3}]}}`,
+			usage: book.Usage{Input: 3, InputAudio: 4, InputImage: 3, Output: 2},
+		},
+		{
+			name: "a detail that does not say what it is", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"tokenCount":3}]}}`,
+			usage: book.Usage{Input: 6, InputAudio: 4, Output: 2},
+		},
+		{
+			name: "a last chunk without counts", url: stream + "?alt=sse",
+			body: sseOpen(`{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}`,
+				`{"usageMetadata":{"trafficType":"ON_DEMAND"}}`),
+			usage: book.Usage{Input: 9, Output: 2},
+		},
+		{
+			name: "video and documents have no class of their own", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"VIDEO","tokenCount":6},{"modality":"DOCUMENT","tokenCount":4}]}}`,
+			usage: book.Usage{Input: 10, Output: 2},
+		},
+		{
+			name: "of a stream the last object counts; early ones lack the prompt; lines end with CRLF", url: stream + "?alt=sse",
+			body: "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Yes\"}]}}],\"usageMetadata\":{\"candidatesTokenCount\":1,\"trafficType\":\"ON_DEMAND\"}}\r\n\r\n" +
+				"data: {\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2,\"totalTokenCount\":11,\"trafficType\":\"ON_DEMAND\"}}\r\n\r\n",
+			usage: book.Usage{Input: 9, Output: 2}, tier: "ON_DEMAND", model: "gemini-3-pro",
+		},
+		{
+			name: "without alt=sse a stream is an array", url: stream,
+			body: "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Yes\"}]}}],\"usageMetadata\":{\"promptTokenCount\":9,\"totalTokenCount\":9}}\n,\r\n" +
+				"{\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2,\"totalTokenCount\":11}}\n]",
+			usage: book.Usage{Input: 9, Output: 2},
+		},
+		{
+			name: "a stream that is cut leaves the last chunk's counts", url: stream, unended: true,
+			body:  `[{"candidates":[{"content":{"parts":[{"text":"Yes"}]}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":1,"totalTokenCount":10}},{"candidates":[{"content":`,
+			usage: book.Usage{Input: 9, Output: 1},
+		},
+		{
+			name: "a prompt that is not stated follows from the total", url: generate,
+			body: `{"usageMetadata":{"candidatesTokenCount":2,"thoughtsTokenCount":3,"totalTokenCount":14}}`, usage: book.Usage{Input: 9, Output: 2, Reasoning: 3},
+		},
+		{name: "before Gemini 3 a grounded prompt is one search", url: generate, body: grounded(`["a","b"]`), usage: book.Usage{Input: 9, Output: 2, WebSearches: 1}},
+		{name: "since then each query is", url: stream, body: "[" + grounded(`["a","b"]`) + "," + grounded(`["a","b"]`) + "]", usage: book.Usage{Input: 9, Output: 2, WebSearches: 2}},
+		{name: "grounding that asked nothing", url: stream, body: grounded(`[]`), usage: book.Usage{Input: 9, Output: 2}},
+		{
+			name: "a prompt that was blocked", url: generate, finished: []string{"SAFETY"},
+			body: `{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":9,"totalTokenCount":9}}`, usage: book.Usage{Input: 9},
+		},
+		{
+			name: "embeddings of Vertex AI", url: "https://aiplatform.googleapis.com/v1/projects/p/locations/x/publishers/google/models/text-embedding-004:predict",
+			body:  `{"predictions":[{"embeddings":{"values":[0.1],"statistics":{"token_count":10,"truncated":false}}},{"embeddings":{"statistics":{"token_count":4}}}]}`,
+			usage: book.Usage{Input: 14},
+		},
+		{name: "embeddings", url: "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-2:embedContent",
+			body: `{"embedding":{"values":[0.1]},"usageMetadata":{"promptTokenCount":5,"totalTokenCount":5}}`, usage: book.Usage{Input: 5}},
+		{name: "embeddings that say nothing", url: "https://generativelanguage.googleapis.com/v1beta/models/embedding-001:batchEmbedContents", body: `{"embeddings":[{"values":[0.1]}]}`},
+		{name: "negative", url: generate, body: `{"usageMetadata":{"promptTokenCount":-9,"candidatesTokenCount":2}}`, strange: true},
+		{name: "a negative detail", url: generate, body: `{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":-9}]}}`, strange: true},
+	})
+}
+
+func TestOllama(t *testing.T) {
+	t.Parallel()
+	const chat, generate, embed = "http://localhost:11434/api/chat", "http://gpu:11434/api/generate", "http://localhost:11434/api/embed"
+	ndjson := http.Header{"Content-Type": {"application/x-ndjson"}}
+	check(t, []golden{
+		{name: "the last line has the counts", url: chat, header: ndjson,
+			body: `{"model":"m","message":{"role":"assistant","content":"Yes"},"done":false}` + "\n" + `{"broken` + "\n" +
+				`{"model":"m","message":{"content":""},"done":true,"done_reason":"stop","prompt_eval_count":26,"eval_count":290}` + "\n",
+			usage: book.Usage{Input: 26, Output: 290}, model: "m", finished: []string{"stop"}},
+		{name: "also where nothing says that these are lines", url: generate,
+			body:  `{"model":"m","response":"Yes","done":false}` + "\n" + `{"model":"m","response":"","done":true,"prompt_eval_count":26,"eval_count":290}` + "\n",
+			usage: book.Usage{Input: 26, Output: 290}},
+		{name: "in one piece", url: chat, body: `{"model":"m","message":{"content":"Yes"},"done":true,"prompt_eval_count":26,"eval_count":290}`, usage: book.Usage{Input: 26, Output: 290}},
+		{name: "without the prompt's count", url: chat, body: `{"done":true,"eval_count":79}`, usage: book.Usage{Output: 79}},
+		{name: "embeddings", url: embed, body: `{"model":"m","embeddings":[[0.1]],"prompt_eval_count":2}`, usage: book.Usage{Input: 2}},
+		{name: "loading a model", url: generate, body: `{"model":"m","response":"","done":true,"done_reason":"load"}`},
+		{name: "cut", url: chat, header: ndjson, unended: true, body: `{"message":{"content":"Yes"},"done":false}` + "\n"},
+	})
+}
+
+func TestCohere(t *testing.T) {
+	t.Parallel()
+	const units = `{"billed_units":{"input_tokens":10.0,"output_tokens":104},"tokens":{"input_tokens":505,"output_tokens":107},"cached_tokens":448}`
+	want := book.Usage{Input: 10, Output: 104}
+	const host = "https://api.cohere.com/"
+	check(t, []golden{
+		{name: "what is billed, not what the model saw", url: host + "v2/chat", body: `{"id":"c","finish_reason":"COMPLETE","message":{"content":[{"type":"text","text":"Yes."}]},"usage":` + units + `}`,
+			usage: want, finished: []string{"COMPLETE"}},
+		{name: "events", url: host + "v2/chat", usage: want,
+			body: sseOpen(`{"type":"message-start","id":"c"}`, `{"type":"content-delta","delta":{"message":{"content":{"text":"Yes."}}}}`,
+				`{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":`+units+`}}`)},
+		{name: "version 1", url: host + "v1/generate", body: `{"generations":[{"text":"Yes."}],"meta":` + units + `}`, usage: want},
+		{name: "version 1, lines", url: host + "v1/chat", usage: want,
+			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + units + `}}` + "\n"},
+		{name: "version 1, cut", url: host + "v1/chat", unended: true, body: `{"event_type":"text-generation","text":"Yes."}` + "\n"},
+		{name: "embeddings", url: host + "v2/embed", body: `{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3}}}`, usage: book.Usage{Input: 7, InputImage: 3}},
+		{name: "searches of a ranking are no tokens", url: host + "v2/rerank", body: `{"meta":{"billed_units":{"search_units":1}}}`},
+		{name: "totals that nobody bills", url: host + "v2/chat", body: `{"usage":{"tokens":{"input_tokens":505,"output_tokens":107}}}`},
+	})
+}

@@ -1,0 +1,79 @@
+package meter
+
+// A field is what a value of a reply means, whatever its name is with a provider.
+type field uint8
+
+// The fields that are counts of tokens or requests come first: a tally has room for each.
+const (
+	fieldNone field = iota
+
+	fieldPrompt     // input, of whatever the provider includes in it
+	fieldCompletion // output, likewise
+	fieldTotal
+	fieldCached
+	fieldCacheHit // another name of cached, which some providers state beside it
+	fieldCacheWrite
+	fieldCacheWrite5m
+	fieldCacheWrite1h
+	fieldAudioIn
+	fieldImageIn
+	fieldReasoning
+	fieldAudioOut
+	fieldImageOut
+	fieldTextOut
+	fieldToolUse
+	fieldCitation
+	fieldSearches
+	fieldOtherSearches
+	fieldAudioCached
+	fieldImageCached
+	fieldPromptTwin // names of the same numbers that are read where the first are absent
+	fieldCompletionTwin
+	fieldCachedTwin
+	fieldCacheWriteTwin
+	fieldHostPrompt // counts that the host of a model adds to what the model says
+	fieldHostCompletion
+	fieldHostCached
+	fieldHostCacheWrite
+
+	numCounts
+
+	fieldModel
+	fieldID
+	fieldTier
+	fieldUsageTier
+	fieldFinish
+	fieldStatus
+	fieldType
+	fieldText
+	fieldUsage
+	fieldIteration
+	fieldIterations
+	fieldIterationType
+	fieldIterationModel
+	fieldModality
+	fieldModalityTokens
+	fieldPromptDetail
+	fieldCachedDetail
+	fieldCompletionDetail
+	fieldQueries
+	fieldQuery
+	fieldItems
+	fieldItem
+	fieldItemType
+	fieldItemAction
+	fieldDoneItem
+	fieldDone
+	fieldCost
+	fieldUpstreamCost
+	fieldMarketCost
+	fieldTicks
+	fieldOwnKey
+	fieldSeconds
+	fieldBytes
+	fieldCacheTTL
+	fieldCacheTTLTokens
+	fieldCacheDetail
+	fieldStatistics
+	fieldBlocked
+)

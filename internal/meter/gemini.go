@@ -1,0 +1,180 @@
+package meter
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// gemini reads generated content and embeddings of the Gemini API and of Vertex AI, as JSON, as events, and as the array
+// that a stream without alt=sse is. The prompt contains what was cached; thoughts and the prompts of tools are beside it.
+type gemini struct {
+	reply
+	asked       string // model
+	usage, next tally
+	modality    string
+	tokens      int64
+	statistics  tally // of predictions, which are embeddings
+	grounded    int64 // queries of the candidates that are read
+	queries     int64
+}
+
+var geminiSchema = func() *node {
+	detail := []rule{{"modality", fieldModality, keep}, {"tokenCount", fieldModalityTokens, keep}}
+	usage := concat(
+		[]rule{
+			{"", fieldUsage, keep},
+			{"promptTokenCount", fieldPrompt, keep},
+			{"cachedContentTokenCount", fieldCached, keep},
+			{"candidatesTokenCount", fieldCompletion, keep},
+			{"responseTokenCount", fieldCompletionTwin, keep}, // its name in sessions
+			{"thoughtsTokenCount", fieldReasoning, keep},
+			{"toolUsePromptTokenCount", fieldToolUse, keep},
+			{"totalTokenCount", fieldTotal, keep},
+			{"trafficType", fieldTier, keep},
+			{"serviceTier", fieldTier, keep},
+			{"promptTokensDetails[]", fieldPromptDetail, keep},
+			{"cacheTokensDetails[]", fieldCachedDetail, keep},
+			{"candidatesTokensDetails[]", fieldCompletionDetail, keep},
+		},
+		under("promptTokensDetails[]", detail),
+		under("cacheTokensDetails[]", detail),
+		under("candidatesTokensDetails[]", detail),
+	)
+	return schema(
+		under("usageMetadata", usage),
+		[]rule{
+			{"modelVersion", fieldModel, keep},
+			{"responseId", fieldID, keep},
+			{"serviceTier", fieldTier, keep},
+			{"candidates[].finishReason", fieldFinish, keep},
+			{"candidates[].groundingMetadata.webSearchQueries[]", fieldQuery, keep},
+			{"promptFeedback.blockReason", fieldBlocked, keep},
+			{"predictions[].embeddings.statistics.token_count", fieldStatistics, keep},
+		},
+		each(fieldText, count, "candidates[].content.parts[].text", "candidates[].content.parts[].executableCode.code",
+			"candidates[].content.parts[].functionCall.name"),
+	)
+}()
+
+func newGemini(e Endpoint) *gemini { return &gemini{reply: newReply(), asked: e.Model} }
+
+func (g *gemini) schema() *node { return geminiSchema }
+
+func (g *gemini) begin(f field) {
+	switch f {
+	case fieldUsage:
+		g.next = tally{}
+	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail:
+		g.modality, g.tokens = "", 0
+	}
+}
+
+// audioAndImage are the classes of the modalities that have one, by the list of details that they are in.
+var audioAndImage = map[field][2]field{
+	fieldPromptDetail:     {fieldAudioIn, fieldImageIn},
+	fieldCachedDetail:     {fieldAudioCached, fieldImageCached},
+	fieldCompletionDetail: {fieldAudioOut, fieldImageOut},
+}
+
+func (g *gemini) end(f field) {
+	if f == fieldUsage {
+		if !g.next.empty() { // of the last chunk that has counts: they are sums
+			g.usage = g.next
+		}
+		return
+	}
+	class, ok := audioAndImage[f]
+	if !ok {
+		return
+	}
+	switch g.modality { // by name, or by its number in the protocol
+	case "AUDIO", "4":
+		g.next.add(class[0], g.tokens)
+	case "IMAGE", "2":
+		g.next.add(class[1], g.tokens)
+	}
+}
+
+func (g *gemini) scalar(f field, v value) {
+	switch f {
+	case fieldModality:
+		g.modality = intern(g.modality, v)
+	case fieldModalityTokens:
+		var t tally
+		t.read(fieldTotal, v)
+		g.tokens, g.next.bad = t.n[fieldTotal], g.next.bad || t.bad
+	case fieldStatistics:
+		var t tally
+		t.read(fieldTotal, v)
+		g.statistics.bad = g.statistics.bad || t.bad
+		g.statistics.add(fieldPrompt, t.n[fieldTotal])
+	case fieldQuery:
+		g.grounded++
+	case fieldBlocked:
+		g.ending = true
+		g.reply.scalar(fieldFinish, v)
+	case fieldFinish:
+		g.ending = true
+		g.reply.scalar(f, v)
+	default:
+		if !g.next.read(f, v) {
+			g.reply.scalar(f, v)
+		}
+	}
+}
+
+// done ends a chunk. A chunk repeats the queries of those before it, if it has any.
+func (g *gemini) done() {
+	g.queries, g.grounded = max(g.queries, g.grounded), 0
+	g.reply.done()
+}
+
+func (g *gemini) result(to *Result) {
+	g.fill(to)
+	to.Complete = to.Complete || g.ended
+	if g.usage.empty() {
+		g.usage = g.statistics
+	}
+	t := &g.usage
+	if t.bad {
+		to.Implausible = true
+		return
+	}
+	if !t.any(fieldPrompt, fieldCompletion, fieldCompletionTwin, fieldReasoning, fieldTotal) {
+		return
+	}
+	u := t.gemini()
+	if g.queries > 0 {
+		u.WebSearches = 1
+		if perQuery(cmp.Or(g.model, g.asked)) {
+			u.WebSearches = g.queries
+		}
+	}
+	to.state(u)
+}
+
+// perQuery reports whether each query is charged; models before Gemini 3 are charged by the prompt that is grounded.
+func perQuery(model string) bool {
+	_, version, _ := strings.Cut(model, "gemini-")
+	return !strings.HasPrefix(version, "1") && !strings.HasPrefix(version, "2")
+}
+
+func (t *tally) gemini() (u book.Usage) {
+	output := max(t.n[fieldCompletion], t.n[fieldCompletionTwin])
+	u.Reasoning = t.n[fieldReasoning]
+	tool := t.n[fieldToolUse]
+	prompt := t.n[fieldPrompt]
+	if !t.has(fieldPrompt) && t.has(fieldTotal) {
+		prompt = max(t.n[fieldTotal]-output-u.Reasoning-tool, 0)
+	}
+	u.CacheRead = take(&prompt, t.n[fieldCached])
+	u.InputAudio = take(&prompt, max(t.n[fieldAudioIn]-t.n[fieldAudioCached], 0))
+	u.InputImage = take(&prompt, max(t.n[fieldImageIn]-t.n[fieldImageCached], 0))
+	u.Input = prompt + tool
+	u.OutputAudio = take(&output, t.n[fieldAudioOut])
+	u.OutputImage = take(&output, t.n[fieldImageOut])
+	u.Output = output
+	return u
+}

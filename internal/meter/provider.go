@@ -1,0 +1,101 @@
+package meter
+
+import (
+	"net/url"
+	"strings"
+)
+
+// The providers whose replies or requests have something of their own. Others are named as provider.go lists them.
+const (
+	OpenAIProvider    = "openai"
+	Azure             = "azure"
+	AnthropicProvider = "anthropic"
+	Google            = "google"
+	Vertex            = "vertex"
+	Bedrock           = "bedrock"
+	CohereProvider    = "cohere"
+	OllamaProvider    = "ollama"
+	OpenRouter        = "openrouter"
+	Vercel            = "vercel"
+	XAI               = "xai"
+	DeepSeek          = "deepseek"
+	Mistral           = "mistral"
+	Groq              = "groq"
+	Perplexity        = "perplexity"
+	Cerebras          = "cerebras"
+	Writer            = "writer"
+)
+
+// hosts are the names of hosts, and of their domains.
+var hosts = map[string]string{
+	"api.openai.com":                    OpenAIProvider,
+	"openai.azure.com":                  Azure,
+	"services.ai.azure.com":             Azure,
+	"cognitiveservices.azure.com":       Azure,
+	"inference.ai.azure.com":            Azure,
+	"models.ai.azure.com":               Azure,
+	"api.anthropic.com":                 AnthropicProvider,
+	"generativelanguage.googleapis.com": Google,
+	"api.cohere.com":                    CohereProvider,
+	"api.cohere.ai":                     CohereProvider,
+	"ollama.com":                        OllamaProvider,
+	"openrouter.ai":                     OpenRouter,
+	"ai-gateway.vercel.sh":              Vercel,
+	"api.x.ai":                          XAI,
+	"api.deepseek.com":                  DeepSeek,
+	"api.mistral.ai":                    Mistral,
+	"codestral.mistral.ai":              Mistral,
+	"api.groq.com":                      Groq,
+	"api.perplexity.ai":                 Perplexity,
+	"api.cerebras.ai":                   Cerebras,
+	"api.writer.com":                    Writer,
+	"api.together.xyz":                  "together",
+	"api.together.ai":                   "together",
+	"api.fireworks.ai":                  "fireworks",
+	"router.huggingface.co":             "huggingface",
+	"api-inference.huggingface.co":      "huggingface",
+	"api.z.ai":                          "zai",
+	"open.bigmodel.cn":                  "zai",
+	"api.moonshot.ai":                   "moonshot",
+	"api.moonshot.cn":                   "moonshot",
+	"api.voyageai.com":                  "voyageai",
+	"api.jina.ai":                       "jina",
+	"api.avian.io":                      "avian",
+	"api.inference.crusoecloud.com":     "crusoe",
+	"snowflakecomputing.com":            "snowflake",
+	"models.github.ai":                  "github",
+	"api.deepinfra.com":                 "deepinfra",
+	"api.sambanova.ai":                  "sambanova",
+	"api.minimax.io":                    "minimax",
+	"api.studio.nebius.com":             "nebius",
+	"integrate.api.nvidia.com":          "nvidia",
+	"dashscope.aliyuncs.com":            "alibaba",
+	"dashscope-intl.aliyuncs.com":       "alibaba",
+}
+
+// providerOf returns the provider of a host that is known, else an empty string.
+func providerOf(u *url.URL) string {
+	host := strings.ToLower(u.Hostname())
+	if (host == "localhost" || host == "127.0.0.1" || host == "::1") && u.Port() == "11434" {
+		return OllamaProvider
+	}
+	under := func(domain string) bool { return strings.HasSuffix(host, "."+domain) }
+	first, _, _ := strings.Cut(host, ".")
+	switch {
+	case under("amazonaws.com"), under("amazonaws.com.cn"), under("api.aws"):
+		for label := range strings.SplitSeq(host, ".") { // private endpoints have a label before it
+			if strings.HasPrefix(label, "bedrock-runtime") || strings.HasPrefix(label, "bedrock-mantle") {
+				return Bedrock
+			}
+		}
+	case strings.HasSuffix(first, "aiplatform") && under("googleapis.com"):
+		return Vertex
+	}
+	for domain := host; domain != ""; {
+		if p, ok := hosts[domain]; ok {
+			return p
+		}
+		_, domain, _ = strings.Cut(domain, ".")
+	}
+	return ""
+}

@@ -1,0 +1,213 @@
+package meter
+
+import (
+	"cmp"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// Result is what a reply says about its call. The zero Usage of a reply without one is told from a usage of zero by
+// Found.
+type Result struct {
+	// Usage is what the reply's own model used, as far as the provider has stated it. Found reports whether it has. Where
+	// the reply is not Complete, it is what was stated before the end: the input, or the output so far.
+	Usage book.Usage
+	Found bool
+
+	// Also is what other models used, or the same in passes that its totals leave out: it is charged on top of Usage.
+	Also []ModelUsage
+
+	// Provider is the endpoint's. Model is the model as the reply names it, else as the URL does; it may be empty.
+	Provider, Model string
+
+	// ID is the reply's own id, by which a later request can ask for it again. RequestID is the id of the exchange.
+	ID, RequestID string
+
+	// ReportedCost is what the provider says that the call costs, in nano-dollars. Negative: it does not say.
+	ReportedCost int64
+
+	// ServiceTier is the tier that served the call, in the provider's own words.
+	ServiceTier string
+
+	// FinishReasons are the distinct reasons of all choices, in the provider's own words.
+	FinishReasons []string
+
+	// AudioDuration is the length of the audio, where that is what the provider charges for. No class counts it.
+	AudioDuration time.Duration
+
+	// Complete reports whether the reply has reached its end: the end mark of its format, or the last bracket.
+	Complete bool
+
+	// Pending reports that the call goes on in the background. Its usage comes with a later reply that has the same ID.
+	Pending bool
+
+	// Implausible reports that the provider has stated a number that no call can have: below zero, or beyond measure.
+	// The usage or the cost that it belongs to is not in the result.
+	Implausible bool
+
+	// OutputChars counts the characters of output that came, with reasoning and the arguments of tool calls, and
+	// OutputEstimate estimates their tokens. They serve where the provider has not stated the output; reasoning that it
+	// keeps to itself is not in them.
+	OutputChars, OutputEstimate int64
+}
+
+// Charged returns the usage to charge for the call, with the given tokens of input where the provider has not stated
+// them, and whether any of it is an estimate. It is the stated usage of a complete reply. Of one that was cut short the
+// output is what was stated so far or what was received, whichever is more: some providers begin with a placeholder.
+// Where the result is Implausible, the caller's hold is the better estimate.
+func (r *Result) Charged(input int64) (u book.Usage, estimated bool) {
+	if r.Found && r.Complete {
+		return r.Usage, false
+	}
+	u = r.Usage
+	if u.Input+u.CacheRead+u.CacheWrite5m+u.CacheWrite1h+u.InputAudio+u.InputImage == 0 {
+		u.Input = input
+	}
+	if stated := u.Output + u.Reasoning + u.OutputAudio + u.OutputImage; stated < r.OutputEstimate {
+		u.Output += r.OutputEstimate - stated
+	}
+	return u, true
+}
+
+// Reader reads the usage from a reply's body. It is not safe for use by several goroutines at once. Result must be
+// called in the end.
+type Reader struct {
+	endpoint Endpoint
+	family   family
+	frame    frame
+	inflater *inflater
+	request  string // id
+	result   *Result
+}
+
+// NewReader returns a reader of the reply to a request to the endpoint, given the reply's status and header. The body
+// may be compressed as the header says, with gzip or deflate: where the HTTP client has decompressed it, it has taken
+// the header away.
+func NewReader(e Endpoint, status int, header http.Header) *Reader {
+	r := &Reader{endpoint: e, family: newFamily(e)}
+	for _, name := range []string{"X-Request-Id", "Request-Id", "X-Amzn-Requestid", "Apim-Request-Id"} {
+		r.request = cmp.Or(r.request, header.Get(name))
+	}
+	if h, ok := r.family.(host); ok && status < http.StatusBadRequest {
+		h.header(header)
+	}
+	r.frame = newFrame(e, header, r.family)
+	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); encoding {
+	case "", "identity":
+	case "gzip", "x-gzip", "deflate":
+		frame := r.frame
+		r.inflater = newInflater(encoding, frame.write)
+	default:
+		r.frame = opaque{}
+	}
+	return r
+}
+
+func newFamily(e Endpoint) family {
+	switch e.Format {
+	case Anthropic:
+		return newAnthropic(e)
+	case Gemini:
+		return newGemini(e)
+	case Ollama:
+		return newOllama(e)
+	case Converse:
+		return newConverse(e)
+	case Invoke:
+		return newInvoke(e)
+	case Cohere:
+		return newCohere(e)
+	default:
+		return newOpenAI(e)
+	}
+}
+
+// Write reads a piece of the body. It takes all of it, keeps none of it, and returns no error.
+func (r *Reader) Write(p []byte) (int, error) {
+	switch {
+	case r.result != nil:
+	case r.inflater != nil:
+		r.inflater.write(p)
+	default:
+		r.frame.write(p)
+	}
+	return len(p), nil
+}
+
+// Result ends the reading, and returns what was read. What is written later is ignored.
+func (r *Reader) Result() *Result {
+	if r.result != nil {
+		return r.result
+	}
+	if r.inflater != nil {
+		r.inflater.close()
+	}
+	to := &Result{Complete: r.frame.close()}
+	r.family.result(to)
+	if f, ok := r.frame.(interface{ broken() bool }); ok && f.broken() {
+		to.Complete = false
+	}
+	to.Provider = r.endpoint.Provider
+	to.Model = cmp.Or(to.Model, r.endpoint.Model)
+	to.RequestID = cmp.Or(r.request, to.ID)
+	r.result = to
+	return to
+}
+
+func newFrame(e Endpoint, header http.Header, f family) frame {
+	s := newScanner(f.schema(), f)
+	typ, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	major, _, _ := strings.Cut(typ, "/")
+	switch {
+	case major == "audio" || major == "image" || major == "video":
+		return opaque{}
+	case strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
+		e.Kind == BatchResults:
+		return &lines{scanner: s}
+	default:
+		return &sniffed{scanner: s, family: f}
+	}
+}
+
+// sniffed decides by the first byte, which the media type does not always agree with.
+type sniffed struct {
+	scanner *scanner
+	family  family
+	frame
+}
+
+func (s *sniffed) write(p []byte) {
+	for s.frame == nil && len(p) > 0 {
+		switch p[0] {
+		case ' ', '\t', '\r', '\n':
+			p = p[1:]
+		case 0: // a length, far below the largest
+			s.frame = &messages{scanner: s.payloads()}
+		case '{', '[', '"':
+			s.frame = documents{s.scanner}
+		default:
+			s.frame = &events{scanner: s.scanner}
+		}
+	}
+	if len(p) > 0 {
+		s.frame.write(p)
+	}
+}
+
+func (s *sniffed) payloads() *scanner {
+	if _, wrapped := s.family.(*invoke); wrapped {
+		return newScanner(unwrapSchema, &unwrap{inner: s.scanner})
+	}
+	return s.scanner
+}
+
+func (s *sniffed) close() bool { return s.frame != nil && s.frame.close() }
+
+func (s *sniffed) broken() bool {
+	m, ok := s.frame.(*messages)
+	return ok && m.failed
+}

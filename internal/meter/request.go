@@ -1,0 +1,219 @@
+package meter
+
+import (
+	"bytes"
+	"io"
+	"mime/multipart"
+	"strings"
+)
+
+// Request is what a request's body says about what the call can use.
+type Request struct {
+	// Model is the model asked for: the body's, else the URL's.
+	Model string
+
+	// MaxTokens is the most output of one choice, zero where the body does not limit it. LeastOutput is the lowest limit
+	// that the provider accepts with the rest of the request: a thinking budget has to fit under it.
+	MaxTokens, LeastOutput int64
+
+	// Choices is how many answers each prompt gets, Prompts how many prompts there are: at least one.
+	Choices, Prompts int64
+
+	// Stream reports that the reply is streamed, IncludeUsage that the caller has asked for the usage in the stream.
+	Stream, IncludeUsage bool
+
+	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there.
+	InputBytes, MediaBytes int64
+
+	// Images, Audio and Documents count the media, with those that are named by a URL or an id.
+	Images, Audio, Documents int64
+
+	// Open reports that the input is not all in the body: the provider runs tools of its own, fetches media, or has the
+	// conversation stored; or that the body could not be read. Its size is no bound then.
+	Open bool
+}
+
+// ReadRequest reads the body of a request to the endpoint: JSON, or the form of a request that uploads a file.
+func ReadRequest(e Endpoint, body []byte) Request {
+	a := &asked{Request: Request{Stream: e.Streams || e.Format == Ollama && e.Kind == Chat, Prompts: 1, Choices: 1}}
+	if bytes.HasPrefix(body, []byte("--")) {
+		a.form(body)
+	} else {
+		s := newScanner(askedSchema(e), a)
+		s.write(body)
+		s.close()
+		a.Open = a.Open || !s.whole || s.state == failed
+	}
+	r := &a.Request
+	r.InputBytes = int64(len(body)) - r.MediaBytes
+	r.Prompts = max(a.prompts, 1)
+	if r.Model == "" {
+		r.Model = e.Model
+	}
+	if e.Format == Responses && (e.Provider == OpenAIProvider || e.Provider == Azure) {
+		r.LeastOutput = max(r.LeastOutput, 16)
+	}
+	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
+	return *r
+}
+
+// searches reports whether a model looks things up without being given a tool.
+func searches(model string) bool {
+	for _, part := range []string{"search-preview", "search-api", "deep-research", ":online", "compound"} {
+		if strings.Contains(model, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// What the values of a request mean.
+const (
+	askNone field = iota
+	askModel
+	askMax
+	askBudget
+	askChoices
+	askPrompt
+	askStream
+	askIncludeUsage
+	askOpen       // it is enough that it is there
+	askOpenIfTrue //
+	askTool       // a tool of the provider's, unless its type says otherwise
+	askItemType
+	askImage // media in base64, or a URL of any kind
+	askAudio
+	askDocument
+	askMime // of the medium that follows, or went before
+	askMedium
+	askMediumBytes
+)
+
+// asked reads a request.
+type asked struct {
+	reply
+	Request
+	prompts int64
+	mime    string
+	medium  int64 // bytes of the medium that is read; -1: there is none
+}
+
+func (a *asked) begin(f field) {
+	switch f {
+	case askOpen:
+		a.Open = true
+	case askPrompt:
+		a.prompts++
+	case askMedium:
+		a.mime, a.medium = "", -1
+	}
+}
+
+func (a *asked) end(f field) {
+	if f == askMedium && a.medium >= 0 {
+		a.media(a.mime, a.medium)
+	}
+}
+
+func (a *asked) done() {}
+
+func (a *asked) media(mime string, n int64) {
+	switch major, _, _ := strings.Cut(mime, "/"); major {
+	case "text": // costs no more than its bytes, as all text does
+		return
+	case "image":
+		a.Images++
+	case "audio":
+		a.Audio++
+	default: // video too, which costs as documents do: by the part
+		a.Documents++
+	}
+	a.MediaBytes += n
+}
+
+func (a *asked) scalar(f field, v value) {
+	switch f {
+	case askModel:
+		a.Model = string(v.text)
+	case askMax:
+		if n, _, ok := scaled(v.text, 0); ok && n > 0 && !v.quoted { // Ollama has negative ones for no limit
+			a.MaxTokens = max(a.MaxTokens, n)
+		}
+	case askBudget:
+		if n, _, ok := scaled(v.text, 0); ok && n > 0 && n < maxCount {
+			a.LeastOutput = max(a.LeastOutput, n+1)
+		}
+	case askChoices:
+		if n, _, ok := scaled(v.text, 0); ok && n > 0 {
+			a.Choices = max(a.Choices, n)
+		}
+	case askStream:
+		a.Stream = v.isTrue()
+	case askIncludeUsage:
+		a.IncludeUsage = v.isTrue()
+	case askOpen:
+		a.Open = a.Open || len(v.text) > 0
+	case askOpenIfTrue:
+		a.Open = a.Open || v.isTrue()
+	case askTool:
+		a.Open = a.Open || !v.is("function") && !v.is("custom")
+	case askItemType:
+		a.Open = a.Open || v.is("item_reference")
+	case askMime:
+		a.mime = string(v.text)
+	case askImage, askAudio, askDocument:
+		a.mime = map[field]string{askImage: "image", askAudio: "audio", askDocument: "application"}[f]
+		text := strings.ToLower(string(v.text))
+		if strings.HasPrefix(text, "http:") || strings.HasPrefix(text, "https:") || strings.HasPrefix(text, "gs:") {
+			a.Open = true
+		}
+		if rest, ok := strings.CutPrefix(text, "data:"); ok && strings.Contains(rest, "/") {
+			a.mime = rest
+		}
+	}
+}
+
+func (a *asked) text(f field, t text) {
+	switch f {
+	case askPrompt:
+		a.prompts++
+	case askImage, askAudio, askDocument:
+		a.media(a.mime, t.ascii)
+	case askMediumBytes:
+		a.medium = t.ascii
+	}
+}
+
+// form reads the fields of a multipart form, whose boundary is its first line.
+func (a *asked) form(body []byte) {
+	line, _, _ := bytes.Cut(body, newline)
+	const longest = 70 + 2 // of a boundary
+	boundary := strings.TrimPrefix(strings.TrimRight(string(line[:min(len(line), longest+1)]), "\r"), "--")
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for {
+		part, err := parts.NextPart()
+		if err != nil {
+			a.Open = a.Open || err != io.EOF
+			return
+		}
+		if part.FileName() != "" {
+			n, _ := io.Copy(io.Discard, part)
+			kind := part.Header.Get("Content-Type")
+			if part.FormName() == "file" {
+				kind = "audio" // of a transcription; nobody else calls it so
+			}
+			a.media(kind, n)
+			continue
+		}
+		text, _ := io.ReadAll(io.LimitReader(part, maxToken))
+		v := value{text: text}
+		switch part.FormName() {
+		case "model":
+			a.scalar(askModel, v)
+		case "stream":
+			a.scalar(askStream, v)
+		case "n":
+			a.scalar(askChoices, v)
+		}
+	}
+}

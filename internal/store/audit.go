@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// Change is a change of a tenant's budget, for the audit log. Was and Became are what it was and what it became, each a
+// value that becomes JSON, or nil.
+type Change struct {
+	Tenant, Key string
+	Action      string
+	Was, Became any
+}
+
+// Audit writes changes down, with who acts and why by the context. It runs in the transaction of its caller.
+func (d *Dialect) Audit(ctx context.Context, c Conn, changes ...Change) error {
+	for chunk := range slices.Chunk(changes, maxProfiles) {
+		var (
+			values []string
+			args   []any
+		)
+		for _, change := range chunk {
+			was, err := document(change.Was)
+			if err != nil {
+				return err
+			}
+			became, err := document(change.Became)
+			if err != nil {
+				return err
+			}
+			values = append(values, "(?, ?, ?, "+d.Clock+", ?, ?, ?, ?, ?)")
+			args = append(args, change.Tenant, book.NewID().String(), change.Key, book.Actor(ctx), change.Action, book.Reason(ctx), was, became)
+		}
+		if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
+			VALUES `+strings.Join(values, ", ")), args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func document(value any) (*string, error) {
+	if value == nil {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(value)
+	s := string(encoded)
+	return &s, err
+}
+
+// state is a part of a budget as the audit log has it.
+type state map[string]any
+
+// limitsOf returns the limits of some tenants as the audit log has them, by tenant.
+func (d *Dialect) limitsOf(ctx context.Context, c Conn, ids []any) (map[string][]string, error) {
+	limits := map[string][]string{}
+	for chunk := range slices.Chunk(ids, maxProfiles) {
+		rows, err := c.QueryContext(ctx, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
+				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
+			FROM llm_limits WHERE topup = '' AND tenant IN (`+marks(len(chunk))+`) ORDER BY 1, 2`), chunk...)
+		if err != nil {
+			return nil, err
+		}
+		err = func() error {
+			defer func() { _ = rows.Close() }()
+			for rows.Next() {
+				var id, limit string
+				if err := rows.Scan(&id, &limit); err != nil {
+					return err
+				}
+				limits[id] = append(limits[id], limit)
+			}
+			return rows.Err()
+		}()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return limits, nil
+}

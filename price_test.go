@@ -1,0 +1,260 @@
+package tenant_test
+
+import (
+	"context"
+	"math"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+	"pgregory.net/rapid"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/tenanttest"
+)
+
+func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
+	t.Parallel()
+	p := tenant.Price{Rates: tenant.Rates{Input: 500_000, CacheRead: 499_999, Output: 1_000_001, Request: 7, WebSearch: 3}}
+	for _, c := range []struct {
+		usage tenant.Usage
+		share int64
+		nano  int64
+	}{
+		{tenant.Usage{}, 0, 0},
+		{tenant.Usage{Input: 1}, 0, 8},                 // 7.5
+		{tenant.Usage{CacheRead: 1}, 0, 7},             // 7.499999
+		{tenant.Usage{Input: 1, CacheRead: 1}, 0, 8},   // 7.999999, not 1 + 0 + 7
+		{tenant.Usage{Input: 2}, 0, 8},                 // 8
+		{tenant.Usage{Input: 3}, 0, 9},                 // 8.5
+		{tenant.Usage{Output: 499_999}, 0, 500_006},    // 500006.499999
+		{tenant.Usage{Output: 500_000}, 0, 500_008},    // 500007.5
+		{tenant.Usage{WebSearches: 2}, 0, 13},          // and no tokens
+		{tenant.Usage{Input: 1}, 1_000_000_000, 8},     // 7.5
+		{tenant.Usage{Input: 1}, 1_200_000_000, 9},     // 9, and not 1.2 times 8
+		{tenant.Usage{Input: 1}, 866_666_666, 6},       // 6.499999995
+		{tenant.Usage{Input: 1}, 866_666_667, 7},       // 6.5000000025
+		{tenant.Usage{}, 2_000_000_000, 0},             // nothing was used
+		{tenant.Usage{WebSearches: 1}, 500_000_000, 5}, // fees too
+	} {
+		p.Share = c.share
+		require.Equal(t, c.nano, p.Cost(c.usage), "%+v of %d", c.usage, c.share)
+	}
+}
+
+func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := tenant.Price{Rates: drawRates(t), Share: rapid.OneOf(
+			rapid.Just(int64(0)), rapid.Int64Range(1, 10_000_000_000)).Draw(t, "share")}
+		u := drawUsage(t)
+		exact := new(big.Int)
+		add := func(n, rate int64) { exact.Add(exact, new(big.Int).Mul(big.NewInt(n), big.NewInt(rate))) }
+		or := func(rates ...int64) int64 {
+			for _, r := range rates {
+				if r != 0 {
+					return r
+				}
+			}
+			return 0
+		}
+		add(u.Input, p.Input)
+		add(u.CacheRead, or(p.CacheRead, p.Input))
+		add(u.CacheReadAudio, or(p.CacheReadAudio, p.InputAudio, p.CacheRead, p.Input))
+		add(u.CacheWrite5m, or(p.CacheWrite5m, p.Input))
+		add(u.CacheWrite1h, or(p.CacheWrite1h, p.CacheWrite5m, p.Input))
+		add(u.InputAudio, or(p.InputAudio, p.Input))
+		add(u.InputImage, or(p.InputImage, p.Input))
+		add(u.Output, p.Output)
+		add(u.Reasoning, or(p.Reasoning, p.Output))
+		add(u.OutputAudio, or(p.OutputAudio, p.Output))
+		add(u.OutputImage, or(p.OutputImage, p.Output))
+		add(u.WebSearches, p.WebSearch*1_000_000)
+		if u != (tenant.Usage{}) {
+			add(1_000_000, p.Request)
+		}
+		exact.Mul(exact, big.NewInt(or(p.Share, 1_000_000_000)))
+		exact.Add(exact, big.NewInt(500_000_000_000_000)).Div(exact, big.NewInt(1_000_000_000_000_000))
+
+		bill := p.Bill(u)
+		require.Equal(t, exact.Int64(), bill.Total())
+		require.Equal(t, p.Cost(u), bill.Input+bill.Output+bill.Fees)
+		require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
+	})
+}
+
+// What is held for a closed call of text covers what it can cost, whichever classes and tier its tokens turn out to be of.
+func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := tenant.Price{Rates: drawRates(t), Share: rapid.Int64Range(0, 3_000_000_000).Draw(t, "share")}
+		for _, above := range []int64{1_000, 50_000} {
+			if rapid.Bool().Draw(t, "tier") {
+				p.Tiers = append(p.Tiers, tenant.Tier{Above: above, Rates: drawRates(t)})
+			}
+		}
+		tokens := rapid.Int64Range(0, 20_000)
+		u := tenant.Usage{
+			Input: tokens.Draw(t, "input"), CacheRead: tokens.Draw(t, "read"), CacheWrite5m: tokens.Draw(t, "write"),
+			Output: tokens.Draw(t, "output"), Reasoning: tokens.Draw(t, "reasoning"),
+		}
+		input := u.InputTokens() + tokens.Draw(t, "less input than was estimated")
+		in, out, fee := tenant.Bound(p, input)
+		held := money.Ceil(input, in) + money.Ceil(u.OutputTokens(), out) + fee
+		require.LessOrEqual(t, p.Cost(u), held)
+	})
+}
+
+func TestPrice_OfAServiceTierIsTheTiersOwnOrTheStandardOne(t *testing.T) {
+	t.Parallel()
+	p := tenant.Price{
+		Row: "acme/m", Rates: tenant.Rates{Input: 10, Output: 20}, Tiers: []tenant.Tier{{Above: 5}},
+		Services: []tenant.Service{
+			{Name: "batch", Rates: tenant.Rates{Input: 5, Output: 10}},
+			{Name: "flex", Rates: tenant.Rates{Input: 6, Output: 12}, Tiers: []tenant.Tier{{Above: 7}}},
+		},
+		Share: 2_000_000_000, ChargeReported: true,
+	}
+	for tier, want := range map[string]int64{
+		"": 10, "default": 10, "standard": 10, "auto": 10, "on_demand": 10, "ON_DEMAND": 10, "priority": 10, "scale": 10, "batches": 10,
+		"batch": 5, "BATCH": 5, "flex": 6, "ON_DEMAND_FLEX": 6,
+	} {
+		got := p.ForService(tier)
+		require.Equal(t, want, got.Input, tier)
+		require.Equal(t, p.Share, got.Share, tier)
+		require.True(t, got.ChargeReported, tier)
+		if want == 10 {
+			require.Equal(t, p, got, tier)
+		}
+	}
+	require.Equal(t, "acme/m flex", p.ForService("flex").Row)
+	require.Equal(t, int64(7), p.ForService("flex").Tiers[0].Above)
+	require.Empty(t, p.ForService("batch").Tiers)
+}
+
+func TestDiffers_MeansByMoreThanOnePerCent(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		computed, reported int64
+		want               bool
+	}{
+		{0, 0, false},
+		{0, 1, false}, // rounding
+		{0, 2, true},
+		{100, 101, false},
+		{1_000_000, 990_000, false},
+		{1_000_000, 989_999, true},
+		{990_000, 1_000_000, false},
+		{989_999, 1_000_000, true},
+		{math.MaxInt64, 0, true},
+		{math.MaxInt64, math.MaxInt64, false},
+		{5, -5, true},
+	} {
+		require.Equal(t, c.want, tenant.Differs(c.computed, c.reported), "%d %d", c.computed, c.reported)
+		require.Equal(t, c.want, tenant.Differs(c.reported, c.computed), "%d %d", c.reported, c.computed)
+	}
+}
+
+// termed has one model, that costs each tenant something else.
+type termed struct{}
+
+func (termed) Price(_, model string, _ time.Time) (tenant.Price, bool) {
+	return tenant.Price{
+		Model: model, Rates: tenant.Rates{Input: 1e9, Output: 1e9, Request: 1e6},
+		Services:       []tenant.Service{{Name: "batch", Rates: tenant.Rates{Input: 5e8, Output: 5e8}}},
+		ChargeReported: model == "stating" || model == "unknown",
+	}, model != "unknown"
+}
+
+func (p termed) TenantPrice(tenantID, provider, model string, at time.Time) (tenant.Price, bool) {
+	price, ok := p.Price(provider, model, at)
+	if tenantID == "acme" {
+		price.Share = 1_500_000_000
+	}
+	return price, ok
+}
+
+func TestSettle_ChargesByTheTenantsTermsTheServiceAndWhatIsReported(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		acme := newOrganization(t, db, ledger, "acme")
+		other := &Organization{Slug: "other"}
+		require.NoError(t, db.Create(other).Error)
+		ctx := t.Context()
+		usage := tenant.Usage{Input: 1000, Output: 1000}
+		for _, c := range []struct {
+			name, model string
+			to          tenant.Tenant
+			asked       string
+			actual      tenant.Actual
+			held, cost  string
+			unpriced    bool
+		}{
+			{"no terms", "m", other, "", tenant.Actual{}, "0.003", "0.003", false},
+			{"terms", "m", acme, "", tenant.Actual{}, "0.0045", "0.0045", false},
+			{"nobody", "m", nil, "", tenant.Actual{}, "0.003", "0.003", false},
+			{"a service", "m", acme, "batch", tenant.Actual{ServiceTier: "batch"}, "0.0015", "0.0015", false},
+			{"another service than asked", "m", other, "batch", tenant.Actual{ServiceTier: "default"}, "0.001", "0.003", false},
+			{"reported, and not charged", "m", acme, "", tenant.Actual{ReportedCost: tenant.USD("1")}, "0.0045", "0.0045", false},
+			{"reported and charged", "stating", other, "", tenant.Actual{ReportedCost: tenant.USD("0.0031")}, "0.003", "0.0031", false},
+			{"a share of what is reported", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.000000001")}, "0.0045", "0.000000002", false},
+			{"reported as nothing", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0")}, "0.0045", "0", false},
+			{"not reported", "stating", acme, "", tenant.Actual{}, "0.0045", "0.0045", false},
+			{"reported for an unknown model", "unknown", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.1")}, "0", "0.15", false},
+			{"an unknown model", "unknown", acme, "", tenant.Actual{}, "0", "0", true},
+			{"said by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1")}, "0.0045", "2", false},
+		} {
+			hold, err := ledger.Reserve(ctx, c.to, tenant.Estimate{Model: c.model, InputTokens: 1000, OutputTokens: 1000, ServiceTier: c.asked})
+			require.NoError(t, err, c.name)
+			require.Equal(t, c.held, hold.Cost.String(), c.name)
+			c.actual.Usage = usage
+			s, err := ledger.Settle(ctx, hold, c.actual)
+			require.NoError(t, err, c.name)
+			require.Equal(t, c.cost, s.Cost.String(), c.name)
+			require.Equal(t, c.unpriced, s.Unpriced, c.name)
+		}
+		s, err := ledger.Record(ctx, acme, tenant.Actual{Model: "m", Usage: usage})
+		require.NoError(t, err)
+		require.Equal(t, "0.0045", s.Cost.String(), "recorded")
+		requireConservation(t, db)
+	}, tenant.WithPrices(termed{}))
+}
+
+func TestAgent_IsChargedByTheServiceTierThatTheModelReports(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	ledger := openLedger(t, db, tenant.WithPrices(termed{}))
+	for tier, cost := range map[string]string{"": "0.003", "BATCH": "0.001"} {
+		agent := newAgent(t, ledger, tenanttest.NewModel(func(context.Context, *tenant.Request) (*tenant.Response, error) {
+			return &tenant.Response{Usage: &tenant.Usage{Input: 1000, Output: 1000}, ServiceTier: tier}, nil
+		}))
+		reply, err := agent.Call(t.Context(), "hi")
+		require.NoError(t, err)
+		require.Equal(t, cost, reply.Cost.String())
+	}
+}
+
+func drawRates(t *rapid.T) tenant.Rates {
+	rate := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(1, 1e12))
+	return tenant.Rates{
+		Input: rate.Draw(t, "input"), CacheRead: rate.Draw(t, "read"), CacheWrite5m: rate.Draw(t, "write5m"),
+		CacheWrite1h: rate.Draw(t, "write1h"), Output: rate.Draw(t, "output"), Reasoning: rate.Draw(t, "reasoning"),
+		InputAudio: rate.Draw(t, "audio in"), CacheReadAudio: rate.Draw(t, "audio read"), OutputAudio: rate.Draw(t, "audio out"),
+		InputImage: rate.Draw(t, "image in"), OutputImage: rate.Draw(t, "image out"),
+		WebSearch: rate.Draw(t, "search"), Request: rate.Draw(t, "request"),
+	}
+}
+
+func drawUsage(t *rapid.T) tenant.Usage {
+	n := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, 1_000_000))
+	return tenant.Usage{
+		Input: n.Draw(t, "n input"), CacheRead: n.Draw(t, "n read"), CacheWrite5m: n.Draw(t, "n write5m"),
+		CacheWrite1h: n.Draw(t, "n write1h"), Output: n.Draw(t, "n output"), Reasoning: n.Draw(t, "n reasoning"),
+		InputAudio: n.Draw(t, "n audio in"), CacheReadAudio: n.Draw(t, "n audio read"), OutputAudio: n.Draw(t, "n audio out"),
+		InputImage: n.Draw(t, "n image in"), OutputImage: n.Draw(t, "n image out"),
+		WebSearches: rapid.Int64Range(0, 20).Draw(t, "n search"),
+	}
+}

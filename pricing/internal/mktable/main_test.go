@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The table in the repository is what this program makes of the lists: nobody has changed a row that it makes by hand.
+func TestTheTableIsWhatTheListsMakeOfIt(t *testing.T) {
+	t.Parallel()
+	const lists = "../../../../shared/prices"
+	if _, err := os.Stat(lists); err != nil {
+		t.Skipf("the public price lists are no part of the repository, and %s is not on this machine", lists)
+	}
+	before, err := os.ReadFile("../../book.json")
+	require.NoError(t, err)
+	name := filepath.Join(t.TempDir(), "book.json")
+	require.NoError(t, os.WriteFile(name, before, 0o600))
+	require.NoError(t, run(lists, name))
+	after, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+}

@@ -1,0 +1,71 @@
+package pricing
+
+import "strings"
+
+// The names of the providers in the book.
+const (
+	Anthropic  = "anthropic"
+	Azure      = "azure" // Azure OpenAI and Azure AI Foundry
+	Bedrock    = "bedrock"
+	Cohere     = "cohere"
+	DeepSeek   = "deepseek"
+	Google     = "google" // the Gemini API
+	Groq       = "groq"
+	Mistral    = "mistral"
+	Ollama     = "ollama" // on a machine of one's own
+	OpenAI     = "openai"
+	OpenRouter = "openrouter"
+	Perplexity = "perplexity"
+	Vercel     = "vercel" // the AI Gateway
+	Vertex     = "vertex" // Vertex AI, with the models of others on it
+	XAI        = "xai"
+)
+
+type provider struct {
+	also []string // other spellings
+
+	// host: it sells models that others made, under their names. Where the provider of a call is not known, its rows do
+	// not count: gpt-4o is OpenAI's.
+	host bool
+
+	// reported: it states what each call costs, fees that no usage shows among it, and so its word is charged.
+	reported bool
+}
+
+var providers = map[string]provider{
+	Anthropic:  {},
+	Azure:      {also: []string{"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services"}, host: true},
+	Bedrock:    {also: []string{"amazon-bedrock", "aws", "aws-bedrock", "aws_bedrock", "bedrock_converse"}, host: true},
+	Cohere:     {also: []string{"cohere_chat"}},
+	DeepSeek:   {},
+	Google:     {also: []string{"gemini", "google-gla", "googleai", "google-genai", "google_genai"}},
+	Groq:       {host: true},
+	Mistral:    {also: []string{"mistralai"}},
+	Ollama:     {also: []string{"ollama_chat"}, host: true},
+	OpenAI:     {},
+	OpenRouter: {host: true, reported: true},
+	Perplexity: {reported: true},
+	Vercel:     {also: []string{"vercel_ai_gateway", "vercel-ai-gateway"}, host: true, reported: true},
+	Vertex:     {also: []string{"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic"}, host: true},
+	XAI:        {also: []string{"x-ai", "x_ai"}, reported: true},
+}
+
+var providerSpellings = func() map[string]string {
+	spellings := make(map[string]string)
+	for name, p := range providers {
+		spellings[name] = name
+		for _, other := range p.also {
+			spellings[other] = name
+		}
+	}
+	return spellings
+}()
+
+// canonical returns the book's name for a provider, in whatever case and known spelling it is given.
+func canonical(name string) string {
+	name = strings.ToLower(name)
+	if known, ok := providerSpellings[name]; ok {
+		return known
+	}
+	return name
+}

@@ -1,0 +1,172 @@
+package pricing
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// Terms are what one tenant pays, where that is not what the book says.
+type Terms struct {
+	// Factor is what the tenant pays of the book's prices and of what providers report, as an exact decimal: "1.2" and
+	// "+20%" are a mark-up, "0.85" and "-15%" a discount. Empty is the book's price.
+	Factor string
+
+	// Rows are negotiated prices. They are charged as they are: Factor does not touch them, and neither does what a
+	// provider reports.
+	Rows []Row
+
+	// OwnKeys are the providers that the tenant pays itself, with keys of its own. Its calls to them cost nothing, whether
+	// the book knows the model or not.
+	OwnKeys []string
+}
+
+type terms struct {
+	share int64
+	mark  string // how a row's name shows the share
+	rows  *Book
+	own   map[string]bool
+}
+
+// TenantTerms sets the terms of the tenant with this id, in place of any that it had. A tenant without terms pays the
+// book's prices.
+func TenantTerms(tenantID string, t Terms) Option {
+	return func(b *Book) (*Book, error) {
+		if tenantID == "" {
+			return nil, fmt.Errorf("pricing: TenantTerms: empty tenant id")
+		}
+		parsed, err := t.parse()
+		if err != nil {
+			return nil, fmt.Errorf("pricing: TenantTerms: %s: %w", tenantID, err)
+		}
+		b.terms = cloned(b.terms)
+		b.terms[tenantID] = parsed
+		return b, nil
+	}
+}
+
+func (t Terms) parse() (*terms, error) {
+	out := &terms{own: make(map[string]bool)}
+	var err error
+	if out.share, err = parseFactor(t.Factor); err != nil {
+		return nil, fmt.Errorf("%s: %w", "Factor", err)
+	}
+	if out.share != money.Nano {
+		out.mark = " x" + dollars(out.share)
+	}
+	if out.rows, err = New(t.Rows...); err != nil {
+		return nil, fmt.Errorf("%s: %w", "Rows", err)
+	}
+	for _, p := range t.OwnKeys {
+		if p == "" {
+			return nil, fmt.Errorf("%s: empty name of a provider", "OwnKeys")
+		}
+		out.own[canonical(p)] = true
+	}
+	return out, nil
+}
+
+// parseFactor returns a factor in billionths.
+func parseFactor(text string) (int64, error) {
+	if text == "" {
+		return money.Nano, nil
+	}
+	percent, isPercent := strings.CutSuffix(text, "%")
+	if !isPercent {
+		share, err := money.Parse(text)
+		switch {
+		case err != nil:
+			return 0, err
+		case share == 0:
+			return 0, fmt.Errorf("%q: a tenant that pays nothing has OwnKeys, or rows at zero", text)
+		}
+		return share, nil
+	}
+	percent = strings.TrimSpace(percent)
+	digits, less := strings.CutPrefix(percent, "-")
+	if !less {
+		digits = strings.TrimPrefix(percent, "+")
+		if digits == percent {
+			return 0, fmt.Errorf("%q: a percentage has a sign: +20%% is a mark-up, -15%% a discount", text)
+		}
+	}
+	part, err := money.Parse(digits)
+	if err != nil {
+		return 0, fmt.Errorf("%q: %w", text, err)
+	}
+	const hundred = 100
+	if part%hundred != 0 {
+		return 0, fmt.Errorf("%q: finer than a billionth", text)
+	}
+	part /= hundred
+	if less {
+		part = -part
+	}
+	if part <= -money.Nano {
+		return 0, fmt.Errorf("%q: a discount leaves something to pay", text)
+	}
+	return money.Nano + part, nil
+}
+
+// TenantPrice returns what a tenant pays, as [tenant.TenantPrices] requires: nothing at a provider whose keys are its
+// own, else its negotiated price of the model, else its share of the book's price.
+func (b *Book) TenantPrice(tenantID, provider, model string, at time.Time) (tenant.Price, bool) {
+	t := b.terms[tenantID]
+	if t == nil {
+		return b.Price(provider, model, at)
+	}
+	provider = canonical(provider)
+	l := b.find(provider, model)
+	if l != nil {
+		provider = l.provider
+	}
+	if t.own[provider] {
+		return tenant.Price{Provider: provider, Model: model, Row: provider + "/" + model + " own key"}, true
+	}
+	if own := t.negotiated(b, l, provider, model); own != nil {
+		if p, ok := own.at(at); ok {
+			p.Row += " negotiated"
+			return p, true
+		}
+	}
+	p, ok := tenant.Price{}, false
+	if l != nil {
+		p, ok = l.at(at)
+	}
+	p.ChargeReported = b.chargesReported(provider)
+	if t.share != money.Nano {
+		p.Share = t.share
+		if ok {
+			p.Row += t.mark
+		}
+	}
+	return p, ok
+}
+
+// negotiated returns the tenant's own listing of a model: of the name that was asked, or of a name of the book's row for
+// it. So rates that were negotiated for a model hold for its dated names, but for those that the book prices apart.
+func (t *terms) negotiated(b *Book, l *listing, provider, model string) *listing {
+	if len(t.rows.names) == 0 {
+		return nil
+	}
+	if provider == Azure {
+		if behind, ok := b.deployments[model]; ok {
+			model = behind
+		}
+	}
+	if own, known := t.rows.named(provider, model); known {
+		return own
+	}
+	if l == nil {
+		return t.rows.find(provider, model)
+	}
+	for _, name := range append([]string{l.name}, l.also...) {
+		if own := in(t.rows.names[name], l.provider); own != nil {
+			return own
+		}
+	}
+	return nil
+}
