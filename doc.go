@@ -51,8 +51,8 @@
 // A model is declared by its method LLMTenantID, by the options of [Ledger.Register], by struct tags, or by several of
 // them. The budget of a record follows it through whatever GORM does to it, in the host's own transaction: a new key
 // keeps the budget and what is spent, a soft delete suspends it until the record is restored ([WithOnDelete]), and a
-// hard delete removes it and keeps the executions. [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives
-// it another.
+// hard delete removes it and keeps the executions. [Ledger.Backfill] gives records that were there before their budgets.
+// [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives it another.
 //
 // # Whom a call is for
 //

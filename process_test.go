@@ -29,6 +29,7 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"locked":     lockAndWait,
 	"unbooked":   callUnbooked,
 	"hold":       holdAndWait,
+	"backfill":   backfillAndSay,
 }
 
 // start starts a helper process on a task, whose words are its name and its arguments.

@@ -29,7 +29,7 @@ func (d *declaration) read(db *gorm.DB, fields []*schema.Field, build func(*gorm
 	statement.AddClause(clause.Select{Columns: columns})
 	statement.AddClause(clause.From{})
 	build(statement)
-	statement.Build("SELECT", "FROM", "WHERE", "FOR")
+	statement.Build("SELECT", "FROM", "WHERE", "ORDER BY", "LIMIT", "FOR")
 	if query.Error != nil {
 		return query.Error
 	}

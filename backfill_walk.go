@@ -1,0 +1,424 @@
+package tenant
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// position is how far a backfill has come: through the records first, then through the tenants of records.
+type position struct {
+	Table   string
+	After   []pivot `json:",omitempty"` // the primary key of the last record
+	Orphans bool    `json:",omitempty"` // the records are done
+	Owner   string  `json:",omitempty"` // the record of the last tenant
+	Done    bool    `json:"-"`
+}
+
+// pivot is the value of a column of a primary key as the database takes it. What a model's field makes of it need not
+// lead back.
+type pivot struct {
+	Kind  string // int, text, bytes or time
+	Value []byte
+}
+
+func newPivot(value any) (pivot, error) {
+	value, err := driver.DefaultParameterConverter.ConvertValue(value)
+	if err != nil {
+		return pivot{}, err
+	}
+	switch v := value.(type) {
+	case int64:
+		return pivot{"int", strconv.AppendInt(nil, v, 10)}, nil
+	case string:
+		return pivot{"text", []byte(v)}, nil
+	case []byte:
+		return pivot{"bytes", v}, nil
+	case time.Time:
+		return pivot{"time", v.AppendFormat(nil, time.RFC3339Nano)}, nil
+	}
+	return pivot{}, fmt.Errorf("a value of the type %T in a primary key cannot be gone on from", value)
+}
+
+func (p pivot) value() (any, error) {
+	switch p.Kind {
+	case "int":
+		return strconv.ParseInt(string(p.Value), 10, 64)
+	case "text":
+		return string(p.Value), nil
+	case "bytes":
+		return p.Value, nil
+	case "time":
+		return time.Parse(time.RFC3339Nano, string(p.Value))
+	}
+	return nil, fmt.Errorf("unknown kind %q", p.Kind)
+}
+
+func (p position) String() string {
+	if p.Done {
+		return ""
+	}
+	b, _ := json.Marshal(p) // of strings and bytes
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func (p *position) parse(s string) error {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, p)
+	}
+	for _, v := range p.After {
+		if err == nil {
+			_, err = v.value()
+		}
+	}
+	if err != nil || p.Table == "" {
+		return fmt.Errorf("%.32q is not the Resume of a report", s)
+	}
+	return nil
+}
+
+// records takes the next batch of records on.
+func (b *backfill) records(ctx context.Context) error {
+	keys, err := b.page(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.fill(ctx, keys); err != nil {
+		return err
+	}
+	if len(keys) < b.size {
+		b.at = position{Table: b.at.Table, Orphans: true}
+		return nil
+	}
+	var after []pivot
+	for _, value := range keys[len(keys)-1] {
+		v, err := newPivot(value)
+		if err != nil {
+			return fmt.Errorf("%w: the primary key of %s: %w", ErrInvalidTenant, b.typ, err)
+		}
+		after = append(after, v)
+	}
+	if reflect.DeepEqual(after, b.at.After) {
+		return fmt.Errorf("%w: the primary key of %s gives the database another value than the database gave", ErrInvalidTenant, b.typ)
+	}
+	b.at.After = after
+	return nil
+}
+
+// page returns the primary keys of the next records.
+func (b *backfill) page(ctx context.Context) (keys [][]any, err error) {
+	var (
+		columns, after []any
+		order          clause.OrderBy
+	)
+	for i, f := range b.schema.PrimaryFields {
+		column := clause.Column{Table: clause.CurrentTable, Name: f.DBName}
+		columns = append(columns, column)
+		order.Columns = append(order.Columns, clause.OrderByColumn{Column: column})
+		if b.at.After != nil {
+			value, err := b.at.After[i].value()
+			if err != nil {
+				return nil, err
+			}
+			after = append(after, value)
+		}
+	}
+	limit := b.size
+	err = b.read(b.ledger.db.WithContext(ctx), b.schema.PrimaryFields, func(s *gorm.Statement) {
+		if after != nil {
+			row := "( " + marks(len(columns)) + ")" // directly behind a parenthesis, gorm takes bytes for a list
+			s.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: row + " > " + row, Vars: append(columns, after...)}}})
+		}
+		s.AddClause(order)
+		s.AddClause(clause.Limit{Limit: &limit})
+	}, func(record reflect.Value) error {
+		_, key, err := b.ownerID(record)
+		keys = append(keys, key)
+		return err
+	})
+	return keys, err
+}
+
+func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+
+// portion are records that are done in one transaction.
+type portion struct {
+	keys  [][]any
+	busy  time.Time // since when somebody else has had them locked
+	chain bool      // the first is the one that it is about, and the others are in its way
+}
+
+// maxChain bounds how many records are looked at together because each has the key of the next.
+const maxChain = 10
+
+// errBusy is why a record that stayed locked was skipped.
+var errBusy = fmt.Errorf("%w: another transaction has the record locked", ErrUnavailable)
+
+// fill makes the budgets of some records and makes them follow. A transaction that fails because of one of its records is
+// halved, until that one is alone.
+func (b *backfill) fill(ctx context.Context, keys [][]any) error {
+	todo := []portion{{keys: keys}}
+	for len(todo) > 0 {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if len(p.keys) == 0 {
+			continue
+		}
+		if !p.busy.IsZero() {
+			if err := pause(ctx, pollLock); err != nil {
+				return err
+			}
+		}
+		busy, err := b.attempt(ctx, p)
+		again := portion{keys: busy, busy: p.busy}
+		switch {
+		case err != nil && !b.ofRecords(err):
+			return err
+		case err != nil && len(p.keys) > 1 && !p.chain:
+			half := len(p.keys) / 2
+			todo = append(todo, portion{keys: p.keys[half:], busy: p.busy}, portion{keys: p.keys[:half], busy: p.busy}) // the first ones first
+			continue
+		case err != nil && b.passes(err):
+			again.keys = p.keys[:1]
+		case err != nil:
+			if other := b.inTheWay(p, err); other != nil && len(p.keys) < maxChain {
+				todo = append(todo, portion{keys: append(p.keys[:len(p.keys):len(p.keys)], other), busy: p.busy, chain: true})
+				continue
+			}
+			b.report.Seen++
+			b.skip(p.keys[0], err)
+			continue
+		}
+		if again.busy.IsZero() {
+			again.busy = time.Now()
+		}
+		if time.Since(again.busy) < patience {
+			todo = slices.Insert(todo, 0, again) // after all others
+			continue
+		}
+		if err == nil {
+			err = errBusy
+		}
+		for _, key := range again.keys {
+			b.report.Seen++
+			b.skip(key, err)
+		}
+	}
+	return nil
+}
+
+// inTheWay returns the record of the same model whose tenant has the key that one of the portion's wants: its own may be
+// another one by now, even one that the portion is to give up, so that only all of them together can change.
+func (b *backfill) inTheWay(p portion, err error) []any {
+	var conflict *store.ConflictError
+	if !errors.As(err, &conflict) || conflict.OtherType != b.schema.Table {
+		return nil
+	}
+	for _, key := range p.keys {
+		if id, _ := b.canonical(key); id == conflict.OtherID {
+			return nil
+		}
+	}
+	key, _ := b.primaryKey(conflict.OtherID)
+	return key
+}
+
+// ofRecords reports whether a transaction failed for what its records are, or for what others do with them.
+func (b *backfill) ofRecords(err error) bool {
+	return errors.Is(err, ErrIdentityConflict) || errors.Is(err, ErrInvalidTenant) || errors.Is(err, ErrHierarchy) || b.passes(err)
+}
+
+// passes reports whether others were in the way, who may be gone soon.
+func (b *backfill) passes(err error) bool {
+	if errors.Is(err, errNotBegun) {
+		return false
+	}
+	class := b.ledger.store.Classify(err)
+	return class == store.Conflict || class == store.Locked
+}
+
+var errNotBegun = errors.New("no transaction could be begun")
+
+// attempt does some records in one transaction, but for those that somebody else has locked.
+func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err error) {
+	var (
+		plan    store.Plan
+		seen    int
+		invalid []store.Profile
+		byID    = map[string][]any{}
+		begun   bool
+	)
+	for _, key := range p.keys {
+		id, err := b.canonical(key)
+		if err != nil {
+			return nil, err
+		}
+		byID[id] = key
+	}
+	err = b.ledger.transaction(ctx, b.ledger.db, func(tx *gorm.DB) error {
+		begun = true
+		pool := tx.Statement.ConnPool
+		if err := b.ledger.dialect.Yield(ctx, pool); err != nil {
+			return err
+		}
+		free, held, err := b.lock(tx, p.keys)
+		if err != nil {
+			return err
+		}
+		if busy = held; len(free) == 0 {
+			return nil
+		}
+		profiles, err := b.current(tx, free)
+		if err != nil {
+			return err
+		}
+		seen = len(profiles)
+		invalid = slices.DeleteFunc(slices.Clone(profiles), func(p store.Profile) bool { return p.Err == nil || p.Deleted })
+		profiles = slices.DeleteFunc(profiles, func(p store.Profile) bool { return p.Err != nil && !p.Deleted })
+		if plan, err = b.ledger.dialect.Plan(ctx, pool, profiles); err != nil {
+			return err
+		}
+		valid := make([][]any, len(profiles))
+		for i, p := range profiles {
+			valid[i] = byID[p.OwnerID]
+		}
+		return b.ledger.mending(tx, func() error { return b.ensure(tx, valid, false) })
+	})
+	if err != nil {
+		if !begun {
+			err = fmt.Errorf("%w: %w", errNotBegun, err)
+		}
+		return nil, err
+	}
+	if p.chain {
+		seen = min(seen, 1) // the others have their own turn
+	}
+	b.report.Seen += int64(seen)
+	b.report.Made += plan.Made
+	b.report.Linked += plan.Linked
+	b.report.Updated += plan.Updated
+	for _, p := range invalid {
+		b.skip(byID[p.OwnerID], p.Err)
+	}
+	return busy, nil
+}
+
+// lock locks records, so that they stay what they are until their tenants are there for the host's own changes to find.
+// It does not wait for those that somebody else has locked, who may be waiting for another one of them.
+func (b *backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err error) {
+	if b.ledger.dialect.Name != store.Postgres.Name || len(keys) == 0 {
+		return keys, nil, nil // SQLite has one writer at a time
+	}
+	got, err := b.there(tx, keys, clause.Locking{Strength: "NO KEY UPDATE", Options: clause.LockingOptionsSkipLocked})
+	if err != nil || len(got) == len(keys) {
+		return keys, nil, err
+	}
+	is, err := b.there(tx, keys)
+	for _, key := range keys {
+		id, e := b.canonical(key)
+		switch {
+		case e != nil:
+			return nil, nil, e
+		case got[id]:
+			free = append(free, key)
+		case is[id]:
+			held = append(held, key)
+		}
+	}
+	return free, held, err
+}
+
+// there returns the canonical keys of those of some records that are in the database.
+func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (map[string]bool, error) {
+	ids := map[string]bool{}
+	err := b.read(db, b.schema.PrimaryFields, func(s *gorm.Statement) {
+		s.AddClause(clause.Where{Exprs: []clause.Expression{b.having(keys)}})
+		for _, c := range also {
+			s.AddClause(c)
+		}
+	}, func(record reflect.Value) error {
+		id, _, err := b.ownerID(record)
+		ids[id] = true
+		return err
+	})
+	return ids, err
+}
+
+// orphans takes on the next batch of tenants that belong to records, and looks for the records.
+func (b *backfill) orphans(ctx context.Context) error {
+	l := b.ledger
+	db := l.db.WithContext(ctx)
+	tenants, err := l.dialect.OwnedAfter(ctx, db.Statement.ConnPool, b.at.Table, b.at.Owner, b.size)
+	if err != nil {
+		return err
+	}
+	orphans, err := b.recordless(db, tenants)
+	if err == nil && len(orphans) > 0 {
+		// Whoever deletes a record through GORM changes its tenant in the same transaction. So it is to be seen that the
+		// record is not there while the tenant, locked, still belongs to it.
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
+			if orphans, err = l.dialect.LockOwned(ctx, tx.Statement.ConnPool, b.at.Table, orphans); err != nil {
+				return err
+			}
+			if orphans, err = b.recordless(tx, orphans); err != nil || !b.removes {
+				return err
+			}
+			return l.dialect.Remove(ctx, tx.Statement.ConnPool, orphans)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	for _, o := range orphans {
+		b.report.Orphans++
+		if len(b.report.Orphaned) < maxListed {
+			b.report.Orphaned = append(b.report.Orphaned, Orphan{TenantID: o.Key, Record: o.OwnerID})
+		}
+	}
+	if len(tenants) < b.size {
+		b.at.Done = true
+	} else {
+		b.at.Owner = tenants[len(tenants)-1].OwnerID
+	}
+	return nil
+}
+
+// exact reports whether the database has a primary key as the books have it. SQLite keeps times as texts, to the
+// nanosecond and in any zone.
+func (b *backfill) exact(key []any) bool {
+	return b.ledger.dialect.Name != store.SQLite.Name || !slices.ContainsFunc(key, func(value any) bool {
+		p, err := newPivot(value)
+		return err != nil || p.Kind == "time"
+	})
+}
+
+// recordless returns those of some tenants whose records are not there.
+func (b *backfill) recordless(db *gorm.DB, tenants []store.Owned) ([]store.Owned, error) {
+	var keys [][]any
+	known := map[string]bool{} // those whose primary key can be asked for
+	for _, t := range tenants {
+		if key, ok := b.primaryKey(t.OwnerID); ok && b.exact(key) {
+			keys = append(keys, key)
+			known[t.OwnerID] = true
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	is, err := b.there(db, keys)
+	return slices.DeleteFunc(slices.Clone(tenants), func(t store.Owned) bool { return !known[t.OwnerID] || is[t.OwnerID] }), err
+}
