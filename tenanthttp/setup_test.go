@@ -180,3 +180,11 @@ const (
 	lastChunk  = `{"id":"chatcmpl-1","model":"test-model","choices":[{"delta":{},"finish_reason":"stop"}]}`
 	usageChunk = `{"id":"chatcmpl-1","model":"test-model","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":500}}`
 )
+
+// executionsRaw are all calls on the books of a ledger that is closed.
+func (b *bench) executionsRaw() []tenant.Execution {
+	b.t.Helper()
+	var all []tenant.Execution
+	require.NoError(b.t, b.db.Order("id").Find(&all).Error)
+	return all
+}
