@@ -44,7 +44,7 @@ func (t *Transport) call(r *http.Request, e meter.Endpoint) (*http.Response, err
 	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).options...)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil, errors.Is(err, tenant.ErrUnavailable):
+	case ctx.Err() != nil || code(err) == "":
 		return nil, err
 	default:
 		return refuse(r, e, err), nil

@@ -76,13 +76,8 @@ func AsRefusal(ctx context.Context, err error) (error, bool) {
 	if err == nil {
 		return nil, false
 	}
-	for _, known := range []error{
-		tenant.ErrBudgetExceeded, tenant.ErrNoPrice, tenant.ErrDuplicate, tenant.ErrTenantSuspended, tenant.ErrTenantRequired,
-		tenant.ErrInvalidTenant, tenant.ErrUnavailable, tenant.ErrClosed, ErrUnmetered,
-	} {
-		if errors.Is(err, known) {
-			return err, true
-		}
+	if code(err) != "" {
+		return err, true
 	}
 	text := err.Error()
 	for {
@@ -127,7 +122,8 @@ func refuse(r *http.Request, e meter.Endpoint, err error) *http.Response {
 	}
 }
 
-// code is a word for why a call is refused.
+// code is a word for why a call is refused. It is empty for an error that is no refusal, such as a database's: what has
+// caused it may be over at the next try.
 func code(err error) string {
 	for _, c := range []struct {
 		is   error
@@ -135,12 +131,14 @@ func code(err error) string {
 	}{
 		{tenant.ErrBudgetExceeded, "budget_exceeded"}, {tenant.ErrNoPrice, "no_price"}, {tenant.ErrDuplicate, "duplicate_call"},
 		{tenant.ErrTenantSuspended, "tenant_suspended"}, {tenant.ErrTenantRequired, "tenant_required"}, {ErrUnmetered, "unmetered"},
+		{tenant.ErrInvalidTenant, "invalid_tenant"}, {tenant.ErrIdentityConflict, "invalid_tenant"}, {tenant.ErrHierarchy, "invalid_tenant"},
+		{tenant.ErrInvalidOption, "invalid_option"},
 	} {
 		if errors.Is(err, c.is) {
 			return c.word
 		}
 	}
-	return "refused"
+	return ""
 }
 
 type object = map[string]any

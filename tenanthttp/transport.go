@@ -72,8 +72,8 @@ func newTransport(b books, base http.RoundTripper, opts ...Option) (*Transport, 
 
 // RoundTrip implements [http.RoundTripper]. A call that the ledger does not admit gets a reply of status 402 that the
 // transport makes itself, in the form of the provider's errors; [AsRefusal] finds the ledger's error from what an SDK
-// makes of it. Only where trying again makes sense is the ledger's error RoundTrip's own: where the database cannot be
-// reached ([tenant.ErrUnavailable]), and where the context has ended.
+// makes of it. An error of the ledger's that is no refusal is RoundTrip's own: where the database cannot be reached
+// ([tenant.ErrUnavailable]), where the ledger is closed, and where the context has ended.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL == nil || metered.Is(r.Context()) {
 		return t.base.RoundTrip(r)
