@@ -27,7 +27,8 @@ type body struct {
 	head   []byte // the beginning of the reply of a proxy
 	some   bool   // there was a byte
 
-	passed []byte // what the filter has let through and nobody has read yet
+	room   []byte // for what the filter lets through
+	passed []byte // the part of it that nobody has read yet
 	err    error  // that comes after it
 }
 
@@ -56,8 +57,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.filter != nil && len(p) > 0 {
 		return b.filtered(p)
 	}
-	n, err := b.pass(p)
-	return n, err
+	return b.pass(p)
 }
 
 func (b *body) pass(p []byte) (n int, err error) {
@@ -101,10 +101,11 @@ func (b *body) feed(p []byte) {
 func (b *body) filtered(p []byte) (int, error) {
 	for len(b.passed) == 0 && b.err == nil {
 		n, err := b.pass(p)
-		b.passed = b.filter.Append(b.passed[:0], p[:n])
+		b.room = b.filter.Append(b.room[:0], p[:n])
 		if err != nil {
-			b.passed, b.err = b.filter.Flush(b.passed), err
+			b.room, b.err = b.filter.Flush(b.room), err
 		}
+		b.passed = b.room
 	}
 	n := copy(p, b.passed)
 	b.passed = b.passed[n:]
