@@ -3,6 +3,7 @@ package tenanthttp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -78,7 +79,7 @@ func (b *body) pass(p []byte) (n int, err error) {
 }
 
 func unlessEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

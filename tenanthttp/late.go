@@ -1,7 +1,9 @@
 package tenanthttp
 
 import (
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -90,12 +92,12 @@ func (t *Transport) batch(r *http.Request, e meter.Endpoint, result *meter.Resul
 	who, _ := tenant.FromContext(ctx)
 	used := append([]meter.ModelUsage{{Model: result.Model, Usage: result.Usage}}, result.Also...)
 	for _, m := range used {
-		options := append(scopeOf(ctx).options[:len(scopeOf(ctx).options):len(scopeOf(ctx).options)],
-			tenant.WithIdempotencyKey("batch/"+path[len(path)-2]+"/"+m.Model))
+		options := slices.Concat(scopeOf(ctx).options,
+			[]tenant.CallOption{tenant.WithIdempotencyKey("batch/" + path[len(path)-2] + "/" + m.Model)})
 		_, err := t.books.Record(ctx, who, tenant.Actual{
 			Provider: e.Provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: "batch",
 		}, options...)
-		if err != nil && !isDuplicate(err) {
+		if err != nil && !errors.Is(err, tenant.ErrDuplicate) {
 			t.report(r)
 		}
 	}

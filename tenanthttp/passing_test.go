@@ -90,7 +90,7 @@ func TestStream_ACallerThatReadsGzipItself(t *testing.T) {
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			w.Header().Set("Content-Encoding", "gzip")
 			packed := gzip.NewWriter(w)
-			defer packed.Close()
+			defer func() { _ = packed.Close() }()
 			out = packed
 		}
 		_, _ = io.WriteString(out, events(chunk, usageChunk, "[DONE]"))
@@ -142,7 +142,7 @@ func TestReply_OverHTTP2WithTrailers(t *testing.T) {
 		w.Header().Set("X-Sum", "7")
 	})
 	resp, body := b.post(chat, ask)
-	require.Equal(t, answer, body)
+	sameBytes(t, answer, body)
 	require.Equal(t, "HTTP/2.0", resp.Header.Get("X-Proto"))
 	require.Equal(t, "7", resp.Trailer.Get("X-Sum"))
 	require.EqualValues(t, 2_000_000, b.execution().CostNano)
@@ -161,7 +161,7 @@ func TestReply_WithoutABodyIsBookedAtOnce(t *testing.T) {
 	transport, err := tenanthttp.NewTransport(b.ledger, none)
 	require.NoError(t, err)
 	r := b.request(b.ctx, http.MethodPost, chat, ask)
-	resp, err = transport.RoundTrip(r)
+	resp, err = transport.RoundTrip(r) //nolint:bodyclose // there is none
 	require.NoError(t, err)
 	require.Nil(t, resp.Body)
 	require.Same(t, r, resp.Request)
@@ -201,7 +201,7 @@ func TestReply_RedirectsAreReleasedAndTheirEndIsBooked(t *testing.T) {
 		_, _ = io.WriteString(w, answer)
 	}))
 	_, body := b.post("/old"+chat, ask)
-	require.Equal(t, answer, body)
+	sameBytes(t, answer, body)
 	require.Equal(t, []string{ask, ask}, sent.bodies)
 	all := b.executions()
 	require.Len(t, all, 2)
@@ -220,7 +220,7 @@ func TestReply_ASwitchOfProtocolsIsHandedOverWholeAndReported(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_ = rw.Flush()
 		line, _ := rw.ReadString('\n')
@@ -231,7 +231,7 @@ func TestReply_ASwitchOfProtocolsIsHandedOverWholeAndReported(t *testing.T) {
 		r := b.request(b.ctx, http.MethodPost, path, ask)
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", "echo")
-		resp, err := b.client.Do(r)
+		resp, err := b.client.Do(r) //nolint:bodyclose // it is closed as what it is after the switch
 		require.NoError(t, err)
 		both, ok := resp.Body.(io.ReadWriteCloser)
 		require.True(t, ok)
@@ -271,7 +271,7 @@ func TestRequest_IsNeverChanged(t *testing.T) {
 	require.NoError(t, err)
 	text, err := io.ReadAll(again)
 	require.NoError(t, err)
-	require.Equal(t, askStream, string(text))
+	sameBytes(t, askStream, string(text))
 	require.NotEqual(t, askStream, sent.last())
 	mu.Lock()
 	defer mu.Unlock()
@@ -328,7 +328,7 @@ func TestRequest_WhoseBodyCannotBeReadIsNotSent(t *testing.T) {
 	body := &broken{}
 	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, b.server.URL+chat, body)
 	require.NoError(t, err)
-	_, err = b.transport.RoundTrip(r)
+	_, err = b.transport.RoundTrip(r) //nolint:bodyclose // there is none
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.True(t, body.closed)
 	require.Empty(t, b.executions())

@@ -100,8 +100,6 @@ func AsRefusal(ctx context.Context, err error) (error, bool) {
 	return nil, false
 }
 
-func isDuplicate(err error) bool { return errors.Is(err, tenant.ErrDuplicate) }
-
 // refuse returns the reply to a call that is not made. Its status is one that no SDK tries again, and its header says so
 // too.
 func refuse(r *http.Request, e meter.Endpoint, err error) *http.Response {

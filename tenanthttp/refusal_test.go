@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -199,10 +198,8 @@ func TestMiddleware_PutsTheTenantIntoTheContext(t *testing.T) {
 		}
 		return nil, errors.New("secret")
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call, err := http.NewRequestWithContext(r.Context(), http.MethodPost, b.server.URL+chat, strings.NewReader(ask))
-		require.NoError(t, err)
-		b.do(call)
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b.do(b.request(r.Context(), http.MethodPost, chat, ask))
 	})
 	for _, c := range []struct {
 		of     func(*http.Request) (tenant.Tenant, error)

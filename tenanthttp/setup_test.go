@@ -59,6 +59,12 @@ func newBench(t *testing.T, s setting, handler http.HandlerFunc) *bench {
 	return b
 }
 
+// sameBytes is for what must not only mean the same.
+func sameBytes(t *testing.T, want, got string) {
+	t.Helper()
+	require.Equal(t, want, got)
+}
+
 // request makes a request to the provider.
 func (b *bench) request(ctx context.Context, method, path, body string) *http.Request {
 	b.t.Helper()
@@ -68,18 +74,24 @@ func (b *bench) request(ctx context.Context, method, path, body string) *http.Re
 	return r
 }
 
+// reply is a reply that was read to its end.
+type reply struct {
+	StatusCode      int
+	Header, Trailer http.Header
+}
+
 // do sends a request, and reads all of the reply.
-func (b *bench) do(r *http.Request) (*http.Response, string) {
+func (b *bench) do(r *http.Request) (reply, string) {
 	b.t.Helper()
 	resp, err := b.client.Do(r)
 	require.NoError(b.t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(b.t, err)
-	return resp, string(body)
+	return reply{resp.StatusCode, resp.Header, resp.Trailer}, string(body)
 }
 
-func (b *bench) post(path, body string) (*http.Response, string) {
+func (b *bench) post(path, body string) (reply, string) {
 	b.t.Helper()
 	return b.do(b.request(b.ctx, http.MethodPost, path, body))
 }

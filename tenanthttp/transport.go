@@ -12,7 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/metered"
 )
 
-// ErrUnmetered: a request that cannot be metered, on a transport that refuses such; see [RefuseUnmetered].
+// ErrUnmetered says that a request cannot be metered, and that the transport refuses such; see [RefuseUnmetered].
 var ErrUnmetered = errors.New("tenanthttp: the request cannot be metered, and the transport passes no such request on")
 
 // Transport is an [http.RoundTripper] that admits calls of language models against the budgets of the tenant in their
