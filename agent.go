@@ -7,6 +7,8 @@ import (
 	"reflect"
 
 	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant/internal/metered"
 )
 
 const (
@@ -277,7 +279,7 @@ func (a *Agent) generate(ctx context.Context, h *Hold, r *Request) (response *Re
 			a.settle(ctx, h, a.actual(h, nil, errPanicked))
 		}
 	}()
-	response, err = a.model.Generate(ctx, r)
+	response, err = a.model.Generate(metered.Context(ctx), r)
 	returned = true
 	if response == nil && err == nil {
 		err = errNoResponse

@@ -153,6 +153,16 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 }
 
+// Unmetered tells the observer that a request of a tenant's was passed on without being metered, as an [*UnmeteredEvent].
+// It is for whoever stands between a program and its providers, as package tenanthttp does. It books nothing.
+func (l *Ledger) Unmetered(ctx context.Context, t Tenant, method, host, path string) {
+	e := &UnmeteredEvent{Method: method, Host: host, Path: path}
+	if who, err := l.identify(t); err == nil {
+		e.TenantID = who.key
+	}
+	l.observe(ctx, e)
+}
+
 // observe tells the observer, whose panic is not the caller's.
 func (l *Ledger) observe(ctx context.Context, e Event) {
 	defer func() {

@@ -8,7 +8,7 @@ var (
 	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens")) // and Cohere's, whose names are OpenAI's
 	askedResponses   = schema(askedOpenAI(), each(askMax, keep, "max_output_tokens"))
 
-	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}})
+	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}, {"service_tier", askTier, keep}})
 
 	askedGemini = schema(
 		each(askMax, keep, "generationConfig.maxOutputTokens", "generation_config.max_output_tokens",
@@ -69,6 +69,7 @@ func askedOpenAI() []rule {
 		[]rule{
 			{"model", askModel, keep},
 			{"stream_options.include_usage", askIncludeUsage, keep},
+			{"service_tier", askTier, keep},
 			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
 			{"tools[].type", askTool, keep},
 			{"input[].type", askItemType, keep},

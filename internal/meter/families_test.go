@@ -110,7 +110,7 @@ func TestGemini(t *testing.T) {
 			"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":150},{"modality":"TEXT","tokenCount":450}],
 			"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":40},{"modality":"AUDIO","tokenCount":2}],"serviceTier":"flex"}`
 	)
-	want := book.Usage{Input: 250 + 30, CacheRead: 600, InputAudio: 50, InputImage: 100, Output: 8, OutputImage: 40, OutputAudio: 2, Reasoning: 70}
+	want := book.Usage{Input: 250 + 30, CacheRead: 450, CacheReadAudio: 150, InputAudio: 50, InputImage: 100, Output: 8, OutputImage: 40, OutputAudio: 2, Reasoning: 70}
 	grounded := func(queries string) string {
 		return `{"candidates":[{"finishReason":"STOP","groundingMetadata":{"webSearchQueries":` + queries + `}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}`
 	}

@@ -169,7 +169,9 @@ func (t *tally) gemini() (u book.Usage) {
 	if !t.has(fieldPrompt) && t.has(fieldTotal) {
 		prompt = max(t.n[fieldTotal]-output-u.Reasoning-tool, 0)
 	}
-	u.CacheRead = take(&prompt, t.n[fieldCached])
+	cached := take(&prompt, t.n[fieldCached])
+	u.CacheReadAudio = take(&cached, t.n[fieldAudioCached])
+	u.CacheRead = cached
 	u.InputAudio = take(&prompt, max(t.n[fieldAudioIn]-t.n[fieldAudioCached], 0))
 	u.InputImage = take(&prompt, max(t.n[fieldImageIn]-t.n[fieldImageCached], 0))
 	u.Input = prompt + tool

@@ -64,7 +64,7 @@ func (r *Result) Charged(input int64) (u book.Usage, estimated bool) {
 		return r.Usage, false
 	}
 	u = r.Usage
-	if u.Input+u.CacheRead+u.CacheWrite5m+u.CacheWrite1h+u.InputAudio+u.InputImage == 0 {
+	if u.Input+u.CacheRead+u.CacheReadAudio+u.CacheWrite5m+u.CacheWrite1h+u.InputAudio+u.InputImage == 0 {
 		u.Input = input
 	}
 	if stated := u.Output + u.Reasoning + u.OutputAudio + u.OutputImage; stated < r.OutputEstimate {

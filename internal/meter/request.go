@@ -25,6 +25,9 @@ type Request struct {
 	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there.
 	InputBytes, MediaBytes int64
 
+	// ServiceTier is the tier that the body asks for, in the provider's own words; empty for none.
+	ServiceTier string
+
 	// Images, Audio and Documents count the media, with those that are named by a URL or an id.
 	Images, Audio, Documents int64
 
@@ -77,6 +80,7 @@ const (
 	askPrompt
 	askStream
 	askIncludeUsage
+	askTier
 	askOpen       // it is enough that it is there
 	askOpenIfTrue //
 	askTool       // a tool of the provider's, unless its type says otherwise
@@ -151,6 +155,8 @@ func (a *asked) scalar(f field, v value) {
 		a.Stream = v.isTrue()
 	case askIncludeUsage:
 		a.IncludeUsage = v.isTrue()
+	case askTier:
+		a.ServiceTier = string(v.text)
 	case askOpen:
 		a.Open = a.Open || len(v.text) > 0
 	case askOpenIfTrue:

@@ -1,0 +1,264 @@
+package tenanthttp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/meter"
+	"github.com/llmtenant/tenant/internal/money"
+)
+
+// A call is one request that was admitted.
+type call struct {
+	transport *Transport
+	request   *http.Request // the caller's, whose context says whose call it is
+	endpoint  meter.Endpoint
+	plan      *plan
+	hold      *tenant.Hold
+}
+
+// call admits a call, makes it, and sees to it that it is booked.
+func (t *Transport) call(r *http.Request, e meter.Endpoint) (*http.Response, error) {
+	body, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx := r.Context()
+	c := &call{transport: t, request: r, endpoint: e, plan: t.plan(r, e, body)}
+	who, _ := tenant.FromContext(ctx)
+	if who == nil && t.options.requireTenant {
+		return refuse(r, e, tenant.ErrTenantRequired), nil
+	}
+	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).options...)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || code(err) == "":
+		return nil, err
+	default:
+		return refuse(r, e, err), nil
+	}
+
+	var sent connection
+	returned := false
+	defer func() {
+		if !returned {
+			c.broke(&sent, errPanicked)
+		}
+	}()
+	c.plan.limit(e, c.hold.OutputTokens)
+	resp, err := t.base.RoundTrip(c.outgoing(&sent))
+	returned = true
+	if err != nil {
+		c.broke(&sent, err)
+		return resp, err
+	}
+	if resp == nil {
+		err = errNoResponse
+		c.broke(&sent, err)
+		return nil, err
+	}
+	resp.Request = r
+	c.replied(resp)
+	return resp, nil
+}
+
+var (
+	errPanicked   = errors.New("tenanthttp: the transport below panicked")
+	errNoResponse = errors.New("tenanthttp: the transport below returned neither a response nor an error")
+	errClosed     = errors.New("tenanthttp: the reply was closed before its end")
+)
+
+// read returns the request's body, which it closes.
+func read(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	var to bytes.Buffer
+	const room = 1 << 20 // that is believed of a length which may be wrong
+	to.Grow(int(min(max(r.ContentLength, 0), room)) + bytes.MinRead)
+	_, err := to.ReadFrom(r.Body)
+	if closing := r.Body.Close(); err == nil {
+		err = closing
+	}
+	return to.Bytes(), err
+}
+
+// outgoing returns the request to make: the caller's is not the transport's to change.
+func (c *call) outgoing(sent *connection) *http.Request {
+	r := c.request.Clone(httptrace.WithClientTrace(c.request.Context(), sent.trace()))
+	if r.Body != nil && r.Body != http.NoBody {
+		body := c.plan.body
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
+		if r.ContentLength > 0 { // otherwise it is of unknown length, and is to stay so
+			r.ContentLength = int64(len(body))
+		}
+	}
+	if c.plan.filter {
+		// What is to be taken out of the reply must be readable. http.Transport compresses and decompresses unasked.
+		r.Header.Del("Accept-Encoding")
+	}
+	return r
+}
+
+// connection follows whether a request can have reached the provider. A transport that says nothing of its connections
+// leaves that open.
+type connection struct{ wanted, got atomic.Bool }
+
+func (c *connection) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn: func(string) { c.wanted.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
+	}
+}
+
+func (c *connection) never() bool { return c.wanted.Load() && !c.got.Load() }
+
+// broke books a call that brought no reply. Unless it was never sent, nobody knows what the provider bills.
+func (c *call) broke(sent *connection, err error) {
+	if sent.never() {
+		c.release()
+		return
+	}
+	c.settle(c.unknown(tenant.Actual{ErrorCode: errorCode(err)}))
+}
+
+// replied books a call whose reply has no body, and otherwise has its body book it.
+func (c *call) replied(resp *http.Response) {
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		// What follows is not HTTP, and its body is more than a reader.
+		c.transport.report(c.request)
+		c.settle(c.unknown(tenant.Actual{}))
+		return
+	case resp.StatusCode/100 == 3:
+		c.release() // where it leads to, if anybody follows, is a call of its own
+		return
+	}
+	b := &body{
+		inner: resp.Body, status: resp.StatusCode, reader: meter.NewReader(c.endpoint, resp.StatusCode, resp.Header), ended: c.ended,
+	}
+	if c.plan.filter && filterable(resp) {
+		b.filter = meter.NewUsageFilter()
+		resp.ContentLength = -1
+		resp.Header.Del("Content-Length")
+	}
+	b.follow(c.request.Context(), resp)
+}
+
+// ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
+func (c *call) ended(b *body, err error) {
+	r := b.reader.Result()
+	if r.Pending && r.ID != "" && b.status/100 == 2 {
+		if evicted := c.transport.late.put(c.request.URL.Host, r.ID, c); evicted != nil {
+			evicted.settle(evicted.unknown(tenant.Actual{}))
+		}
+		return
+	}
+	c.settle(c.actual(b, r, err))
+}
+
+// actual says what a call is charged, by what its reply says.
+func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
+	a := tenant.Actual{Model: r.Model, RequestID: r.RequestID, ServiceTier: r.ServiceTier}
+	if !r.Complete {
+		a.ErrorCode = errorCode(err)
+	}
+	if b.status >= http.StatusBadRequest {
+		a.ErrorCode = "http_" + strconv.Itoa(b.status)
+	}
+	if r.ReportedCost >= 0 {
+		a.ReportedCost = tenant.USDFrom(money.Decimal(r.ReportedCost))
+	}
+	switch {
+	case r.Implausible:
+		return c.unknown(a)
+	case r.Found:
+	case b.status >= http.StatusBadRequest && !b.lost():
+		a.Cost = tenant.USDFrom(decimal.Zero)
+		return a
+	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind), !r.Complete && err == nil && r.OutputChars == 0 && b.some:
+		return c.unknown(a)
+	}
+	var u book.Usage
+	u, a.Estimated = r.Charged(c.plan.likely)
+	for i, also := range r.Also {
+		if also.Model == "" || also.Model == a.Model || c.record(also, a, i) != nil {
+			u = u.Plus(also.Usage)
+		}
+	}
+	a.Usage = tenant.Usage(u)
+	return a
+}
+
+// told reports whether a reply of the kind shows how much output there is.
+func told(k meter.Kind) bool {
+	switch k {
+	case meter.Images, meter.Speech, meter.Transcription, meter.OCR:
+		return false
+	}
+	return true
+}
+
+// record books what another model used for the call, as an execution of its own, so that it has that model's price.
+func (c *call) record(m meter.ModelUsage, of tenant.Actual, i int) error {
+	ctx := c.request.Context()
+	who, _ := tenant.FromContext(ctx)
+	options := slices.Concat(scopeOf(ctx).options,
+		[]tenant.CallOption{tenant.WithIdempotencyKey(fmt.Sprintf("%s/%d", c.hold.ExecutionID, i))})
+	_, err := c.transport.books.Record(ctx, who, tenant.Actual{
+		Provider: c.endpoint.Provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,
+	}, options...)
+	if errors.Is(err, tenant.ErrDuplicate) {
+		return nil
+	}
+	return err
+}
+
+// unknown charges all that the call holds.
+func (c *call) unknown(a tenant.Actual) tenant.Actual {
+	h := c.hold
+	a.Usage = tenant.Usage{Input: max(h.Tokens-h.OutputTokens, 0), Output: h.OutputTokens}
+	a.Estimated, a.ReportedCost = true, tenant.Money{}
+	if !h.Cost.IsZero() { // zero is for want of a price, which the ledger is to see
+		a.Cost = tenant.USDFrom(h.Cost)
+	}
+	return a
+}
+
+// settle books the call. What the ledger cannot book at once it goes on booking, and a ledger that is closed has named
+// the call: there is nobody here to tell.
+func (c *call) settle(a tenant.Actual) {
+	_, _ = c.transport.books.Settle(c.request.Context(), c.hold, a)
+}
+
+func (c *call) release() { _, _ = c.transport.books.Release(c.request.Context(), c.hold) }
+
+// errorCode is a word for how a call ended, with nothing of the error's message in it.
+func errorCode(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline_exceeded"
+	case errors.Is(err, errClosed):
+		return "closed"
+	case errors.Is(err, errPanicked):
+		return "panic"
+	}
+	return "connection"
+}

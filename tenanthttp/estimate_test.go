@@ -1,0 +1,88 @@
+package tenanthttp
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/meter"
+)
+
+func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
+	t.Parallel()
+	const openAI, anthropic = "https://api.openai.com", "https://api.anthropic.com"
+	data := strings.Repeat("QUJD", 1000)
+	for _, c := range []struct {
+		name, url, body string
+		options         []Option
+		media           int64 // tokens of input beside the body's text
+		mediaBytes      int64 // that are no text
+		open            int64
+		output, least   int64
+	}{
+		{name: "a closed request", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":1000}`, output: 1000, least: 256},
+		{name: "a small one is worth making", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":100}`, output: 100, least: 100},
+		{name: "answers", url: openAI + "/v1/completions", body: `{"model":"m","prompt":["a","b"],"n":3,"max_tokens":1000}`, output: 6000, least: 6 * 256},
+		{name: "thinking has to fit", url: anthropic + "/v1/messages", body: `{"model":"m","max_tokens":9000,"thinking":{"type":"enabled","budget_tokens":4000}}`, output: 9000, least: 4001},
+		{name: "no limit", url: openAI + "/v1/chat/completions", body: `{"model":"m"}`, output: DefaultMaxOutput, least: 256},
+		{name: "no limit, but the host's", url: openAI + "/v1/chat/completions", body: `{"model":"m"}`, options: []Option{WithMaxOutput(77)}, output: 77, least: 77},
+		{name: "a provider that searches", url: openAI + "/v1/responses", body: `{"model":"m","input":"x","tools":[{"type":"web_search"}],"max_output_tokens":1000}`, open: DefaultMaxInput, output: 1000, least: 256},
+		{name: "a host with a smaller window", url: openAI + "/v1/responses", body: `{"model":"m","previous_response_id":"r","max_output_tokens":1000}`, options: []Option{WithMaxInput(32_000)}, open: 32_000, output: 1000, least: 256},
+		{name: "an image", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}]}]}`,
+			media: imageInput, mediaBytes: 22 + 4000, output: 10, least: 10},
+		{name: "audio", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"` + data + `"}}]}]}`,
+			media: 250, mediaBytes: 4000, output: 10, least: 10},
+		{name: "a document", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,` + data + `"}}]}]}`,
+			media: 4028, mediaBytes: 4028, output: 10, least: 10},
+		{name: "a body that cannot be read", url: openAI + "/v1/chat/completions", body: `{"model":`, open: DefaultMaxInput, output: DefaultMaxOutput, least: DefaultMaxOutput},
+		{name: "embeddings have no output", url: openAI + "/v1/embeddings", body: `{"model":"m","input":"x"}`},
+		{name: "images cannot be shortened", url: openAI + "/v1/images/generations", body: `{"model":"m","prompt":"x","n":2}`, output: 2 * imageOutput, least: 2 * imageOutput},
+		{name: "a limit that nobody can mean", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":9007199254740992,"n":9007199254740992}`, output: mostTokens, least: 256 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			transport, err := newTransport(&ledger{}, nil, c.options...)
+			require.NoError(t, err)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader(c.body))
+			require.NoError(t, err)
+			e, ok := meter.Recognise(r.Method, r.URL)
+			require.True(t, ok)
+			p := transport.plan(r, e, []byte(c.body))
+			input := int64(len(c.body)) - c.mediaBytes + hiddenInput + c.media
+			require.Equal(t, max(input, c.open), p.estimate.InputTokens)
+			require.Equal(t, c.output, p.estimate.OutputTokens)
+			require.Equal(t, c.least, p.estimate.LeastOutputTokens)
+			require.LessOrEqual(t, p.likely, p.estimate.InputTokens)
+			require.Positive(t, p.likely)
+		})
+	}
+}
+
+func TestPlan_NamesTheModelAsThePriceBookDoes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url, body string
+		want      tenant.Estimate
+	}{
+		{"https://api.openai.com/v1/chat/completions", `{"model":"gpt-x","service_tier":"flex"}`, tenant.Estimate{Provider: "openai", Model: "gpt-x", ServiceTier: "flex"}},
+		{"https://x.openai.azure.com/openai/deployments/mine/chat/completions?api-version=2024-10-21", `{}`, tenant.Estimate{Provider: "azure", Model: "mine"}},
+		{"https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-lite-v1%3A0/converse", `{}`, tenant.Estimate{Provider: "bedrock", Model: "us.amazon.nova-lite-v1:0"}},
+		{"https://generativelanguage.googleapis.com/v1beta/models/gemini-x:generateContent", `{}`, tenant.Estimate{Provider: "google", Model: "gemini-x"}},
+		{"https://gateway.example/v1/chat/completions", `{"model":"m"}`, tenant.Estimate{Provider: "own", Model: "m"}},
+	} {
+		transport, err := newTransport(&ledger{}, roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody}, nil
+		}), WithProvider("own"))
+		require.NoError(t, err)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader(c.body))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		got := transport.books.(*ledger).asked
+		require.Equal(t, c.want, tenant.Estimate{Provider: got.Provider, Model: got.Model, ServiceTier: got.ServiceTier})
+	}
+}

@@ -1,0 +1,41 @@
+package tenanthttp
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/llmtenant/tenant"
+)
+
+// ledger is a ledger that grants everything at once, and counts.
+type ledger struct {
+	asked   tenant.Estimate // the last
+	settled atomic.Int64
+	used    tenant.Usage // the last
+}
+
+func (l *ledger) Reserve(_ context.Context, _ tenant.Tenant, e tenant.Estimate, _ ...tenant.CallOption) (*tenant.Hold, error) {
+	l.asked = e
+	return &tenant.Hold{OutputTokens: e.OutputTokens, Tokens: e.InputTokens + e.OutputTokens}, nil
+}
+
+func (l *ledger) Settle(_ context.Context, _ *tenant.Hold, a tenant.Actual) (tenant.Settlement, error) {
+	l.settled.Add(1)
+	l.used = a.Usage
+	return tenant.Settlement{Outcome: tenant.Settled}, nil
+}
+
+func (l *ledger) Release(context.Context, *tenant.Hold) (tenant.Settlement, error) {
+	return tenant.Settlement{Outcome: tenant.Released}, nil
+}
+
+func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error) {
+	return tenant.Settlement{Outcome: tenant.Settled}, nil
+}
+
+func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) {}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -1,0 +1,81 @@
+package tenanthttp
+
+import (
+	"fmt"
+
+	"github.com/llmtenant/tenant"
+)
+
+// Option is an option of [NewTransport] and [NewClient].
+type Option func(*options) error
+
+type options struct {
+	maxInput        int64
+	maxOutput       int64
+	provider        string
+	refuseUnmetered bool
+	requireTenant   bool
+}
+
+const (
+	// DefaultMaxInput is how many tokens of input an open request holds, where [WithMaxInput] does not say it.
+	DefaultMaxInput = 200_000
+
+	// DefaultMaxOutput is how many tokens of output each choice holds of a request that states no limit, where
+	// [WithMaxOutput] does not say it.
+	DefaultMaxOutput = 16_384
+
+	mostTokens = 1 << 40
+)
+
+// WithMaxInput sets how many tokens of input are held for an open request: one whose input is not all in its body,
+// because the provider searches, fetches media by their URL, or has the conversation stored. It is best the context
+// window of the largest model in use. Defaults to [DefaultMaxInput].
+func WithMaxInput(tokens int64) Option {
+	return func(o *options) error { return count(&o.maxInput, "WithMaxInput", tokens) }
+}
+
+// WithMaxOutput gives requests that state no limit of their output one of so many tokens. Where the model's own limit is
+// lower, some providers refuse such a request. Defaults to none: a request without a limit is sent as it is and holds
+// [DefaultMaxOutput] for each choice, unless its budget has room for less, so that a longer reply is an overrun.
+func WithMaxOutput(tokens int64) Option {
+	return func(o *options) error { return count(&o.maxOutput, "WithMaxOutput", tokens) }
+}
+
+func count(to *int64, option string, tokens int64) error {
+	if tokens < 1 || tokens > mostTokens {
+		return fmt.Errorf("%w: %s: %d is not between 1 and 2^40", tenant.ErrInvalidOption, option, tokens)
+	}
+	*to = tokens
+	return nil
+}
+
+// WithProvider names the provider behind hosts that are not known, such as a gateway or a server of one's own, as the
+// price book names it. Defaults to none: the price is then that of the company that makes the model.
+func WithProvider(name string) Option {
+	return func(o *options) error {
+		if name == "" || len(name) > 255 {
+			return fmt.Errorf("%w: WithProvider: %.32q is empty or longer than 255 bytes", tenant.ErrInvalidOption, name)
+		}
+		o.provider = name
+		return nil
+	}
+}
+
+// RefuseUnmetered refuses requests that cannot be metered with [ErrUnmetered]. Defaults to off: they are passed on, and
+// the ledger's observer is given a [tenant.UnmeteredEvent].
+func RefuseUnmetered() Option {
+	return func(o *options) error {
+		o.refuseUnmetered = true
+		return nil
+	}
+}
+
+// RequireTenant refuses calls whose context has no tenant with [tenant.ErrTenantRequired]. Defaults to off: such a call
+// is recorded without a tenant, and no limit counts it.
+func RequireTenant() Option {
+	return func(o *options) error {
+		o.requireTenant = true
+		return nil
+	}
+}

@@ -1,0 +1,201 @@
+package tenanthttp
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/meter"
+)
+
+// A refusal is a call that was not admitted.
+type refusal struct {
+	id  string
+	err error
+}
+
+const (
+	idPrefix   = "tenant-refusal-"
+	idLength   = 26 // of what rand.Text returns
+	mostRecent = 4096
+)
+
+// recent has the last refusals of this process. It belongs to no transport, since all that many SDKs leave of a refusal
+// is a text, and whoever has only that knows no transport.
+var recent refusals
+
+type refusals struct {
+	mu   sync.Mutex
+	byID map[string]error
+	ring [mostRecent]string
+	next int
+}
+
+func (r *refusals) add(id string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID == nil {
+		r.byID = make(map[string]error)
+	}
+	delete(r.byID, r.ring[r.next])
+	r.byID[id], r.ring[r.next] = err, id
+	r.next = (r.next + 1) % mostRecent
+}
+
+func (r *refusals) find(id string) (error, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err, ok := r.byID[id]
+	return err, ok
+}
+
+// AsBudgetError returns the budget's refusal behind the error that an SDK has made of it; see [AsRefusal].
+func AsBudgetError(ctx context.Context, err error) (*tenant.BudgetExceededError, bool) {
+	refused, ok := AsRefusal(ctx, err)
+	if !ok {
+		return nil, false
+	}
+	var exceeded *tenant.BudgetExceededError
+	ok = errors.As(refused, &exceeded)
+	return exceeded, ok
+}
+
+// AsRefusal returns the error with which the ledger, or the transport, has refused a call, by the error that an SDK has
+// made of it: one that wraps it, or one whose text has the refusal's id in it, which is in the message of the reply. Where
+// an SDK leaves no more of the reply than its status, 402, it is the last refusal under ctx, if that is of [WithCall] or
+// [Middleware], or made from one that is. The last 4,096 refusals of the process are known.
+func AsRefusal(ctx context.Context, err error) (error, bool) {
+	if err == nil {
+		return nil, false
+	}
+	if code(err) != "" {
+		return err, true
+	}
+	text := err.Error()
+	for {
+		_, rest, found := strings.Cut(text, idPrefix)
+		if !found {
+			break
+		}
+		if len(rest) >= idLength {
+			if refused, ok := recent.find(rest[:idLength]); ok {
+				return refused, true
+			}
+		}
+		text = rest
+	}
+	if last := scopeOf(ctx).last; last != nil && strings.Contains(err.Error(), "402") {
+		if r := last.Load(); r != nil {
+			return r.err, true
+		}
+	}
+	return nil, false
+}
+
+// refuse returns the reply to a call that is not made. Its status is one that no SDK tries again, and its header says so
+// too.
+func refuse(r *http.Request, e meter.Endpoint, err error) *http.Response {
+	id := rand.Text()
+	recent.add(id, err)
+	if last := scopeOf(r.Context()).last; last != nil {
+		last.Store(&refusal{id, err})
+	}
+	id = idPrefix + id
+	header, body := shape(e, code(err), err.Error()+" ("+id+")", id)
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("X-Should-Retry", "false")
+	header.Set("X-Request-Id", id)
+	return &http.Response{
+		Status: "402 Payment Required", StatusCode: http.StatusPaymentRequired, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: r,
+	}
+}
+
+// code is a word for why a call is refused. It is empty for an error that is no refusal, such as a database's: what has
+// caused it may be over at the next try.
+func code(err error) string {
+	for _, c := range []struct {
+		is   error
+		word string
+	}{
+		{tenant.ErrBudgetExceeded, "budget_exceeded"}, {tenant.ErrNoPrice, "no_price"}, {tenant.ErrDuplicate, "duplicate_call"},
+		{tenant.ErrTenantSuspended, "tenant_suspended"}, {tenant.ErrTenantRequired, "tenant_required"}, {ErrUnmetered, "unmetered"},
+		{tenant.ErrInvalidTenant, "invalid_tenant"}, {tenant.ErrIdentityConflict, "invalid_tenant"}, {tenant.ErrHierarchy, "invalid_tenant"},
+		{tenant.ErrInvalidOption, "invalid_option"},
+	} {
+		if errors.Is(err, c.is) {
+			return c.word
+		}
+	}
+	return ""
+}
+
+type object = map[string]any
+
+// shape returns an error as the endpoint's provider writes it.
+func shape(e meter.Endpoint, code, message, id string) (http.Header, []byte) {
+	header := http.Header{}
+	var v object
+	switch family(e) {
+	case meter.Anthropic:
+		header.Set("Request-Id", id)
+		v = object{"type": "error", "error": object{"type": "billing_error", "message": message}, "request_id": id}
+	case meter.Gemini:
+		v = object{"error": object{
+			"code": http.StatusPaymentRequired, "message": message, "status": "FAILED_PRECONDITION",
+			"details": []object{{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": strings.ToUpper(code), "domain": "tenant"}},
+		}}
+	case meter.Converse:
+		header.Set("X-Amzn-Errortype", camel(code)+"Exception")
+		header.Set("X-Amzn-Requestid", id)
+		v = object{"message": message}
+	case meter.Ollama:
+		v = object{"error": message}
+	case meter.Cohere:
+		v = object{"id": id, "message": message}
+	default:
+		v = object{"error": object{"message": message, "type": "insufficient_quota", "param": nil, "code": code}}
+	}
+	body, _ := json.Marshal(v) // of strings and numbers alone
+	return header, body
+}
+
+// family returns the format whose errors an endpoint has; one that was not recognised has its provider's.
+func family(e meter.Endpoint) meter.Format {
+	switch e.Format {
+	case meter.Invoke:
+		return meter.Converse
+	case "":
+		switch e.Provider {
+		case meter.AnthropicProvider:
+			return meter.Anthropic
+		case meter.Google, meter.Vertex:
+			return meter.Gemini
+		case meter.Bedrock:
+			return meter.Converse
+		case meter.OllamaProvider:
+			return meter.Ollama
+		case meter.CohereProvider:
+			return meter.Cohere
+		}
+	}
+	return e.Format
+}
+
+// camel writes budget_exceeded as BudgetExceeded.
+func camel(word string) string {
+	parts := strings.Split(word, "_")
+	for i, p := range parts {
+		parts[i] = strings.ToUpper(p[:1]) + p[1:]
+	}
+	return strings.Join(parts, "")
+}

@@ -1,0 +1,116 @@
+package tenanthttp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/meter"
+	"github.com/llmtenant/tenant/internal/metered"
+)
+
+// ErrUnmetered says that a request cannot be metered, and that the transport refuses such; see [RefuseUnmetered].
+var ErrUnmetered = errors.New("tenanthttp: the request cannot be metered, and the transport passes no such request on")
+
+// Transport is an [http.RoundTripper] that admits calls of language models against the budgets of the tenant in their
+// context, passes them on to another one, and books what the reply says was used. It is safe for concurrent use, and
+// starts no goroutines of its own.
+type Transport struct {
+	books   books
+	base    http.RoundTripper
+	options options
+	late    late
+}
+
+// books is the ledger, as far as a transport needs it.
+type books interface {
+	Reserve(context.Context, tenant.Tenant, tenant.Estimate, ...tenant.CallOption) (*tenant.Hold, error)
+	Settle(context.Context, *tenant.Hold, tenant.Actual) (tenant.Settlement, error)
+	Release(context.Context, *tenant.Hold) (tenant.Settlement, error)
+	Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error)
+	Unmetered(ctx context.Context, t tenant.Tenant, method, host, path string)
+}
+
+// NewTransport returns a transport over base; nil is [http.DefaultTransport].
+//
+// Errors: [tenant.ErrInvalidOption], which names the option.
+func NewTransport(ledger *tenant.Ledger, base http.RoundTripper, options ...Option) (*Transport, error) {
+	if ledger == nil {
+		return nil, fmt.Errorf("%w: NewTransport: the ledger is nil", tenant.ErrInvalidOption)
+	}
+	return newTransport(ledger, base, options...)
+}
+
+// NewClient returns a client whose transport is a [Transport] over [http.DefaultTransport]. It is what the SDKs of
+// providers take as their HTTP client. Errors are those of [NewTransport].
+func NewClient(ledger *tenant.Ledger, options ...Option) (*http.Client, error) {
+	t, err := NewTransport(ledger, nil, options...)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: t}, nil
+}
+
+func newTransport(b books, base http.RoundTripper, opts ...Option) (*Transport, error) {
+	t := &Transport{books: b, base: base, options: options{maxInput: DefaultMaxInput}}
+	if base == nil {
+		t.base = http.DefaultTransport
+	}
+	for _, option := range opts {
+		if option == nil {
+			return nil, fmt.Errorf("%w: NewTransport: a nil Option", tenant.ErrInvalidOption)
+		}
+		if err := option(&t.options); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// RoundTrip implements [http.RoundTripper]. A call that the ledger does not admit gets a reply of status 402 that the
+// transport makes itself, in the form of the provider's errors; [AsRefusal] finds the ledger's error from what an SDK
+// makes of it. An error of the ledger's that is no refusal is RoundTrip's own: where the database cannot be reached
+// ([tenant.ErrUnavailable]), where the ledger is closed, and where the context has ended.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL == nil || metered.Is(r.Context()) {
+		return t.base.RoundTrip(r)
+	}
+	e, known := meter.Recognise(r.Method, r.URL)
+	e.Provider = cmp.Or(e.Provider, t.options.provider)
+	switch {
+	case !known, e.Kind == meter.Batch && e.Format != meter.Anthropic:
+		return t.unmetered(r, e) // what OpenAI's batches used is in files, which are not read
+	case e.Kind == meter.Free, e.Kind == meter.Batch:
+		return t.base.RoundTrip(r)
+	case e.Retrieval:
+		return t.retrieve(r, e)
+	}
+	return t.call(r, e)
+}
+
+// CloseIdleConnections closes those of the transport below, if it can.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response, error) {
+	if t.options.refuseUnmetered {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return refuse(r, e, ErrUnmetered), nil
+	}
+	t.report(r)
+	return t.base.RoundTrip(r)
+}
+
+// report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
+func (t *Transport) report(r *http.Request) {
+	who, _ := tenant.FromContext(r.Context())
+	t.books.Unmetered(r.Context(), who, r.Method, r.URL.Host, r.URL.Path)
+}

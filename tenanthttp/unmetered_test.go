@@ -1,0 +1,169 @@
+package tenanthttp_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/tenanthttp"
+	"github.com/llmtenant/tenant/tenanttest"
+)
+
+func TestUnmetered_RequestsPassAndAreReported(t *testing.T) {
+	t.Parallel()
+	var sent keeps
+	b := newBench(t, setting{limits: tenant.Limits{DailyCost: tenant.USD("0")}}, sent.then(replies("text/plain", "done")))
+	for _, c := range []struct {
+		method, path string
+		reported     bool
+	}{
+		{http.MethodPost, "/v1/videos?key=secret", true},
+		{http.MethodPost, "/v1/batches", true}, // what OpenAI's batches cost is in files
+		{http.MethodGet, "/somewhere", true},
+		{http.MethodGet, "/v1/models", false},
+		{http.MethodPost, "/v1/messages/count_tokens", false},
+		{http.MethodPost, "/v1/messages/batches", false}, // charged with its results
+		{http.MethodPost, "/v1/files", false},
+	} {
+		heard := len(b.witness.unmetered())
+		resp, body := b.do(b.request(b.ctx, c.method, c.path, "{}"))
+		require.Equal(t, http.StatusOK, resp.StatusCode, c.path)
+		require.Equal(t, "done", body)
+		now := b.witness.unmetered()
+		require.Equal(t, c.reported, len(now) == heard+1, c.path)
+		if c.reported {
+			path, _, _ := strings.Cut(c.path, "?")
+			require.Equal(t, tenant.UnmeteredEvent{
+				TenantID: "acme", Method: c.method, Host: strings.TrimPrefix(b.server.URL, "http://"), Path: path,
+			}, now[heard])
+		}
+	}
+	require.Empty(t, b.executions())
+}
+
+// A body that is not sent is closed all the same, as it is the duty of every http.RoundTripper.
+func TestUnmetered_RefusedRequestsAreNotSent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{options: []tenanthttp.Option{tenanthttp.RefuseUnmetered()}}, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/models" {
+			t.Error("the request was made")
+		}
+	})
+	body := &closes{Reader: strings.NewReader("{}")}
+	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, b.server.URL+"/v1/videos", body)
+	require.NoError(t, err)
+	resp, _ := b.do(r)
+	require.Equal(t, http.StatusPaymentRequired, resp.StatusCode)
+	require.True(t, body.closed)
+	resp, _ = b.do(b.request(b.ctx, http.MethodGet, "/v1/models", ""))
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+type closes struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closes) Close() error { c.closed = true; return nil }
+
+// An agent has admitted the call already, and books it.
+func TestMetered_AnAgentsCallIsChargedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, replies("application/json", answer))
+	model := tenanttest.NewModel(func(ctx context.Context, _ *tenant.Request) (*tenant.Response, error) {
+		b.do(b.request(ctx, http.MethodPost, chat, ask))
+		return &tenant.Response{Usage: &tenant.Usage{Input: 1000, Output: 500}}, nil
+	})
+	agent, err := tenant.NewAgent(b.ledger, model, tenant.WithAgent("support"))
+	require.NoError(t, err)
+	_, err = agent.Call(b.ctx, "Hello")
+	require.NoError(t, err)
+	require.Equal(t, "support", b.execution().Agent)
+}
+
+func TestResponses_InTheBackgroundAreChargedWhenTheyAreRead(t *testing.T) {
+	t.Parallel()
+	const (
+		queued = `{"id":"resp_1","object":"response","status":"queued","background":true,"model":"test-model","output":[],"usage":null}`
+		done   = `{"id":"resp_1","object":"response","status":"completed","background":true,"model":"test-model","output":[],"usage":{"input_tokens":1000,"output_tokens":500}}`
+	)
+	status := queued
+	b := newBench(t, setting{}, func(w http.ResponseWriter, r *http.Request) { replies("application/json", status)(w, r) })
+	b.post("/v1/responses", `{"model":"test-model","input":"Hello","background":true,"max_output_tokens":1000}`)
+	read := func() { b.do(b.request(b.ctx, http.MethodGet, "/v1/responses/resp_1", "")) }
+	require.Equal(t, "running", b.execution().Status)
+	read()
+	require.Equal(t, "running", b.execution().Status, "it is not ready yet")
+	status = done
+	for range 2 { // the second time it is known
+		read()
+		e := b.execution()
+		require.Equal(t, "succeeded", e.Status)
+		require.EqualValues(t, 2_000_000, e.CostNano)
+		require.False(t, e.Estimated)
+	}
+}
+
+func TestResponses_ReadAgainAreNotChargedAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, replies("application/json",
+		`{"id":"resp_1","object":"response","status":"completed","model":"test-model","output":[],"usage":{"input_tokens":1000,"output_tokens":500}}`))
+	b.post("/v1/responses", `{"model":"test-model","input":"Hello"}`)
+	b.do(b.request(b.ctx, http.MethodGet, "/v1/responses/resp_1", ""))
+	require.EqualValues(t, 2_000_000, b.execution().CostNano)
+}
+
+func TestBatch_ResultsAreChargedOnce(t *testing.T) {
+	t.Parallel()
+	line := func(model string) string {
+		return `{"custom_id":"a","result":{"type":"succeeded","message":{"id":"m","model":"` + model + `","usage":{"input_tokens":1000,"output_tokens":500}}}}` + "\n"
+	}
+	b := newBench(t, setting{}, replies("application/x-jsonl", line("test-model")+line("test-model")+line("other")))
+	for range 2 {
+		b.do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-1/results", ""))
+	}
+	all := b.executions()
+	require.Len(t, all, 2)
+	require.Equal(t, tenant.Usage{Input: 2000, Output: 1000}, all[0].Usage)
+	require.EqualValues(t, 4_000_000, all[0].CostNano)
+	require.Equal(t, "other", all[1].Model)
+	require.True(t, all[1].Unpriced)
+	b.do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-2/results", ""))
+	require.Len(t, b.executions(), 4)
+	require.Empty(t, b.witness.unmetered())
+}
+
+func TestBatch_ResultsThatAreNotReadToTheirEndAreReported(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, aborts("application/x-jsonl", `{"custom_id":"a","result":{"type":"succ`))
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-1/results", ""))
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.Error(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Empty(t, b.executions())
+	require.Len(t, b.witness.unmetered(), 1)
+}
+
+// What other models have used for a call has a price of its own, and so it is an execution of its own.
+func TestReply_ThatOtherModelsHadAPartIn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, replies("application/json", `{"model":"test-model","content":[],"usage":{"input_tokens":1000,"output_tokens":500,"iterations":[
+		{"type":"compaction","input_tokens":300,"output_tokens":20},
+		{"type":"advisor_message","model":"other","input_tokens":50,"output_tokens":5},
+		{"type":"message","input_tokens":1000,"output_tokens":500}]}}`))
+	b.do(b.request(tenanthttp.WithCall(b.ctx, tenant.WithAgent("support"), tenant.WithIdempotencyKey("k")), http.MethodPost, messages, ask))
+	all := b.executions()
+	require.Len(t, all, 2)
+	require.Equal(t, tenant.Usage{Input: 1300, Output: 520}, all[0].Usage)
+	require.Equal(t, "k", all[0].IdempotencyKey)
+	require.Equal(t, tenant.Usage{Input: 50, Output: 5}, all[1].Usage)
+	require.Equal(t, "other", all[1].Model)
+	require.Equal(t, "support", all[1].Agent)
+	require.Equal(t, all[0].ID+"/1", all[1].IdempotencyKey)
+}
