@@ -71,8 +71,8 @@ type Hold struct {
 
 	ledger   *Ledger
 	exec     *book.Execution // as it was admitted; never changed
-	fixed    bool  // the estimate named the cost, so there is no price to charge by
-	usage    Usage // once it is settling; guarded by the ledger
+	fixed    bool            // the estimate named the cost, so there is no price to charge by
+	usage    Usage           // once it is settling; guarded by the ledger
 	settling bool
 
 	// Of an unbooked hold.

@@ -60,23 +60,14 @@ type state map[string]any
 func (d *Dialect) limitsOf(ctx context.Context, c Conn, ids []any) (map[string][]string, error) {
 	limits := map[string][]string{}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		rows, err := c.QueryContext(ctx, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
+		err := each(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
 				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
-			FROM llm_limits WHERE topup = '' AND tenant IN (`+marks(len(chunk))+`) ORDER BY 1, 2`), chunk...)
-		if err != nil {
-			return nil, err
-		}
-		err = func() error {
-			defer func() { _ = rows.Close() }()
-			for rows.Next() {
-				var id, limit string
-				if err := rows.Scan(&id, &limit); err != nil {
-					return err
-				}
-				limits[id] = append(limits[id], limit)
-			}
-			return rows.Err()
-		}()
+			FROM llm_limits WHERE topup = '' AND tenant IN (`+marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row Row) error {
+			var id, limit string
+			err := row.Scan(&id, &limit)
+			limits[id] = append(limits[id], limit)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}

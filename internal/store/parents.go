@@ -85,17 +85,25 @@ func (d *Dialect) height(ctx context.Context, c Conn, id book.ID) (int, error) {
 
 // list appends the one column of a result.
 func list[T any](ctx context.Context, c Conn, to *[]T, statement string, args ...any) error {
+	return each(ctx, c, statement, args, func(row Row) error {
+		var v T
+		err := row.Scan(&v)
+		*to = append(*to, v)
+		return err
+	})
+}
+
+// each runs a statement and enters its rows.
+func each(ctx context.Context, c Conn, statement string, args []any, enter func(Row) error) error {
 	rows, err := c.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var v T
-		if err := rows.Scan(&v); err != nil {
+		if err := enter(rows); err != nil {
 			return err
 		}
-		*to = append(*to, v)
 	}
 	return rows.Err()
 }
