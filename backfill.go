@@ -73,7 +73,7 @@ func WithOrphansRemoved() BackfillOption {
 // BackfillReport is what a [Ledger.Backfill] has found and done.
 type BackfillReport struct {
 	Seen    int64 // records that were looked at, including those that are softly deleted
-	Made    int64 // budgets that were made
+	Made    int64 // budgets that were made, without those that others needed first, to stand below them
 	Linked  int64 // budgets of tenants that were known by their id alone, and are their records' now
 	Updated int64 // budgets whose record had, when its turn came, another key or name, or was deleted softly or restored
 
