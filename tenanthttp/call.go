@@ -190,7 +190,7 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		a.Cost = tenant.USDFrom(decimal.Zero)
 		return a
 	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind),
-		!r.Complete && !c.plan.request.Stream, // it was made as a whole, and not read as a whole
+		!r.Complete && !c.plan.request.Stream,                     // it was made as a whole, and not read as a whole
 		!r.Complete && err == nil && b.some && r.OutputChars == 0: // it was read, and not understood
 		return c.unknown(a)
 	}
