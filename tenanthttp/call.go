@@ -189,7 +189,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	case b.status >= http.StatusBadRequest && !b.lost():
 		a.Cost = tenant.USDFrom(decimal.Zero)
 		return a
-	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind), !r.Complete && err == nil && r.OutputChars == 0 && b.some:
+	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind),
+		!r.Complete && !c.plan.request.Stream,                     // it was made as a whole, and not read as a whole
+		!r.Complete && err == nil && b.some && r.OutputChars == 0: // it was read, and not understood
 		return c.unknown(a)
 	}
 	var u book.Usage

@@ -188,6 +188,18 @@ func TestEnding_ACallerThatGoesAwayIsCharged(t *testing.T) {
 	}
 }
 
+// A reply that is no stream was made and is billed as a whole, however little of it is read.
+func TestEnding_AWholeReplyThatIsNotReadIsChargedTheHold(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, replies("application/json", answer))
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, chat, ask))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	e := b.execution()
+	require.Equal(t, held, e.CostNano)
+	require.True(t, e.Estimated)
+}
+
 // However the end of the body, its close and the end of the context fall together, the call is on the books once.
 func TestEnding_HappensOnce(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,6 @@ package tenanthttp
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -55,49 +54,6 @@ func (r *refusals) find(id string) (error, bool) {
 	defer r.mu.Unlock()
 	err, ok := r.byID[id]
 	return err, ok
-}
-
-// AsBudgetError returns the budget's refusal behind the error that an SDK has made of it; see [AsRefusal].
-func AsBudgetError(ctx context.Context, err error) (*tenant.BudgetExceededError, bool) {
-	refused, ok := AsRefusal(ctx, err)
-	if !ok {
-		return nil, false
-	}
-	var exceeded *tenant.BudgetExceededError
-	ok = errors.As(refused, &exceeded)
-	return exceeded, ok
-}
-
-// AsRefusal returns the error with which the ledger, or the transport, has refused a call, by the error that an SDK has
-// made of it: one that wraps it, or one whose text has the refusal's id in it, which is in the message of the reply. Where
-// an SDK leaves no more of the reply than its status, 402, it is the last refusal under ctx, if that is of [WithCall] or
-// [Middleware], or made from one that is. The last 4,096 refusals of the process are known.
-func AsRefusal(ctx context.Context, err error) (error, bool) {
-	if err == nil {
-		return nil, false
-	}
-	if code(err) != "" {
-		return err, true
-	}
-	text := err.Error()
-	for {
-		_, rest, found := strings.Cut(text, idPrefix)
-		if !found {
-			break
-		}
-		if len(rest) >= idLength {
-			if refused, ok := recent.find(rest[:idLength]); ok {
-				return refused, true
-			}
-		}
-		text = rest
-	}
-	if last := scopeOf(ctx).last; last != nil && strings.Contains(err.Error(), "402") {
-		if r := last.Load(); r != nil {
-			return r.err, true
-		}
-	}
-	return nil, false
 }
 
 // refuse returns the reply to a call that is not made. Its status is one that no SDK tries again, and its header says so

@@ -215,3 +215,41 @@ func TestMiddleware_PutsTheTenantIntoTheContext(t *testing.T) {
 	}
 	require.Equal(t, "acme", b.execution().TenantID)
 }
+
+type sdkError struct {
+	Response *http.Response
+	Message  string
+	cause    error
+}
+
+func (*sdkError) Error() string { return "something went wrong" }
+func (e *sdkError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.cause
+}
+
+// Some SDKs keep what the provider has written out of their error's text.
+func TestAsRefusal_LooksIntoTheSDKsError(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nothingLeft, func(http.ResponseWriter, *http.Request) { t.Error("the call was made") })
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, chat, ask))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	for _, err := range []error{
+		&sdkError{Response: resp},
+		&sdkError{Message: string(body)},
+		&sdkError{cause: errors.Join(errors.New("x"), &sdkError{cause: errors.New(string(body))})},
+	} {
+		exceeded, ok := tenanthttp.AsBudgetError(t.Context(), err)
+		require.True(t, ok)
+		require.Equal(t, "acme", exceeded.TenantID)
+	}
+	for _, err := range []error{&sdkError{}, (*sdkError)(nil)} {
+		_, ok := tenanthttp.AsBudgetError(t.Context(), err)
+		require.False(t, ok)
+	}
+}
