@@ -154,7 +154,7 @@ func (d *declaration) keyOf(v reflect.Value) (string, error) {
 	if d.namespace != "" {
 		key = d.namespace + ":" + key
 	}
-	if err := validKey(key); err != nil {
+	if err := ownKey(key); err != nil {
 		return "", fmt.Errorf("%w (of a %s)", err, d.typ)
 	}
 	return key, nil

@@ -284,3 +284,18 @@ func TestHierarchy_TeamsShareTheBudgetAboveThemExactly(t *testing.T) {
 		requireConservation(t, db)
 	})
 }
+
+func TestRoot_IsNobodyElses(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		newOrganization(t, db, ledger, "acme", tenant.WithBudget())
+		require.NoError(t, call(t, ledger, nil, "0"))
+		require.ErrorContains(t, db.Create(&Organization{Slug: string(tenant.Root)}).Error, `the tenant id "llm_root" is the root's`)
+		require.ErrorIs(t, db.Model(&Organization{}).Where("slug = ?", "acme").Update("slug", string(tenant.Root)).Error, tenant.ErrInvalidTenant)
+		known(t, db, "plain")
+		require.ErrorIs(t, ledger.Rename(t.Context(), "plain", tenant.Root), tenant.ErrInvalidTenant)
+		require.ErrorIs(t, ledger.Rename(t.Context(), tenant.Root, "plain-2"), tenant.ErrInvalidTenant)
+		_, err := tenant.BudgetFor(t.Context(), db, tenant.Root)
+		require.NoError(t, err)
+	}, tenant.WithRootBudget(tenant.Limits{}, tenant.Soft))
+}

@@ -20,7 +20,7 @@ import (
 // [ErrClosed]; and ctx's own.
 func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
 	for _, id := range []ID{from, to} {
-		if err := validKey(string(id)); err != nil {
+		if err := ownKey(string(id)); err != nil {
 			return fmt.Errorf("Rename: %w", err)
 		}
 	}

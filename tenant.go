@@ -96,6 +96,14 @@ const maxKey = 255
 // validKey says what is wrong with a tenant id.
 func validKey(key string) error { return validText(ErrInvalidTenant, "tenant id", key, true) }
 
+// ownKey says what is wrong with a tenant id that a tenant is to get, which cannot be the root's.
+func ownKey(key string) error {
+	if key == string(Root) {
+		return fmt.Errorf("%w: the tenant id %q is the root's", ErrInvalidTenant, key)
+	}
+	return validKey(key)
+}
+
 // validText checks what goes into an indexed text column.
 func validText(kind error, what, s string, required bool) error {
 	switch {
