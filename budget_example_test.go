@@ -135,3 +135,35 @@ func ExampleWithObserver() {
 	// acme has used 80 % of its day limit
 	// acme has used 100 % of its day limit
 }
+
+func ExampleWithParent() {
+	type Organization struct {
+		ID   uint
+		Slug string `tenant:"key"`
+	}
+	type Team struct {
+		ID             uint
+		Slug           string `tenant:"key"`
+		OrganizationID uint
+	}
+	withLedger(func(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger) {
+		check(db.AutoMigrate(&Organization{}, &Team{}))
+		check(ledger.Register(&Organization{}, tenant.WithEnforcement(tenant.Hard),
+			tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("10")})))
+		check(ledger.Register(&Team{}, tenant.WithParent("OrganizationID", &Organization{})))
+
+		acme := Organization{Slug: "acme"}
+		check(db.Create(&acme).Error)
+		red := Team{Slug: "red", OrganizationID: acme.ID}
+		check(db.Create(&red).Error)
+
+		_, err := ledger.Reserve(ctx, ledger.Tenant(&red), tenant.Estimate{Cost: tenant.USD("11")})
+		fmt.Println(errors.Is(err, tenant.ErrBudgetExceeded))
+		left, _, err := tenant.RemainingBudget(ctx, db, ledger.Tenant(&red))
+		check(err)
+		fmt.Println(left)
+	})
+	// Output:
+	// true
+	// 10
+}
