@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -180,7 +181,9 @@ func TestEnding_ACallerThatGoesAwayIsCharged(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "data: "+chunk+"\n", line)
 		leave(cancel, resp.Body)
-		require.NoError(t, b.ledger.Close(t.Context()), "Close waits for what is not settled")
+		soon, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		require.NoError(t, b.ledger.Close(soon), "Close waits for what is not settled")
 		e := b.executionsRaw()[0]
 		require.Equal(t, code, e.ErrorCode)
 		require.True(t, e.Estimated)
