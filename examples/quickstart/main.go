@@ -76,7 +76,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 
 	// The ledger on it.
-	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default()))
+	// The tables below say how far the budgets are used up, so no threshold has to.
+	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default()), tenant.WithThresholds())
 	if err != nil {
 		return err
 	}
