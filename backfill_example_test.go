@@ -11,7 +11,7 @@ import (
 
 func ExampleLedger_Backfill() {
 	ctx := context.Background()
-	db, ledger, end := exampleLedger(ctx)
+	db, ledger, end := openBooks()
 	defer end()
 
 	// A host that has had customers for long, and has made calls for one of them by its id.

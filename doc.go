@@ -54,10 +54,16 @@
 // hard delete removes it and keeps the executions. [Ledger.Backfill] gives records that were there before their budgets.
 // [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives it another.
 //
+// Tenants can stand below each other ([WithParent]) and below [Root]: a call is then held to every budget above it. What
+// is spent can be corrected ([Ledger.Adjust]), a limit raised until its window ends ([Ledger.TopUp]); an [Observer] hears
+// of thresholds and refusals, and [AuditLog] has who changed what.
+//
 // # Whom a call is for
 //
 // An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([NewContext]).
 // A call without a tenant is recorded without one, unless the agent says [RequireTenant].
+//
+// A program that calls a provider's SDK itself puts the transport of package tenanthttp under it.
 //
 // # Asking
 //

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"os"
-	"path/filepath"
 
-	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
@@ -25,7 +22,7 @@ type Workspace struct {
 
 func ExampleLedger_Register() {
 	ctx := context.Background()
-	db, ledger, end := exampleLedger(ctx)
+	db, ledger, end := openBooks()
 	defer end()
 	if err := errors.Join(db.AutoMigrate(&Workspace{}), ledger.Register(&Workspace{})); err != nil {
 		log.Fatal(err)
@@ -67,7 +64,7 @@ func ExampleLedger_Register() {
 
 func ExampleLedger_Rename() {
 	ctx := context.Background()
-	db, ledger, end := exampleLedger(ctx)
+	db, ledger, end := openBooks()
 	defer end()
 	_, err := ledger.Record(ctx, tenant.ID("acme"), tenant.Actual{Cost: tenant.USD("1.25")})
 	if err != nil {
@@ -79,29 +76,4 @@ func ExampleLedger_Rename() {
 	cost, err := tenant.CostToday(ctx, db, tenant.ID("acme-inc"))
 	fmt.Println(cost, err)
 	// Output: 1.25 <nil>
-}
-
-// exampleLedger opens a ledger on a database in a temporary file.
-func exampleLedger(ctx context.Context) (*gorm.DB, *tenant.Ledger, func()) {
-	dir, err := os.MkdirTemp("", "tenant")
-	if err != nil {
-		log.Fatal(err)
-	}
-	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "app.db")), &gorm.Config{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	ledger, err := tenant.Open(db)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := ledger.Migrate(ctx); err != nil {
-		log.Fatal(err)
-	}
-	return db, ledger, func() {
-		pool, poolErr := db.DB()
-		if err := errors.Join(ledger.Close(ctx), poolErr, pool.Close(), os.RemoveAll(dir)); err != nil {
-			log.Fatal(err)
-		}
-	}
 }

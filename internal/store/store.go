@@ -18,9 +18,10 @@ type Store interface {
 
 // Session runs batches one after the other. It is used by one goroutine.
 type Session interface {
-	// Batch runs one transaction. It locks the anchor of every tenant that is wanted, reads the state and the clock
-	// after that, hands the state to decide, and commits what decide returns. When it returns nil, the effects are
-	// durable; when it returns an error, they may be: see Class. Decide is called at most once.
+	// Batch runs one transaction. It locks the anchor of every tenant that is wanted and of all above it, reads the state
+	// and the clock after that, fills in the balances that want.Missing names, hands the state to decide, and commits what
+	// decide returns. When it returns nil, the effects are durable; when it returns an error, they may be: see Class.
+	// Decide is called at most once.
 	Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error
 
 	// Close gives the connection back.
