@@ -173,8 +173,9 @@ func callOptionsOf(method string, options []CallOption) (*callOptions, error) {
 }
 
 func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {
-	op, err := l.estimate(who.key, e)
-	if err != nil {
+	a := asking{who: who}
+	op := &a.op
+	if err := l.estimate(op, who.key, e); err != nil {
 		return nil, err
 	}
 	op.Kind, op.Patient, op.Lifetime = decide.Reserve, o.wait > 0, l.options.callTime
@@ -187,15 +188,14 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	if err := l.enter(); err != nil {
 		return nil, err
 	}
-	a := &asking{who: who, op: op}
-	out, err := l.admit(ctx, a, o.wait)
+	out, err := l.admit(ctx, &a, o.wait)
 	switch {
 	case err == nil:
 	case l.admitsAfter(ctx, err):
 		l.outages.admitted(err)
 		out = decide.Outcome{Exec: a.unbooked(), Output: op.MaxOutput}
 	default:
-		l.giveUp(a, err)
+		l.giveUp(&a, err)
 		l.leave(nil)
 		return nil, err
 	}
@@ -214,8 +214,8 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	return h, nil
 }
 
-// estimate turns an estimate into what a reserve holds.
-func (l *Ledger) estimate(tenantID string, e Estimate) (*decide.Op, error) {
+// estimate enters into an operation what a reserve holds for an estimate.
+func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	if e.LeastOutputTokens == 0 {
 		e.LeastOutputTokens = min(leastOutput, e.OutputTokens)
 	}
@@ -224,19 +224,17 @@ func (l *Ledger) estimate(tenantID string, e Estimate) (*decide.Op, error) {
 		value int64
 	}{{"InputTokens", e.InputTokens}, {"OutputTokens", e.OutputTokens}, {"LeastOutputTokens", e.LeastOutputTokens}} {
 		if f.value < 0 || f.value > maxPlausibleTokens {
-			return nil, fmt.Errorf("%w: Estimate.%s: %d is not between 0 and 2^40", ErrInvalidOption, f.name, f.value)
+			return fmt.Errorf("%w: Estimate.%s: %d is not between 0 and 2^40", ErrInvalidOption, f.name, f.value)
 		}
 	}
 	if e.LeastOutputTokens > e.OutputTokens {
-		return nil, fmt.Errorf("%w: Estimate.LeastOutputTokens: %d is more than the OutputTokens, %d", ErrInvalidOption, e.LeastOutputTokens, e.OutputTokens)
+		return fmt.Errorf("%w: Estimate.LeastOutputTokens: %d is more than the OutputTokens, %d", ErrInvalidOption, e.LeastOutputTokens, e.OutputTokens)
 	}
 	if e.Cost.err != nil {
-		return nil, fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
+		return fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
 	}
-	op := &decide.Op{
-		Base:      book.Amount{Tokens: e.InputTokens, Calls: 1},
-		MinOutput: e.LeastOutputTokens, MaxOutput: e.OutputTokens,
-	}
+	op.Base = book.Amount{Tokens: e.InputTokens, Calls: 1}
+	op.MinOutput, op.MaxOutput = e.LeastOutputTokens, e.OutputTokens
 	op.Exec.Provider, op.Exec.Model = e.Provider, e.Model
 	switch price, ok := l.price(tenantID, e.Provider, e.Model); {
 	case e.Cost.set:
@@ -248,10 +246,10 @@ func (l *Ledger) estimate(tenantID string, e Estimate) (*decide.Op, error) {
 		op.Exec.Unpriced = true
 	}
 	if most := money.Add(op.Base.Cost, money.Ceil(op.MaxOutput, op.OutRate)); most > maxPlausibleCost {
-		return nil, fmt.Errorf("%w: Estimate: one call of up to %s is above %s, which cannot be meant",
+		return fmt.Errorf("%w: Estimate: one call of up to %s is above %s, which cannot be meant",
 			ErrInvalidOption, money.Format(most), money.Format(maxPlausibleCost))
 	}
-	return op, nil
+	return nil
 }
 
 func (l *Ledger) price(tenantID, provider, model string) (Price, bool) {
@@ -291,20 +289,20 @@ const maxFirstUses = 3
 // asking is a reserve or a record on its way: whose it is, and the last task that carries it.
 type asking struct {
 	who  identity
-	op   *decide.Op
+	op   decide.Op
 	task *lane.Task
 }
 
 // admit brings an operation to a lane, and sees to it that its tenant exists.
 func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (decide.Outcome, error) {
-	if err := l.start(ctx, a.op); err != nil {
+	if err := l.start(ctx, &a.op); err != nil {
 		return decide.Outcome{}, err
 	}
 	for attempt := 0; ; attempt++ {
-		a.task = l.lanes.Submit(*a.op, a.who.key)
-		if err := l.await(ctx, a.task, a.op, wait); err != nil {
+		a.task = l.lanes.Submit(a.op, a.who.key)
+		if err := l.await(ctx, a.task, &a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
-				l.observeRefusal(ctx, a.op, err)
+				l.observeRefusal(ctx, &a.op, err)
 			}
 			return decide.Outcome{}, err
 		}
@@ -321,8 +319,8 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 			a.who, a.op.Key, a.op.OwnerType, a.op.OwnerID = who, who.key, who.ownerType, who.ownerID
 			continue
 		}
-		if err = l.refusal(a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
-			l.observeRefusal(ctx, a.op, err)
+		if err = l.refusal(&a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
+			l.observeRefusal(ctx, &a.op, err)
 		}
 		return out, err
 	}
@@ -433,7 +431,7 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 }
 
 func exceeded(op *decide.Op, out *decide.Outcome) error {
-	status := limitStatus(out.Tenant, out.Limit, &out.Balance)
+	status := limitStatus(out.Tenant, out.Limit, out.Balance)
 	return &BudgetExceededError{
 		TenantID: op.Key, Limit: status, Requested: status.Metric.decimal(out.Requested),
 		Contended: out.Code == decide.Wait, ResetsAt: status.ResetsAt,

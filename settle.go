@@ -152,7 +152,7 @@ func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlem
 		return Settlement{}, err
 	}
 	defer l.leave(nil)
-	out, err := l.admit(ctx, &asking{who: who, op: op}, DefaultWait)
+	out, err := l.admit(ctx, &asking{who: who, op: *op}, DefaultWait)
 	if err != nil {
 		return Settlement{}, err
 	}

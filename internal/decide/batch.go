@@ -46,7 +46,7 @@ type line struct {
 func newBatch(c Config, s *book.State, ops []*Op) *batch {
 	b := &batch{
 		Config: c, State: s, accounts: map[book.ID]*account{},
-		touched: map[*book.Execution]bool{}, hours: map[book.HourKey]book.HourSum{},
+		touched: make(map[*book.Execution]bool, len(ops)), hours: map[book.HourKey]book.HourSum{},
 	}
 	if s.New {
 		b.keep()

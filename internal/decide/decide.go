@@ -97,7 +97,7 @@ type Outcome struct {
 	// one above the caller's, the limit, its balance at that moment, and the amount that was asked of it at least.
 	Tenant    *book.Tenant
 	Limit     *book.Limit
-	Balance   book.Balance
+	Balance   *book.Balance
 	Requested int64
 
 	// Thresholds are those of limits that are met by what this operation has charged.
@@ -229,20 +229,16 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 			balance, need := a.Balance(l.Scope), least.Of(l.Metric)
 			unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
 			room := money.Sub(unspent, balance.Held.Of(l.Metric))
-			met := Outcome{Tenant: a.Tenant, Limit: &l.Limit, Balance: *balance, Requested: need}
 			switch {
 			case !hard:
 				if need > room && out.Limit == nil {
-					met.Code, met.Output = out.Code, out.Output
-					out = met
+					out = met(a, l, need, Outcome{Code: out.Code, Output: out.Output})
 				}
 			case need > unspent, l.Max == 0:
-				met.Code = Exceeded
-				return met
+				return met(a, l, need, Outcome{Code: Exceeded})
 			case need > room || l.waiting > 0:
 				if out.Code != Wait {
-					met.Code = Wait
-					out = met
+					out = met(a, l, need, Outcome{Code: Wait})
 				}
 				blocked = append(blocked, l)
 			case out.Code == Granted:
@@ -255,6 +251,13 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 			l.waiting++
 		}
 	}
+	return out
+}
+
+// met says in an outcome which limit it met, with its balance as it is now.
+func met(a *account, l *line, need int64, out Outcome) Outcome {
+	balance := *a.Balance(l.Scope)
+	out.Tenant, out.Limit, out.Balance, out.Requested = a.Tenant, &l.Limit, &balance, need
 	return out
 }
 

@@ -221,7 +221,7 @@ func TestReserve_ARefusalNamesTheLimitTheBalanceAndTheNeed(t *testing.T) {
 			}
 			require.Equal(t, c.limits[c.limit], *out.Limit)
 			if c.code != decide.NoPrice {
-				require.Equal(t, db.balance(out.Limit.Scope), out.Balance)
+				require.Equal(t, db.balance(out.Limit.Scope), *out.Balance)
 			}
 		})
 	}
@@ -239,7 +239,7 @@ func TestReserve_SoftNamesTheFirstLimitThatItPassed(t *testing.T) {
 	require.Equal(t, decide.Granted, out.Code)
 	require.EqualValues(t, 1000, out.Output, "soft shortens nothing")
 	require.Equal(t, costs(day, 100), *out.Limit)
-	require.Equal(t, before, out.Balance)
+	require.Equal(t, before, *out.Balance)
 	require.EqualValues(t, 41, out.Requested)
 	require.EqualValues(t, 1041, out.Exec.Held.Cost)
 

@@ -29,7 +29,7 @@ func TestStandings_AreWhatADecisionWouldSee(t *testing.T) {
 			db.limit(acme, book.Limit{Scope: limit.Scope, Metric: book.Calls, Max: 0})
 			out := db.run(&decide.Op{Kind: decide.Reserve, Key: "acme", Exec: book.Execution{ID: id(2)}, Lifetime: time.Hour})[0]
 			require.Equal(t, decide.Exceeded, out.Code)
-			require.Equal(t, out.Balance, standings[0].Balance, "%v, %v later", window, later)
+			require.Equal(t, *out.Balance, standings[0].Balance, "%v, %v later", window, later)
 			require.Equal(t, limit, standings[0].Limit)
 		}
 	}

@@ -47,6 +47,31 @@ func argument(arg any) any {
 	return arg
 }
 
+// shortened leaves out the values at the end of a slice that are the same as its first: in a batch, most columns have one
+// value in all rows. Slices of what may be NULL stay as they are.
+func shortened(arg any) any {
+	switch values := arg.(type) {
+	case [][16]byte:
+		return shorten(values)
+	case []string:
+		return shorten(values)
+	case []int64:
+		return shorten(values)
+	case []bool:
+		return shorten(values)
+	case []time.Time:
+		return shorten(values)
+	}
+	return arg
+}
+
+func shorten[T comparable](values []T) []T {
+	for len(values) > 1 && values[len(values)-1] == values[0] {
+		values = values[:len(values)-1]
+	}
+	return values
+}
+
 // literal is numbers as the text of an array, which is shorter than their binary form: most are zero or small, and take 2
 // bytes in place of 12.
 func literal(values []int64) string {

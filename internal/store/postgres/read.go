@@ -69,7 +69,7 @@ const (
 		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b`
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
-		SELECT * FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.id LIMIT 1) e`
+		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
 	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (id, tenant_id, key)
 		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = k.tenant_id), k.id) AS id` + apart + `) w
 		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = w.id AND e.idempotency_key = k.key
@@ -107,7 +107,7 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 		for i, k := range want.Executions {
 			owners[i], own[i] = k.Tenant, k.ID
 		}
-		batch.Queue(executions, owners, own).Query(each(r.Execution))
+		batch.Queue(executions, shorten(owners), own).Query(each(r.Execution))
 	}
 	if len(want.Idempotent) > 0 {
 		n := len(want.Idempotent)

@@ -31,6 +31,15 @@ func kind[T any](c store.Column[T]) string {
 	}
 }
 
+// nullable reports whether a column may be NULL.
+func nullable[T any](c store.Column[T]) bool {
+	switch c.Values(nil).(type) {
+	case []*int64, []*time.Time:
+		return true
+	}
+	return false
+}
+
 func names[T any](columns []store.Column[T]) string { return store.Each(columns, "@", ", ") }
 
 // few is how many rows are written as plain values. Arrays are for more: they cost more to begin with.
@@ -43,22 +52,28 @@ type writer[T any] struct {
 	values  [few]string // of one row, of two …
 }
 
-// newWriter makes a writer of a statement, which is given the rows as a table k, and their number.
+// newWriter makes a writer of a statement, which is given the rows as a table k, and their number. Where an array is shorter
+// than others, its first value stands for what is missing; see shortened.
 func newWriter[T any](columns []store.Column[T], statement func(k, n string) string) *writer[T] {
 	table := func(rows string) string { return rows + " AS k (" + names(columns) + ")" }
-	arrays := make([]string, len(columns))
+	arrays, fields, lengths := make([]string, len(columns)), make([]string, len(columns)), make([]string, len(columns))
 	for i, c := range columns {
 		arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, kind(c))
+		fields[i], lengths[i] = c.Name, fmt.Sprintf("cardinality(%s)", arrays[i])
+		if !nullable(c) {
+			fields[i] = fmt.Sprintf("coalesce(k.%s, (%s)[1]) AS %[1]s", c.Name, arrays[i])
+		}
 	}
-	w := &writer[T]{columns: columns, arrays: statement(table("unnest("+strings.Join(arrays, ", ")+")"), "cardinality($1::"+kind(columns[0])+"[])")}
-	var rows []string
+	rows := "(SELECT " + strings.Join(fields, ", ") + " FROM " + table("unnest("+strings.Join(arrays, ", ")+")") + ") k"
+	w := &writer[T]{columns: columns, arrays: statement(rows, "greatest("+strings.Join(lengths, ", ")+")")}
+	var plain []string
 	for n := range few {
 		values := make([]string, len(columns))
 		for i, c := range columns {
 			values[i] = fmt.Sprintf("$%d::%s", n*len(columns)+i+1, kind(c))
 		}
-		rows = append(rows, "("+strings.Join(values, ", ")+")")
-		w.values[n] = statement(table("(VALUES "+strings.Join(rows, ", ")+")"), strconv.Itoa(n+1))
+		plain = append(plain, "("+strings.Join(values, ", ")+")")
+		w.values[n] = statement(table("(VALUES "+strings.Join(plain, ", ")+")"), strconv.Itoa(n+1))
 	}
 	return w
 }
@@ -78,7 +93,7 @@ func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
 	default:
 		args := make([]any, len(w.columns))
 		for i, c := range w.columns {
-			args[i] = c.Values(rows)
+			args[i] = shortened(c.Values(rows))
 		}
 		return r.Queue(w.arrays, args...)
 	}

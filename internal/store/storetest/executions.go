@@ -112,6 +112,44 @@ func executionColumns(b *Books) {
 	b.stored(zero)
 }
 
+// Rows of a batch may be alike in a column, but for some of them.
+func alikeRows(b *Books) {
+	id := b.Tenant("acme")
+	for _, full := range []func(i int) bool{
+		func(int) bool { return true },
+		func(i int) bool { return i == 0 },
+		func(i int) bool { return i > 0 },
+		func(i int) bool { return i == 3 },
+		func(i int) bool { return i == 7 },
+		func(i int) bool { return i%2 == 1 },
+	} {
+		var (
+			all     []*book.Execution
+			inserts []*book.Execution
+			updates []book.Update
+		)
+		for i := range 8 {
+			e := &book.Execution{Tenant: id, ID: ID(), Status: book.Cancelled, AdmittedAt: now, DeadlineAt: now, Reported: -1}
+			if full(i) {
+				e = execution(id)
+				e.IdempotencyKey = e.ID.String()
+			}
+			all, inserts, updates = append(all, e), append(inserts, begun(e)), append(updates, book.Update{From: book.Running, Execution: e})
+		}
+		require.NoError(b, b.Write(book.Effects{Insert: inserts}))
+		for _, e := range inserts {
+			b.stored(e)
+		}
+		require.NoError(b, b.Write(book.Effects{Update: updates}))
+		want := &book.Want{Tenants: []book.ID{id}}
+		for _, e := range all {
+			b.stored(e)
+			want.Executions = append(want.Executions, book.ExecutionKey{Tenant: id, ID: e.ID})
+		}
+		require.Len(b, b.Read(want).Executions, len(all))
+	}
+}
+
 func finishedInsert(b *Books) {
 	id := b.Tenant("acme")
 	running := begun(execution(id))

@@ -46,6 +46,7 @@ func Run(t *testing.T, open Open) {
 		{"processes are read", processesAreRead},
 
 		{"an execution is stored with every column", executionColumns},
+		{"rows that are alike in part keep what is their own", alikeRows},
 		{"an execution that is over is inserted with every column", finishedInsert},
 		{"an execution is read as it was written", executionIsRead},
 		{"strings are stored byte for byte", stringsRoundTrip},
