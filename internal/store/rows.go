@@ -16,9 +16,12 @@ import (
 const (
 	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
 		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
-	LimitColumns   = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.amount, l.topup, l.ends_at`
-	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
+	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, NULL, l.ends_at, l.amount, 0, 0, 0, 0, 0`
+
+	// A balance has no metric, which tells it from a limit.
+	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, '', '', b.window_start, b.window_end,
 		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls`
+
 	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
 		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
 		e.held_cost, e.held_tokens, e.cost, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced,
@@ -39,7 +42,8 @@ type Reader struct {
 	id      book.ID
 	window  string
 	tenant  book.Tenant
-	limit   book.TopUp
+	metric  book.Metric
+	topUp   string
 	parents string
 	balance book.Balance
 	targets []any
@@ -60,9 +64,10 @@ func NewState() *book.State {
 	}
 }
 
-// Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is.
-func (r *Reader) Locked(row Row) error {
-	if err := row.Scan(r.to(r.ID(&r.id))...); err != nil {
+// Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is. What
+// else is in the row goes to more.
+func (r *Reader) Locked(row Row, more ...any) error {
+	if err := row.Scan(append(r.to(r.ID(&r.id)), more...)...); err != nil {
 		return err
 	}
 	if r.id != book.Defaults {
@@ -93,35 +98,11 @@ func (r *Reader) Tenant(row Row) error {
 	return nil
 }
 
-// Limit enters LimitColumns.
-func (r *Reader) Limit(row Row) error {
-	l := &r.limit
-	*l = book.TopUp{}
-	err := row.Scan(r.to(r.ID(&r.id), &r.window, &l.Agent, &l.Model, &l.Metric, &l.Max, &l.Key, r.Time(&l.Ends))...)
-	if err != nil {
-		return err
-	}
-	if l.Window, err = period.ParseWindow(r.window); err != nil {
-		return err
-	}
-	t := r.State.Tenants[r.id]
-	switch {
-	case r.id == book.Defaults:
-		r.State.Defaults.Limits = append(r.State.Defaults.Limits, l.Limit)
-	case t == nil:
-	case l.Key != "":
-		t.TopUps = append(t.TopUps, *l)
-	default:
-		t.Limits = append(t.Limits, l.Limit)
-	}
-	return nil
-}
-
-// Balance enters BalanceColumns. A tenant with an anchor that was not locked is busy.
-func (r *Reader) Balance(row Row) error {
+// Scope enters LimitColumns or BalanceColumns.
+func (r *Reader) Scope(row Row) error {
 	b := &r.balance
 	*b = book.Balance{}
-	err := row.Scan(r.to(r.ID(&r.id), &r.window, &b.Agent, &b.Model, r.Time(&b.Start), r.Time(&b.End),
+	err := row.Scan(r.to(r.ID(&r.id), &r.window, &b.Agent, &b.Model, &r.metric, &r.topUp, r.Time(&b.Start), r.Time(&b.End),
 		&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)...)
 	if err != nil {
 		return err
@@ -129,15 +110,39 @@ func (r *Reader) Balance(row Row) error {
 	if b.Window, err = period.ParseWindow(r.window); err != nil {
 		return err
 	}
+	if r.metric == "" {
+		r.enterBalance()
+	} else {
+		r.enterLimit()
+	}
+	return nil
+}
+
+func (r *Reader) enterLimit() {
+	t := r.State.Tenants[r.id]
+	if r.id == book.Defaults {
+		t = &r.State.Defaults
+	}
+	limit := book.Limit{Scope: r.balance.Scope, Metric: r.metric, Max: r.balance.Spent.Cost}
+	switch {
+	case t == nil:
+	case r.topUp != "":
+		t.TopUps = append(t.TopUps, book.TopUp{Limit: limit, Key: r.topUp, Ends: r.balance.End})
+	default:
+		t.Limits = append(t.Limits, limit)
+	}
+}
+
+// A tenant with an anchor that was not locked is busy.
+func (r *Reader) enterBalance() {
 	if t := r.State.Tenants[r.id]; t != nil {
 		if t.Balances == nil {
 			t.Balances = make([]book.Balance, 0, len(book.Standing)) // which every tenant has
 		}
-		t.Balances = append(t.Balances, *b)
-	} else if b.Scope == book.Anchor {
+		t.Balances = append(t.Balances, r.balance)
+	} else if r.balance.Scope == book.Anchor {
 		r.State.Busy[r.id] = true
 	}
-	return nil
 }
 
 // Execution enters ExecutionColumns of an execution that was asked for by id.

@@ -41,7 +41,8 @@ const (
 	apart = ` OFFSET 0`
 
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
-	// locked in the descending order of their ids, one after the other, as the outer rows come.
+	// locked in the descending order of their ids, one after the other, as the outer rows come. The last row comes after the
+	// last lock, so its clock is the time of the batch; now() stands still from the beginning of the transaction on.
 	lock = `WITH RECURSIVE chain (id) AS (
 			(SELECT unnest($1::uuid[]) UNION SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[]))
 			UNION SELECT t.parent FROM chain c CROSS JOIN LATERAL (
@@ -55,18 +56,15 @@ const (
 				SELECT b.tenant FROM llm_balances b
 				WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
 				FOR NO KEY UPDATE%s) b
-		) SELECT coalesce(l.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) FROM named LEFT JOIN locked l ON true`
-
-	// now() stands still from the beginning of the transaction on, so also while it waits for a lock.
-	clock = `SELECT clock_timestamp()`
+		) SELECT coalesce(l.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), clock_timestamp() FROM named LEFT JOIN locked l ON true`
 
 	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
-	limits = `SELECT ` + store.LimitColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
+	scopes = `SELECT ` + store.LimitColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_limits l WHERE l.tenant = w.id AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())` + apart + `) l
-		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
-	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
-		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b`
+		UNION ALL SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b
+		ORDER BY tenant, window_unit, agent, model, metric`
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
 		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
@@ -97,11 +95,9 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 	if want.NoWait {
 		statement = lockNoWait
 	}
-	batch.Queue(statement, ids, keys).Query(each(r.Locked))
-	batch.Queue(clock).QueryRow(func(row pgx.Row) error { return row.Scan(&s.Now) })
+	batch.Queue(statement, ids, keys).Query(each(func(row store.Row) error { return r.Locked(row, &s.Now) }))
 	batch.Queue(tenants).Query(each(r.Tenant))
-	batch.Queue(limits).Query(each(r.Limit))
-	batch.Queue(balances).Query(each(r.Balance))
+	batch.Queue(scopes).Query(each(r.Scope))
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
 		for i, k := range want.Executions {

@@ -48,10 +48,10 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	ids, keys := list(texts(want.Tenants)), list(want.Keys)
 
 	queries := []query{
-		{locked, []any{ids, keys}, r.Locked},
+		{locked, []any{ids, keys}, func(row store.Row) error { return r.Locked(row) }},
 		{tenants, []any{ids, keys}, r.Tenant},
-		{limits, []any{ids, keys}, r.Limit},
-		{balances, []any{ids, keys}, r.Balance},
+		{limits, []any{ids, keys}, r.Scope},
+		{balances, []any{ids, keys}, r.Scope},
 	}
 	if len(want.Executions) > 0 {
 		pairs := make([][2]string, len(want.Executions))
