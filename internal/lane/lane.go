@@ -4,7 +4,6 @@ package lane
 
 import (
 	"cmp"
-	"context"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -38,12 +37,6 @@ const (
 
 	// maxConflicts is how often a batch is tried again at once.
 	maxConflicts = 20
-
-	// maxReported bounds the memory of thresholds that are on the books; beyond, they are tried again.
-	maxReported = 10_000
-
-	// maxRefusals bounds the refusals that wait for a batch of their tenant to ride with.
-	maxRefusals = 4096
 )
 
 type lane struct {
@@ -319,101 +312,6 @@ func (l *lane) abandon(batch []*Task) {
 	for _, t := range batch {
 		t.finish(decide.Outcome{}, ErrClosed)
 	}
-}
-
-// attempt runs one transaction. It reports whether it came as far as to write.
-func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, decided bool, err error) {
-	ctx, cancel := context.WithTimeout(l.ctx, batchTimeout)
-	defer cancel()
-	ops := make([]*decide.Op, len(batch))
-	for i, t := range batch {
-		t.locate()
-		ops[i] = &t.op
-	}
-	var (
-		ridden []book.HourKey
-		met    []*book.Threshold
-	)
-	want := wanted(batch, noWait)
-	want.Missing = func(s *book.State) []book.Sum { return decide.Missing(l.decide, s) }
-	err = l.session.Batch(ctx, want, func(s *book.State) book.Effects {
-		var effects book.Effects
-		s.Reported = l.reported
-		l.rooted.Store(s.Tenants[book.Root] != nil || s.Busy[book.Root])
-		outcomes, effects = decide.Batch(l.decide, s, ops)
-		if effects.Empty() {
-			l.remember(effects.Hours)
-			return effects
-		}
-		decided, met = true, effects.Thresholds
-		for key, n := range l.refusals {
-			if s.Tenants[key.Tenant] != nil {
-				sum := effects.Hours[key]
-				sum.Refusals += n
-				effects.Hours[key] = sum
-				ridden = append(ridden, key)
-			}
-		}
-		return effects
-	})
-	if err == nil {
-		for _, key := range ridden {
-			delete(l.refusals, key)
-		}
-		if len(l.reported)+len(met) > maxReported {
-			clear(l.reported)
-		}
-		for _, t := range met {
-			l.reported[t.ThresholdKey] = true
-		}
-	}
-	return outcomes, decided, err
-}
-
-// remember keeps the counts of refusals for a batch that writes anyway.
-func (l *lane) remember(hours map[book.HourKey]book.HourSum) {
-	for key, sum := range hours {
-		if _, ok := l.refusals[key]; ok || len(l.refusals) < maxRefusals {
-			l.refusals[key] += sum.Refusals
-		}
-	}
-}
-
-func wanted(batch []*Task, noWait bool) *book.Want {
-	w := &book.Want{NoWait: noWait}
-	keys, ids := make(map[string]bool, len(batch)), make(map[book.ID]bool, len(batch))
-	for _, t := range batch {
-		e := &t.op.Exec
-		if t.op.ByKey() {
-			if !keys[t.op.Key] {
-				keys[t.op.Key] = true
-				w.Keys = append(w.Keys, t.op.Key)
-			}
-		} else if !ids[e.Tenant] {
-			ids[e.Tenant] = true
-			w.Tenants = append(w.Tenants, e.Tenant)
-		}
-		for _, id := range e.Parents { // as they were at its admission, whoever stands there now
-			if !ids[id] {
-				ids[id] = true
-				w.Tenants = append(w.Tenants, id)
-			}
-		}
-		if t.frees() || t.did != 0 {
-			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
-		}
-		if e.IdempotencyKey != "" && t.op.Kind != decide.Release && t.op.Kind != decide.Expire {
-			use := book.IdempotencyUse{IdempotencyKey: book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}}
-			if t.op.ByKey() {
-				use.TenantKey = t.op.Key
-			}
-			w.Idempotent = append(w.Idempotent, use)
-		}
-		if t.op.Kind == decide.Expire {
-			w.Processes = append(w.Processes, e.Process)
-		}
-	}
-	return w
 }
 
 func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
