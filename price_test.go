@@ -135,6 +135,39 @@ func TestPrice_OfAServiceTierIsTheTiersOwnOrTheStandardOne(t *testing.T) {
 	require.Empty(t, p.ForService("batch").Tiers)
 }
 
+func TestPrice_AnUpliftIsOnEveryRateOfTokensInWhicheverServiceTier(t *testing.T) {
+	t.Parallel()
+	all := tenant.Rates{
+		Input: 10, CacheRead: 20, CacheWrite5m: 30, CacheWrite1h: 40, Output: 50, Reasoning: 60, InputAudio: 70, CacheReadAudio: 80,
+		OutputAudio: 90, InputImage: 100, OutputImage: 110, WebSearch: 120, Request: 130,
+	}
+	uplifted := tenant.Rates{
+		Input: 11, CacheRead: 22, CacheWrite5m: 33, CacheWrite1h: 44, Output: 55, Reasoning: 66, InputAudio: 77, CacheReadAudio: 88,
+		OutputAudio: 99, InputImage: 110, OutputImage: 121, WebSearch: 120, Request: 130,
+	}
+	p := tenant.Price{
+		Row: "acme/m", Rates: all, Tiers: []tenant.Tier{{Above: 5, Rates: all}},
+		Services: []tenant.Service{{Name: "fast", Rates: tenant.Rates{Input: 1000, Output: 1001}, Tiers: []tenant.Tier{{Above: 6, Rates: all}}}},
+		Uplifts:  []tenant.Uplift{{Name: "eu", Share: 2_000_000_000}, {Name: "us", Share: 1_100_000_000}},
+		Share:    3_000_000_000,
+	}
+	us := p.ForService("default+US")
+	require.Equal(t, tenant.Price{Row: "acme/m us", Rates: uplifted, Tiers: []tenant.Tier{{Above: 5, Rates: uplifted}}, Share: p.Share}, us)
+	require.Equal(t, all, p.Tiers[0].Rates, "the book's own are not touched")
+	require.Equal(t, us, us.ForService("us"), "an uplift is charged once")
+
+	fast := p.ForService("us+fast")
+	require.Equal(t, "acme/m fast us", fast.Row)
+	require.Equal(t, tenant.Rates{Input: 1100, Output: 1102}, fast.Rates, "rounded up")
+	require.Equal(t, []tenant.Tier{{Above: 6, Rates: uplifted}}, fast.Tiers)
+	require.Equal(t, "acme/m fast", p.ForService("fast+fast").Row)
+	for _, none := range []string{"global", "+", "u", "us-east", "fas+t"} {
+		require.Equal(t, p, p.ForService(none), none)
+	}
+	eu := p.ForService("eu")
+	require.Equal(t, int64(20), eu.Input)
+}
+
 func TestDiffers_MeansByMoreThanOnePerCent(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

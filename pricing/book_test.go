@@ -67,6 +67,8 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		{"vertex", "publishers/google/models/gemini-2.5-flash", "vertex/gemini-2.5-flash"},
 		{"vertex", "projects/p/locations/global/publishers/anthropic/models/claude-opus-4-5@20251101", "vertex/claude-opus-4-5"},
 		{"vertex", "claude-opus-4-6@default", "vertex/claude-opus-4-6"},
+		{"vertex", "claude-3-7-sonnet-20250219", "vertex/claude-3-7-sonnet@20250219"}, // as its replies say it
+		{"vertex", "claude-opus-4-5-20251101", "vertex/claude-opus-4-5"},
 
 		// Bedrock's regions, profiles and versions.
 		{"bedrock", "anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0"},
@@ -78,6 +80,9 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 			"bedrock/amazon.nova-lite-v1:0",
 		},
 		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
+		{"bedrock", "ca.anthropic.claude-3-haiku-20240307-v1:0", "bedrock/anthropic.claude-3-haiku-20240307-v1:0"},
+		{"bedrock", "global.anthropic.claude-opus-4-6-v1:0", "bedrock/anthropic.claude-opus-4-6-v1"},
+		{"bedrock", "openai.gpt-5.6-luna", "bedrock/openai.gpt-5.6-luna@2026-07-30"},
 
 		// Fine-tuned models.
 		{"openai", "ft:gpt-4o-2024-08-06:acme::abc", "openai/ft:gpt-4o-2024-08-06"},
@@ -168,6 +173,8 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 		{"bedrock", "amazon.nova-lite"},
 		{"bedrock", "mars.amazon.nova-lite-v1:0"},
 		{"bedrock", "us.us.amazon.nova-lite-v1:0"},
+		{"bedrock", "ca.anthropic.claude-haiku-4-5-20251001-v1:0"}, // where regions cost more, and nobody says how much this one does
+		{"bedrock", "us-gov.anthropic.claude-opus-4-6-v1"},
 		{"bedrock", "us.nova-lite-v1:0"},
 		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"},
 		{"bedrock", "amazon.nova-lite-v1:0:300k"},
@@ -243,6 +250,23 @@ func documented(provider, near, found string) bool {
 		return also && regexp.MustCompile(`\d{3}$`).MatchString(near)
 	}
 	return true
+}
+
+// A region that charges more says that the price without a region is not every region's. One that charges less, as where a
+// host has negotiated it, says nothing of the others.
+func TestARegionWithoutARowHasThePriceOfNoRegionUnlessOneIsDearer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		eu   string
+		want bool
+	}{{"1.1", false}, {"1", true}, {"0.9", true}} {
+		book, err := pricing.New(row("bedrock", "acme.m-v1:0", "1", "1"), row("bedrock", "eu.acme.m-v1:0", c.eu, "1"))
+		require.NoError(t, err)
+		for name, want := range map[string]bool{"ca.acme.m-v1:0": c.want, "global.acme.m-v1:0": true, "eu.acme.m-v1:0": true, "acme.m-v1:0": true} {
+			_, ok := book.Price("bedrock", name, today)
+			require.Equal(t, want, ok, "%s where eu costs %s", name, c.eu)
+		}
+	}
 }
 
 func TestWithoutProviderANameOfSeveralIsInDoubt(t *testing.T) {
@@ -385,6 +409,18 @@ func TestABadRowIsAnErrorThatNamesTheRowAndTheField(t *testing.T) {
 		}),
 		`rows[1] (acme bad): Tiers[1].Above: 9 is not above 9`: with(func(r *pricing.Row) {
 			r.Tiers = []pricing.Tier{{Above: 9, Rates: rates}, {Above: 9, Rates: rates}}
+		}),
+		`rows[1] (acme bad): Services: "batch+us" is not`: with(func(r *pricing.Row) {
+			r.Services = map[string]pricing.Service{"batch+us": {}}
+		}),
+		`rows[1] (acme bad): Services[batch].Tiers[0].Above: the row has no tier above 5`: with(func(r *pricing.Row) {
+			r.Services = map[string]pricing.Service{"batch": {Tiers: []pricing.Tier{{Above: 5}}}}
+		}),
+		`rows[1] (acme bad): Uplifts: "US" is not a name`:    with(func(r *pricing.Row) { r.Uplifts = map[string]string{"US": "1.1"} }),
+		`rows[1] (acme bad): Uplifts[us]: "0.9" is below 1`:  with(func(r *pricing.Row) { r.Uplifts = map[string]string{"us": "0.9"} }),
+		`rows[1] (acme bad): Uplifts[us]: amount "x" is not`: with(func(r *pricing.Row) { r.Uplifts = map[string]string{"us": "x"} }),
+		`rows[1] (acme bad): Uplifts: "fast" is not a name in lower case, or one`: with(func(r *pricing.Row) {
+			r.Services, r.Uplifts = map[string]pricing.Service{"fast": {}}, map[string]string{"fast": "2"}
 		}),
 		`rows[1] (acme bad): Tiers[0].Output: no rate`: with(func(r *pricing.Row) {
 			r.Tiers = []pricing.Tier{{Above: 9, Rates: pricing.Rates{Input: "1"}}}
