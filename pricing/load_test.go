@@ -146,6 +146,69 @@ func TestLoad_ReadsModelsDevsList(t *testing.T) {
 	}
 }
 
+// What lists have beside the rates of a tier. A list of another day has fields that nobody knows today: they are no reason to
+// refuse it.
+func TestLoad_ReadsHowElseACallCanBeServedAndLeavesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	litellm, err := pricing.Load(strings.NewReader(`{
+		"claude-9": {
+			"litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 5e-06, "output_cost_per_token": 2.5e-05, "cache_read_input_token_cost": 5e-07,
+			"input_cost_per_token_above_1m_tokens": 1e-05, "output_cost_per_token_above_200k_tokens": 3e-05,
+			"search_context_cost_per_query": {"search_context_size_medium": 0.01, "search_context_size_vast": 1},
+			"provider_specific_entry": {"us": 1.1, "fast": 6.0, "cache": "titan", "eu": null, "Asia": 2, "slow": 1},
+			"input_cost_per_smell": "pungent", "regional_processing_uplift_multiplier": true, "unheard_of": [{}]
+		},
+		"gpt-9": {
+			"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "input_cost_per_token_priority": 2e-06,
+			"regional_processing_uplift_multiplier_eu": 1.1, "provider_specific_entry": {"us": 1.1}
+		},
+		"bedrock-9": {"litellm_provider": "bedrock", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "provider_specific_entry": "x"},
+		"perplexity/sonar-9": {
+			"litellm_provider": "perplexity", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06,
+			"search_context_cost_per_query": {"search_context_size_low": 0.005, "search_context_size_medium": 0.012, "search_context_size_high": 0.012}
+		}
+	}`))
+	require.NoError(t, err)
+	price := func(book *pricing.Book, provider, model, tier string) tenant.Price {
+		p, ok := book.Price(provider, model, today)
+		require.True(t, ok, model)
+		return p.ForService(tier)
+	}
+	fees := int64(1e7)
+	require.Equal(t, tenant.Rates{Input: 30e9, CacheRead: 3e9, Output: 150e9, WebSearch: fees}, price(litellm, "anthropic", "claude-9", "fast").Rates)
+	require.Equal(t, []tenant.Tier{
+		{Above: 200_000, Rates: tenant.Rates{Input: 30e9, CacheRead: 3e9, Output: 180e9, WebSearch: fees}},
+		{Above: 1_000_000, Rates: tenant.Rates{Input: 60e9, CacheRead: 3e9, Output: 150e9, WebSearch: fees}},
+	}, price(litellm, "anthropic", "claude-9", "fast").Tiers)
+	require.Equal(t, []tenant.Uplift{{Name: "slow", Share: 1e9}, {Name: "us", Share: 1.1e9}}, price(litellm, "anthropic", "claude-9", "").Uplifts)
+	require.Equal(t, []tenant.Uplift{{Name: "eu", Share: 1.1e9}}, price(litellm, "openai", "gpt-9", "").Uplifts)
+	require.Equal(t, tenant.Rates{Input: 2.2e9, Output: 2.2e9}, price(litellm, "openai", "gpt-9", "priority+eu").Rates)
+	require.Empty(t, price(litellm, "bedrock", "bedrock-9", "").Uplifts)
+	require.Equal(t, int64(5e6), price(litellm, "perplexity", "sonar-9", "low").Request)
+	require.Equal(t, int64(12e6), price(litellm, "perplexity", "sonar-9", "medium").Request)
+	require.Equal(t, "perplexity/sonar-9", price(litellm, "perplexity", "sonar-9", "medium").Row, "it costs what the largest does")
+
+	dev, err := pricing.Load(strings.NewReader(`{"acme": {"models": {
+		"m": {
+			"cost": {"input": 1, "output": 2, "cache_read": 0.1, "smell": "pungent", "tiers": [{"input": 2, "output": 4, "tier": {"type": "context", "size": 2e5}}]},
+			"experimental": {"modes": {
+				"quick": {"cost": {"input": 3, "output": 6}, "provider": {"body": {"speed": "fast"}}},
+				"first": {"cost": {"input": 2, "output": 4}, "provider": {"body": {"service_tier": "priority"}}},
+				"other": {"cost": {"input": 9, "output": 9}, "provider": {"headers": {"x": "y"}}}, "free": {}
+			}}
+		},
+		"old": {"cost": {"input": 1, "output": 1}, "experimental": true},
+		"odd": {"cost": {"input": 1, "output": 1}, "experimental": {"modes": [1]}}
+	}}}`))
+	require.NoError(t, err)
+	require.Equal(t, tenant.Rates{Input: 3e9, CacheRead: 1e8, Output: 6e9}, price(dev, "acme", "m", "fast").Rates)
+	require.Equal(t, tenant.Rates{Input: 2e9, CacheRead: 1e8, Output: 4e9}, price(dev, "acme", "m", "priority").Rates)
+	require.Len(t, price(dev, "acme", "m", "").Services, 2)
+	require.Equal(t, int64(200_000), price(dev, "acme", "m", "").Tiers[0].Above)
+	require.Empty(t, price(dev, "acme", "old", "").Services)
+	require.Empty(t, price(dev, "acme", "odd", "").Services)
+}
+
 func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 	t.Parallel()
 	one := func(fields string) string {
