@@ -12,11 +12,7 @@ import (
 // find returns nil if no model has the name, or more than one has. The first reading of the name that leads to a model
 // ends the search, even if that model is one too many: a looser reading must not decide for it.
 func (b *Book) find(provider, name string) *listing {
-	if provider == Azure {
-		if model, ok := b.deployments[name]; ok {
-			name = model
-		}
-	}
+	name = b.deployed(provider, name)
 	prefix, rest, prefixed := strings.Cut(name, "/")
 	prefix = canonical(prefix)
 	if provider == "" && prefixed && b.providers[prefix] {
