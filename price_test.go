@@ -45,6 +45,31 @@ func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
 	}
 }
 
+// What no call can use costs as much as an amount can be, and never less than nothing.
+func TestPrice_AnAbsurdUsageSaturates(t *testing.T) {
+	t.Parallel()
+	const most = math.MaxInt64
+	p := tenant.Price{
+		Rates: tenant.Rates{Input: most, CacheWrite5m: 1, Output: most, WebSearch: most, Request: most},
+		Tiers: []tenant.Tier{{Above: most - 1, Rates: tenant.Rates{Input: 1, Output: 1}}},
+	}
+	for _, share := range []int64{0, 1, most} {
+		p.Share = share
+		for _, u := range []tenant.Usage{
+			{Input: most - 1}, {Output: most, Reasoning: most}, {WebSearches: most}, {Input: 1 << 62, Output: most, WebSearches: most},
+		} {
+			bill := p.Bill(u)
+			require.Equal(t, int64(most), bill.Total(), "%+v of %d", u, share)
+			require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
+		}
+	}
+	p.Share, p.Tiers = 0, nil
+	require.Equal(t, int64(most), tenant.Usage{Input: most, CacheRead: most, OutputImage: most}.TotalTokens())
+	require.Equal(t, p.Cost(tenant.Usage{Input: most}), p.Cost(tenant.Usage{Input: most, CacheWrite5m: -5}), "there is nothing to pay back")
+	p.Request = 0
+	require.Zero(t, p.Cost(tenant.Usage{Input: -1, Output: most * -1, WebSearches: -1}))
+}
+
 func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

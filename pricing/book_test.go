@@ -51,6 +51,12 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		{"", "openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o"},
 		{"", "OpenAI/gpt-4o", "openai/gpt-4o"},
 		{"x-ai", "grok-4.3", "xai/grok-4.3"},
+		{"gcp.gemini", "gemini-2.5-pro", "google/gemini-2.5-pro"}, // OpenTelemetry's names
+		{"gcp.vertex_ai", "gemini-2.5-pro", "vertex/gemini-2.5-pro"},
+		{"aws.bedrock", "amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
+		{"azure.ai.openai", "gpt-4.1", "azure/gpt-4.1"},
+		{"mistral_ai", "mistral-medium-2508", "mistral/mistral-medium-2508"},
+		{"x_ai", "grok-4.3", "xai/grok-4.3"},
 		{"groq", "groq/openai/gpt-oss-20b", "groq/openai/gpt-oss-20b"},
 		{"groq", "openai/gpt-oss-20b", "groq/openai/gpt-oss-20b"},
 

@@ -432,6 +432,26 @@ func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 			tenant.Usage{Input: 1, CacheRead: 199_998, InputImage: 2, Output: 1},
 			4_000 + 79_999_200 + 8_000 + 18_000,
 		},
+		"at Anthropic too, at the threshold": {
+			Anthropic, "claude-sonnet-4-5",
+			tenant.Usage{CacheRead: 100_000, CacheWrite5m: 60_000, CacheWrite1h: 40_000, Output: 1},
+			30_000_000 + 225_000_000 + 240_000_000 + 15_000,
+		},
+		"and one token above it": {
+			Anthropic, "claude-sonnet-4-5",
+			tenant.Usage{Input: 1, CacheRead: 100_000, CacheWrite5m: 60_000, CacheWrite1h: 40_000, Output: 1},
+			6_000 + 60_000_000 + 450_000_000 + 480_000_000 + 22_500,
+		},
+		"and audio": {
+			Vertex, "gemini-3.1-pro-preview",
+			tenant.Usage{Input: 100_000, InputAudio: 100_001},
+			800_004_000,
+		},
+		"audio from a cache": {
+			Google, "gemini-2.5-flash",
+			tenant.Usage{CacheRead: 1000, CacheReadAudio: 1000, InputAudio: 1000},
+			30_000 + 100_000 + 1_000_000,
+		},
 		"output does not": {
 			Google, "gemini-3.1-pro-preview",
 			tenant.Usage{Input: 200_000, Output: 1},

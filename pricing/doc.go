@@ -6,8 +6,9 @@
 //
 // [Book.With] makes a book of another one by options: [Override] lays a host's rows over it, for negotiated rates or for
 // models that it does not know; [TenantTerms] gives one tenant a mark-up, a discount, prices of its own, or nothing to
-// pay where it brings its own key, and [InheritTerms] gives those to the tenants below it; [Deployments] says what is behind
-// the names that a host gave deployments on Azure and profiles on Bedrock; [ChargeReported] and [ChargeComputed] decide whose word counts where a provider states what a call costs. [New] makes a book of nothing but
+// pay where it brings its own key, and [InheritTerms] gives those to the tenants below it; [Deployments] says what is
+// behind the names that a host gave deployments on Azure and inference profiles on Bedrock; [ChargeReported] and
+// [ChargeComputed] decide whose word counts where a provider states what a call costs. [New] makes a book of nothing but
 // the host's rows, [Load] one of a list that was downloaded, and [Live] is a place to put a new book while calls go on.
 //
 // Rates are written in US dollars per million tokens as decimals, which are read exactly; a [tenant.Price] has them in
