@@ -34,7 +34,9 @@ type provider struct {
 
 var providers = map[string]provider{
 	Anthropic:  {},
-	Azure:      {also: []string{"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services", "azure.ai.openai", "azure.ai.inference"}, host: true},
+	Azure: {also: []string{
+		"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services", "azure.ai.openai", "azure.ai.inference",
+	}, host: true},
 	Bedrock:    {also: []string{"amazon-bedrock", "aws", "aws-bedrock", "aws_bedrock", "aws.bedrock", "bedrock_converse"}, host: true},
 	Cohere:     {also: []string{"cohere_chat"}},
 	DeepSeek:   {},
@@ -46,7 +48,9 @@ var providers = map[string]provider{
 	OpenRouter: {host: true, reported: true},
 	Perplexity: {reported: true},
 	Vercel:     {also: []string{"vercel_ai_gateway", "vercel-ai-gateway"}, host: true, reported: true},
-	Vertex:     {also: []string{"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic", "google_vertexai", "gcp.vertex_ai"}, host: true},
+	Vertex: {also: []string{
+		"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic", "google_vertexai", "gcp.vertex_ai",
+	}, host: true},
 	XAI:        {also: []string{"x-ai", "x_ai"}, reported: true},
 }
 
