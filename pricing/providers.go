@@ -33,7 +33,7 @@ type provider struct {
 }
 
 var providers = map[string]provider{
-	Anthropic:  {},
+	Anthropic: {},
 	Azure: {also: []string{
 		"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services", "azure.ai.openai", "azure.ai.inference",
 	}, host: true},
@@ -51,7 +51,7 @@ var providers = map[string]provider{
 	Vertex: {also: []string{
 		"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic", "google_vertexai", "gcp.vertex_ai",
 	}, host: true},
-	XAI:        {also: []string{"x-ai", "x_ai"}, reported: true},
+	XAI: {also: []string{"x-ai", "x_ai"}, reported: true},
 }
 
 var providerSpellings = func() map[string]string {
