@@ -191,7 +191,10 @@ func TestObserverOptions_ThatCannotBeMeant(t *testing.T) {
 type stated struct{ charge bool }
 
 func (b stated) Price(string, string, time.Time) (tenant.Price, bool) {
-	return tenant.Price{Rates: tenant.Rates{Input: 1_000_000_000, Output: 2_000_000_000}, Row: "proxy/m@2026-01-01", ChargeReported: b.charge}, true
+	return tenant.Price{
+		Rates: tenant.Rates{Input: 1_000_000_000, Output: 2_000_000_000}, Row: "proxy/m@2026-01-01", ChargeReported: b.charge,
+		Services: []tenant.Service{{Name: "batch", Rates: tenant.Rates{Input: 500_000_000, Output: 1_000_000_000}}},
+	}, true
 }
 
 func TestObserver_HearsOfAProvidersCostThatIsAnotherThanOurs(t *testing.T) {
@@ -199,8 +202,10 @@ func TestObserver_HearsOfAProvidersCostThatIsAnotherThanOurs(t *testing.T) {
 	for _, charge := range []bool{false, true} {
 		eachWatched(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, w *witness) {
 			usage := tenant.Usage{Input: 1_000_000}
-			for _, reported := range []string{"1", "1.005", "1.2"} {
-				_, err := ledger.Record(t.Context(), acme, tenant.Actual{Provider: "proxy", Model: "m", Usage: usage, ReportedCost: tenant.USD(reported)})
+			for _, c := range []struct{ tier, reported string }{{"", "1"}, {"", "1.005"}, {"", "1.2"}, {"batch", "0.5"}} {
+				_, err := ledger.Record(t.Context(), acme, tenant.Actual{
+					Provider: "proxy", Model: "m", Usage: usage, ServiceTier: c.tier, ReportedCost: tenant.USD(c.reported),
+				})
 				require.NoError(t, err)
 			}
 			differs := of[*tenant.CostDiffersEvent](w)
@@ -213,9 +218,11 @@ func TestObserver_HearsOfAProvidersCostThatIsAnotherThanOurs(t *testing.T) {
 				[]string{differs[0].TenantID, differs[0].Computed.String(), differs[0].Reported.String(), differs[0].Charged.String()})
 			var rows []tenant.Execution
 			require.NoError(t, tenant.Executions(t.Context(), db, acme).Find(&rows).Error)
+			prices := make(map[string]int)
 			for _, r := range rows {
-				require.Equal(t, "proxy/m@2026-01-01", r.Price)
+				prices[r.Price]++
 			}
+			require.Equal(t, map[string]int{"proxy/m@2026-01-01": 3, "proxy/m@2026-01-01 batch": 1}, prices)
 		}, tenant.WithPrices(stated{charge}))
 	}
 }

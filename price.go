@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +32,8 @@ type Price struct {
 	Provider, Model string
 
 	// Row says which price was found, for the books: the provider and the model, the day from which the row is in force
-	// where it has one, the service tier where it is not the standard one, and what a tenant's terms made of it, as in
-	// "openai/gpt-5.6-luna@2026-07-30 flex x1.2".
+	// where it has one, the service tier and the uplift where there is one, and what a tenant's terms made of it, as in
+	// "openai/gpt-5.6-luna@2026-07-30 x1.2 flex".
 	Row string
 
 	Rates
@@ -42,6 +43,9 @@ type Price struct {
 
 	// Services are the rates of the service tiers that are not charged as the standard one is.
 	Services []Service
+
+	// Uplifts are what is charged on top for calls that are served in a certain way, whatever their service tier is.
+	Uplifts []Uplift
 
 	// Share is what is charged of the price, in billionths: 1_200_000_000 is a mark-up of 20 %, 850_000_000 a discount of
 	// 15 %. Zero is the price as it stands.
@@ -57,6 +61,12 @@ type Service struct {
 	Name string // "batch", "flex", "priority"
 	Rates
 	Tiers []Tier
+}
+
+// Uplift multiplies the rates of tokens, and no fees.
+type Uplift struct {
+	Name  string // "us", of a call whose data do not leave the United States
+	Share int64  // what is charged of the rates, in billionths: 1_100_000_000 is a tenth more
 }
 
 // Tier is a set of rates that applies to calls with more than Above tokens of input, of all input classes together.
@@ -124,20 +134,41 @@ func (p Price) Bill(u Usage) Bill {
 }
 
 // ForService returns the price of a call that was served in the given tier, as the provider spells it: "batch", "flex"
-// or "priority", in any case, or Google's "ON_DEMAND_FLEX". Any other name, and a tier that the model has no rates of
-// its own for, is the price itself.
+// or "priority", in any case, or Google's "ON_DEMAND_FLEX". Where more than a tier decides the price, all that does is
+// joined by plus signs, as in "standard+fast+us": the first name that the model has rates of its own for chooses them,
+// and each uplift is charged on top. A name that the model has neither for changes nothing.
 func (p Price) ForService(tier string) Price {
-	if tier == "" || len(p.Services) == 0 {
+	if tier == "" || len(p.Services) == 0 && len(p.Uplifts) == 0 {
 		return p
 	}
-	name := strings.TrimPrefix(strings.ToLower(tier), "on_demand_")
-	for _, s := range p.Services {
-		if s.Name == name {
-			p.Rates, p.Tiers, p.Services = s.Rates, s.Tiers, nil
+	services, uplifts := p.Services, p.Uplifts
+	for name := range strings.SplitSeq(strings.ToLower(tier), "+") {
+		name = strings.TrimPrefix(name, "on_demand_")
+		if i := slices.IndexFunc(services, func(s Service) bool { return s.Name == name }); i >= 0 {
+			p.Rates, p.Tiers = services[i].Rates, services[i].Tiers
 			p.Row += " " + name
-			break
+			services, p.Services = nil, nil
 		}
 	}
+	for _, u := range uplifts {
+		for name := range strings.SplitSeq(strings.ToLower(tier), "+") {
+			if name == u.Name {
+				p = p.uplifted(u)
+				break
+			}
+		}
+	}
+	return p
+}
+
+func (p Price) uplifted(u Uplift) Price {
+	p.Row += " " + u.Name
+	p.Rates = p.Rates.uplifted(u.Share)
+	p.Tiers = slices.Clone(p.Tiers)
+	for i := range p.Tiers {
+		p.Tiers[i].Rates = p.Tiers[i].Rates.uplifted(u.Share)
+	}
+	p.Services, p.Uplifts = nil, nil
 	return p
 }
 
@@ -188,6 +219,16 @@ func (p Price) rates(input int64) Rates {
 		if input > t.Above {
 			r = t.Rates
 		}
+	}
+	return r
+}
+
+func (r Rates) uplifted(share int64) Rates {
+	for _, rate := range [...]*int64{
+		&r.Input, &r.CacheRead, &r.CacheWrite5m, &r.CacheWrite1h, &r.Output, &r.Reasoning,
+		&r.InputAudio, &r.CacheReadAudio, &r.OutputAudio, &r.InputImage, &r.OutputImage,
+	} {
+		*rate = money.Scale(*rate, share)
 	}
 	return r
 }

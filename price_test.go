@@ -45,6 +45,31 @@ func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
 	}
 }
 
+// What no call can use costs as much as an amount can be, and never less than nothing.
+func TestPrice_AnAbsurdUsageSaturates(t *testing.T) {
+	t.Parallel()
+	const most = math.MaxInt64
+	p := tenant.Price{
+		Rates: tenant.Rates{Input: most, CacheWrite5m: 1, Output: most, WebSearch: most, Request: most},
+		Tiers: []tenant.Tier{{Above: most - 1, Rates: tenant.Rates{Input: 1, Output: 1}}},
+	}
+	for _, share := range []int64{0, 1, most} {
+		p.Share = share
+		for _, u := range []tenant.Usage{
+			{Input: most - 1}, {Output: most, Reasoning: most}, {WebSearches: most}, {Input: 1 << 62, Output: most, WebSearches: most},
+		} {
+			bill := p.Bill(u)
+			require.Equal(t, int64(most), bill.Total(), "%+v of %d", u, share)
+			require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
+		}
+	}
+	p.Share, p.Tiers = 0, nil
+	require.Equal(t, int64(most), tenant.Usage{Input: most, CacheRead: most, OutputImage: most}.TotalTokens())
+	require.Equal(t, p.Cost(tenant.Usage{Input: most}), p.Cost(tenant.Usage{Input: most, CacheWrite5m: -5}), "there is nothing to pay back")
+	p.Request = 0
+	require.Zero(t, p.Cost(tenant.Usage{Input: -1, Output: most * -1, WebSearches: -1}))
+}
+
 func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -133,6 +158,39 @@ func TestPrice_OfAServiceTierIsTheTiersOwnOrTheStandardOne(t *testing.T) {
 	require.Equal(t, "acme/m flex", p.ForService("flex").Row)
 	require.Equal(t, int64(7), p.ForService("flex").Tiers[0].Above)
 	require.Empty(t, p.ForService("batch").Tiers)
+}
+
+func TestPrice_AnUpliftIsOnEveryRateOfTokensInWhicheverServiceTier(t *testing.T) {
+	t.Parallel()
+	all := tenant.Rates{
+		Input: 10, CacheRead: 20, CacheWrite5m: 30, CacheWrite1h: 40, Output: 50, Reasoning: 60, InputAudio: 70, CacheReadAudio: 80,
+		OutputAudio: 90, InputImage: 100, OutputImage: 110, WebSearch: 120, Request: 130,
+	}
+	uplifted := tenant.Rates{
+		Input: 11, CacheRead: 22, CacheWrite5m: 33, CacheWrite1h: 44, Output: 55, Reasoning: 66, InputAudio: 77, CacheReadAudio: 88,
+		OutputAudio: 99, InputImage: 110, OutputImage: 121, WebSearch: 120, Request: 130,
+	}
+	p := tenant.Price{
+		Row: "acme/m", Rates: all, Tiers: []tenant.Tier{{Above: 5, Rates: all}},
+		Services: []tenant.Service{{Name: "fast", Rates: tenant.Rates{Input: 1000, Output: 1001}, Tiers: []tenant.Tier{{Above: 6, Rates: all}}}},
+		Uplifts:  []tenant.Uplift{{Name: "eu", Share: 2_000_000_000}, {Name: "us", Share: 1_100_000_000}},
+		Share:    3_000_000_000,
+	}
+	us := p.ForService("default+US")
+	require.Equal(t, tenant.Price{Row: "acme/m us", Rates: uplifted, Tiers: []tenant.Tier{{Above: 5, Rates: uplifted}}, Share: p.Share}, us)
+	require.Equal(t, all, p.Tiers[0].Rates, "the book's own are not touched")
+	require.Equal(t, us, us.ForService("us"), "an uplift is charged once")
+
+	fast := p.ForService("us+fast")
+	require.Equal(t, "acme/m fast us", fast.Row)
+	require.Equal(t, tenant.Rates{Input: 1100, Output: 1102}, fast.Rates, "rounded up")
+	require.Equal(t, []tenant.Tier{{Above: 6, Rates: uplifted}}, fast.Tiers)
+	require.Equal(t, "acme/m fast", p.ForService("fast+fast").Row)
+	for _, none := range []string{"global", "+", "u", "us-east", "fas+t"} {
+		require.Equal(t, p, p.ForService(none), none)
+	}
+	eu := p.ForService("eu")
+	require.Equal(t, int64(20), eu.Input)
 }
 
 func TestDiffers_MeansByMoreThanOnePerCent(t *testing.T) {

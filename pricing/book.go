@@ -23,8 +23,9 @@ type Book struct {
 	listings    []*listing
 	providers   map[string]bool   // those that have a listing
 	charge      map[string]bool   // providers with a rule of the host's: whether what they report is charged
-	deployments map[string]string // of Azure: the model behind each
+	deployments map[string]string // the model behind each
 	terms       map[string]*terms // by tenant
+	above       func(string) string
 }
 
 type listing struct {

@@ -113,9 +113,13 @@ func TestEveryRateIsWithinReason(t *testing.T) {
 			case "batch", "flex":
 				require.Less(t, s.Input, p.Input, e.Model)
 				require.LessOrEqual(t, s.Output, p.Output, e.Model)
-			case "priority":
+			case "priority", "fast":
 				require.Greater(t, s.Input, p.Input, e.Model)
 				require.GreaterOrEqual(t, s.Output, p.Output, e.Model)
+			case "low", "medium":
+				require.Less(t, s.Request, p.Request, e.Model)
+				s.Request = p.Request
+				require.Equal(t, p.Rates, s.Rates, e.Model)
 			default:
 				t.Errorf("%s %s: a service named %q", e.Provider, e.Model, s.Name)
 			}
@@ -263,6 +267,13 @@ func TestPricesChangeOnTheirDates(t *testing.T) {
 		{OpenAI, "gpt-5.6-luna", "2026-07-30", 100, 20},
 		{Anthropic, "claude-sonnet-5", "2026-09-01", 200, 300},
 		{Google, "gemini-3.6-flash", "2027-01-01", 75, 150},
+		{Azure, "claude-sonnet-5", "2026-09-01", 200, 300},
+		{Bedrock, "global.anthropic.claude-sonnet-5", "2026-09-01", 200, 300},
+		{Bedrock, "eu.anthropic.claude-sonnet-5", "2026-09-01", 220, 330},
+		{Bedrock, "openai.gpt-5.6-luna", "2026-07-30", 110, 22},
+		{OpenRouter, "anthropic/claude-sonnet-5", "2026-09-01", 200, 300},
+		{Vercel, "anthropic/claude-sonnet-5", "2026-09-01", 200, 300},
+		{Vertex, "claude-sonnet-5@default", "2026-09-01", 200, 300},
 	} {
 		first, err := time.Parse(time.DateOnly, c.first)
 		require.NoError(t, err)
@@ -329,6 +340,26 @@ func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 			Google, "gemini-3.1-pro-preview",
 			tenant.Usage{Input: 1, CacheRead: 199_998, InputImage: 2, Output: 1},
 			4_000 + 79_999_200 + 8_000 + 18_000,
+		},
+		"at Anthropic too, at the threshold": {
+			Anthropic, "claude-sonnet-4-5",
+			tenant.Usage{CacheRead: 100_000, CacheWrite5m: 60_000, CacheWrite1h: 40_000, Output: 1},
+			30_000_000 + 225_000_000 + 240_000_000 + 15_000,
+		},
+		"and one token above it": {
+			Anthropic, "claude-sonnet-4-5",
+			tenant.Usage{Input: 1, CacheRead: 100_000, CacheWrite5m: 60_000, CacheWrite1h: 40_000, Output: 1},
+			6_000 + 60_000_000 + 450_000_000 + 480_000_000 + 22_500,
+		},
+		"and audio": {
+			Vertex, "gemini-3.1-pro-preview",
+			tenant.Usage{Input: 100_000, InputAudio: 100_001},
+			800_004_000,
+		},
+		"audio from a cache": {
+			Google, "gemini-2.5-flash",
+			tenant.Usage{CacheRead: 1000, CacheReadAudio: 1000, InputAudio: 1000},
+			30_000 + 100_000 + 1_000_000,
 		},
 		"output does not": {
 			Google, "gemini-3.1-pro-preview",

@@ -6,7 +6,8 @@
 //
 // [Book.With] makes a book of another one by options: [Override] lays a host's rows over it, for negotiated rates or for
 // models that it does not know; [TenantTerms] gives one tenant a mark-up, a discount, prices of its own, or nothing to
-// pay where it brings its own key; [Deployments] says what is behind the names on Azure; [ChargeReported] and
+// pay where it brings its own key, and [InheritTerms] gives those to the tenants below it; [Deployments] says what is
+// behind the names that a host gave deployments on Azure and inference profiles on Bedrock; [ChargeReported] and
 // [ChargeComputed] decide whose word counts where a provider states what a call costs. [New] makes a book of nothing but
 // the host's rows, [Load] one of a list that was downloaded, and [Live] is a place to put a new book while calls go on.
 //
@@ -22,8 +23,10 @@
 //  2. the provider's name in front: "openai/gpt-4o" is gpt-4o of openai, also where no provider is given;
 //  3. a path in front: "models/gemini-2.5-pro", "publishers/google/models/…", an ARN of a foundation model or an inference
 //     profile;
-//  4. on Bedrock a region in front ("eu.anthropic.…") and a revision at the end (":0"), where no row has them;
-//  5. on Vertex AI "@default" at the end;
+//  4. on Bedrock a region in front ("eu.anthropic.…"), a revision at the end (":0"), and a version behind a date
+//     ("-20251101-v1:0"), where no row has them; but no region other than "global." where a row for one of the model's
+//     regions is dearer than the row without: what the others cost is not known then;
+//  5. on Vertex AI "@default" at the end, and a date there in either spelling: "-20250219" is "@20250219";
 //  6. a date at the end, where no row has it: "gpt-4.1-mini-2025-04-14", "claude-opus-4-5-20251101" and
 //     "claude-opus-4-5@20251101" have the price of the row without the date;
 //  7. Google's three-digit version at the end: "gemini-2.0-flash-001";
@@ -40,7 +43,9 @@
 // The table is book.json, one row a line, each with the source of its figures; the file says what was decided where
 // sources disagree, and the package's tests compare every figure with three public lists: pydantic/genai-prices of
 // 2026-08-21, LiteLLM of 2026-08-01 and models.dev of 2026-07-02. The rates are the public ones, before any discount, free
-// allowance, or surcharge for data residency.
+// allowance. What is charged for keeping a call to a region is charged where the lists have it: as [Row].Uplifts for
+// Anthropic and OpenAI, and as rows of their own on Bedrock; regional endpoints of Vertex AI, and Azure's data zones, are
+// priced as the global ones.
 //
 // Models are left out that charge for something that [tenant.Usage] does not count: tokens of video output, characters,
 // seconds, images by the piece. Where a provider charges cached images apart from cached text, the book has the rate of

@@ -100,6 +100,28 @@ func ExampleTenantTerms() {
 	// initech anthropic/claude-haiku-4-5 15000000
 }
 
+func ExampleInheritTerms() {
+	organization := map[string]string{"acme-support": "acme", "acme-sales": "acme"} // of the host's teams
+	book, err := pricing.Default().With(
+		pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"}),
+		pricing.TenantTerms("acme-sales", pricing.Terms{Factor: "-10%"}),
+		pricing.InheritTerms(func(team string) string { return organization[team] }),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, id := range []string{"acme", "acme-support", "acme-sales", "globex"} {
+		price, _ := book.TenantPrice(id, pricing.OpenAI, "gpt-4.1", time.Now())
+		fmt.Println(id, price.Row)
+	}
+	// Output:
+	// acme openai/gpt-4.1 x1.2
+	// acme-support openai/gpt-4.1 x1.2
+	// acme-sales openai/gpt-4.1 x0.9
+	// globex openai/gpt-4.1
+}
+
 func ExampleDeployments() {
 	book, err := pricing.Default().With(pricing.Deployments(map[string]string{"prod-chat": "gpt-4.1"}))
 	if err != nil {

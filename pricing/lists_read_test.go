@@ -78,6 +78,19 @@ func litellm(t *testing.T) []claim {
 		} else if ok {
 			c.class = "request" // Perplexity searches for every call
 			claims = c.add(t, claims, fees["search_context_size_high"], 1)
+			for _, c.service = range []string{"low", "medium"} {
+				claims = c.add(t, claims, fees["search_context_size_"+c.service], 1)
+			}
+		}
+		factors, ok := m["provider_specific_entry"].(map[string]any)
+		if factor, fast := factors["fast"]; ok && fast {
+			c.service = "fast"
+			times := nanoOf(t, factor, 1) / 1_000_000_000
+			for key, v := range m {
+				if c.class = classes[key]; c.class != "" {
+					claims = c.add(t, claims, v, 1_000_000*times)
+				}
+			}
 		}
 	}
 	return claims
@@ -187,9 +200,19 @@ func modelsDev(t *testing.T) []claim {
 			if tiers, ok := cost["tiers"].([]any); ok {
 				sets = append(sets, tiers...)
 			}
-			for _, v := range sets {
+			services := make(map[int]string)
+			experimental, _ := v.(map[string]any)["experimental"].(map[string]any)
+			modes, _ := experimental["modes"].(map[string]any)
+			for _, v := range modes {
+				body := v.(map[string]any)["provider"].(map[string]any)["body"].(map[string]any)
+				for _, name := range body { // of the field that asks for it
+					services[len(sets)] = name.(string)
+				}
+				sets = append(sets, v.(map[string]any)["cost"])
+			}
+			for i, v := range sets {
 				set := v.(map[string]any)
-				c := claim{list: "models.dev", provider: provider, model: name, at: at, twin: listed == "azure-cognitive-services"}
+				c := claim{service: services[i], list: "models.dev", provider: provider, model: name, at: at, twin: listed == "azure-cognitive-services"}
 				if tier, ok := set["tier"].(map[string]any); ok {
 					c.above = nanoOf(t, tier["size"], 1) / 1_000_000_000
 				}

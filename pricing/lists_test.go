@@ -49,6 +49,7 @@ var rulings = []ruling{
 	{Anthropic, "litellm", "claude-3-opus*", "cache_write_1h", ""},
 	{Anthropic, "models.dev", "claude-3-sonnet*", "cache_write_5m", ""},
 	{OpenAI, "genai", "gpt-4o-2024-05-13", "*", ""},
+	{OpenAI, "models.dev", "gpt-5.5", "priority:*", "LiteLLM is newer"},
 	{OpenAI, "litellm", "gpt-4o*-search-preview", "web_search", ""},
 	{OpenAI, "litellm", "gpt-4o-mini-2024-07-18", "web_search", "the fees of 2025 by size of context"},
 	{OpenAI, "litellm", "gpt-4o-search-preview*", "cache_read", ""},
@@ -111,7 +112,7 @@ var rulings = []ruling{
 	{OpenRouter, "genai", "*", "*", "models.dev takes OpenRouter's figures from OpenRouter, with tiers; genai-prices keeps those of retired routes"},
 	{OpenRouter, "litellm", "*", "*", "OpenRouter's prices follow its cheapest route; LiteLLM has those of the time when a model was added"},
 	{OpenRouter, "models.dev", "google/*", "cache_write_5m", ""},
-	{Perplexity, "genai", "sonar-deep-research", "web_search", "Perplexity's searches are the fee of a call"},
+	{Perplexity, "litellm", "sonar-deep-research", "*request", ""},
 	{Perplexity, "genai", "sonar-reasoning", "request", "the dearer of two: a hold has to cover it, and what is charged is what Perplexity reports"},
 	{Vercel, "litellm", "*", "*", "LiteLLM has the gateway's prices of 2025"},
 	{Vercel, "models.dev", "minimax/*-highspeed", "cache_write_5m", ""},
@@ -123,7 +124,6 @@ var rulings = []ruling{
 	{Vertex, "models.dev", "gemini-3.5-flash", "input_audio", "LiteLLM is newer"},
 	{Vertex, "models.dev", "openai/gpt-oss-*", "*", "LiteLLM is newer"},
 	{Vertex, "models.dev", "qwen/qwen3-235b-*", "*", "LiteLLM is newer"},
-	{XAI, "genai", "grok-4*", "cache_read", "LiteLLM is newer and has no discount; what is charged is what xAI reports"},
 	{XAI, "litellm", "grok-4.20-*", "*", ""},
 }
 
@@ -180,7 +180,6 @@ var leftOut = []struct{ provider, model, why string }{
 	{Bedrock, "global.anthropic.claude-opus-4-[578]-v1:0", "genai-prices gives a version to models that Amazon names without one"},
 	{Bedrock, "global.anthropic.claude-sonnet-4-6-v1:0", "likewise"},
 	{Bedrock, "global.anthropic.claude-*-5-v1:0", "likewise"},
-	{Bedrock, "openai.gpt-5.6-*a*", "genai-prices alone has them, with a change of price"},
 	{Bedrock, "qwen.qwen3-vl-235b-a22b-v1:0", "genai-prices gives a version to a model that Amazon names without one"},
 	{OpenRouter, "~*", "the price of the model that the alias leads to"},
 	{Cohere, "command-a", "not a name of Cohere's API"},
@@ -326,12 +325,18 @@ func TestEveryRateIsInAPublicList(t *testing.T) {
 func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 	standard, _ := rate(p, c.above, c.class)
 	base, _ := rate(p, 0, c.class)
+	before, launched := Default().Price(e.Provider, e.Model, e.From.Add(-1))
+	launch, _ := rate(before, c.above, c.class)
 	input, _ := rate(p, c.above, "input")
 	switch {
 	case c.service != "" && nano == standard:
 		return true // a service that does not say otherwise charges as the standard one
 	case e.Provider == Anthropic && c.service == "batch":
 		return 2*nano == standard
+	case c.service == "batch" && strings.HasPrefix(e.Model, "gemini-") && !strings.HasPrefix(c.class, "cache_"):
+		return 2*nano == standard
+	case launched && strings.HasSuffix(e.Model, "claude-sonnet-5"):
+		return 2*nano == 3*launch && e.From.Equal(time.Date(2026, time.September, 1, 0, 0, 0, 0, time.UTC))
 	case e.Provider == OpenAI && c.service == "batch":
 		flex, _ := rate(p.ForService("flex"), c.above, c.class)
 		return nano == flex

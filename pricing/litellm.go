@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/shopspring/decimal"
 )
 
 const (
@@ -48,7 +50,7 @@ var litellmPieces = map[string]func(*Rates) *string{
 	"output_cost_per_video_token":     nil,
 }
 
-var litellmField = regexp.MustCompile(`^(.+?)(?:_above_(\d{1,7})k_tokens)?(?:_(batches|flex|priority))?$`)
+var litellmField = regexp.MustCompile(`^(.+?)(?:_above_(\d{1,6})(k|m)_tokens)?(?:_(batches|flex|priority))?$`)
 
 func (l *list) litellm(name string, value json.RawMessage) error {
 	if name == "sample_spec" {
@@ -89,6 +91,9 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 		return nil
 	}
 	r.fill(sets)
+	if err := r.litellmFactors(fields); err != nil {
+		return err
+	}
 	l.add(r, rank)
 	return nil
 }
@@ -100,7 +105,7 @@ func (r *Row) litellmSets(fields map[string]json.RawMessage) (map[set]*Rates, er
 		var err error
 		switch raw := fields[field]; field {
 		case "search_context_cost_per_query":
-			err = r.litellmSearch(raw)
+			err = r.litellmSearch(raw, sets)
 		case "input_cost_per_request":
 			r.Request, err = figure(raw, perPiece)
 		default:
@@ -137,10 +142,10 @@ func litellmRate(field string) (in set, class func(*Rates) *string) {
 		return in, nil
 	}
 	if parts[2] != "" {
-		k, _ := strconv.ParseInt(parts[2], 10, 64) // of at most seven digits
-		in.above = k * 1000
+		n, _ := strconv.ParseInt(parts[2], 10, 64) // of at most six digits
+		in.above = n * map[string]int64{"k": 1_000, "m": 1_000_000}[parts[3]]
 	}
-	in.service = strings.Replace(parts[3], "batches", "batch", 1)
+	in.service = strings.Replace(parts[4], "batches", "batch", 1)
 	return in, litellmRates[parts[1]]
 }
 
@@ -172,24 +177,97 @@ func byPiece(mode, field string) bool {
 }
 
 // litellmSearch takes the fee of a web search. Perplexity searches for every call, so there it is the fee of a call: that
-// of the largest context, since the call does not say which one it will be, and what was charged is stated in the reply.
-func (r *Row) litellmSearch(raw json.RawMessage) error {
+// of the largest context, which a hold has to cover, and the others as services, by what the reply says of the context.
+func (r *Row) litellmSearch(raw json.RawMessage, sets map[set]*Rates) error {
 	var sizes struct {
+		Low    json.RawMessage `json:"search_context_size_low"`
 		Medium json.RawMessage `json:"search_context_size_medium"`
 		High   json.RawMessage `json:"search_context_size_high"`
 	}
 	if err := json.Unmarshal(raw, &sizes); err != nil {
 		return fmt.Errorf("%.40s is not a set of fees", raw)
 	}
-	size, fee := sizes.Medium, &r.WebSearch
+	type fee struct {
+		raw json.RawMessage
+		to  *string
+	}
+	fees := []fee{{sizes.Medium, &r.WebSearch}}
 	if r.Provider == Perplexity {
-		size, fee = sizes.High, &r.Request
+		low, medium := new(Rates), new(Rates)
+		sets[set{service: "low"}], sets[set{service: "medium"}] = low, medium
+		fees = []fee{{sizes.High, &r.Request}, {sizes.Low, &low.Request}, {sizes.Medium, &medium.Request}}
 	}
-	text, err := figure(size, perPiece)
-	if text != "" {
-		*fee = text
+	for _, f := range fees {
+		text, err := figure(f.raw, perPiece)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			*f.to = text
+		}
 	}
-	return err
+	return nil
+}
+
+const litellmUplift = "regional_processing_uplift_multiplier_"
+
+// litellmFactors takes what the rates are multiplied by: OpenAI's for calls that are kept to a region, and Anthropic's
+// for those and for its fast mode, which LiteLLM keeps among other things.
+func (r *Row) litellmFactors(fields map[string]json.RawMessage) error {
+	factors := make(map[string]json.RawMessage)
+	for field, raw := range fields {
+		if region, ok := strings.CutPrefix(field, litellmUplift); ok {
+			factors[region] = raw
+		}
+	}
+	if r.Provider == Anthropic {
+		_ = json.Unmarshal(fields["provider_specific_entry"], &factors) // whatever else it is, it has no factors
+	}
+	for _, name := range slices.Sorted(maps.Keys(factors)) {
+		var number json.Number
+		if factors[name][0] == '"' || json.Unmarshal(factors[name], &number) != nil || !isWord(name) || r.hasService(name) {
+			continue
+		}
+		factor, err := figure(factors[name], perPiece)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the factor %s: %w", name, err)
+		case factor == "":
+		case name == "fast":
+			if r.Services == nil {
+				r.Services = make(map[string]Service)
+			}
+			r.Services[name] = r.times(factor)
+		case decimal.RequireFromString(factor).LessThan(decimal.NewFromInt(1)):
+			return fmt.Errorf("the factor %s: %s is below 1", name, factor)
+		default:
+			if r.Uplifts == nil {
+				r.Uplifts = make(map[string]string)
+			}
+			r.Uplifts[name] = factor
+		}
+	}
+	return nil
+}
+
+// times returns a service whose rates of tokens are a multiple of the row's.
+func (r *Row) times(factor string) Service {
+	s := Service{Rates: r.Rates.times(factor)}
+	for _, t := range r.Tiers {
+		s.Tiers = append(s.Tiers, Tier{t.Above, t.Rates.times(factor)})
+	}
+	return s
+}
+
+func (r Rates) times(factor string) Rates {
+	r.WebSearch, r.Request = "", ""
+	for _, f := range r.fields(nil) {
+		if *f.text != "" {
+			n := decimal.RequireFromString(*f.text).Mul(decimal.RequireFromString(factor)) // both were read by figure
+			*f.text = n.Round(nanoDecimals).String()
+		}
+	}
+	return r
 }
 
 // litellmProvider returns the book's name for one of LiteLLM's providers, which has several for some.

@@ -164,6 +164,9 @@ func (l *list) add(r Row, rank string) {
 		if first.Services == nil && slices.Equal(first.Tiers, second.Tiers) {
 			first.Services = second.Services
 		}
+		if first.Uplifts == nil {
+			first.Uplifts = second.Uplifts
+		}
 	}
 	l.rows[key] = first
 }

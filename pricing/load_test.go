@@ -146,6 +146,69 @@ func TestLoad_ReadsModelsDevsList(t *testing.T) {
 	}
 }
 
+// What lists have beside the rates of a tier. A list of another day has fields that nobody knows today: they are no reason to
+// refuse it.
+func TestLoad_ReadsHowElseACallCanBeServedAndLeavesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	litellm, err := pricing.Load(strings.NewReader(`{
+		"claude-9": {
+			"litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 5e-06, "output_cost_per_token": 2.5e-05, "cache_read_input_token_cost": 5e-07,
+			"input_cost_per_token_above_1m_tokens": 1e-05, "output_cost_per_token_above_200k_tokens": 3e-05,
+			"search_context_cost_per_query": {"search_context_size_medium": 0.01, "search_context_size_vast": 1},
+			"provider_specific_entry": {"us": 1.1, "fast": 6.0, "cache": "titan", "eu": null, "Asia": 2, "slow": 1},
+			"input_cost_per_smell": "pungent", "regional_processing_uplift_multiplier": true, "unheard_of": [{}]
+		},
+		"gpt-9": {
+			"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "input_cost_per_token_priority": 2e-06,
+			"regional_processing_uplift_multiplier_eu": 1.1, "provider_specific_entry": {"us": 1.1}
+		},
+		"bedrock-9": {"litellm_provider": "bedrock", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "provider_specific_entry": "x"},
+		"perplexity/sonar-9": {
+			"litellm_provider": "perplexity", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06,
+			"search_context_cost_per_query": {"search_context_size_low": 0.005, "search_context_size_medium": 0.012, "search_context_size_high": 0.012}
+		}
+	}`))
+	require.NoError(t, err)
+	price := func(book *pricing.Book, provider, model, tier string) tenant.Price {
+		p, ok := book.Price(provider, model, today)
+		require.True(t, ok, model)
+		return p.ForService(tier)
+	}
+	fees := int64(1e7)
+	require.Equal(t, tenant.Rates{Input: 30e9, CacheRead: 3e9, Output: 150e9, WebSearch: fees}, price(litellm, "anthropic", "claude-9", "fast").Rates)
+	require.Equal(t, []tenant.Tier{
+		{Above: 200_000, Rates: tenant.Rates{Input: 30e9, CacheRead: 3e9, Output: 180e9, WebSearch: fees}},
+		{Above: 1_000_000, Rates: tenant.Rates{Input: 60e9, CacheRead: 3e9, Output: 150e9, WebSearch: fees}},
+	}, price(litellm, "anthropic", "claude-9", "fast").Tiers)
+	require.Equal(t, []tenant.Uplift{{Name: "slow", Share: 1e9}, {Name: "us", Share: 1.1e9}}, price(litellm, "anthropic", "claude-9", "").Uplifts)
+	require.Equal(t, []tenant.Uplift{{Name: "eu", Share: 1.1e9}}, price(litellm, "openai", "gpt-9", "").Uplifts)
+	require.Equal(t, tenant.Rates{Input: 2.2e9, Output: 2.2e9}, price(litellm, "openai", "gpt-9", "priority+eu").Rates)
+	require.Empty(t, price(litellm, "bedrock", "bedrock-9", "").Uplifts)
+	require.Equal(t, int64(5e6), price(litellm, "perplexity", "sonar-9", "low").Request)
+	require.Equal(t, int64(12e6), price(litellm, "perplexity", "sonar-9", "medium").Request)
+	require.Equal(t, "perplexity/sonar-9", price(litellm, "perplexity", "sonar-9", "medium").Row, "it costs what the largest does")
+
+	dev, err := pricing.Load(strings.NewReader(`{"acme": {"models": {
+		"m": {
+			"cost": {"input": 1, "output": 2, "cache_read": 0.1, "smell": "pungent", "tiers": [{"input": 2, "output": 4, "tier": {"type": "context", "size": 2e5}}]},
+			"experimental": {"modes": {
+				"quick": {"cost": {"input": 3, "output": 6}, "provider": {"body": {"speed": "fast"}}},
+				"first": {"cost": {"input": 2, "output": 4}, "provider": {"body": {"service_tier": "priority"}}},
+				"other": {"cost": {"input": 9, "output": 9}, "provider": {"headers": {"x": "y"}}}, "free": {}
+			}}
+		},
+		"old": {"cost": {"input": 1, "output": 1}, "experimental": true},
+		"odd": {"cost": {"input": 1, "output": 1}, "experimental": {"modes": [1]}}
+	}}}`))
+	require.NoError(t, err)
+	require.Equal(t, tenant.Rates{Input: 3e9, CacheRead: 1e8, Output: 6e9}, price(dev, "acme", "m", "fast").Rates)
+	require.Equal(t, tenant.Rates{Input: 2e9, CacheRead: 1e8, Output: 4e9}, price(dev, "acme", "m", "priority").Rates)
+	require.Len(t, price(dev, "acme", "m", "").Services, 2)
+	require.Equal(t, int64(200_000), price(dev, "acme", "m", "").Tiers[0].Above)
+	require.Empty(t, price(dev, "acme", "old", "").Services)
+	require.Empty(t, price(dev, "acme", "odd", "").Services)
+}
+
 func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 	t.Parallel()
 	one := func(fields string) string {
@@ -156,40 +219,40 @@ func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 		return `{"acme": {"models": {"good": {"cost": {"input": 1, "output": 1}}, "bad": {"cost": ` + cost + `}}}}`
 	}
 	for want, list := range map[string]string{
-		"not a JSON object: the list is cut short":                          "",
-		"not a JSON object: [":                                              "[]",
-		"there is no price in it":                                           "{}",
-		"there is no price in it; a list":                                   `{"a": {"b": 1}}`,
-		"after the beginning: the list is cut short":                        "{",
-		"bad: cache_read_input_token_cost: -1e-7 is negative":               one(`"cache_read_input_token_cost": -1e-7`),
-		`bad: cache_read_input_token_cost: "1e-7" is not a number`:          one(`"cache_read_input_token_cost": "1e-7"`),
-		`bad: output_cost_per_audio_token: true is not a number`:            one(`"output_cost_per_audio_token": true`),
-		`bad: output_cost_per_audio_token: {} is not a number`:              one(`"output_cost_per_audio_token": {}`),
-		"bad: input_cost_per_token_flex: 1e400 is not a price":              one(`"input_cost_per_token_flex": 1e400`),
-		"bad: input_cost_per_token_flex: 1e-400 is not a price":             one(`"input_cost_per_token_flex": 1e-400`),
-		"bad: input_cost_per_token_priority: 2 is more than":                one(`"input_cost_per_token_priority": 2`),
-		"bad: output_cost_per_pixel: -1 is negative":                        one(`"mode": "image", "input_cost_per_pixel": 1, "output_cost_per_character": 1, "output_cost_per_pixel": -1`),
-		"bad: input_cost_per_request: -1 is negative":                       one(`"input_cost_per_request": -1, "a_cost\nb": 1`),
-		"bad: input_cost_per_image: -1 is negative":                         one(`"input_cost_per_image": -1`),
-		"bad: search_context_cost_per_query: 1 is not a set":                one(`"search_context_cost_per_query": 1`),
-		"bad: search_context_cost_per_query: -1 is negative":                one(`"search_context_cost_per_query": {"search_context_size_medium": -1}`),
-		"bad: litellm_provider: 5 is not a name":                            `{"bad": {"litellm_provider": 5}}`,
-		"good: it is there twice":                                           strings.Replace(one(`"x": 1`), "bad", "good", 1),
-		"bad: the list is cut short":                                        strings.TrimSuffix(one(`"x": 1`), "}}"),
-		"after bad: the list is cut short":                                  strings.TrimSuffix(one(`"x": 1`), "}"),
-		"after bad: something follows the list":                             one(`"x": 1`) + "{}",
-		"dev: it is models.dev's in a list of LiteLLM's":                    strings.TrimSuffix(one(`"x": 1`), "}") + `, "dev": {"models": {}}}`,
-		"it is neither LiteLLM's nor models.dev's":                          `{"m": {"models": {}, "litellm_provider": "acme"}}`,
-		"acme: bad: cost.input: -1 is negative":                             dev(`{"input": -1, "output": 1}`),
-		`acme: bad: cost.reasoning: "1" is not a number`:                    dev(`{"input": 1, "output": 1, "reasoning": "1"}`),
-		"acme: bad: cost.tiers[0].output: -1 is negative":                   dev(`{"input": 1, "output": 1, "tiers": [{"input": 1, "output": -1, "tier": {"size": 5}}]}`),
-		"acme: bad: cost.tiers[0].tier.size: 0 is not above 0":              dev(`{"input": 1, "output": 1, "tiers": [{"input": 1, "output": 1}]}`),
-		"acme: bad: cost.context_over_200k.input: 2000000 is more than":     dev(`{"input": 1, "output": 1, "context_over_200k": {"input": 2000000}}`),
-		"acme: not a JSON object: 5":                                        `{"acme": {"models": 5}}`,
-		"bad: json: cannot unmarshal string":                                `{"bad": "acme"}`,
-		"invalid character":                                                 `{"bad": {"litellm_provider": nonsense}}`,
-		"acme: bad: json: cannot unmarshal number into Go struct field":     dev(`5`),
-		"acme: bad: cost.cache_write: 1.0000000000000000000000000000000000": dev(`{"input": 1, "output": 1, "cache_write": 1.` + strings.Repeat("0", 200) + `}`),
+		"not a JSON object: the list is cut short":                           "",
+		"not a JSON object: [":                                               "[]",
+		"there is no price in it":                                            "{}",
+		"there is no price in it; a list":                                    `{"a": {"b": 1}}`,
+		"after the beginning: the list is cut short":                         "{",
+		"bad: cache_read_input_token_cost: -1e-7 is negative":                one(`"cache_read_input_token_cost": -1e-7`),
+		`bad: cache_read_input_token_cost: "1e-7" is not a number`:           one(`"cache_read_input_token_cost": "1e-7"`),
+		`bad: output_cost_per_audio_token: true is not a number`:             one(`"output_cost_per_audio_token": true`),
+		`bad: output_cost_per_audio_token: {} is not a number`:               one(`"output_cost_per_audio_token": {}`),
+		"bad: input_cost_per_token_flex: 1e400 is not a price":               one(`"input_cost_per_token_flex": 1e400`),
+		"bad: input_cost_per_token_flex: 1e-400 is not a price":              one(`"input_cost_per_token_flex": 1e-400`),
+		"bad: input_cost_per_token_priority: 2 is more than":                 one(`"input_cost_per_token_priority": 2`),
+		"bad: output_cost_per_pixel: -1 is negative":                         one(`"mode": "image", "input_cost_per_pixel": 1, "output_cost_per_character": 1, "output_cost_per_pixel": -1`),
+		"bad: input_cost_per_request: -1 is negative":                        one(`"input_cost_per_request": -1, "a_cost\nb": 1`),
+		"bad: input_cost_per_image: -1 is negative":                          one(`"input_cost_per_image": -1`),
+		"bad: search_context_cost_per_query: 1 is not a set":                 one(`"search_context_cost_per_query": 1`),
+		"bad: search_context_cost_per_query: -1 is negative":                 one(`"search_context_cost_per_query": {"search_context_size_medium": -1}`),
+		"bad: litellm_provider: 5 is not a name":                             `{"bad": {"litellm_provider": 5}}`,
+		"good: it is there twice":                                            strings.Replace(one(`"x": 1`), "bad", "good", 1),
+		"bad: the list is cut short":                                         strings.TrimSuffix(one(`"x": 1`), "}}"),
+		"after bad: the list is cut short":                                   strings.TrimSuffix(one(`"x": 1`), "}"),
+		"after bad: something follows the list":                              one(`"x": 1`) + "{}",
+		"dev: it is models.dev's in a list of LiteLLM's":                     strings.TrimSuffix(one(`"x": 1`), "}") + `, "dev": {"models": {}}}`,
+		"it is neither LiteLLM's nor models.dev's":                           `{"m": {"models": {}, "litellm_provider": "acme"}}`,
+		"acme: bad: cost.input: -1 is negative":                              dev(`{"input": -1, "output": 1}`),
+		`acme: bad: cost.reasoning: "1" is not a number`:                     dev(`{"input": 1, "output": 1, "reasoning": "1"}`),
+		"acme: bad: cost.tiers[0].output: -1 is negative":                    dev(`{"input": 1, "output": 1, "tiers": [{"input": 1, "output": -1, "tier": {"size": 5}}]}`),
+		"acme: bad: cost.tiers[0].tier.size: \"\" is not a number of tokens": dev(`{"input": 1, "output": 1, "tiers": [{"input": 1, "output": 1}]}`),
+		"acme: bad: cost.context_over_200k.input: 2000000 is more than":      dev(`{"input": 1, "output": 1, "context_over_200k": {"input": 2000000}}`),
+		"acme: not a JSON object: 5":                                         `{"acme": {"models": 5}}`,
+		"bad: json: cannot unmarshal string":                                 `{"bad": "acme"}`,
+		"invalid character":                                                  `{"bad": {"litellm_provider": nonsense}}`,
+		"acme: bad: json: cannot unmarshal number into Go struct field":      dev(`5`),
+		"acme: bad: cost.cache_write: 1.0000000000000000000000000000000000":  dev(`{"input": 1, "output": 1, "cache_write": 1.` + strings.Repeat("0", 200) + `}`),
 	} {
 		book, err := pricing.Load(strings.NewReader(list))
 		require.ErrorContains(t, err, want, list)

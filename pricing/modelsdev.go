@@ -2,9 +2,14 @@ package pricing
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+
+	"github.com/shopspring/decimal"
 )
 
 // modelsDevRates are models.dev's rates, per million tokens.
@@ -55,12 +60,13 @@ func (l *list) modelsDev(provider string, value json.RawMessage) error {
 				Tiers []struct {
 					modelsDevRates
 					Tier struct {
-						Type string `json:"type"`
-						Size int64  `json:"size"`
+						Type string      `json:"type"`
+						Size json.Number `json:"size"`
 					} `json:"tier"`
 				} `json:"tiers"`
 				Over200k *modelsDevRates `json:"context_over_200k"`
 			} `json:"cost"`
+			Experimental json.RawMessage `json:"experimental"`
 		}
 		if err := json.Unmarshal(value, &model); err != nil {
 			return err
@@ -78,14 +84,15 @@ func (l *list) modelsDev(provider string, value json.RawMessage) error {
 			if t.Tier.Type != "" && t.Tier.Type != "context" {
 				return nil // a rule of price that a call cannot be priced by
 			}
-			if t.Tier.Size <= 0 {
-				return fmt.Errorf("cost.tiers[%d].tier.size: %d is not above 0", i, t.Tier.Size)
+			size, err := decimal.NewFromString(cmp.Or(t.Tier.Size.String(), "0"))
+			if err != nil || size.Exponent() > 9 || !size.IsInteger() || !size.IsPositive() || size.GreaterThan(decimal.NewFromInt(maxThreshold)) {
+				return fmt.Errorf("cost.tiers[%d].tier.size: %.40q is not a number of tokens", i, t.Tier.Size)
 			}
 			rates, err := t.rates()
 			if err != nil {
 				return fmt.Errorf("cost.tiers[%d].%w", i, err)
 			}
-			sets[set{above: t.Tier.Size}] = &rates
+			sets[set{above: size.IntPart()}] = &rates
 		}
 		if model.Cost.Over200k != nil && len(model.Cost.Tiers) == 0 {
 			rates, err := model.Cost.Over200k.rates()
@@ -94,6 +101,9 @@ func (l *list) modelsDev(provider string, value json.RawMessage) error {
 			}
 			sets[set{above: 200_000}] = &rates
 		}
+		if err := modelsDevModes(model.Experimental, sets); err != nil {
+			return fmt.Errorf("experimental.%w", err)
+		}
 		r.fill(sets)
 		if strings.TrimSpace(name) != name || name == "" {
 			return fmt.Errorf("%q is not a name", name)
@@ -101,4 +111,38 @@ func (l *list) modelsDev(provider string, value json.RawMessage) error {
 		l.add(r, provider)
 		return nil
 	})
+}
+
+// maxThreshold is more tokens than any prompt has.
+const maxThreshold = 1_000_000_000
+
+// modelsDevModes takes the rates of other ways to be served, by the word that asks for them in a request.
+func modelsDevModes(raw json.RawMessage, sets map[set]*Rates) error {
+	var experimental struct {
+		Modes map[string]struct {
+			Cost     *modelsDevRates `json:"cost"`
+			Provider struct {
+				Body struct {
+					ServiceTier string `json:"service_tier"`
+					Speed       string `json:"speed"`
+				} `json:"body"`
+			} `json:"provider"`
+		} `json:"modes"`
+	}
+	if json.Unmarshal(raw, &experimental) != nil {
+		return nil //nolint:nilerr // what is experimental may be anything
+	}
+	for _, name := range slices.Sorted(maps.Keys(experimental.Modes)) {
+		mode := experimental.Modes[name]
+		word := cmp.Or(mode.Provider.Body.ServiceTier, mode.Provider.Body.Speed)
+		if mode.Cost == nil || !isWord(word) {
+			continue
+		}
+		rates, err := mode.Cost.rates()
+		if err != nil {
+			return fmt.Errorf("modes.%s.cost.%w", name, err)
+		}
+		sets[set{service: word}] = &rates
+	}
+	return nil
 }

@@ -5,16 +5,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llmtenant/tenant"
 )
 
 // find returns nil if no model has the name, or more than one has. The first reading of the name that leads to a model
 // ends the search, even if that model is one too many: a looser reading must not decide for it.
 func (b *Book) find(provider, name string) *listing {
-	if provider == Azure {
-		if model, ok := b.deployments[name]; ok {
-			name = model
-		}
-	}
+	name = b.deployed(provider, name)
 	prefix, rest, prefixed := strings.Cut(name, "/")
 	prefix = canonical(prefix)
 	if provider == "" && prefixed && b.providers[prefix] {
@@ -31,6 +29,9 @@ func (b *Book) find(provider, name string) *listing {
 	}
 	for reading := range readings(provider, resource(provider, name)) {
 		if l, known := b.named(reading.provider, reading.name); known {
+			if reading.elsewhere && b.dearerInARegion(l) {
+				return nil
+			}
 			return l
 		}
 	}
@@ -40,12 +41,32 @@ func (b *Book) find(provider, name string) *listing {
 	return nil
 }
 
-type reading struct{ provider, name string }
+type reading struct {
+	provider, name string
+	elsewhere      bool // the name without the region that it was asked with
+}
+
+// dearerInARegion reports whether a region charges more for the model than is charged without a region in the name. What
+// another one charges, that no row has, is not known then.
+func (b *Book) dearerInARegion(l *listing) bool {
+	if l == nil {
+		return false
+	}
+	for _, region := range bedrockRegions {
+		if r := in(b.names[region+"."+l.name], l.provider); r != nil && r.latest().Input > l.latest().Input {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *listing) latest() tenant.Price { return l.periods[len(l.periods)-1].price }
 
 // readings yields the names that a provider's name of a model may be listed under, from the narrowest to the widest.
 func readings(provider, name string) iter.Seq[reading] {
 	return func(yield func(reading) bool) {
-		as := func(name string) bool { return yield(reading{provider, name}) }
+		elsewhere := false
+		as := func(name string) bool { return yield(reading{provider, name, elsewhere}) }
 		if strings.HasPrefix(name, "ft:") {
 			fineTuned(name, as)
 			return
@@ -53,9 +74,11 @@ func readings(provider, name string) iter.Seq[reading] {
 		if !as(name) {
 			return
 		}
+		whole := name
 		switch provider {
 		case Bedrock:
-			for _, name := range [...]string{name, cutRegion(name)} {
+			for i, name := range [...]string{name, cutRegion(name)} {
+				elsewhere = i > 0 && !strings.HasPrefix(whole, "global.")
 				if !as(name) {
 					return
 				}
@@ -78,13 +101,17 @@ func readings(provider, name string) iter.Seq[reading] {
 			return
 		}
 		if rest, ok := cutDate(name); ok {
+			at := len(rest)
+			if provider == Vertex && name[at] == '-' && !as(rest+"@"+name[at+1:]) { // as replies spell it
+				return
+			}
 			as(rest)
 			return
 		}
 		if rest, ok := cutVersion(name); ok {
 			switch provider {
 			case "", Google:
-				yield(reading{Google, rest})
+				yield(reading{provider: Google, name: rest})
 			case Vertex:
 				as(rest)
 			}

@@ -3,6 +3,8 @@ package pricing
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 )
 
 // Option changes a book; see [Book.With].
@@ -58,19 +60,37 @@ func chargeRule(option string, reported bool, providers []string) Option {
 	}
 }
 
-// Deployments says which model is behind each deployment on Azure, where calls name the deployment: its name, and the
-// model as the book names it.
+// Deployments says which model is behind each name that the host gave one itself: a deployment on Azure by its name, an
+// application inference profile on Bedrock by its ARN. The models are named as the book names them, on Bedrock with the
+// region of the profile ("us.anthropic.…").
 func Deployments(models map[string]string) Option {
 	return func(b *Book) (*Book, error) {
 		b.deployments = cloned(b.deployments)
-		for name, model := range models {
-			if b.find(Azure, model) == nil {
-				return nil, fmt.Errorf("pricing: Deployments[%s]: the book has no model %q of %s", name, model, Azure)
+		for _, name := range slices.Sorted(maps.Keys(models)) {
+			on, model := deployedOn(name), models[name]
+			if b.find(on, model) == nil {
+				return nil, fmt.Errorf("pricing: Deployments[%s]: the book has no model %q of %s", name, model, on)
 			}
 			b.deployments[name] = model
 		}
 		return b, nil
 	}
+}
+
+// deployedOn returns the provider that has deployments of such names.
+func deployedOn(name string) string {
+	if strings.HasPrefix(name, "arn:") {
+		return Bedrock
+	}
+	return Azure
+}
+
+// deployed returns the model behind a name that the host gave it, or the name.
+func (b *Book) deployed(provider, name string) string {
+	if model, ok := b.deployments[name]; ok && deployedOn(name) == provider {
+		return model
+	}
+	return name
 }
 
 func cloned[K comparable, V any](m map[K]V) map[K]V {

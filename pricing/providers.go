@@ -33,21 +33,25 @@ type provider struct {
 }
 
 var providers = map[string]provider{
-	Anthropic:  {},
-	Azure:      {also: []string{"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services"}, host: true},
-	Bedrock:    {also: []string{"amazon-bedrock", "aws", "aws-bedrock", "aws_bedrock", "bedrock_converse"}, host: true},
+	Anthropic: {},
+	Azure: {also: []string{
+		"azure-openai", "azure_openai", "azure_ai", "azure-cognitive-services", "azure.ai.openai", "azure.ai.inference",
+	}, host: true},
+	Bedrock:    {also: []string{"amazon-bedrock", "aws", "aws-bedrock", "aws_bedrock", "aws.bedrock", "bedrock_converse"}, host: true},
 	Cohere:     {also: []string{"cohere_chat"}},
 	DeepSeek:   {},
-	Google:     {also: []string{"gemini", "google-gla", "googleai", "google-genai", "google_genai"}},
+	Google:     {also: []string{"gemini", "google-gla", "googleai", "google-genai", "google_genai", "gcp.gemini"}},
 	Groq:       {host: true},
-	Mistral:    {also: []string{"mistralai"}},
+	Mistral:    {also: []string{"mistralai", "mistral_ai"}},
 	Ollama:     {also: []string{"ollama_chat"}, host: true},
 	OpenAI:     {},
 	OpenRouter: {host: true, reported: true},
 	Perplexity: {reported: true},
 	Vercel:     {also: []string{"vercel_ai_gateway", "vercel-ai-gateway"}, host: true, reported: true},
-	Vertex:     {also: []string{"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic"}, host: true},
-	XAI:        {also: []string{"x-ai", "x_ai"}, reported: true},
+	Vertex: {also: []string{
+		"vertexai", "vertex_ai", "vertex-ai", "google-vertex", "google-vertex-anthropic", "google_vertexai", "gcp.vertex_ai",
+	}, host: true},
+	XAI: {also: []string{"x-ai", "x_ai"}, reported: true},
 }
 
 var providerSpellings = func() map[string]string {

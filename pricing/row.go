@@ -37,6 +37,10 @@ type Row struct {
 
 	// Services are what service tiers charge otherwise: "batch", "flex" or "priority".
 	Services map[string]Service `json:"services,omitempty"`
+
+	// Uplifts are what the rates of tokens are multiplied by for calls that are served in a certain way, in whichever
+	// service tier: "us" is 1.1 where a call costs a tenth more if its data do not leave the United States.
+	Uplifts map[string]string `json:"uplifts,omitempty"`
 }
 
 // Tier is a set of rates for calls with more than Above tokens of input. It stands on its own: a class without a rate
@@ -86,7 +90,7 @@ func (r Row) price() (tenant.Price, error) {
 	for _, name := range slices.Sorted(maps.Keys(r.Services)) {
 		s := tenant.Service{Name: name}
 		field := fmt.Sprintf("Services[%s].", name)
-		if name == "" || name != strings.ToLower(strings.TrimSpace(name)) {
+		if !isWord(name) {
 			return p, fmt.Errorf("%s: %q is not a name in lower case", "Services", name)
 		}
 		rates, tiers, err := r.laidOver(field, r.Services[name])
@@ -98,8 +102,28 @@ func (r Row) price() (tenant.Price, error) {
 		}
 		p.Services = append(p.Services, s)
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.Uplifts)) {
+		if !isWord(name) || r.hasService(name) {
+			return p, fmt.Errorf("%s: %q is not a name in lower case, or one of Services", "Uplifts", name)
+		}
+		share, err := money.Parse(r.Uplifts[name])
+		if err == nil && share < money.Nano {
+			err = fmt.Errorf("%q is below 1", r.Uplifts[name])
+		}
+		if err != nil {
+			return p, fmt.Errorf("Uplifts[%s]: %w", name, err)
+		}
+		p.Uplifts = append(p.Uplifts, tenant.Uplift{Name: name, Share: share})
+	}
 	return p, nil
 }
+
+// isWord reports whether a name can be one of those that are joined by plus signs.
+func isWord(name string) bool {
+	return name != "" && name == strings.ToLower(name) && !strings.ContainsAny(name, "+ ")
+}
+
+func (r Row) hasService(name string) bool { _, ok := r.Services[name]; return ok }
 
 // laidOver returns the row's rates and tiers with those of the service in place of the same of the row.
 func (r Row) laidOver(field string, s Service) (Rates, []Tier, error) {

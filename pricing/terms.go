@@ -48,6 +48,34 @@ func TenantTerms(tenantID string, t Terms) Option {
 	}
 }
 
+// InheritTerms says who stands above a tenant, for the sake of terms: one that has none of its own has those of the nearest
+// above it that has some, as the teams of an organization have the organization's. Without it terms are nobody's but the
+// tenant's that they are named for: prices are looked up in memory, and who stands above whom is in the database.
+//
+// above is called for each call of a tenant without terms, by many goroutines: it answers from memory. It returns an empty
+// string where nobody stands above. Of the tenants above, it asks for sixteen at most.
+func InheritTerms(above func(tenantID string) string) Option {
+	return func(b *Book) (*Book, error) {
+		if above == nil {
+			return nil, fmt.Errorf("pricing: InheritTerms: no function")
+		}
+		b.above = above
+		return b, nil
+	}
+}
+
+// termsOf returns nil where neither the tenant nor anyone above it has terms.
+func (b *Book) termsOf(tenantID string) *terms {
+	const highest = 16
+	for range 1 + highest {
+		if t := b.terms[tenantID]; t != nil || b.above == nil || tenantID == "" {
+			return t
+		}
+		tenantID = b.above(tenantID)
+	}
+	return nil
+}
+
 func (t Terms) parse() (*terms, error) {
 	out := &terms{own: make(map[string]bool)}
 	var err error
@@ -114,7 +142,7 @@ func parseFactor(text string) (int64, error) {
 // TenantPrice returns what a tenant pays, as [tenant.TenantPrices] requires: nothing at a provider whose keys are its
 // own, else its negotiated price of the model, else its share of the book's price.
 func (b *Book) TenantPrice(tenantID, provider, model string, at time.Time) (tenant.Price, bool) {
-	t := b.terms[tenantID]
+	t := b.termsOf(tenantID)
 	if t == nil {
 		return b.Price(provider, model, at)
 	}
@@ -152,11 +180,7 @@ func (t *terms) negotiated(b *Book, l *listing, provider, model string) *listing
 	if len(t.rows.names) == 0 {
 		return nil
 	}
-	if provider == Azure {
-		if behind, ok := b.deployments[model]; ok {
-			model = behind
-		}
-	}
+	model = b.deployed(provider, model)
 	if own, known := t.rows.named(provider, model); known {
 		return own
 	}

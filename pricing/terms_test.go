@@ -154,6 +154,54 @@ func TestTerms_CallsWithATenantsOwnKeyCostNothing(t *testing.T) {
 	require.Positive(t, p.Cost(usage))
 }
 
+func TestTerms_OfTheNearestAboveAreThoseOfATenantWithoutItsOwn(t *testing.T) {
+	t.Parallel()
+	above := map[string]string{"team": "dept", "dept": "org", "own": "org", "round": "round"}
+	for i := range 17 {
+		above["deep"+strings.Repeat("x", i)] = "deep" + strings.Repeat("x", i+1)
+	}
+	above["deep"+strings.Repeat("x", 17)] = "org"
+	terms := func(factor string) pricing.Terms { return pricing.Terms{Factor: factor} }
+	flat, err := pricing.Default().With(pricing.TenantTerms("org", terms("1.5")), pricing.TenantTerms("own", terms("3")))
+	require.NoError(t, err)
+	book, err := flat.With(pricing.InheritTerms(func(id string) string { return above[id] }))
+	require.NoError(t, err)
+	for id, want := range map[string]string{
+		"org": " x1.5", "dept": " x1.5", "team": " x1.5", "own": " x3", "other": "", "round": "", "deep": "", "deepxx": " x1.5",
+	} {
+		p, ok := book.TenantPrice(id, "openai", "gpt-4.1", today)
+		require.True(t, ok)
+		require.Equal(t, "openai/gpt-4.1"+want, p.Row, id)
+	}
+	p, _ := flat.TenantPrice("team", "openai", "gpt-4.1", today)
+	require.Equal(t, "openai/gpt-4.1", p.Row, "nobody has said who stands above")
+
+	_, err = flat.With(pricing.InheritTerms(nil))
+	require.ErrorContains(t, err, "pricing: InheritTerms: no function")
+}
+
+func TestOptions_AnInferenceProfileOfOnesOwnHasThePriceOfItsModel(t *testing.T) {
+	t.Parallel()
+	const profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
+	book, err := pricing.Default().With(pricing.Deployments(map[string]string{
+		profile: "us.anthropic.claude-haiku-4-5-20251001-v1:0", "prod": "gpt-4.1",
+	}))
+	require.NoError(t, err)
+	for _, c := range [][3]string{
+		{"bedrock", profile, "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"},
+		{"", "bedrock/" + profile, "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"},
+		{"bedrock", profile + "4", ""},
+		{"azure", profile, ""},
+		{"bedrock", "prod", ""},
+		{"", profile, ""},
+	} {
+		p, _ := book.Price(c[0], c[1], today)
+		require.Equal(t, c[2], p.Row, c)
+	}
+	_, err = pricing.Default().With(pricing.Deployments(map[string]string{profile: "claude-haiku-4-5"}))
+	require.ErrorContains(t, err, `the book has no model "claude-haiku-4-5" of bedrock`)
+}
+
 func TestOptions_APriceSaysWhetherWhatTheProviderReportsIsCharged(t *testing.T) {
 	t.Parallel()
 	book, err := pricing.Default().With(

@@ -55,6 +55,9 @@ type Endpoint struct {
 	// Model is the model, or Azure's deployment, that the path names.
 	Model string
 
+	// Region is where OpenAI keeps the call, as the host says it: "eu", "us". It has its price.
+	Region string
+
 	// Streams reports that the path asks for a stream; elsewhere the request's body does.
 	Streams bool
 
@@ -69,7 +72,7 @@ type Endpoint struct {
 // this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
 // other by its path.
 func Recognise(method string, u *url.URL) (Endpoint, bool) {
-	e := Endpoint{Provider: providerOf(u)}
+	e := Endpoint{Provider: providerOf(u), Region: regionOf(u)}
 	path := segments(u)
 	free := Endpoint{Provider: e.Provider, Kind: Free}
 	switch method {

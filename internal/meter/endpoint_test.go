@@ -15,6 +15,9 @@ func TestRecognise(t *testing.T) {
 		want        Endpoint
 	}{
 		{"POST", "https://api.openai.com/v1/chat/completions", Endpoint{Provider: "openai", Kind: Chat, Format: ChatCompletions}},
+		{"POST", "https://eu.api.openai.com/v1/responses", Endpoint{Provider: "openai", Kind: Chat, Format: Responses, Region: "eu"}},
+		{"POST", "https://US.api.openai.com/v1/chat/completions", Endpoint{Provider: "openai", Kind: Chat, Format: ChatCompletions, Region: "us"}},
+		{"POST", "https://a.b.api.openai.com/v1/chat/completions", Endpoint{Provider: "openai", Kind: Chat, Format: ChatCompletions}},
 		{"POST", "https://api.openai.com/v1/completions", Endpoint{Provider: "openai", Kind: Chat, Format: Completions}},
 		{"POST", "https://api.openai.com/v1/responses", Endpoint{Provider: "openai", Kind: Chat, Format: Responses}},
 		{"POST", "https://api.openai.com/v1/responses/compact", Endpoint{Provider: "openai", Kind: Chat, Format: Responses}},

@@ -99,7 +99,8 @@ func openAIUsage() []rule {
 			{"cost_in_usd_ticks", fieldTicks, keep}, // xAI
 			{"is_byok", fieldOwnKey, keep},
 			{"seconds", fieldSeconds, keep},
-			{"service_tier", fieldUsageTier, keep}, // Mistral
+			{"service_tier", fieldUsageTier, keep},        // Mistral
+			{"search_context_size", fieldUsageTier, keep}, // Perplexity, whose fee goes by it
 		},
 	)
 	for _, in := range []string{"prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"} {
@@ -243,6 +244,7 @@ func (o *openAI) result(to *Result) {
 	o.tier = cmp.Or(o.tier, o.usageTier)
 	o.pending = o.pending && o.typ == "" // a stream that is cut has had this status too
 	o.fill(to)
+	to.ServiceTier = o.endpoint.in(o.tier)
 	to.Complete = to.Complete || o.ended || o.finished && !o.usage.empty() // not everybody sends the end mark
 	to.AudioDuration = time.Duration(max(o.seconds, 0))
 	if o.usage.bad {

@@ -178,6 +178,21 @@ func TestOpenAI_OthersDiffer(t *testing.T) {
 			usage: book.Usage{Input: 4, CacheRead: 16, InputAudio: 375, Output: 30}, tier: "standard",
 		},
 		{
+			name: "Perplexity's fee goes by the context of its search", url: "https://api.perplexity.ai/chat/completions",
+			body:  chatWith(`{"prompt_tokens":11,"completion_tokens":62,"total_tokens":73,"search_context_size":"low","cost":{"request_cost":0.005,"total_cost":0.00507}}`),
+			usage: book.Usage{Input: 11, Output: 62}, tier: "low", cost: "5070000",
+		},
+		{
+			name: "a call that is kept to a region", url: "https://eu.api.openai.com/v1/chat/completions",
+			body:  `{"model":"m","service_tier":"priority","choices":[],"usage":{"prompt_tokens":20,"completion_tokens":3}}`,
+			usage: book.Usage{Input: 20, Output: 3}, tier: "priority+eu", model: "m",
+		},
+		{
+			name: "a call that is kept to a region, without a tier", url: "https://us.api.openai.com/v1/chat/completions",
+			body:  `{"model":"m","choices":[],"usage":{"prompt_tokens":20,"completion_tokens":3}}`,
+			usage: book.Usage{Input: 20, Output: 3}, tier: "us", model: "m",
+		},
+		{
 			name: "Mistral streams its usage unasked, with the last choice", url: "https://api.mistral.ai/v1/chat/completions",
 			body: sse(`{"choices":[{"delta":{"content":[{"type":"text","text":"Yes"}]}}]}`,
 				`{"choices":[{"delta":{"content":"."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":3,"total_tokens":23}}`),

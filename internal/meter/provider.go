@@ -99,3 +99,20 @@ func providerOf(u *url.URL) string {
 	}
 	return ""
 }
+
+// regionOf returns the region in the names of OpenAI's regional hosts.
+func regionOf(u *url.URL) string {
+	region, ok := strings.CutSuffix(strings.ToLower(u.Hostname()), ".api.openai.com")
+	if !ok || strings.Contains(region, ".") {
+		return ""
+	}
+	return region
+}
+
+// in adds the region to the tier that a call is served in: both decide its price.
+func (e Endpoint) in(tier string) string {
+	if e.Region == "" {
+		return tier
+	}
+	return strings.TrimPrefix(tier+"+"+e.Region, "+")
+}

@@ -56,6 +56,7 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	if e.Format == Responses && (e.Provider == OpenAIProvider || e.Provider == Azure) {
 		r.LeastOutput = max(r.LeastOutput, 16)
 	}
+	r.ServiceTier = e.in(r.ServiceTier)
 	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
 	return *r
 }

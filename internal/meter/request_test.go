@@ -29,6 +29,7 @@ func TestReadRequest(t *testing.T) {
 			Request{Model: "m", MaxTokens: 100, Choices: 3, Stream: true, IncludeUsage: true}},
 		{"of two limits the larger is the bound", openAIChat, `{"model":"m","max_tokens":100,"max_completion_tokens":7,"max_tokens":50}`, Request{Model: "m", MaxTokens: 100}},
 		{"a service tier", openAIChat, `{"model":"m","service_tier":"flex"}`, Request{Model: "m", ServiceTier: "flex"}},
+		{"a tier in a region", "https://eu.api.openai.com/v1/chat/completions", `{"model":"m","service_tier":"flex"}`, Request{Model: "m", ServiceTier: "flex+eu"}},
 		{"null is no limit", openAIChat, `{"model":"m","max_tokens":null,"n":null}`, Request{Model: "m"}},
 		{"prompts and choices", complete, `{"model":"m","prompt":["a","b","c"],"best_of":4,"n":2,"max_tokens":16}`, Request{Model: "m", MaxTokens: 16, Choices: 4, Prompts: 3}},
 		{"one prompt", complete, `{"model":"m","prompt":"a"}`, Request{Model: "m"}},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -31,8 +32,8 @@ type genaiRates struct {
 	OutputImage json.RawMessage `json:"output_image_mtok"`
 }
 
-// readGenai reads the rows of genai-prices. A model whose price depends on the date or the hour is left out: those rows
-// are ruled by hand.
+// readGenai reads the rows of genai-prices: one for each period that begins on a day of its own. A model whose price
+// depends on the hour is left out: those rows are ruled by hand.
 func readGenai(r io.Reader) ([]pricing.Row, error) {
 	var providers []struct {
 		ID     string `json:"id"`
@@ -51,20 +52,50 @@ func readGenai(r io.Reader) ([]pricing.Row, error) {
 			continue
 		}
 		for _, m := range p.Models {
-			var rates genaiRates
-			if json.Unmarshal(m.Prices, &rates) != nil {
-				continue
+			free := name == pricing.OpenRouter && strings.HasSuffix(m.ID, ":free")
+			for _, row := range periods(m.Prices) {
+				row.Provider, row.Model = name, m.ID
+				if free || row.Input != "0" || row.Output != "0" {
+					rows = append(rows, row)
+				}
 			}
-			row := pricing.Row{Provider: name, Model: m.ID}
-			rates.into(&row)
-			free := row.Input == "0" && row.Output == "0"
-			if free && !(name == pricing.OpenRouter && strings.HasSuffix(m.ID, ":free")) {
-				continue
-			}
-			rows = append(rows, row)
 		}
 	}
 	return rows, nil
+}
+
+// periods returns the rows of one model, in the order of time.
+func periods(prices json.RawMessage) []pricing.Row {
+	var rates genaiRates
+	if json.Unmarshal(prices, &rates) == nil {
+		var row pricing.Row
+		rates.into(&row)
+		return []pricing.Row{row}
+	}
+	var conditional []struct {
+		Constraint *struct {
+			Start string `json:"start_date"`
+		} `json:"constraint"`
+		Prices genaiRates `json:"prices"`
+	}
+	if json.Unmarshal(prices, &conditional) != nil {
+		return nil
+	}
+	var rows []pricing.Row
+	for _, c := range conditional {
+		var row pricing.Row
+		c.Prices.into(&row)
+		if c.Constraint != nil {
+			from, err := time.Parse(time.DateOnly, c.Constraint.Start)
+			if err != nil || len(rows) == 0 {
+				return nil
+			}
+			row.From = from
+			rows[len(rows)-1].Until = from
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 func (g genaiRates) into(row *pricing.Row) {
@@ -123,18 +154,4 @@ func exact(figure string) string {
 	}
 	const places = 9
 	return d.Round(places).String()
-}
-
-// halved returns the rates of tokens, halved.
-func halved(r pricing.Rates) pricing.Rates {
-	for _, text := range []*string{
-		&r.Input, &r.CacheRead, &r.CacheWrite5m, &r.CacheWrite1h, &r.Output, &r.Reasoning,
-		&r.InputAudio, &r.CacheReadAudio, &r.OutputAudio, &r.InputImage, &r.OutputImage,
-	} {
-		if *text != "" {
-			*text = decimal.RequireFromString(*text).Div(decimal.NewFromInt(2)).String()
-		}
-	}
-	r.WebSearch, r.Request = "", ""
-	return r
 }

@@ -54,14 +54,15 @@ var sources = map[string][]source{
 	pricing.Bedrock:  {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"}, {genai, "openai.gpt-*"}},
 	pricing.Cohere:   {{litellm, "*"}, {modelsDev, "*"}},
 	pricing.DeepSeek: {{modelsDev, "*"}, {litellm, "*"}},
-	pricing.Groq:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
-	pricing.Mistral:  {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
+	// Models that are not sold any more are in genai-prices alone.
+	pricing.Groq:    {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}, {genai, "*"}, {genai, "*/*"}},
+	pricing.Mistral: {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
 	pricing.OpenRouter: {
 		{modelsDev, "*/*"}, {litellm, "*/*"},
 		// What came after models.dev's date; all else that genai-prices alone has is gone.
 		{genai, "anthropic/claude-*-5"}, {genai, "anthropic/claude-opus-5-fast"}, {genai, "moonshotai/kimi-k3"}, {genai, "z-ai/glm-5.3"},
 	},
-	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "pplx-*"}, {litellm, "r1-*"}},
+	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "pplx-*"}, {genai, "r1-*"}},
 	pricing.Vercel:     {{modelsDev, "*/*"}, {litellm, "*/*"}},
 	pricing.Vertex:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
 	pricing.XAI:        {{litellm, "*"}, {modelsDev, "*"}},
@@ -94,7 +95,7 @@ var picks = []pick{
 var leftOut = []struct{ provider, model, why string }{
 	{pricing.Bedrock, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
 	{pricing.Azure, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
-	{pricing.Bedrock, "us.amazon.nova-lite-v1:0", "LiteLLM has no discount for cache reads; it costs what it costs without the region"},
+	{pricing.Bedrock, "us.amazon.nova-lite-v1:0", "LiteLLM has no discount for cache reads; it is one of the aliases"},
 	{pricing.Bedrock, "us.amazon.nova-micro-v1:0", "likewise"},
 	{pricing.Bedrock, "us.amazon.nova-pro-v1:0", "likewise"},
 	{pricing.Azure, "gpt-image-1*", "no list has all its rates"},
@@ -111,6 +112,25 @@ var leftOut = []struct{ provider, model, why string }{
 	{pricing.Azure, "model?router", "the router's fee alone, without the model that it chooses"},
 	{pricing.OpenRouter, "~*/*", "aliases of OpenRouter's that have the price of the model that they lead to"},
 }
+
+// aliases are other names that the providers have for a model.
+var aliases = map[key][]string{
+	{pricing.Bedrock, "amazon.nova-lite-v1:0"}:  {"us.amazon.nova-lite-v1:0"},
+	{pricing.Bedrock, "amazon.nova-micro-v1:0"}: {"us.amazon.nova-micro-v1:0"},
+	{pricing.Bedrock, "amazon.nova-pro-v1:0"}:   {"us.amazon.nova-pro-v1:0"},
+	{pricing.XAI, "grok-3-fast-latest"}:         {"grok-3-fast"},
+	{pricing.XAI, "grok-4-fast-reasoning"}:      {"grok-4-fast", "grok-4-fast-reasoning-latest"},
+	{pricing.XAI, "grok-4-fast-non-reasoning"}:  {"grok-4-fast-non-reasoning-latest"},
+}
+
+// changes are prices that end on a day that the list which a row is made from does not know.
+var changes = []struct {
+	model, factor, why string
+	at                 time.Time
+}{{
+	"*claude-sonnet-5", "1.5", "genai-prices has the end of the launch price at Anthropic, Amazon and OpenRouter; the others charge Anthropic's prices",
+	time.Date(2026, time.September, 1, 0, 0, 0, 0, time.UTC),
+}}
 
 type table struct {
 	AsOf    string            `json:"as_of"`
@@ -152,20 +172,22 @@ func run(folder, name string) error {
 	if err != nil {
 		return err
 	}
-	lists, err := readLists(folder)
+	all, err := readLists(folder)
 	if err != nil {
 		return err
 	}
 	t.Rows = slices.DeleteFunc(t.Rows, func(e entry) bool { return !slices.Contains(byHand, e.Provider) || match(fineTuned, e.Model) })
 	for i := range t.Rows {
-		addServices(&t.Rows[i], lists[litellm], asOf)
+		addServices(&t.Rows[i], all, asOf)
 	}
 	for provider := range sources {
-		rows, err := compact(choose(provider, lists))
+		rows, err := compact(choose(provider, all))
 		if err != nil {
 			return err
 		}
-		t.Rows = append(t.Rows, rows...)
+		for _, e := range rows {
+			t.Rows = append(t.Rows, changed(e)...)
+		}
 	}
 	t.Rows = append(t.Rows, entry{
 		Row:    pricing.Row{Provider: pricing.Ollama, Model: pricing.Any, Rates: pricing.Rates{Input: "0", Output: "0"}},
@@ -181,8 +203,20 @@ func run(folder, name string) error {
 	return os.WriteFile(name, out, 0o644)
 }
 
-func readLists(folder string) (map[string]map[key]pricing.Row, error) {
-	lists := make(map[string]map[key]pricing.Row)
+// lists are the rows of each list, in the order of time.
+type lists map[string]map[key][]pricing.Row
+
+// of returns the row of a list that has no end.
+func (l lists) of(list, provider, model string) (pricing.Row, bool) {
+	rows := l[list][key{provider, model}]
+	if len(rows) == 0 {
+		return pricing.Row{}, false
+	}
+	return rows[len(rows)-1], true
+}
+
+func readLists(folder string) (lists, error) {
+	all := make(lists)
 	for list, pattern := range files {
 		names, err := filepath.Glob(filepath.Join(folder, pattern))
 		if err != nil || len(names) != 1 {
@@ -204,19 +238,20 @@ func readLists(folder string) (map[string]map[key]pricing.Row, error) {
 		if err := cmp.Or(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("%s: %w", names[0], err)
 		}
-		lists[list] = make(map[key]pricing.Row)
+		all[list] = make(map[key][]pricing.Row)
 		for _, r := range rows {
-			lists[list][key{r.Provider, r.Model}] = r
+			k := key{r.Provider, r.Model}
+			all[list][k] = append(all[list][k], r)
 		}
 	}
-	return lists, nil
+	return all, nil
 }
 
 // choose returns a row for each model of a provider that a list has, from the list that is believed.
-func choose(provider string, lists map[string]map[key]pricing.Row) map[string]entry {
-	rows := make(map[string]entry)
+func choose(provider string, all lists) map[string][]entry {
+	chosen := make(map[string][]entry)
 	take := func(list, only, note string, over bool) {
-		for k, r := range lists[list] {
+		for k, rows := range all[list] {
 			if k.provider != provider || !match(only, k.model) {
 				continue
 			}
@@ -225,8 +260,13 @@ func choose(provider string, lists map[string]map[key]pricing.Row) map[string]en
 			}) {
 				continue
 			}
-			if _, taken := rows[k.model]; !taken || over {
-				rows[k.model] = entry{Row: r, Source: list, Note: note}
+			if _, taken := chosen[k.model]; taken && !over {
+				continue
+			}
+			chosen[k.model] = nil
+			for _, r := range rows {
+				r.Also = aliases[k]
+				chosen[k.model] = append(chosen[k.model], entry{Row: r, Source: list, Note: note})
 			}
 		}
 	}
@@ -238,17 +278,52 @@ func choose(provider string, lists map[string]map[key]pricing.Row) map[string]en
 			take(p.list, p.model, p.why, true)
 		}
 	}
-	for model, e := range rows {
-		mend(&e)
-		rows[model] = e
+	for _, entries := range chosen {
+		for i := range entries {
+			mend(&entries[i])
+			halveBatch(&entries[i])
+		}
 	}
-	return rows
+	return chosen
+}
+
+// changed returns the rows of an entry whose price has an end.
+func changed(e entry) []entry {
+	for _, c := range changes {
+		if !match(c.model, path.Base(e.Model)) || !e.From.IsZero() || !e.Until.IsZero() {
+			continue
+		}
+		before, after := e, e
+		before.Until, after.From = c.at, c.at
+		before.Note, after.Note = c.why, c.why
+		after.Rates, after.Tiers = times(e.Rates, c.factor), tiersTimes(e.Tiers, c.factor)
+		after.Services = make(map[string]pricing.Service)
+		for name, s := range e.Services {
+			after.Services[name] = pricing.Service{Rates: times(s.Rates, c.factor), Tiers: tiersTimes(s.Tiers, c.factor)}
+		}
+		return []entry{before, after}
+	}
+	return []entry{e}
 }
 
 // mend changes what no list has right.
 func mend(e *entry) {
+	if e.Provider == pricing.Perplexity && e.Model == "sonar-deep-research" {
+		// Not the fee of a call, as for the other models, but of each of the searches that its reply counts.
+		e.WebSearch, e.Request = e.Request, ""
+		e.Services = nil
+		e.Note = "LiteLLM has the fee of a search as that of a call"
+	}
 	if e.Provider == pricing.XAI && strings.HasPrefix(e.Model, "grok-4") {
 		e.WebSearch = "0.005" // in no list, but on xAI's, and in what its replies state
+	}
+	if e.Provider == pricing.XAI && slices.Contains([]string{"grok-4", "grok-4-0709", "grok-4-latest"}, e.Model) && e.CacheRead == "" {
+		e.CacheRead = "0.75"
+		e.Tiers = slices.Clone(e.Tiers)
+		for i := range e.Tiers {
+			e.Tiers[i].CacheRead = e.CacheRead
+		}
+		e.Note = "cache reads are from genai-prices: LiteLLM has no rate for them"
 	}
 	if e.Provider == pricing.OpenAI && e.Model == "ft:gpt-4o-2024-11-20" {
 		e.CacheRead, e.CacheWrite5m = e.CacheWrite5m, ""
@@ -284,18 +359,24 @@ func mend(e *entry) {
 }
 
 // compact leaves out the rows that the others make needless.
-func compact(rows map[string]entry) ([]entry, error) {
+func compact(rows map[string][]entry) ([]entry, error) {
 	names := make([]string, 0, len(rows))
 	for name := range rows {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
 	for _, name := range names {
-		e := rows[name]
+		entries := rows[name]
+		if len(entries) > 1 {
+			continue
+		}
+		e := entries[0]
 		delete(rows, name)
 		others := make([]pricing.Row, 0, len(rows))
-		for _, o := range rows {
-			others = append(others, o.Row)
+		for _, entries := range rows {
+			for _, o := range entries {
+				others = append(others, o.Row)
+			}
 		}
 		without, err := pricing.New(others...)
 		if err != nil {
@@ -308,12 +389,12 @@ func compact(rows map[string]entry) ([]entry, error) {
 		found, ok := without.Price(e.Provider, name, time.Time{})
 		is, _ := own.Price(e.Provider, name, time.Time{})
 		if !ok || !same(found, is) {
-			rows[name] = e
+			rows[name] = entries
 		}
 	}
 	out := make([]entry, 0, len(rows))
-	for _, e := range rows {
-		out = append(out, e)
+	for _, entries := range rows {
+		out = append(out, entries...)
 	}
 	return out, nil
 }
@@ -321,52 +402,6 @@ func compact(rows map[string]entry) ([]entry, error) {
 func same(a, b tenant.Price) bool {
 	a.Model, a.Row = b.Model, b.Row
 	return reflect.DeepEqual(a, b)
-}
-
-// addServices gives a row that was made by hand the service tiers that LiteLLM has for it, where its rates are LiteLLM's.
-func addServices(e *entry, list map[key]pricing.Row, asOf time.Time) {
-	e.Services = nil
-	if e.Provider == pricing.Anthropic {
-		e.Services = map[string]pricing.Service{"batch": half(e.Row)}
-		return
-	}
-	if !e.Until.IsZero() && !e.Until.After(asOf) || e.From.After(asOf) {
-		return
-	}
-	for _, name := range append([]string{e.Model}, e.Also...) {
-		r, ok := list[key{e.Provider, name}]
-		if !ok || len(r.Services) == 0 {
-			continue
-		}
-		if r.Input != e.Input || r.Output != e.Output {
-			continue
-		}
-		e.Services = make(map[string]pricing.Service)
-		for service, s := range r.Services {
-			s.Tiers = slices.DeleteFunc(slices.Clone(s.Tiers), func(t pricing.Tier) bool {
-				return !slices.ContainsFunc(e.Tiers, func(own pricing.Tier) bool { return own.Above == t.Above })
-			})
-			if len(s.Tiers) == 0 {
-				s.Tiers = nil
-			}
-			e.Services[service] = s
-		}
-		// OpenAI sells flex processing at the rates of its batches, and LiteLLM has those of cache reads for flex alone.
-		batch, flex := e.Services["batch"], e.Services["flex"]
-		if e.Provider == pricing.OpenAI && batch.Input != "" && batch.Input == flex.Input && batch.Output == flex.Output {
-			e.Services["batch"] = flex
-		}
-		return
-	}
-}
-
-// half returns the rates of a row, less its fees, halved: what Anthropic charges in batches.
-func half(r pricing.Row) pricing.Service {
-	s := pricing.Service{Rates: halved(r.Rates)}
-	for _, t := range r.Tiers {
-		s.Tiers = append(s.Tiers, pricing.Tier{Above: t.Above, Rates: halved(t.Rates)})
-	}
-	return s
 }
 
 func number(text string) decimal.Decimal { return decimal.RequireFromString(text) }
