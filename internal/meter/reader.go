@@ -165,11 +165,10 @@ func newFrame(e Endpoint, header http.Header, f family) frame {
 	switch {
 	case major == "audio" || major == "image" || major == "video":
 		return opaque{}
-	case strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
-		e.Kind == BatchResults:
-		return &lines{scanner: s}
 	default:
-		return &sniffed{scanner: s, family: f}
+		inLines := strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
+			e.Kind == BatchResults
+		return &sniffed{scanner: s, family: f, lines: inLines}
 	}
 }
 
@@ -177,18 +176,22 @@ func newFrame(e Endpoint, header http.Header, f family) frame {
 type sniffed struct {
 	scanner *scanner
 	family  family
+	lines   bool // JSON is one document a line
 	frame
 }
 
 func (s *sniffed) write(p []byte) {
 	for s.frame == nil && len(p) > 0 {
 		switch p[0] {
-		case ' ', '\t', '\r', '\n':
+		case ' ', '\t', '\r', '\n', 0xef, 0xbb, 0xbf: // the last three are a byte order mark
 			p = p[1:]
 		case 0: // a length, far below the largest
 			s.frame = &messages{scanner: s.payloads()}
 		case '{', '[', '"':
 			s.frame = documents{s.scanner}
+			if s.lines {
+				s.frame = &lines{scanner: s.scanner}
+			}
 		default:
 			s.frame = &events{scanner: s.scanner}
 		}
