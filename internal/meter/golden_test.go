@@ -30,10 +30,11 @@ type golden struct {
 	finished []string
 }
 
-// check reads the reply whole, in halves and byte by byte.
+// check reads the reply whole, in halves and byte by byte, and in all the ways in which others would write it.
 func (g golden) check(t *testing.T) {
 	t.Helper()
 	e := at(t, http.MethodPost, g.url)
+	g.varied(t, e)
 	for _, pieces := range []int{1, 2, len(g.body)} {
 		got := readIn(pieces, e, http.StatusOK, g.header, []byte(g.body))
 		require.Equal(t, g.usage, got.Usage)
