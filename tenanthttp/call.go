@@ -195,7 +195,7 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		return c.unknown(a)
 	}
 	var u book.Usage
-	u, a.Estimated = r.Charged(c.plan.likely)
+	u, a.Estimated = r.Charged(c.plan.input(r.Usage.WebSearches))
 	for i, also := range r.Also {
 		if also.Model == "" || also.Model == a.Model || c.record(also, a, i) != nil {
 			u = u.Plus(also.Usage)

@@ -156,6 +156,22 @@ func TestEnding_AStreamCutShortIsChargedWhatCame(t *testing.T) {
 	}
 }
 
+// A caller that stops a reply is not charged a context window because the provider had tools that it might have used.
+func TestEnding_AStreamWithSearchesIsChargedForThoseThatWereMade(t *testing.T) {
+	t.Parallel()
+	const ask = `{"model":"test-model","input":"What is new?","max_output_tokens":500,"stream":true,"tools":[{"type":"web_search"}]}`
+	search := `{"type":"response.output_item.done","item":{"type":"web_search_call","action":{"type":"search"}}}`
+	b := newBench(t, setting{}, aborts("text/event-stream", events(search, search, `{"type":"response.output_text.delta","delta":"Nothing."}`)))
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, "/v1/responses", ask))
+	require.NoError(t, err)
+	_, err = io.ReadAll(resp.Body)
+	require.Error(t, err)
+	require.NoError(t, resp.Body.Close())
+	e := b.execution()
+	require.Equal(t, tenant.Usage{Input: int64(len(ask))/3 + 1 + 3*16_000, Output: 2, WebSearches: 2}, e.Usage)
+	require.True(t, e.Estimated)
+}
+
 // hangs is a stream that goes on until its reader has gone.
 func hangs(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)

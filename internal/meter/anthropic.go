@@ -3,6 +3,7 @@ package meter
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
 )
@@ -18,6 +19,7 @@ type anthropic struct {
 	passes      others // of models that answered, or were to
 	served      string // the model that answered in place of one that refused
 	speed       string
+	region      string
 	lines       others   // the messages of a batch that are read
 	spent       spending // of gateways that serve the format
 	paying      spending
@@ -48,6 +50,7 @@ func anthropicRules() []rule {
 		{"", fieldUsage, keep},
 		{"service_tier", fieldTier, keep},
 		{"speed", fieldSpeed, keep},
+		{"inference_geo", fieldRegion, keep},
 		{"iterations", fieldIterations, keep},
 		{"iterations[]", fieldIteration, keep},
 		{"iterations[].type", fieldIterationType, keep},
@@ -131,6 +134,8 @@ func (a *anthropic) scalar(f field, v value) {
 		a.iteration.model = string(v.text)
 	case fieldSpeed:
 		a.speed = intern(a.speed, v)
+	case fieldRegion:
+		a.region = intern(a.region, v)
 	case fieldCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
 		a.implausible = !a.paying.read(f, v) || a.implausible
 	default:
@@ -148,9 +153,7 @@ func (a *anthropic) result(to *Result) {
 	a.cost = a.spent.stated(a.provider)
 	a.fill(to)
 	to.Complete = to.Complete || a.ended
-	if a.speed == "fast" { // it has rates of its own, whatever the tier
-		to.ServiceTier = a.speed
-	}
+	to.ServiceTier = served(a.tier, a.speed, a.region)
 	if a.batch {
 		a.lines.fill(to, a.model)
 		if len(to.Also) > 0 {
@@ -169,6 +172,17 @@ func (a *anthropic) result(to *Result) {
 	if a.usage.has(fieldPrompt) || a.usage.has(fieldCompletion) {
 		to.state(a.usage.anthropic())
 	}
+}
+
+// served joins all that decides what Anthropic charges for a token by plus signs: fast answers and data that stay in the
+// United States have rates of their own, whatever the tier.
+func served(tier, speed, region string) string {
+	for _, more := range []string{speed, region} {
+		if more == "fast" || more == "us" {
+			tier = strings.TrimPrefix(tier+"+"+more, "+")
+		}
+	}
+	return tier
 }
 
 // refused says what models used that began to answer and then refused, so that another one served the call. The totals

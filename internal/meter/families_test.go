@@ -85,13 +85,13 @@ func TestAnthropic_Messages(t *testing.T) {
 			usage: book.Usage{Input: 2, Output: 9},
 		},
 		{
-			name: "fast has rates of its own", url: messagesURL, tier: "fast",
-			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"standard","speed":"fast"}}`,
+			name: "fast has rates of its own, and so has a region", url: messagesURL, tier: "standard+fast+us",
+			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"standard","speed":"fast","inference_geo":"us"}}`,
 			usage: book.Usage{Input: 2, Output: 9},
 		},
 		{
-			name: "another speed is none", url: messagesURL, tier: "priority",
-			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"priority","speed":"standard"}}`,
+			name: "another speed is none, nor is the world a region", url: messagesURL, tier: "priority",
+			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"priority","speed":"standard","inference_geo":"global"}}`,
 			usage: book.Usage{Input: 2, Output: 9},
 		},
 		{

@@ -45,6 +45,7 @@ const (
 	fieldTier
 	fieldUsageTier
 	fieldSpeed
+	fieldRegion
 	fieldFinish
 	fieldStatus
 	fieldType
