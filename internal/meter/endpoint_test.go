@@ -3,6 +3,7 @@ package meter
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +91,7 @@ func TestRecognise(t *testing.T) {
 		got, ok := Recognise(c.method, u)
 		require.True(t, ok, c.url)
 		require.Equal(t, c.want, got, c.method+" "+c.url)
+		require.True(t, got.Provider == "" || slices.Contains(Providers(), got.Provider), got.Provider)
 	}
 }
 
