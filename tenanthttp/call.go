@@ -186,6 +186,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	case r.Implausible:
 		return c.unknown(a)
 	case r.Found:
+	case r.Failed && b.status < http.StatusBadRequest:
+		a.ErrorCode, a.Cost = "error", tenant.USDFrom(decimal.Zero)
+		return a
 	case b.status >= http.StatusBadRequest && !b.lost():
 		a.Cost = tenant.USDFrom(decimal.Zero)
 		return a

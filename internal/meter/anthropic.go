@@ -68,7 +68,7 @@ func anthropicRules() []rule {
 		under("result.message", message),
 		under("content_block", content),
 		under("delta", content),
-		[]rule{{"type", fieldType, keep}, {"delta.stop_reason", fieldFinish, keep}},
+		[]rule{{"type", fieldType, keep}, {"error", fieldError, keep}, {"delta.stop_reason", fieldFinish, keep}},
 		each(fieldText, count, "completion"), // of the text completions
 	)
 }
@@ -87,6 +87,8 @@ func (a *anthropic) begin(f field) {
 		a.others, a.passes, a.served = others{}, others{}, ""
 	case fieldIteration:
 		a.iteration, a.inIteration = iteration{}, true
+	default:
+		a.reply.begin(f)
 	}
 }
 

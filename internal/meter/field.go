@@ -49,6 +49,7 @@ const (
 	fieldFinish
 	fieldStatus
 	fieldType
+	fieldError
 	fieldText
 	fieldUsage
 	fieldIteration

@@ -51,6 +51,7 @@ var geminiSchema = func() *node {
 		[]rule{
 			{"modelVersion", fieldModel, keep},
 			{"responseId", fieldID, keep},
+			{"error", fieldError, keep},
 			{"serviceTier", fieldTier, keep},
 			{"candidates[].finishReason", fieldFinish, keep},
 			{"candidates[].groundingMetadata.webSearchQueries[]", fieldQuery, keep},
@@ -73,6 +74,8 @@ func (g *gemini) begin(f field) {
 		g.next = tally{}
 	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail, fieldToolUseDetail:
 		g.modality, g.tokens = "", 0
+	default:
+		g.reply.begin(f)
 	}
 }
 

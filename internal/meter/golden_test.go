@@ -26,6 +26,7 @@ type golden struct {
 	model    string
 	unended  bool
 	strange  bool // implausible
+	failed   bool
 	also     []ModelUsage
 	finished []string
 }
@@ -41,6 +42,7 @@ func (g golden) check(t *testing.T) {
 		require.Equal(t, g.found || g.usage != (book.Usage{}), got.Found, "found")
 		require.Equal(t, !g.unended, got.Complete, "complete")
 		require.Equal(t, g.strange, got.Implausible, "implausible")
+		require.Equal(t, g.failed, got.Failed, "failed")
 		require.Equal(t, g.also, got.Also)
 		if g.cost == "" {
 			require.Negative(t, got.ReportedCost)

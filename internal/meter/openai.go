@@ -76,7 +76,7 @@ var openAISchema = func() *node {
 		under("response", response),
 		under("x_groq.usage", usage),
 		[]rule{
-			{"type", fieldType, keep},
+			{"type", fieldType, keep}, {"error", fieldError, keep},
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
@@ -161,6 +161,8 @@ func (o *openAI) begin(f field) {
 		o.items, o.drawings = 0, others{}
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
+	default:
+		o.reply.begin(f)
 	}
 }
 

@@ -45,6 +45,9 @@ type Result struct {
 	// Pending reports that the call goes on in the background. Its usage comes with a later reply that has the same ID.
 	Pending bool
 
+	// Failed reports that the reply is an error, whatever its status, and that neither a usage nor any of an answer came.
+	Failed bool
+
 	// Implausible reports that the provider has stated a number that no call can have: below zero, or beyond measure.
 	// The usage or the cost that it belongs to is not in the result.
 	Implausible bool
@@ -151,6 +154,7 @@ func (r *Reader) Result() *Result {
 	if f, ok := r.frame.(interface{ broken() bool }); ok && f.broken() {
 		to.Complete = false
 	}
+	to.Failed = to.Failed && !to.Found && !to.Implausible
 	to.Provider = r.endpoint.Provider
 	to.Model = cmp.Or(to.Model, r.endpoint.Model)
 	to.RequestID = cmp.Or(r.request, to.ID)

@@ -198,9 +198,12 @@ func TestReader_ErrorsInAReplyOfStatus200(t *testing.T) {
 	const usage = `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}`
 	want := book.Usage{Input: 9, Output: 2}
 	check(t, []golden{
-		{name: "an error in place of the reply states nothing", url: anyChat, body: `{"error":{"message":"no","code":429}}`},
+		{name: "an error in place of the reply states nothing", url: anyChat, body: `{"error":{"message":"no","code":429}}`, failed: true},
+		{name: "an error that is a text", url: "http://localhost:11434/api/chat", body: `{"error":"no such model"}`, unended: true, failed: true},
+		{name: "no error", url: anyChat, body: `{"error":null,"choices":[]}`},
+		{name: "an error of Anthropic's", url: messagesURL, body: sseOpen(`{"type":"error","error":{"type":"overloaded_error"}}`), unended: true, failed: true},
 		{name: "an error with a usage", url: anyChat, body: `{"error":{"message":"no"},"usage":{"prompt_tokens":9,"completion_tokens":2}}`, usage: want},
-		{name: "an error in place of the stream", url: anyChat, body: sseOpen(`{"error":{"message":"no"}}`), unended: true},
+		{name: "an error in place of the stream", url: anyChat, body: sseOpen(`{"error":{"message":"no"}}`), unended: true, failed: true},
 		{name: "an error after the usage", url: anyChat, body: sseOpen(usage, `{"error":{"message":"no"}}`), unended: true, usage: want},
 		{name: "an error in the middle", url: anyChat, body: sseOpen(`{"choices":[{"delta":{"content":"Yes"}}]}`, `{"error":{"message":"no"},"choices":[{"delta":{},"finish_reason":"error"}]}`), unended: true},
 		{name: "a usage after the end mark", url: anyChat, body: sse() + sseOpen(usage), usage: want},
@@ -209,7 +212,7 @@ func TestReader_ErrorsInAReplyOfStatus200(t *testing.T) {
 		{name: "a usage in every chunk that does not grow", url: anyChat, body: sse(usage, usage, usage), usage: want},
 		{name: "a failed response with its usage", url: openAIResp, body: sseOpen(`{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"},"usage":{"input_tokens":9,"output_tokens":2}}}`), usage: want},
 		{name: "a failed response without", url: openAIResp, body: sseOpen(`{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"},"usage":null}}`)},
-		{name: "an error of Gemini's in an array", url: "https://generativelanguage.googleapis.com/v1beta/models/g:streamGenerateContent", body: `[{"error":{"code":503,"message":"no"}}]`},
+		{name: "an error of Gemini's in an array", url: "https://generativelanguage.googleapis.com/v1beta/models/g:streamGenerateContent", body: `[{"error":{"code":503,"message":"no"}}]`, failed: true},
 	})
 	for _, status := range []int{400, 429, 500, 529} {
 		got := readIn(1, at(t, http.MethodPost, anyChat), status, nil, []byte(`{"error":{},"usage":{"prompt_tokens":9,"completion_tokens":2}}`))
