@@ -95,6 +95,9 @@ func (a *anthropic) begin(f field) {
 func (a *anthropic) end(f field) {
 	switch f {
 	case fieldUsage:
+		if a.next.n[fieldPrompt]+a.next.n[fieldCached]+a.next.n[fieldCacheWrite] == 0 { // servers that count the output alone
+			a.next.drop(fieldPrompt, fieldCached, fieldCacheWrite, fieldCacheWrite5m, fieldCacheWrite1h)
+		}
 		a.usage.overlay(&a.next)
 		a.spent.overlay(a.paying)
 	case fieldIteration:

@@ -80,6 +80,27 @@ func TestAnthropic_Messages(t *testing.T) {
 			usage: book.Usage{Input: 2, Output: 9},
 		},
 		{
+			name: "a delta that counts the output alone, in zeros", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"cache_creation":{"ephemeral_1h_input_tokens":7},"output_tokens":1}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":50}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 10, CacheRead: 200, CacheWrite1h: 7, Output: 50},
+		},
+		{
+			name: "a start that counts nothing yet", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":0,"output_tokens":0}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":50}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 10, CacheRead: 200, Output: 50},
+		},
+		{
+			name: "zero input is a statement where there is no other", url: messagesURL, body: `{"usage":{"input_tokens":0,"output_tokens":0}}`, found: true,
+		},
+		{
+			name: "a start of another pass is not what was used in the end", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":100,"cache_read_input_tokens":5000,"output_tokens":1}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":181,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":8}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 181, Output: 8},
+		},
+		{
 			name: "a gateway states the cost in this format too", url: "https://openrouter.ai/api/v1/messages", cost: "30000",
 			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"cost":0,"is_byok":true,"cost_details":{"upstream_inference_cost":0.00003}}}`,
 			usage: book.Usage{Input: 2, Output: 9},
@@ -180,6 +201,12 @@ func TestGemini(t *testing.T) {
 			name: "a detail that does not say what it is", url: generate,
 			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"tokenCount":3}]}}`,
 			usage: book.Usage{Input: 6, InputAudio: 4, Output: 2},
+		},
+		{
+			name: "a last chunk of zeros", url: stream + "?alt=sse",
+			body: sseOpen(`{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2,"totalTokenCount":11}}`,
+				`{"usageMetadata":{"promptTokenCount":0,"candidatesTokenCount":0,"totalTokenCount":0}}`),
+			usage: book.Usage{Input: 9, Output: 2},
 		},
 		{
 			name: "a last chunk without counts", url: stream + "?alt=sse",

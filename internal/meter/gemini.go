@@ -89,7 +89,7 @@ var audioAndImage = map[field][2]field{
 
 func (g *gemini) end(f field) {
 	if f == fieldUsage {
-		if !g.next.empty() { // of the last chunk that has counts: they are sums
+		if g.next.replaces(&g.usage) { // of the last chunk that has counts: they are sums
 			g.usage = g.next
 		}
 		return

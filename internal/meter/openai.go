@@ -109,14 +109,15 @@ func openAICounts() []rule {
 			{"total_tokens", fieldTotal, keep},
 			{"prompt_cache_hit_tokens", fieldCacheHit, keep},       // DeepSeek
 			{"num_cached_tokens", fieldCacheHit, keep},             // Mistral
-			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Vercel
+			{"cached_tokens", fieldCacheHit, keep},                 // Moonshot, and OpenAI's tool that makes images
+			{"cache_read_input_tokens", fieldCacheHit, keep},       // LiteLLM
+			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // LiteLLM, Vercel
 			{"reasoning_tokens", fieldReasoning, keep},             // Perplexity
 			{"citation_tokens", fieldCitation, keep},               // Perplexity
 			{"num_search_queries", fieldOtherSearches, keep},       // Perplexity
 			{"server_tool_use.web_search_requests", fieldSearches, keep},
 			{"server_side_tool_usage_details.web_search_calls", fieldSearches, keep},    // xAI
 			{"server_side_tool_usage_details.x_search_calls", fieldOtherSearches, keep}, // xAI
-			{"cached_tokens", fieldCached, keep},                                        // of a tool that makes images
 			{"cached_tokens_details.cached_image_tokens", fieldImageCached, keep},
 		},
 	)
@@ -128,7 +129,14 @@ func openAICounts() []rule {
 			{"cached_tokens_details.image_tokens", fieldImageCached, keep},
 			{"cache_write_tokens_details.ttl_30m_tokens", fieldCacheWrite5m, keep},
 			{"cache_write_tokens_details.ttl_12h_tokens", fieldCacheWrite1h, keep},
+			{"cache_creation_tokens", fieldCacheWrite, keep},       // LiteLLM
+			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Alibaba
 		})...)
+		for _, split := range []string{".cache_creation_token_details", ".cache_creation"} { // LiteLLM and Alibaba
+			rules = append(rules, under(in+split, []rule{
+				{"ephemeral_5m_input_tokens", fieldCacheWrite5m, keep}, {"ephemeral_1h_input_tokens", fieldCacheWrite1h, keep},
+			})...)
+		}
 	}
 	for _, out := range []string{"completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"} {
 		rules = append(rules, under(out, []rule{
@@ -169,7 +177,7 @@ func (o *openAI) begin(f field) {
 func (o *openAI) end(f field) {
 	switch f {
 	case fieldUsage:
-		if !o.next.empty() {
+		if o.next.replaces(&o.usage) {
 			o.usage = o.next
 		}
 		o.spent.overlay(o.paying)

@@ -106,6 +106,35 @@ func TestOpenAI_ChatCompletions(t *testing.T) {
 			usage: book.Usage{Input: 5, CacheRead: 4, Output: 2, Reasoning: 3},
 		},
 		{
+			name: "zeros in a later chunk take nothing back", url: anyChat,
+			body:  sse(`{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14}}`, `{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`),
+			usage: book.Usage{Input: 9, Output: 5},
+		},
+		{
+			name: "but a negative count does not go away", url: anyChat, strange: true,
+			body: sse(`{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":5}}`, `{"choices":[],"usage":{"prompt_tokens":-9,"completion_tokens":0}}`),
+		},
+		{
+			name: "LiteLLM says what is cached twice", url: anyChat,
+			body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"cache_read_input_tokens":40,"cache_creation_input_tokens":30,
+				"prompt_tokens_details":{"cached_tokens":40,"cache_creation_tokens":30,"cache_creation_token_details":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":20}}}`),
+			usage: book.Usage{Input: 30, CacheRead: 40, CacheWrite5m: 10, CacheWrite1h: 20, Output: 5},
+		},
+		{
+			name: "LiteLLM without details", url: anyChat, body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"cache_read_input_tokens":40,"cache_creation_input_tokens":30}`),
+			usage: book.Usage{Input: 30, CacheRead: 40, CacheWrite5m: 30, Output: 5},
+		},
+		{
+			name: "Alibaba", url: "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions",
+			body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,
+				"prompt_tokens_details":{"cached_tokens":40,"cache_type":"ephemeral","cache_creation_input_tokens":30,"cache_creation":{"ephemeral_5m_input_tokens":30}}}`),
+			usage: book.Usage{Input: 30, CacheRead: 40, CacheWrite5m: 30, Output: 5},
+		},
+		{
+			name: "Moonshot", url: "https://api.moonshot.ai/v1/chat/completions", body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"cached_tokens":40}`),
+			usage: book.Usage{Input: 60, CacheRead: 40, Output: 5},
+		},
+		{
 			name: "cached audio and images are parts of what was cached", url: anyChat,
 			body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":60,"audio_tokens":50,"image_tokens":20,
 				"cached_tokens_details":{"audio_tokens":30,"image_tokens":15}}}`),

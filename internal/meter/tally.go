@@ -45,6 +45,13 @@ func (t *tally) put(f field, n int64) {
 	t.set |= 1 << f
 }
 
+// drop takes counts back, as if they had not been stated.
+func (t *tally) drop(fields ...field) {
+	for _, f := range fields {
+		t.set &^= 1 << f
+	}
+}
+
 // add is for counts that are stated in several places.
 func (t *tally) add(f field, n int64) {
 	if n > maxCount-t.n[f] {
@@ -73,6 +80,11 @@ func (t *tally) any(fields ...field) bool {
 }
 
 func (t *tally) empty() bool { return t.set == 0 && !t.bad }
+
+// replaces reports whether a later statement counts in place of an earlier one. Zeros do not: what was used stays used.
+func (t *tally) replaces(before *tally) bool {
+	return !t.empty() && (t.bad || before.empty() || t.n != [numCounts]int64{})
+}
 
 // overlay puts the counts that another tally has over this one's.
 func (t *tally) overlay(over *tally) {
