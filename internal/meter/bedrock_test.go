@@ -67,6 +67,8 @@ func TestBedrock_Converse(t *testing.T) {
 			body: event("metadata", `{"usage":`+usage+`}`) + message(map[string]string{":message-type": "exception"}, `{"message":"no"}`)},
 		{name: "without the write's details it is a short one", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheWriteInputTokens":90}}`,
 			usage: book.Usage{Input: 10, CacheWrite5m: 90, Output: 5}},
+		{name: "no twins", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheReadInputTokens":7,"cacheWriteInputTokens":9}}`,
+			usage: book.Usage{Input: 10, CacheRead: 7, CacheWrite5m: 9, Output: 5}},
 		{name: "twins alone", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheReadInputTokenCount":7,"cacheWriteInputTokenCount":9}}`,
 			usage: book.Usage{Input: 10, CacheRead: 7, CacheWrite5m: 9, Output: 5}},
 		{name: "negative", url: base + "converse", body: `{"usage":{"inputTokens":-10,"outputTokens":5}}`, strange: true},

@@ -299,6 +299,9 @@ func TestCohere(t *testing.T) {
 			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + units + `}}` + "\n"},
 		{name: "version 1, cut", url: host + "v1/chat", unended: true, body: `{"event_type":"text-generation","text":"Yes."}` + "\n"},
 		{name: "embeddings", url: host + "v2/embed", body: `{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3}}}`, usage: book.Usage{Input: 7, InputImage: 3}},
+		{name: "images", url: host + "v2/chat", body: `{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
+		{name: "images, events", url: host + "v2/chat", body: sseOpen(`{"type":"message-end","delta":{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`), usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
+		{name: "images, lines", url: host + "v1/chat", body: `{"event_type":"stream-end","response":{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
 		{name: "searches of a ranking are no tokens", url: host + "v2/rerank", body: `{"meta":{"billed_units":{"search_units":1}}}`},
 		{name: "totals that nobody bills", url: host + "v2/chat", body: `{"usage":{"tokens":{"input_tokens":505,"output_tokens":107}}}`},
 	})
