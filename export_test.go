@@ -19,5 +19,5 @@ func SetClock(l *Ledger, at time.Time) {
 	l.dialect = &dialect
 }
 
-// Bound is the most that a token of a call can cost, of input and of output, and its fee.
-func Bound(p Price, input int64) (in, out, fee int64) { return p.bound(input) }
+// Bound is the most that the input of a call and its fee can cost, and a token of its output.
+func Bound(p Price, e Estimate) (input, output int64) { return p.bound(e) }

@@ -180,19 +180,20 @@ func Differs(computed, reported int64) bool {
 	return distance > 1 && distance > max(computed, reported)/100
 }
 
-// bound returns rates that no closed text call with at most this many tokens of input can exceed: the dearest input
-// class that a provider applies unasked, and the dearest text output class, over every tier that can be reached; and
-// the fee of the call. A one-hour cache write is left out: it has to be asked for.
-func (p Price) bound(input int64) (in, out, fee int64) {
-	in, out, fee = p.Rates.bound()
+// bound returns what the input of a call and its fee cost at most, and what a token of its output costs at most: at the
+// dearest of the classes that a token can turn out to be of, over every tier that can be reached.
+func (p Price) bound(e Estimate) (input, output int64) {
+	most := p.Rates.bound(e)
 	for _, t := range p.Tiers {
-		if input > t.Above {
-			ti, to, tf := t.Rates.bound()
-			in, out, fee = max(in, ti), max(out, to), max(fee, tf)
+		if e.InputTokens > t.Above {
+			b := t.Rates.bound(e)
+			most = bounds{max(most.text, b.text), max(most.media, b.media), max(most.output, b.output), max(most.fee, b.fee)}
 		}
 	}
 	share := p.share()
-	return money.Scale(in, share), money.Scale(out, share), money.Scale(fee, share)
+	input = money.Ceil(e.InputTokens-e.InputMediaTokens, money.Scale(most.text, share))
+	input = money.Add(input, money.Ceil(e.InputMediaTokens, money.Scale(most.media, share)))
+	return money.Add(input, money.Scale(most.fee, share)), money.Scale(most.output, share)
 }
 
 // reported returns what is charged of a cost that the provider states.
@@ -209,8 +210,18 @@ func (p Price) share() int64 {
 	return p.Share
 }
 
-func (r Rates) bound() (in, out, fee int64) {
-	return max(r.Input, r.CacheRead, r.CacheWrite5m), max(r.Output, r.Reasoning), r.Request
+// bounds are the dearest rates of a token of text and of media in the input, and of any in the output.
+type bounds struct{ text, media, output, fee int64 }
+
+func (r Rates) bound(e Estimate) bounds {
+	text := max(r.Input, r.CacheRead, r.CacheWrite5m)
+	if e.LongCache {
+		text = max(text, r.CacheWrite1h)
+	}
+	return bounds{
+		text: text, media: max(text, r.InputAudio, r.CacheReadAudio, r.InputImage),
+		output: max(r.Output, r.Reasoning, r.OutputAudio, r.OutputImage), fee: r.Request,
+	}
 }
 
 func (p Price) rates(input int64) Rates {

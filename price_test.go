@@ -111,7 +111,8 @@ func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 	})
 }
 
-// What is held for a closed call of text covers what it can cost, whichever classes and tier its tokens turn out to be of.
+// What is held for a call covers what it can cost, whichever classes and tier its tokens turn out to be of. Media, and
+// caches that live for long, are in the estimate where they can occur.
 func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -125,11 +126,52 @@ func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
 		u := tenant.Usage{
 			Input: tokens.Draw(t, "input"), CacheRead: tokens.Draw(t, "read"), CacheWrite5m: tokens.Draw(t, "write"),
 			Output: tokens.Draw(t, "output"), Reasoning: tokens.Draw(t, "reasoning"),
+			OutputAudio: tokens.Draw(t, "output audio"), OutputImage: tokens.Draw(t, "output image"),
 		}
-		input := u.InputTokens() + tokens.Draw(t, "less input than was estimated")
-		in, out, fee := tenant.Bound(p, input)
-		held := money.Ceil(input, in) + money.Ceil(u.OutputTokens(), out) + fee
-		require.LessOrEqual(t, p.Cost(u), held)
+		e := tenant.Estimate{LongCache: rapid.Bool().Draw(t, "long cache"), InputTokens: tokens.Draw(t, "less input than was estimated")}
+		if e.LongCache {
+			u.CacheWrite1h = tokens.Draw(t, "long write")
+		}
+		if rapid.Bool().Draw(t, "media") {
+			u.InputAudio, u.InputImage, u.CacheReadAudio = tokens.Draw(t, "audio"), tokens.Draw(t, "image"), tokens.Draw(t, "cached audio")
+			less := tokens.Draw(t, "less media than was estimated")
+			e.InputMediaTokens = u.InputAudio + u.InputImage + u.CacheReadAudio + less
+			e.InputTokens += less
+		}
+		e.InputTokens += u.InputTokens()
+		input, output := tenant.Bound(p, e)
+		require.LessOrEqual(t, p.Cost(u), input+money.Ceil(u.OutputTokens(), output))
+	})
+}
+
+// The estimate says what can occur, so that a call of text does not hold what audio costs.
+func TestPrice_ABoundIsNoDearerThanWhatCanOccur(t *testing.T) {
+	t.Parallel()
+	const m = 1_000_000 // tokens
+	p := tenant.Price{Rates: tenant.Rates{Input: 10, CacheRead: 1, CacheWrite5m: 12, CacheWrite1h: 20, InputAudio: 100, InputImage: 50, CacheReadAudio: 5, Output: 30, OutputImage: 90, Request: 7}}
+	for _, c := range []struct {
+		e             tenant.Estimate
+		input, output int64
+	}{
+		{tenant.Estimate{InputTokens: m}, 12 + 7, 90},
+		{tenant.Estimate{InputTokens: m, LongCache: true}, 20 + 7, 90},
+		{tenant.Estimate{InputTokens: 2 * m, InputMediaTokens: m}, 12 + 100 + 7, 90},
+		{tenant.Estimate{InputTokens: m, InputMediaTokens: m}, 100 + 7, 90},
+	} {
+		input, output := tenant.Bound(p, c.e)
+		require.Equal(t, c.input, input, "%+v", c.e)
+		require.Equal(t, c.output, output, "%+v", c.e)
+	}
+}
+
+func TestPrice_TextHoldsNothingForMediaThatTheModelDoesNotPrice(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := tenant.Price{Rates: tenant.Rates{Input: rapid.Int64Range(1, 1000).Draw(t, "input"), Output: 5}}
+		n := rapid.Int64Range(0, 1_000_000).Draw(t, "tokens")
+		text, _ := tenant.Bound(p, tenant.Estimate{InputTokens: n})
+		media, _ := tenant.Bound(p, tenant.Estimate{InputTokens: n, InputMediaTokens: n})
+		require.Equal(t, text, media)
 	})
 }
 

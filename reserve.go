@@ -34,6 +34,14 @@ type Estimate struct {
 	// what providers add to it do.
 	InputTokens int64
 
+	// InputMediaTokens are those of the InputTokens that can be audio, images or video. They are held at the model's dearest
+	// rate for any of these, the others at that of text.
+	InputMediaTokens int64
+
+	// LongCache: the call asks for a cache that lives longer than the usual one, which costs more to write (Anthropic's of
+	// one hour). Otherwise the input is held as what the usual one costs, where writing to it costs anything.
+	LongCache bool
+
 	// OutputTokens is the most output that the call may produce, of all its choices together.
 	OutputTokens int64
 
@@ -222,10 +230,13 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	for _, f := range []struct {
 		name  string
 		value int64
-	}{{"InputTokens", e.InputTokens}, {"OutputTokens", e.OutputTokens}, {"LeastOutputTokens", e.LeastOutputTokens}} {
+	}{{"InputTokens", e.InputTokens}, {"InputMediaTokens", e.InputMediaTokens}, {"OutputTokens", e.OutputTokens}, {"LeastOutputTokens", e.LeastOutputTokens}} {
 		if f.value < 0 || f.value > maxPlausibleTokens {
 			return fmt.Errorf("%w: Estimate.%s: %d is not between 0 and 2^40", ErrInvalidOption, f.name, f.value)
 		}
+	}
+	if e.InputMediaTokens > e.InputTokens {
+		return fmt.Errorf("%w: Estimate.InputMediaTokens: %d is more than the InputTokens, %d", ErrInvalidOption, e.InputMediaTokens, e.InputTokens)
 	}
 	if e.LeastOutputTokens > e.OutputTokens {
 		return fmt.Errorf("%w: Estimate.LeastOutputTokens: %d is more than the OutputTokens, %d", ErrInvalidOption, e.LeastOutputTokens, e.OutputTokens)
@@ -240,8 +251,7 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	case e.Cost.set:
 		op.Base.Cost = e.Cost.nano
 	case ok:
-		in, out, fee := price.ForService(e.ServiceTier).bound(e.InputTokens)
-		op.Base.Cost, op.OutRate = money.Add(money.Ceil(e.InputTokens, in), fee), out
+		op.Base.Cost, op.OutRate = price.ForService(e.ServiceTier).bound(e)
 	default:
 		op.Exec.Unpriced = true
 	}

@@ -58,7 +58,7 @@ func TestAmounts_SayWhatIsWrongWithThemWhereTheyAreUsed(t *testing.T) {
 	db := openDatabase(t, "sqlite")
 	ledger := openLedger(t, db)
 	for _, e := range []tenant.Estimate{
-		{Cost: tenant.USD("-1")}, {Cost: tenant.USD("1000001")}, {InputTokens: -1}, {OutputTokens: 1<<40 + 1},
+		{Cost: tenant.USD("-1")}, {Cost: tenant.USD("1000001")}, {InputTokens: -1}, {InputTokens: 5, InputMediaTokens: 6}, {InputMediaTokens: -1}, {OutputTokens: 1<<40 + 1},
 		{OutputTokens: 5, LeastOutputTokens: 6}, {Cost: tenant.USD("0.0000000001")},
 	} {
 		_, err := ledger.Reserve(t.Context(), tenant.ID("acme"), e)

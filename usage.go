@@ -15,8 +15,8 @@ type Usage struct {
 	// CacheReadAudio is audio served from that cache. It is not part of CacheRead.
 	CacheReadAudio int64 `gorm:"column:cache_read_audio_tokens"`
 
-	// CacheWrite5m is input written to a cache that lives five minutes, or as long as the provider's only kind does;
-	// CacheWrite1h is input written to one that lives one hour.
+	// CacheWrite5m is input written to a cache that lives five minutes, or as long as the shortest kind of the provider's
+	// does; CacheWrite1h is input written to one that lives one hour, or as long as a longer kind does.
 	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"`
 	CacheWrite1h int64 `gorm:"column:cache_write_1h_tokens"`
 

@@ -54,8 +54,38 @@ var providers = map[string]provider{
 	XAI: {also: []string{"x-ai", "x_ai"}, reported: true},
 }
 
+// others are providers that the book has no rows of, with the names that lists have for them: what [Load] brings is found
+// under the name that package tenanthttp gives their calls.
+var others = map[string][]string{
+	"alibaba":     {"dashscope"},
+	"avian":       nil,
+	"cerebras":    nil,
+	"crusoe":      nil,
+	"deepinfra":   nil,
+	"fireworks":   {"fireworks-ai", "fireworks_ai", "fireworks_ai-embedding-models"},
+	"github":      {"github-models"},
+	"huggingface": nil,
+	"jina":        {"jina_ai"},
+	"minimax":     nil,
+	"moonshot":    {"moonshotai"},
+	"nebius":      nil,
+	"nvidia":      {"nvidia_nim"},
+	"sambanova":   nil,
+	"snowflake":   {"snowflake-cortex"},
+	"together":    {"together_ai", "togetherai"},
+	"voyageai":    {"voyage"},
+	"writer":      nil,
+	"zai":         nil,
+}
+
 var providerSpellings = func() map[string]string {
 	spellings := make(map[string]string)
+	for name, also := range others {
+		spellings[name] = name
+		for _, other := range also {
+			spellings[other] = name
+		}
+	}
 	for name, p := range providers {
 		spellings[name] = name
 		for _, other := range p.also {

@@ -186,6 +186,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	case r.Implausible:
 		return c.unknown(a)
 	case r.Found:
+	case r.Failed && b.status < http.StatusBadRequest:
+		a.ErrorCode, a.Cost = "error", tenant.USDFrom(decimal.Zero)
+		return a
 	case b.status >= http.StatusBadRequest && !b.lost():
 		a.Cost = tenant.USDFrom(decimal.Zero)
 		return a
@@ -195,7 +198,7 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		return c.unknown(a)
 	}
 	var u book.Usage
-	u, a.Estimated = r.Charged(c.plan.likely)
+	u, a.Estimated = r.Charged(c.plan.input(r.Usage.WebSearches))
 	for i, also := range r.Also {
 		if also.Model == "" || also.Model == a.Model || c.record(also, a, i) != nil {
 			u = u.Plus(also.Usage)

@@ -73,6 +73,27 @@ func TestEnding_StatusesThatAreErrorsCostNothing(t *testing.T) {
 // held is what the call in ask holds: its bytes and 1,024 of input, and 1,000 of output.
 const held = (int64(len(ask))+1024)*1000 + 1000*2000
 
+// Gateways begin a reply before they know that there will be none.
+func TestEnding_AnErrorInPlaceOfAnAnswerCostsNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		typ, body string
+		cost      int64
+	}{
+		{"application/json", `{"error":{"code":503,"message":"no provider"}}`, 0},
+		{"text/event-stream", events(`{"error":{"code":503,"message":"no provider"}}`), 0},
+		{"application/json", `{"error":{"code":503},"usage":{"prompt_tokens":10,"completion_tokens":5}}`, 10*1000 + 5*2000},
+	} {
+		b := newBench(t, setting{}, replies(c.typ, c.body))
+		_, body := b.post(chat, ask)
+		require.Equal(t, c.body, body)
+		e := b.execution()
+		require.Equal(t, c.cost, e.CostNano, c.body)
+		require.False(t, e.Estimated)
+		require.Equal(t, c.cost == 0, e.ErrorCode == "error", "a usage is charged whatever became of the call")
+	}
+}
+
 func TestEnding_WhatNobodyKnowsIsChargedTheHold(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, aborts("", ""))
@@ -154,6 +175,22 @@ func TestEnding_AStreamCutShortIsChargedWhatCame(t *testing.T) {
 			require.Equal(t, c.usage.Input*1000+c.usage.Output*2000, e.CostNano)
 		})
 	}
+}
+
+// A caller that stops a reply is not charged a context window because the provider had tools that it might have used.
+func TestEnding_AStreamWithSearchesIsChargedForThoseThatWereMade(t *testing.T) {
+	t.Parallel()
+	const ask = `{"model":"test-model","input":"What is new?","max_output_tokens":500,"stream":true,"tools":[{"type":"web_search"}]}`
+	search := `{"type":"response.output_item.done","item":{"type":"web_search_call","action":{"type":"search"}}}`
+	b := newBench(t, setting{}, aborts("text/event-stream", events(search, search, `{"type":"response.output_text.delta","delta":"Nothing."}`)))
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, "/v1/responses", ask))
+	require.NoError(t, err)
+	_, err = io.ReadAll(resp.Body)
+	require.Error(t, err)
+	require.NoError(t, resp.Body.Close())
+	e := b.execution()
+	require.Equal(t, tenant.Usage{Input: int64(len(ask))/3 + 1 + 3*16_000, Output: 2, WebSearches: 2}, e.Usage)
+	require.True(t, e.Estimated)
 }
 
 // hangs is a stream that goes on until its reader has gone.

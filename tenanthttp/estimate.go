@@ -1,6 +1,7 @@
 package tenanthttp
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -10,13 +11,21 @@ import (
 
 const (
 	hiddenInput   = 1024 // tokens that providers add to the text of a request, at most
-	imageInput    = 5000 // tokens of an image, at most, with the models that charge images by the token
 	audioBytes    = 16   // of audio, in base64, that make one token, at least
+	documentInput = 4    // tokens of a byte of a document, at most: its pages are compressed, and seen as images too
 	imageOutput   = 8192 // tokens of an image that is made, at most
 	leastOutput   = 256  // tokens that make a call worth making
-	likelyBytes   = 3    // of text and JSON that make one token, where the provider does not say how many it were
-	speechPerByte = 2    // tokens of speech for a byte of text, at most
+	likelyRound   = 16_000
+	likelyBytes   = 3 // of text and JSON that make one token, where the provider does not say how many it were
+	speechPerByte = 2 // tokens of speech for a byte of text, at most
 	mostAnswers   = 1 << 20
+)
+
+// Tokens of an image, at most, with the models that charge images by the token.
+const (
+	imageInput = 5000
+	fullImage  = 12_000 // of one that is seen at its own size, or changed
+	dearImage  = 50_000 // of a model whose tokens cost little, and whose images do not
 )
 
 // plan is what a request is known to need before it is made.
@@ -26,6 +35,7 @@ type plan struct {
 	answers  int64 // among which the output is shared: choices times prompts
 	answer   int64 // tokens of output of one
 	likely   int64 // tokens of input
+	round    int64 // and that a tool of the provider's brings into it each time that it is used
 	body     []byte
 	filter   bool // the body asks for a usage that the caller has not asked for
 }
@@ -37,22 +47,23 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	p.answer = t.answer(e, &q)
 	editable := !signed(r)
 
-	media := q.Images * imageInput
-	if q.Audio > 0 {
-		media += q.MediaBytes / audioBytes
-	}
-	if q.Documents > 0 {
-		media += min(q.MediaBytes, t.options.maxInput)
-	}
+	media := t.media(e, &q)
 	p.estimate = tenant.Estimate{
-		Provider: e.Provider, Model: q.Model, ServiceTier: q.ServiceTier,
-		InputTokens:  min(q.InputBytes+hiddenInput+media, mostTokens),
-		OutputTokens: min(p.answer*p.answers, mostTokens),
+		Provider: e.Provider, Model: q.Model, ServiceTier: cmp.Or(q.ServiceTier, tierOf(r)), LongCache: q.LongCache,
+		InputTokens:      min(q.InputBytes+hiddenInput+media, mostTokens),
+		InputMediaTokens: min(media, mostTokens),
+		OutputTokens:     min(p.answer*p.answers, mostTokens),
 	}
 	p.likely = min(q.InputBytes/likelyBytes+media+1, p.estimate.InputTokens)
 	if q.Open {
 		p.estimate.InputTokens = max(p.estimate.InputTokens, t.options.maxInput)
+		p.round = likelyRound
+	}
+	if q.Stored {
 		p.likely = p.estimate.InputTokens
+	}
+	if q.Stored || e.Kind == meter.Transcription { // whose input is audio as a whole, where it is not said in parts
+		p.estimate.InputMediaTokens = p.estimate.InputTokens
 	}
 	p.estimate.LeastOutputTokens = min(max(leastOutput, q.LeastOutput)*p.answers, p.estimate.OutputTokens)
 	limited, ok := body, false
@@ -69,6 +80,30 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 		p.body, p.filter = meter.AskForUsage(e, p.body)
 	}
 	return p
+}
+
+// input returns how many tokens of input the call is likely to have had, where the provider does not say it: of what is
+// stored nobody knows, so that it is all that was held; tools bring something in, once at least.
+func (p *plan) input(searches int64) int64 {
+	rounds := min(searches, p.estimate.InputTokens) + 1
+	return min(p.likely+rounds*p.round, p.estimate.InputTokens)
+}
+
+// media returns how many tokens the media in a request can be.
+func (t *Transport) media(e meter.Endpoint, q *meter.Request) int64 {
+	image := int64(imageInput)
+	switch {
+	case strings.Contains(q.Model, "gpt-4o-mini"):
+		image = dearImage
+	case q.FullImages, e.Kind == meter.Images:
+		image = fullImage
+	}
+	return min(q.Images, mostTokens/dearImage)*image + q.AudioBytes/audioBytes + min(documentInput*q.DocumentBytes, t.options.maxInput)
+}
+
+// tierOf returns the service tier that a header asks for: Bedrock's and Vertex AI's requests can have it there.
+func tierOf(r *http.Request) string {
+	return cmp.Or(r.Header.Get("X-Amzn-Bedrock-Service-Tier"), r.Header.Get("X-Vertex-Ai-Llm-Shared-Request-Type"))
 }
 
 // answer returns how many tokens of output one answer can have.

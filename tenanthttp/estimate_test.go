@@ -21,6 +21,7 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 		media           int64 // tokens of input beside the body's text
 		mediaBytes      int64 // that are no text
 		open            int64
+		all             bool // of the input can be media
 		output, least   int64
 	}{
 		{name: "a closed request", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":1000}`, output: 1000, least: 256},
@@ -30,14 +31,24 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 		{name: "no limit", url: openAI + "/v1/chat/completions", body: `{"model":"m"}`, output: DefaultMaxOutput, least: 256},
 		{name: "no limit, but the host's", url: openAI + "/v1/chat/completions", body: `{"model":"m"}`, options: []Option{WithMaxOutput(77)}, output: 77, least: 77},
 		{name: "a provider that searches", url: openAI + "/v1/responses", body: `{"model":"m","input":"x","tools":[{"type":"web_search"}],"max_output_tokens":1000}`, open: DefaultMaxInput, output: 1000, least: 256},
-		{name: "a host with a smaller window", url: openAI + "/v1/responses", body: `{"model":"m","previous_response_id":"r","max_output_tokens":1000}`, options: []Option{WithMaxInput(32_000)}, open: 32_000, output: 1000, least: 256},
+		{name: "a host with a smaller window", url: openAI + "/v1/responses", body: `{"model":"m","previous_response_id":"r","max_output_tokens":1000}`, options: []Option{WithMaxInput(32_000)}, open: 32_000, all: true, output: 1000, least: 256},
 		{name: "an image", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}]}]}`,
 			media: imageInput, mediaBytes: 22 + 4000, output: 10, least: 10},
 		{name: "audio", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"` + data + `"}}]}]}`,
 			media: 250, mediaBytes: 4000, output: 10, least: 10},
 		{name: "a document", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,` + data + `"}}]}]}`,
-			media: 4028, mediaBytes: 4028, output: 10, least: 10},
-		{name: "a body that cannot be read", url: openAI + "/v1/chat/completions", body: `{"model":`, open: DefaultMaxInput, output: DefaultMaxOutput, least: DefaultMaxOutput},
+			media: 4 * 4028, mediaBytes: 4028, output: 10, least: 10},
+		{name: "a document has no more than what a model reads", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,` + data + `"}}]}]}`,
+			options: []Option{WithMaxInput(5000)}, media: 5000, mediaBytes: 4028, output: 10, least: 10},
+		{name: "an image of a model that counts more of it", url: openAI + "/v1/chat/completions", body: `{"model":"gpt-4o-mini-2024-07-18","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}]}]}`,
+			media: dearImage, mediaBytes: 22 + 4000, output: 10, least: 10},
+		{name: "an image at its own size", url: openAI + "/v1/responses", body: `{"model":"m","max_output_tokens":16,"input":[{"content":[{"type":"input_image","detail":"original","image_url":"data:image/png;base64,` + data + `"}]}]}`,
+			media: fullImage, mediaBytes: 22 + 4000, output: 16, least: 16},
+		{name: "each medium counts as what it is", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}},{"type":"input_audio","input_audio":{"data":"` + data + `"}}]}]}`,
+			media: imageInput + 250, mediaBytes: 22 + 8000, output: 10, least: 10},
+		{name: "media that are stored can be all of the input", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_id":"f"}}]}]}`,
+			open: DefaultMaxInput, all: true, output: 10, least: 10},
+		{name: "a body that cannot be read", url: openAI + "/v1/chat/completions", body: `{"model":`, open: DefaultMaxInput, all: true, output: DefaultMaxOutput, least: DefaultMaxOutput},
 		{name: "embeddings have no output", url: openAI + "/v1/embeddings", body: `{"model":"m","input":"x"}`},
 		{name: "images cannot be shortened", url: openAI + "/v1/images/generations", body: `{"model":"m","prompt":"x","n":2}`, output: 2 * imageOutput, least: 2 * imageOutput},
 		{name: "a limit that nobody can mean", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":9007199254740992,"n":9007199254740992}`, output: mostTokens, least: 256 << 20},
@@ -53,10 +64,17 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 			p := transport.plan(r, e, []byte(c.body))
 			input := int64(len(c.body)) - c.mediaBytes + hiddenInput + c.media
 			require.Equal(t, max(input, c.open), p.estimate.InputTokens)
+			if c.all {
+				c.media = p.estimate.InputTokens
+			}
+			require.Equal(t, c.media, p.estimate.InputMediaTokens)
 			require.Equal(t, c.output, p.estimate.OutputTokens)
 			require.Equal(t, c.least, p.estimate.LeastOutputTokens)
-			require.LessOrEqual(t, p.likely, p.estimate.InputTokens)
-			require.Positive(t, p.likely)
+			require.LessOrEqual(t, p.input(0), p.estimate.InputTokens)
+			require.Positive(t, p.input(0))
+			if c.all {
+				require.Equal(t, p.estimate.InputTokens, p.input(0), "nobody knows what is stored")
+			}
 		})
 	}
 }
@@ -84,5 +102,53 @@ func TestPlan_NamesTheModelAsThePriceBookDoes(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		got := transport.books.(*ledger).asked
 		require.Equal(t, c.want, tenant.Estimate{Provider: got.Provider, Model: got.Model, ServiceTier: got.ServiceTier})
+	}
+}
+
+// A caller that stops a stream is not charged a whole context window because the provider might have searched.
+func TestPlan_ToolsBringSomethingInEachTime(t *testing.T) {
+	t.Parallel()
+	transport, err := newTransport(&ledger{}, nil, WithMaxInput(50_000))
+	require.NoError(t, err)
+	const body = `{"model":"m","input":"What is new?","tools":[{"type":"web_search"}],"stream":true}`
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.openai.com/v1/responses", strings.NewReader(body))
+	require.NoError(t, err)
+	e, ok := meter.Recognise(r.Method, r.URL)
+	require.True(t, ok)
+	p := transport.plan(r, e, []byte(body))
+	text := int64(len(body))/likelyBytes + 1
+	require.Equal(t, text+likelyRound, p.input(0))
+	require.Equal(t, text+3*likelyRound, p.input(2))
+	require.Equal(t, int64(50_000), p.input(3), "never more than was held")
+	require.Equal(t, int64(50_000), p.input(1<<40))
+}
+
+func TestPlan_SaysWhatTheRequestAsksFor(t *testing.T) {
+	t.Parallel()
+	transport, err := newTransport(&ledger{}, nil)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		url, body string
+		header    http.Header
+		tier      string
+		long, all bool
+	}{
+		{url: "https://api.anthropic.com/v1/messages", body: `{"model":"m","max_tokens":9,"speed":"fast","cache_control":{"type":"ephemeral","ttl":"1h"}}`, tier: "fast", long: true},
+		{url: "https://api.anthropic.com/v1/messages", body: `{"model":"m","max_tokens":9,"cache_control":{"type":"ephemeral"}}`},
+		{url: "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/invoke", body: `{}`, header: http.Header{"X-Amzn-Bedrock-Service-Tier": {"priority"}}, tier: "priority"},
+		{url: "https://aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/g:generateContent", body: `{}`, header: http.Header{"X-Vertex-Ai-Llm-Shared-Request-Type": {"flex"}}, tier: "flex"},
+		{url: "https://api.openai.com/v1/audio/transcriptions", body: "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n", all: true},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader(c.body))
+		require.NoError(t, err)
+		for name, v := range c.header {
+			r.Header[name] = v
+		}
+		e, ok := meter.Recognise(r.Method, r.URL)
+		require.True(t, ok)
+		got := transport.plan(r, e, []byte(c.body)).estimate
+		require.Equal(t, c.tier, got.ServiceTier, c.body)
+		require.Equal(t, c.long, got.LongCache, c.body)
+		require.Equal(t, c.all, got.InputMediaTokens == got.InputTokens, c.body)
 	}
 }

@@ -2,6 +2,8 @@ package meter
 
 import (
 	"cmp"
+	"slices"
+	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
 )
@@ -10,10 +12,17 @@ import (
 // batches, one message a line. Cached tokens are beside the input, thinking is inside the output.
 type anthropic struct {
 	reply
+	provider    string
 	usage, next tally
 	iteration   iteration
 	others      others // what the totals leave out
-	lines       others // the messages of a batch that are read
+	passes      others // of models that answered, or were to
+	served      string // the model that answered in place of one that refused
+	speed       string
+	region      string
+	lines       others   // the messages of a batch that are read
+	spent       spending // of gateways that serve the format
+	paying      spending
 	inIteration bool
 	batch       bool
 }
@@ -37,9 +46,11 @@ func anthropicRules() []rule {
 		{"output_tokens_details.thinking_tokens", fieldReasoning, keep},
 		{"server_tool_use.web_search_requests", fieldSearches, keep},
 	}
-	usage := concat(counts, under("iterations[]", counts), []rule{
+	usage := concat(counts, under("iterations[]", counts), costs, []rule{
 		{"", fieldUsage, keep},
 		{"service_tier", fieldTier, keep},
+		{"speed", fieldSpeed, keep},
+		{"inference_geo", fieldRegion, keep},
 		{"iterations", fieldIterations, keep},
 		{"iterations[]", fieldIteration, keep},
 		{"iterations[].type", fieldIterationType, keep},
@@ -57,13 +68,13 @@ func anthropicRules() []rule {
 		under("result.message", message),
 		under("content_block", content),
 		under("delta", content),
-		[]rule{{"type", fieldType, keep}, {"delta.stop_reason", fieldFinish, keep}},
+		[]rule{{"type", fieldType, keep}, {"error", fieldError, keep}, {"delta.stop_reason", fieldFinish, keep}},
 		each(fieldText, count, "completion"), // of the text completions
 	)
 }
 
 func newAnthropic(e Endpoint) *anthropic {
-	return &anthropic{reply: newReply(), batch: e.Kind == BatchResults}
+	return &anthropic{reply: newReply(), provider: e.Provider, batch: e.Kind == BatchResults, spent: noSpending}
 }
 
 func (a *anthropic) schema() *node { return anthropicSchema }
@@ -71,21 +82,35 @@ func (a *anthropic) schema() *node { return anthropicSchema }
 func (a *anthropic) begin(f field) {
 	switch f {
 	case fieldUsage:
-		a.next, a.inIteration = tally{}, false
+		a.next, a.paying, a.inIteration = tally{}, noSpending, false
 	case fieldIterations:
-		a.others = others{}
+		a.others, a.passes, a.served = others{}, others{}, ""
 	case fieldIteration:
 		a.iteration, a.inIteration = iteration{}, true
+	default:
+		a.reply.begin(f)
 	}
 }
 
 func (a *anthropic) end(f field) {
 	switch f {
 	case fieldUsage:
+		if a.next.n[fieldPrompt]+a.next.n[fieldCached]+a.next.n[fieldCacheWrite] == 0 { // servers that count the output alone
+			a.next.drop(fieldPrompt, fieldCached, fieldCacheWrite, fieldCacheWrite5m, fieldCacheWrite1h)
+		}
 		a.usage.overlay(&a.next)
+		a.spent.overlay(a.paying)
 	case fieldIteration:
-		it := &a.iteration
-		if it.typ != "" && it.typ != "message" {
+		switch it := &a.iteration; it.typ {
+		case "":
+		case "message":
+			// A model that refuses before it says anything is not charged for; the one token is a placeholder.
+			if it.model != "" && it.usage.n[fieldCompletion] > 1 {
+				a.passes.add(it.model, &it.usage)
+			}
+		case "fallback_message":
+			a.served = it.model
+		default:
 			a.others.add(it.model, &it.usage)
 		}
 		a.inIteration = false
@@ -112,6 +137,12 @@ func (a *anthropic) scalar(f field, v value) {
 		a.iteration.typ = string(v.text)
 	case fieldIterationModel:
 		a.iteration.model = string(v.text)
+	case fieldSpeed:
+		a.speed = intern(a.speed, v)
+	case fieldRegion:
+		a.region = intern(a.region, v)
+	case fieldCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
+		a.implausible = !a.paying.read(f, v) || a.implausible
 	default:
 		counts := &a.next
 		if a.inIteration {
@@ -124,8 +155,10 @@ func (a *anthropic) scalar(f field, v value) {
 }
 
 func (a *anthropic) result(to *Result) {
+	a.cost = a.spent.stated(a.provider)
 	a.fill(to)
 	to.Complete = to.Complete || a.ended
+	to.ServiceTier = served(a.tier, a.speed, a.region)
 	if a.batch {
 		a.lines.fill(to, a.model)
 		if len(to.Also) > 0 {
@@ -136,6 +169,7 @@ func (a *anthropic) result(to *Result) {
 		return
 	}
 	a.others.fill(to, a.model)
+	a.refused(to)
 	if a.usage.bad {
 		to.Implausible = true
 		return
@@ -143,6 +177,28 @@ func (a *anthropic) result(to *Result) {
 	if a.usage.has(fieldPrompt) || a.usage.has(fieldCompletion) {
 		to.state(a.usage.anthropic())
 	}
+}
+
+// served joins all that decides what Anthropic charges for a token by plus signs: fast answers and data that stay in the
+// United States have rates of their own, whatever the tier.
+func served(tier, speed, region string) string {
+	for _, more := range []string{speed, region} {
+		if more == "fast" || more == "us" {
+			tier = strings.TrimPrefix(tier+"+"+more, "+")
+		}
+	}
+	return tier
+}
+
+// refused says what models used that began to answer and then refused, so that another one served the call. The totals
+// are those of the model that served it.
+func (a *anthropic) refused(to *Result) {
+	if a.served == "" {
+		return
+	}
+	passes := a.passes
+	passes.list = slices.DeleteFunc(slices.Clone(passes.list), func(m ModelUsage) bool { return m.Model == a.served })
+	passes.fill(to, a.served)
 }
 
 func (t *tally) anthropic() (u book.Usage) {
@@ -170,9 +226,10 @@ type others struct {
 	bad  bool
 }
 
-func (o *others) add(model string, t *tally) {
-	u := t.anthropic()
-	if t.bad || !plausible(u) {
+func (o *others) add(model string, t *tally) { o.plus(model, t.anthropic(), t.bad) }
+
+func (o *others) plus(model string, u book.Usage, bad bool) {
+	if bad || !plausible(u) {
 		o.bad = true
 		return
 	}

@@ -11,13 +11,13 @@ var (
 	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}, {"service_tier", askTier, keep}})
 
 	askedGemini = schema(
+		each(askTier, keep, "serviceTier", "service_tier"),
 		each(askMax, keep, "generationConfig.maxOutputTokens", "generation_config.max_output_tokens",
 			"generationConfig.max_output_tokens", "generation_config.maxOutputTokens"),
 		each(askChoices, keep, "generationConfig.candidateCount", "generation_config.candidate_count", "parameters.sampleCount"),
 		each(askNone, keep, "tools[].functionDeclarations", "tools[].function_declarations"),
-		each(askOpen, keep, "tools[].*", "cachedContent", "cached_content",
-			"contents[].parts[].fileData", "contents[].parts[].file_data", "content.parts[].fileData", "content.parts[].file_data",
-			"requests[].content.parts[].fileData"),
+		each(askOpen, keep, "tools[].*"),
+		each(askStored, keep, "cachedContent", "cached_content"),
 		inline("contents[].parts[]"),
 		inline("content.parts[]"),
 		inline("requests[].content.parts[]"),
@@ -34,6 +34,8 @@ var (
 		each(askNone, keep, "toolConfig.tools[].toolSpec", "toolConfig.tools[].cachePoint"),
 		each(askOpen, keep, "toolConfig.tools[].*", "additionalModelRequestFields.tools", "additionalModelRequestFields.mcp_servers"),
 		each(askBudget, keep, "additionalModelRequestFields.thinking.budget_tokens"),
+		each(askLife, keep, "system[].cachePoint.ttl", "messages[].content[].cachePoint.ttl", "toolConfig.tools[].cachePoint.ttl"),
+		[]rule{{"serviceTier.type", askTier, keep}},
 		sources("messages[].content[]"),
 		sources("messages[].content[].toolResult.content[]"),
 		sources("system[]"),
@@ -77,9 +79,11 @@ func askedOpenAI() []rule {
 		},
 		each(askStream, keep, "stream"),
 		each(askChoices, keep, "n", "best_of", "num_generations"),
-		each(askOpen, keep, "previous_response_id", "conversation", "prompt.id", "web_search_options", "search_parameters",
-			"plugins", "connectors", "conversation_id", "messages[].content[].file.file_id", "input[].content[].file_id",
-			"input[].output[].file_id", "context_management"),
+		each(askOpen, keep, "web_search_options", "search_parameters", "plugins", "connectors", "context_management"),
+		each(askStored, keep, "previous_response_id", "conversation", "prompt.id", "conversation_id", "messages[].content[].file.file_id",
+			"messages[].content[].audio.id", "messages[].audio.id", "input[].content[].file_id", "input[].output[].file_id"),
+		each(askDetail, keep, "messages[].content[].image_url.detail", "input[].content[].detail", "input[].output[].detail"),
+		each(askLife, keep, "messages[].content[].cache_control.ttl", "tools[].cache_control.ttl", "cache_control.ttl", "prompt_cache_options.ttl"),
 		each(askOpenIfTrue, keep, "enable_search"),
 		media("messages[].content[]"),
 		media("input[].content[]"),
@@ -106,6 +110,11 @@ func inline(part string) (rules []rule) {
 			{"mimeType", askMime, keep}, {"mime_type", askMime, keep},
 		})...)
 	}
+	for _, name := range []string{"fileData", "file_data"} {
+		rules = append(rules, under(part+"."+name, []rule{
+			{"", askReference, keep}, {"mimeType", askMime, keep}, {"mime_type", askMime, keep},
+		})...)
+	}
 	return rules
 }
 
@@ -115,7 +124,8 @@ func sources(part string) []rule {
 		each(askImage, measure, part+".image.source.bytes"),
 		each(askAudio, measure, part+".audio.source.bytes"),
 		each(askDocument, measure, part+".document.source.bytes", part+".video.source.bytes"),
-		each(askOpen, keep, part+".image.source.s3Location", part+".audio.source.s3Location", part+".document.source.s3Location",
+		each(askImageElsewhere, keep, part+".image.source.s3Location"),
+		each(askStored, keep, part+".audio.source.s3Location", part+".document.source.s3Location",
 			part+".video.source.s3Location"),
 	)
 }
@@ -126,11 +136,15 @@ func askedMessages() []rule {
 		each(askBudget, keep, "thinking.budget_tokens"),
 		each(askTool, keep, "tools[].type"),
 		each(askOpen, keep, "mcp_servers", "container", "context_management"),
+		[]rule{{"speed", askSpeed, keep}, {"inference_geo", askRegion, keep}},
+		each(askLife, keep, "cache_control.ttl", "system[].cache_control.ttl", "tools[].cache_control.ttl",
+			"messages[].content[].cache_control.ttl", "messages[].content[].content[].cache_control.ttl"),
 	)
 	for _, part := range []string{"messages[].content[]", "messages[].content[].content[]"} {
-		rules = append(rules, under(part+".source", []rule{
-			{"", askMedium, keep}, {"data", askMediumBytes, count}, {"media_type", askMime, keep},
-			{"url", askOpen, keep}, {"file_id", askOpen, keep},
+		rules = append(rules, under(part, []rule{
+			{"", askPart, keep}, {"type", askPartType, keep},
+			{"source", askMedium, keep}, {"source.data", askMediumBytes, count}, {"source.media_type", askMime, keep},
+			{"source.url", askURL, keep}, {"source.file_id", askURL, keep},
 		})...)
 	}
 	return rules

@@ -150,6 +150,7 @@ func (i *invoke) schema() *node { return invokeSchema }
 
 // header reads what Bedrock says of a reply that is not streamed.
 func (i *invoke) header(h http.Header) {
+	i.tier = h.Get("X-Amzn-Bedrock-Service-Tier")
 	for name, f := range map[string]field{
 		"X-Amzn-Bedrock-Input-Token-Count":             fieldHostPrompt,
 		"X-Amzn-Bedrock-Output-Token-Count":            fieldHostCompletion,

@@ -67,6 +67,8 @@ func TestBedrock_Converse(t *testing.T) {
 			body: event("metadata", `{"usage":`+usage+`}`) + message(map[string]string{":message-type": "exception"}, `{"message":"no"}`)},
 		{name: "without the write's details it is a short one", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheWriteInputTokens":90}}`,
 			usage: book.Usage{Input: 10, CacheWrite5m: 90, Output: 5}},
+		{name: "no twins", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheReadInputTokens":7,"cacheWriteInputTokens":9}}`,
+			usage: book.Usage{Input: 10, CacheRead: 7, CacheWrite5m: 9, Output: 5}},
 		{name: "twins alone", url: base + "converse", body: `{"usage":{"inputTokens":10,"outputTokens":5,"cacheReadInputTokenCount":7,"cacheWriteInputTokenCount":9}}`,
 			usage: book.Usage{Input: 10, CacheRead: 7, CacheWrite5m: 9, Output: 5}},
 		{name: "negative", url: base + "converse", body: `{"usage":{"inputTokens":-10,"outputTokens":5}}`, strange: true},
@@ -79,14 +81,14 @@ func TestBedrock_Invoke(t *testing.T) {
 	invoked := func(model, verb string) string {
 		return "https://bedrock-runtime.us-east-1.amazonaws.com/model/" + model + "/" + verb
 	}
-	counts := http.Header{}
+	counts := http.Header{"X-Amzn-Bedrock-Service-Tier": {"flex"}}
 	for name, n := range map[string]string{"input": "3", "output": "44", "cache-read-input": "9511", "cache-write-input": "1956"} {
 		counts.Set("x-amzn-bedrock-"+name+"-token-count", n)
 	}
 	const metrics = `"amazon-bedrock-invocationMetrics":{"inputTokenCount":16,"outputTokenCount":18,"cacheReadInputTokenCount":4,"firstByteLatency":1}`
 	check(t, []golden{
 		{name: "the headers count for every model", url: invoked("anthropic.claude-v2:1", "invoke"), header: counts, body: `{"type":"completion","completion":"Yes."}`,
-			usage: book.Usage{Input: 3, CacheRead: 9511, CacheWrite5m: 1956, Output: 44}},
+			usage: book.Usage{Input: 3, CacheRead: 9511, CacheWrite5m: 1956, Output: 44}, tier: "flex"},
 		{name: "a model that says more is believed", url: invoked("anthropic.claude-x-v1:0", "invoke"), header: counts,
 			body:  `{"model":"claude-x","usage":{"input_tokens":3,"cache_read_input_tokens":9511,"cache_creation_input_tokens":1956,"cache_creation":{"ephemeral_1h_input_tokens":1956},"output_tokens":44,"output_tokens_details":{"thinking_tokens":40}}}`,
 			usage: book.Usage{Input: 3, CacheRead: 9511, CacheWrite1h: 1956, Output: 4, Reasoning: 40}, model: "claude-x"},

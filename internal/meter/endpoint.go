@@ -316,6 +316,7 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Format = ChatCompletions
 	case last == "completions":
 		e.Format = Completions
+	case last == "decisions" && (e.Provider == OpenAIProvider || e.Provider == Azure): // answers without a limit to their length
 	case last == "responses", before == "responses" && last == "compact":
 		e.Format = Responses
 	case p.back(2) == "responses" && last == "cancel":

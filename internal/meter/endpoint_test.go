@@ -3,6 +3,7 @@ package meter
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,7 @@ func TestRecognise(t *testing.T) {
 		{"POST", "https://api.mistral.ai/v1/moderations", Endpoint{Provider: "mistral", Kind: Moderation, Format: OpenAI}},
 		{"POST", "https://api.mistral.ai/v1/fim/completions", Endpoint{Provider: "mistral", Kind: Chat, Format: Completions}},
 		{"POST", "https://api.mistral.ai/v1/ocr", Endpoint{Provider: "mistral", Kind: OCR, Format: OpenAI}},
+		{"POST", "https://api.openai.com/v1/decisions", Endpoint{Provider: "openai", Kind: Chat, Format: OpenAI}},
 		{"GET", "https://api.openai.com/v1/models", Endpoint{Provider: "openai", Kind: Free}},
 		{"GET", "https://api.openai.com/v1/models/gpt-x", Endpoint{Provider: "openai", Kind: Free}},
 		{"POST", "https://api.openai.com/v1/files", Endpoint{Provider: "openai", Kind: Free}},
@@ -93,6 +95,7 @@ func TestRecognise(t *testing.T) {
 		got, ok := Recognise(c.method, u)
 		require.True(t, ok, c.url)
 		require.Equal(t, c.want, got, c.method+" "+c.url)
+		require.True(t, got.Provider == "" || slices.Contains(Providers(), got.Provider), got.Provider)
 	}
 }
 
@@ -107,6 +110,7 @@ func TestRecognise_WhatMayCostMoneyUnseenIsNotRecognised(t *testing.T) {
 		{http.MethodPost, "https://aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/veo:predictLongRunning"},
 		{http.MethodPost, "https://bedrock-runtime.us-east-1.amazonaws.com/async-invoke"},
 		{http.MethodPost, "https://example.com/orders"},
+		{http.MethodPost, "https://example.com/v1/decisions"},
 		{http.MethodPost, "https://example.com/api/delete"},
 		{http.MethodPost, "https://example.com/"},
 		{http.MethodGet, "https://example.com/v1/anything"},

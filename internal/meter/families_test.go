@@ -60,6 +60,62 @@ func TestAnthropic_Messages(t *testing.T) {
 			usage: book.Usage{Input: 1, Output: 8}, also: []ModelUsage{{"claude-x", book.Usage{Input: 5, Output: 6}}},
 		},
 		{
+			name: "the pass of a model that served in place of another is what the totals are", url: messagesURL, model: "claude-y",
+			body: `{"model":"claude-y","usage":{"input_tokens":2,"output_tokens":900,"cache_read_input_tokens":70,"iterations":[
+				{"type":"message","model":"claude-x","input_tokens":2,"output_tokens":57,"cache_read_input_tokens":70,"cache_creation_input_tokens":10},
+				{"type":"message","model":"claude-y","input_tokens":1,"output_tokens":300},
+				{"type":"fallback_message","model":"claude-y","input_tokens":1,"output_tokens":600,"cache_read_input_tokens":70}]}}`,
+			usage: book.Usage{Input: 2, CacheRead: 70, Output: 900},
+			also:  []ModelUsage{{"claude-x", book.Usage{Input: 2, CacheRead: 70, CacheWrite5m: 10, Output: 57}}},
+		},
+		{
+			name: "a model that refused before it said anything is not charged for", url: messagesURL,
+			body: `{"model":"claude-y","usage":{"input_tokens":2,"output_tokens":9,"iterations":[
+				{"type":"message","model":"claude-x","input_tokens":2,"output_tokens":1},{"type":"fallback_message","model":"claude-y","input_tokens":2,"output_tokens":9}]}}`,
+			usage: book.Usage{Input: 2, Output: 9},
+		},
+		{
+			name: "a pass that names its model is in the totals where nobody refused", url: messagesURL,
+			body:  `{"model":"claude-x","usage":{"input_tokens":2,"output_tokens":9,"iterations":[{"type":"message","model":"claude-x-20260101","input_tokens":2,"output_tokens":9}]}}`,
+			usage: book.Usage{Input: 2, Output: 9},
+		},
+		{
+			name: "a delta that counts the output alone, in zeros", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"cache_creation":{"ephemeral_1h_input_tokens":7},"output_tokens":1}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":50}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 10, CacheRead: 200, CacheWrite1h: 7, Output: 50},
+		},
+		{
+			name: "a start that counts nothing yet", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":0,"output_tokens":0}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":50}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 10, CacheRead: 200, Output: 50},
+		},
+		{
+			name: "zero input is a statement where there is no other", url: messagesURL, body: `{"usage":{"input_tokens":0,"output_tokens":0}}`, found: true,
+		},
+		{
+			name: "a start of another pass is not what was used in the end", url: messagesURL,
+			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":100,"cache_read_input_tokens":5000,"output_tokens":1}}}`,
+				`{"type":"message_delta","usage":{"input_tokens":181,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":8}}`, `{"type":"message_stop"}`),
+			usage: book.Usage{Input: 181, Output: 8},
+		},
+		{
+			name: "a gateway states the cost in this format too", url: "https://openrouter.ai/api/v1/messages", cost: "30000",
+			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"cost":0,"is_byok":true,"cost_details":{"upstream_inference_cost":0.00003}}}`,
+			usage: book.Usage{Input: 2, Output: 9},
+		},
+		{
+			name: "fast has rates of its own, and so has a region", url: messagesURL, tier: "standard+fast+us",
+			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"standard","speed":"fast","inference_geo":"us"}}`,
+			usage: book.Usage{Input: 2, Output: 9},
+		},
+		{
+			name: "another speed is none, nor is the world a region", url: messagesURL, tier: "priority",
+			body:  `{"usage":{"input_tokens":2,"output_tokens":9,"service_tier":"priority","speed":"standard","inference_geo":"global"}}`,
+			usage: book.Usage{Input: 2, Output: 9},
+		},
+		{
 			name: "cut", url: messagesURL, unended: true,
 			body: sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":1}}}`,
 				`{"type":"content_block_delta","delta":{"type":"text_delta","text":"A text of forty letters, not one more..."}}`),
@@ -121,6 +177,22 @@ func TestGemini(t *testing.T) {
 			usage: want, tier: "flex", model: "gemini-2.5-flash-001", finished: []string{"STOP"},
 		},
 		{
+			name: "what tools gave the model to read has modalities too", url: generate,
+			body: `{"usageMetadata":{"promptTokenCount":10,"toolUsePromptTokenCount":100,"candidatesTokenCount":2,"totalTokenCount":112,
+				"promptTokensDetails":[{"modality":"IMAGE","tokenCount":4}],"toolUsePromptTokensDetails":[{"modality":"TEXT","tokenCount":60},{"modality":"IMAGE","tokenCount":30},{"modality":"AUDIO","tokenCount":10}]}}`,
+			usage: book.Usage{Input: 66, InputImage: 34, InputAudio: 10, Output: 2},
+		},
+		{
+			name: "the names of sessions", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":10,"responseTokenCount":20,"totalTokenCount":30,"responseTokensDetails":[{"modality":"AUDIO","tokenCount":15}]}}`,
+			usage: book.Usage{Input: 10, Output: 5, OutputAudio: 15},
+		},
+		{
+			name: "counts in quotes", url: generate,
+			body:  `{"usageMetadata":{"promptTokenCount":"10","candidatesTokenCount":"20","promptTokensDetails":[{"modality":"AUDIO","tokenCount":"4"}]}}`,
+			usage: book.Usage{Input: 6, InputAudio: 4, Output: 20},
+		},
+		{
 			name: "modalities by number", url: generate,
 			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"totalTokenCount":12,"promptTokensDetails":[{"modality":1,"tokenCount":3},{"modality":4,"tokenCount":4},{"modality":2,"tokenCount":3}]}}`,
 			usage: book.Usage{Input: 3, InputAudio: 4, InputImage: 3, Output: 2},
@@ -129,6 +201,12 @@ func TestGemini(t *testing.T) {
 			name: "a detail that does not say what it is", url: generate,
 			body:  `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"tokenCount":3}]}}`,
 			usage: book.Usage{Input: 6, InputAudio: 4, Output: 2},
+		},
+		{
+			name: "a last chunk of zeros", url: stream + "?alt=sse",
+			body: sseOpen(`{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2,"totalTokenCount":11}}`,
+				`{"usageMetadata":{"promptTokenCount":0,"candidatesTokenCount":0,"totalTokenCount":0}}`),
+			usage: book.Usage{Input: 9, Output: 2},
 		},
 		{
 			name: "a last chunk without counts", url: stream + "?alt=sse",
@@ -164,6 +242,8 @@ func TestGemini(t *testing.T) {
 		},
 		{name: "before Gemini 3 a grounded prompt is one search", url: generate, body: grounded(`["a","b"]`), usage: book.Usage{Input: 9, Output: 2, WebSearches: 1}},
 		{name: "since then each query is", url: stream, body: "[" + grounded(`["a","b"]`) + "," + grounded(`["a","b"]`) + "]", usage: book.Usage{Input: 9, Output: 2, WebSearches: 2}},
+		{name: "searches for images are searches", url: stream, body: `{"candidates":[{"finishReason":"STOP","groundingMetadata":{"webSearchQueries":["a"],"imageSearchQueries":["b"]}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}`,
+			usage: book.Usage{Input: 9, Output: 2, WebSearches: 2}},
 		{name: "grounding that asked nothing", url: stream, body: grounded(`[]`), usage: book.Usage{Input: 9, Output: 2}},
 		{
 			name: "a prompt that was blocked", url: generate, finished: []string{"SAFETY"},
@@ -195,6 +275,7 @@ func TestOllama(t *testing.T) {
 			body:  `{"model":"m","response":"Yes","done":false}` + "\n" + `{"model":"m","response":"","done":true,"prompt_eval_count":26,"eval_count":290}` + "\n",
 			usage: book.Usage{Input: 26, Output: 290}},
 		{name: "in one piece", url: chat, body: `{"model":"m","message":{"content":"Yes"},"done":true,"prompt_eval_count":26,"eval_count":290}`, usage: book.Usage{Input: 26, Output: 290}},
+		{name: "a count that is cut in the middle is none", url: chat, unended: true, body: `{"model":"m","message":{"content":"Yes"},"done":true,"prompt_eval_count":26,"eval_count":2`, usage: book.Usage{Input: 26}},
 		{name: "without the prompt's count", url: chat, body: `{"done":true,"eval_count":79}`, usage: book.Usage{Output: 79}},
 		{name: "embeddings", url: embed, body: `{"model":"m","embeddings":[[0.1]],"prompt_eval_count":2}`, usage: book.Usage{Input: 2}},
 		{name: "loading a model", url: generate, body: `{"model":"m","response":"","done":true,"done_reason":"load"}`},
@@ -218,6 +299,9 @@ func TestCohere(t *testing.T) {
 			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + units + `}}` + "\n"},
 		{name: "version 1, cut", url: host + "v1/chat", unended: true, body: `{"event_type":"text-generation","text":"Yes."}` + "\n"},
 		{name: "embeddings", url: host + "v2/embed", body: `{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3}}}`, usage: book.Usage{Input: 7, InputImage: 3}},
+		{name: "images", url: host + "v2/chat", body: `{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
+		{name: "images, events", url: host + "v2/chat", body: sseOpen(`{"type":"message-end","delta":{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`), usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
+		{name: "images, lines", url: host + "v1/chat", body: `{"event_type":"stream-end","response":{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
 		{name: "searches of a ranking are no tokens", url: host + "v2/rerank", body: `{"meta":{"billed_units":{"search_units":1}}}`},
 		{name: "totals that nobody bills", url: host + "v2/chat", body: `{"usage":{"tokens":{"input_tokens":505,"output_tokens":107}}}`},
 	})

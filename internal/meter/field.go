@@ -27,6 +27,8 @@ const (
 	fieldOtherSearches
 	fieldAudioCached
 	fieldImageCached
+	fieldAudioTool // of what tools gave a model to read
+	fieldImageTool
 	fieldPromptTwin // names of the same numbers that are read where the first are absent
 	fieldCompletionTwin
 	fieldCachedTwin
@@ -42,9 +44,12 @@ const (
 	fieldID
 	fieldTier
 	fieldUsageTier
+	fieldSpeed
+	fieldRegion
 	fieldFinish
 	fieldStatus
 	fieldType
+	fieldError
 	fieldText
 	fieldUsage
 	fieldIteration
@@ -56,8 +61,16 @@ const (
 	fieldPromptDetail
 	fieldCachedDetail
 	fieldCompletionDetail
+	fieldToolUseDetail
 	fieldQueries
 	fieldQuery
+	fieldImageGen // what making images for a response used
+	fieldDrawing  // what writing a drawing used
+	fieldDrawingModel
+	fieldBilledSearches
+	fieldTool
+	fieldToolType
+	fieldToolModel
 	fieldItems
 	fieldItem
 	fieldItemType

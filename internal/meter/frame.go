@@ -1,9 +1,6 @@
 package meter
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // A frame finds the documents in a body.
 type frame interface {
@@ -60,7 +57,7 @@ type events struct {
 	scanner *scanner
 	at      place
 	n       int // bytes of a field's name
-	name    [8]byte
+	name    [5]byte
 	afterCR bool
 	match   int  // bytes of the data that are those of the end mark; -1: it is not
 	begun   bool // the event has data
@@ -117,9 +114,8 @@ func (e *events) nameByte(c byte) {
 		}
 		e.n = 0
 	case c == ':':
-		name := strings.TrimPrefix(string(e.name[:min(e.n, len(e.name))]), "\xef\xbb\xbf")
 		e.at = inOther
-		if name == "data" {
+		if string(e.name[:min(e.n, len(e.name))]) == "data" {
 			e.at = afterColon
 		}
 		e.n = 0
@@ -156,6 +152,10 @@ func (e *events) line(p []byte) []byte {
 
 func (e *events) data(p []byte) {
 	for e.match >= 0 && e.match < len(endMark) && len(p) > 0 {
+		if e.match == 0 && p[0] == ' ' {
+			p = p[1:]
+			continue
+		}
 		if p[0] != endMark[e.match] {
 			e.scanner.write([]byte(endMark[:e.match]))
 			e.match = -1

@@ -21,6 +21,8 @@ func seeds(f *testing.F) {
 		sse(`{"choices":[{"delta":{"content":"\ud83d\ude00\u00e9"}}]}`, `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":-2,"cost":1e3}}`),
 		sseOpen(`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":200,"output_tokens":1}}}`,
 			`{"type":"message_delta","usage":{"output_tokens":4,"iterations":[{"type":"compaction","model":"x","input_tokens":5}]}}`),
+		sseOpen(`{"type":"response.completed","response":{"tools":[{"type":"image_generation","model":"p"}],"tool_usage":{"image_gen":{"input_tokens":3,"output_tokens":4},"web_search":{"num_requests":2}},"output":[{"svg_usage":{"model":"d","input_tokens":1,"output_tokens":2}}],"usage":{"input_tokens":9,"output_tokens":"2"}}}`),
+		`{"model":"b","usage":{"input_tokens":1,"output_tokens":2,"speed":"fast","cost":0.1,"iterations":[{"type":"message","model":"a","output_tokens":7},{"type":"fallback_message","model":"b","output_tokens":2}]}}`,
 		`[{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":1,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4}]}},{}]`,
 		"{\"done\":false}\n{\"done\":true,\"eval_count\":3}\n",
 		`{"meta":{"billed_units":{"input_tokens":7.0}}}`,

@@ -37,19 +37,25 @@ var geminiSchema = func() *node {
 			{"promptTokensDetails[]", fieldPromptDetail, keep},
 			{"cacheTokensDetails[]", fieldCachedDetail, keep},
 			{"candidatesTokensDetails[]", fieldCompletionDetail, keep},
+			{"responseTokensDetails[]", fieldCompletionDetail, keep},
+			{"toolUsePromptTokensDetails[]", fieldToolUseDetail, keep},
 		},
 		under("promptTokensDetails[]", detail),
 		under("cacheTokensDetails[]", detail),
 		under("candidatesTokensDetails[]", detail),
+		under("responseTokensDetails[]", detail),
+		under("toolUsePromptTokensDetails[]", detail),
 	)
 	return schema(
 		under("usageMetadata", usage),
 		[]rule{
 			{"modelVersion", fieldModel, keep},
 			{"responseId", fieldID, keep},
+			{"error", fieldError, keep},
 			{"serviceTier", fieldTier, keep},
 			{"candidates[].finishReason", fieldFinish, keep},
 			{"candidates[].groundingMetadata.webSearchQueries[]", fieldQuery, keep},
+			{"candidates[].groundingMetadata.imageSearchQueries[]", fieldQuery, keep},
 			{"promptFeedback.blockReason", fieldBlocked, keep},
 			{"predictions[].embeddings.statistics.token_count", fieldStatistics, keep},
 		},
@@ -66,8 +72,10 @@ func (g *gemini) begin(f field) {
 	switch f {
 	case fieldUsage:
 		g.next = tally{}
-	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail:
+	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail, fieldToolUseDetail:
 		g.modality, g.tokens = "", 0
+	default:
+		g.reply.begin(f)
 	}
 }
 
@@ -76,11 +84,12 @@ var audioAndImage = map[field][2]field{
 	fieldPromptDetail:     {fieldAudioIn, fieldImageIn},
 	fieldCachedDetail:     {fieldAudioCached, fieldImageCached},
 	fieldCompletionDetail: {fieldAudioOut, fieldImageOut},
+	fieldToolUseDetail:    {fieldAudioTool, fieldImageTool},
 }
 
 func (g *gemini) end(f field) {
 	if f == fieldUsage {
-		if !g.next.empty() { // of the last chunk that has counts: they are sums
+		if g.next.replaces(&g.usage) { // of the last chunk that has counts: they are sums
 			g.usage = g.next
 		}
 		return
@@ -174,7 +183,8 @@ func (t *tally) gemini() (u book.Usage) {
 	u.CacheRead = cached
 	u.InputAudio = take(&prompt, max(t.n[fieldAudioIn]-t.n[fieldAudioCached], 0))
 	u.InputImage = take(&prompt, max(t.n[fieldImageIn]-t.n[fieldImageCached], 0))
-	u.Input = prompt + tool
+	audio, image := take(&tool, t.n[fieldAudioTool]), take(&tool, t.n[fieldImageTool])
+	u.InputAudio, u.InputImage, u.Input = u.InputAudio+audio, u.InputImage+image, prompt+tool
 	u.OutputAudio = take(&output, t.n[fieldAudioOut])
 	u.OutputImage = take(&output, t.n[fieldImageOut])
 	u.Output = output

@@ -26,20 +26,23 @@ type golden struct {
 	model    string
 	unended  bool
 	strange  bool // implausible
+	failed   bool
 	also     []ModelUsage
 	finished []string
 }
 
-// check reads the reply whole, in halves and byte by byte.
+// check reads the reply whole, in halves and byte by byte, and in all the ways in which others would write it.
 func (g golden) check(t *testing.T) {
 	t.Helper()
 	e := at(t, http.MethodPost, g.url)
+	g.varied(t, e)
 	for _, pieces := range []int{1, 2, len(g.body)} {
 		got := readIn(pieces, e, http.StatusOK, g.header, []byte(g.body))
 		require.Equal(t, g.usage, got.Usage)
 		require.Equal(t, g.found || g.usage != (book.Usage{}), got.Found, "found")
 		require.Equal(t, !g.unended, got.Complete, "complete")
 		require.Equal(t, g.strange, got.Implausible, "implausible")
+		require.Equal(t, g.failed, got.Failed, "failed")
 		require.Equal(t, g.also, got.Also)
 		if g.cost == "" {
 			require.Negative(t, got.ReportedCost)

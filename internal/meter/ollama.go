@@ -13,6 +13,7 @@ var ollamaSchema = schema(
 	[]rule{
 		{"model", fieldModel, keep},
 		{"done", fieldDone, keep},
+		{"error", fieldError, keep},
 		{"done_reason", fieldFinish, keep},
 		{"prompt_eval_count", fieldPrompt, keep},
 		{"eval_count", fieldCompletion, keep},

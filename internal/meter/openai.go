@@ -2,11 +2,11 @@ package meter
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/money"
 )
 
 // openAI reads chat completions, completions, responses, embeddings, images, speech and transcriptions, as JSON and as
@@ -17,6 +17,14 @@ type openAI struct {
 	endpoint Endpoint
 	usage    tally // the last whole usage object: chunks repeat it, or raise it
 	next     tally
+	other    *tally // that is read instead: of a tool's own model
+	images   tally  // of the model that makes images for a response
+	billed   tally  // searches of a response that are charged for
+	drawing  ModelUsage
+	drawn    tally
+	drawings others
+	painter  string // the model of images
+	tool     tool
 	spent    spending
 	paying   spending // of the usage object that is being read
 
@@ -30,16 +38,16 @@ type openAI struct {
 	finished  bool  // a whole chunk had one
 }
 
-// spending is the cost that a usage object states.
-type spending struct {
-	cost, upstream, market, ticks int64
-	own                           bool // the key is the caller's own
-}
-
 type item struct{ typ, action string }
 
+type tool struct{ typ, model string }
+
+// imageModel makes images for a response where its tool names no model.
+const imageModel = "gpt-image-2"
+
 var openAISchema = func() *node {
-	usage := openAIUsage()
+	counts := openAICounts()
+	usage := openAIUsage(counts)
 	response := concat(
 		[]rule{
 			{"model", fieldModel, keep}, {"id", fieldID, keep}, {"service_tier", fieldTier, keep},
@@ -48,7 +56,16 @@ var openAISchema = func() *node {
 			{"output[].type", fieldItemType, keep}, {"output[].action.type", fieldItemAction, keep},
 		},
 		each(fieldText, count, "output[].content[].text", "output[].summary[].text", "output[].arguments"),
+		[]rule{
+			{"tools[]", fieldTool, keep}, {"tools[].type", fieldToolType, keep}, {"tools[].model", fieldToolModel, keep},
+			{"tool_usage.image_gen", fieldImageGen, keep}, {"tool_usage.web_search.num_requests", fieldBilledSearches, keep},
+			{"svg_usage", fieldDrawing, keep}, {"svg_usage.model", fieldDrawingModel, keep},
+			{"output[].svg_usage", fieldDrawing, keep}, {"output[].svg_usage.model", fieldDrawingModel, keep},
+		},
 		under("usage", usage),
+		under("tool_usage.image_gen", counts),
+		under("svg_usage", counts),
+		under("output[].svg_usage", counts),
 	)
 	choice := concat(
 		each(fieldText, count, "content", "content[].text", "reasoning_content", "reasoning", "refusal", "audio.transcript",
@@ -59,7 +76,7 @@ var openAISchema = func() *node {
 		under("response", response),
 		under("x_groq.usage", usage),
 		[]rule{
-			{"type", fieldType, keep},
+			{"type", fieldType, keep}, {"error", fieldError, keep},
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
@@ -76,38 +93,51 @@ func concat(lists ...[]rule) (all []rule) {
 	return all
 }
 
-func openAIUsage() []rule {
+func openAIUsage(counts []rule) []rule {
+	return concat(counts, costs, []rule{
+		{"", fieldUsage, keep},
+		{"seconds", fieldSeconds, keep},
+		{"service_tier", fieldUsageTier, keep},        // Mistral
+		{"search_context_size", fieldUsageTier, keep}, // Perplexity, whose fee goes by it
+	})
+}
+
+func openAICounts() []rule {
 	rules := concat(
-		[]rule{{"", fieldUsage, keep}},
 		each(fieldPrompt, keep, "prompt_tokens", "input_tokens"),
 		each(fieldCompletion, keep, "completion_tokens", "output_tokens"),
 		[]rule{
 			{"total_tokens", fieldTotal, keep},
 			{"prompt_cache_hit_tokens", fieldCacheHit, keep},       // DeepSeek
 			{"num_cached_tokens", fieldCacheHit, keep},             // Mistral
-			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Vercel
+			{"cached_tokens", fieldCacheHit, keep},                 // Moonshot, and OpenAI's tool that makes images
+			{"cache_read_input_tokens", fieldCacheHit, keep},       // LiteLLM
+			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // LiteLLM, Vercel
 			{"reasoning_tokens", fieldReasoning, keep},             // Perplexity
 			{"citation_tokens", fieldCitation, keep},               // Perplexity
 			{"num_search_queries", fieldOtherSearches, keep},       // Perplexity
 			{"server_tool_use.web_search_requests", fieldSearches, keep},
 			{"server_side_tool_usage_details.web_search_calls", fieldSearches, keep},    // xAI
 			{"server_side_tool_usage_details.x_search_calls", fieldOtherSearches, keep}, // xAI
-			{"cost", fieldCost, keep},                                                   // OpenRouter and Vercel
-			{"cost.total_cost", fieldCost, keep},                                        // Perplexity
-			{"cost_details.upstream_inference_cost", fieldUpstreamCost, keep},
-			{"market_cost", fieldMarketCost, keep},  // Vercel
-			{"cost_in_usd_ticks", fieldTicks, keep}, // xAI
-			{"is_byok", fieldOwnKey, keep},
-			{"seconds", fieldSeconds, keep},
-			{"service_tier", fieldUsageTier, keep},        // Mistral
-			{"search_context_size", fieldUsageTier, keep}, // Perplexity, whose fee goes by it
+			{"cached_tokens_details.cached_image_tokens", fieldImageCached, keep},
 		},
 	)
 	for _, in := range []string{"prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"} {
 		rules = append(rules, under(in, []rule{
 			{"cached_tokens", fieldCached, keep}, {"cache_write_tokens", fieldCacheWrite, keep},
 			{"audio_tokens", fieldAudioIn, keep}, {"image_tokens", fieldImageIn, keep},
+			{"cached_tokens_details.audio_tokens", fieldAudioCached, keep},
+			{"cached_tokens_details.image_tokens", fieldImageCached, keep},
+			{"cache_write_tokens_details.ttl_30m_tokens", fieldCacheWrite5m, keep},
+			{"cache_write_tokens_details.ttl_12h_tokens", fieldCacheWrite1h, keep},
+			{"cache_creation_tokens", fieldCacheWrite, keep},       // LiteLLM
+			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Alibaba
 		})...)
+		for _, split := range []string{".cache_creation_token_details", ".cache_creation"} { // LiteLLM and Alibaba
+			rules = append(rules, under(in+split, []rule{
+				{"ephemeral_5m_input_tokens", fieldCacheWrite5m, keep}, {"ephemeral_1h_input_tokens", fieldCacheWrite1h, keep},
+			})...)
+		}
 	}
 	for _, out := range []string{"completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"} {
 		rules = append(rules, under(out, []rule{
@@ -122,28 +152,47 @@ func newOpenAI(e Endpoint) *openAI {
 	return &openAI{reply: newReply(), endpoint: e, spent: noSpending}
 }
 
-var noSpending = spending{cost: notStated, upstream: notStated, market: notStated, ticks: notStated}
-
 func (o *openAI) schema() *node { return openAISchema }
 
 func (o *openAI) begin(f field) {
 	switch f {
 	case fieldUsage:
-		o.next, o.paying = tally{}, noSpending
+		o.next, o.paying, o.other = tally{}, noSpending, nil
+	case fieldImageGen:
+		o.images = tally{}
+		o.other = &o.images
+	case fieldDrawing:
+		o.drawing, o.drawn = ModelUsage{}, tally{}
+		o.other = &o.drawn
+	case fieldTool:
+		o.tool = tool{}
 	case fieldItems:
-		o.items = 0
+		o.items, o.drawings = 0, others{}
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
+	default:
+		o.reply.begin(f)
 	}
 }
 
 func (o *openAI) end(f field) {
 	switch f {
 	case fieldUsage:
-		if !o.next.empty() {
+		if o.next.replaces(&o.usage) {
 			o.usage = o.next
 		}
 		o.spent.overlay(o.paying)
+	case fieldImageGen:
+		o.other = nil
+	case fieldDrawing:
+		o.other = nil
+		if u, _ := o.drawn.openAI(Endpoint{Kind: Chat}); u != (book.Usage{}) || o.drawn.bad {
+			o.drawings.plus(o.drawing.Model, u, o.drawn.bad)
+		}
+	case fieldTool:
+		if o.tool.typ == "image_generation" {
+			o.painter = o.tool.model
+		}
 	case fieldItem:
 		o.items += o.item.searches()
 	}
@@ -172,23 +221,12 @@ func (i item) searches() int64 {
 	return 0
 }
 
-func (s *spending) overlay(o spending) {
-	for _, p := range []struct{ to, from *int64 }{
-		{&s.cost, &o.cost}, {&s.upstream, &o.upstream}, {&s.market, &o.market}, {&s.ticks, &o.ticks},
-	} {
-		if *p.from != notStated {
-			*p.to = *p.from
-		}
-	}
-	s.own = s.own || o.own
-}
-
 func (o *openAI) scalar(f field, v value) {
 	switch f {
 	case fieldType:
 		o.typ = intern(o.typ, v)
 		switch o.typ {
-		case "response.completed", "response.incomplete", "response.failed", "transcript.text.done", "speech.audio.done",
+		case "response.completed", "response.incomplete", "response.failed", "response.done", "transcript.text.done", "speech.audio.done",
 			"image_generation.completed", "image_edit.completed":
 			o.ending = true
 		}
@@ -201,38 +239,31 @@ func (o *openAI) scalar(f field, v value) {
 		o.item.typ = intern(o.item.typ, v)
 	case fieldItemAction:
 		o.item.action = intern(o.item.action, v)
+	case fieldToolType:
+		o.tool.typ = intern(o.tool.typ, v)
+	case fieldToolModel:
+		o.tool.model = intern(o.tool.model, v)
+	case fieldDrawingModel:
+		o.drawing.Model = string(v.text)
+	case fieldBilledSearches:
+		o.billed.read(fieldSearches, v)
 	case fieldUsageTier:
 		o.usageTier = intern(o.usageTier, v)
 	case fieldSeconds:
 		o.seconds, _, _ = scaled(v.text, 9)
-	case fieldCost:
-		o.pay(&o.paying.cost, v, 9)
-	case fieldUpstreamCost:
-		o.pay(&o.paying.upstream, v, 9)
-	case fieldMarketCost:
-		o.pay(&o.paying.market, v, 9)
-	case fieldTicks:
-		o.pay(&o.paying.ticks, v, -1)
-	case fieldOwnKey:
-		o.paying.own = v.isTrue()
+	case fieldCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
+		o.implausible = !o.paying.read(f, v) || o.implausible
 	default:
 		if f == fieldFinish {
 			o.finishing = true
 		}
-		if !o.next.read(f, v) {
+		counts := &o.next
+		if o.other != nil {
+			counts = o.other
+		}
+		if !counts.read(f, v) {
 			o.reply.scalar(f, v)
 		}
-	}
-}
-
-// pay reads an amount of 10^-places US dollars, which some write in quotes. What is no number is no statement; a number
-// that cannot be true is implausible.
-func (o *openAI) pay(to *int64, v value, places int) {
-	switch n, _, ok := scaled(v.text, places); {
-	case ok && n >= 0 && n <= maxCost && v.text[0] != '-':
-		*to = n
-	case ok || !v.quoted:
-		o.implausible = true
 	}
 }
 
@@ -247,7 +278,8 @@ func (o *openAI) result(to *Result) {
 	to.ServiceTier = o.endpoint.in(o.tier)
 	to.Complete = to.Complete || o.ended || o.finished && !o.usage.empty() // not everybody sends the end mark
 	to.AudioDuration = time.Duration(max(o.seconds, 0))
-	if o.usage.bad {
+	o.tools(to)
+	if o.usage.bad || o.billed.bad {
 		to.Implausible = true
 		return
 	}
@@ -260,8 +292,23 @@ func (o *openAI) result(to *Result) {
 	}
 }
 
+// tools says what models of the provider's tools used, which is no part of the reply's own usage.
+func (o *openAI) tools(to *Result) {
+	made := o.drawings
+	made.list = slices.Clone(made.list)
+	if !o.images.empty() {
+		if u, _ := o.images.openAI(Endpoint{Kind: Images}); u != (book.Usage{}) || o.images.bad {
+			made.plus(cmp.Or(o.painter, imageModel), u, o.images.bad)
+		}
+	}
+	made.fill(to, o.model)
+}
+
 // searches is what the provider counts, or else the searches among the items.
 func (o *openAI) searches() int64 {
+	if o.billed.has(fieldSearches) {
+		return o.billed.n[fieldSearches]
+	}
 	if !o.usage.any(fieldSearches, fieldOtherSearches) {
 		return max(o.items, o.doneItems)
 	}
@@ -270,24 +317,6 @@ func (o *openAI) searches() int64 {
 		n += o.usage.n[fieldOtherSearches]
 	}
 	return n
-}
-
-// stated is the cost as the provider says it, in nano-dollars.
-func (s spending) stated(provider string) int64 {
-	switch {
-	case s.ticks > 0: // others that serve xAI's models report zero
-		return s.ticks
-	case s.cost == notStated:
-		return notStated
-	case !s.own:
-		return s.cost
-	case s.upstream > 0:
-		return money.Add(s.cost, s.upstream)
-	case s.cost == 0 && s.market > 0 && provider == Vercel:
-		return s.market
-	default:
-		return s.cost
-	}
 }
 
 // openAI takes the totals apart.
@@ -323,10 +352,14 @@ func (t *tally) openAI(e Endpoint) (u book.Usage, ok bool) {
 		completion += reasoning // these leave it out of the total as well
 	}
 
-	u.CacheRead = take(&prompt, max(t.n[fieldCached], t.n[fieldCacheHit]))
-	u.CacheWrite5m = take(&prompt, t.n[fieldCacheWrite])
-	u.InputAudio = take(&prompt, audio)
-	u.InputImage = take(&prompt, t.n[fieldImageIn])
+	cached := take(&prompt, max(t.n[fieldCached], t.n[fieldCacheHit]))
+	u.CacheReadAudio = take(&cached, t.n[fieldAudioCached])
+	u.CacheRead = cached
+	short, long := t.writes()
+	u.CacheWrite1h = take(&prompt, long)
+	u.CacheWrite5m = take(&prompt, short)
+	u.InputAudio = take(&prompt, max(audio-t.n[fieldAudioCached], 0))
+	u.InputImage = take(&prompt, max(t.n[fieldImageIn]-t.n[fieldImageCached], 0))
 	u.Input = prompt + t.n[fieldCitation]
 	u.Reasoning = take(&completion, reasoning)
 	u.OutputAudio = take(&completion, t.n[fieldAudioOut])

@@ -1,7 +1,9 @@
 package meter
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -67,10 +69,21 @@ var hosts = map[string]string{
 	"api.deepinfra.com":                 "deepinfra",
 	"api.sambanova.ai":                  "sambanova",
 	"api.minimax.io":                    "minimax",
+	"api.minimaxi.com":                  "minimax",
 	"api.studio.nebius.com":             "nebius",
+	"api.tokenfactory.nebius.com":       "nebius",
 	"integrate.api.nvidia.com":          "nvidia",
 	"dashscope.aliyuncs.com":            "alibaba",
 	"dashscope-intl.aliyuncs.com":       "alibaba",
+}
+
+// Providers returns the names that Endpoint.Provider can have.
+func Providers() []string {
+	names := map[string]bool{Bedrock: true, Vertex: true}
+	for _, name := range hosts {
+		names[name] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // providerOf returns the provider of a host that is known, else an empty string.

@@ -45,6 +45,9 @@ type Result struct {
 	// Pending reports that the call goes on in the background. Its usage comes with a later reply that has the same ID.
 	Pending bool
 
+	// Failed reports that the reply is an error, whatever its status, and that neither a usage nor any of an answer came.
+	Failed bool
+
 	// Implausible reports that the provider has stated a number that no call can have: below zero, or beyond measure.
 	// The usage or the cost that it belongs to is not in the result.
 	Implausible bool
@@ -151,6 +154,7 @@ func (r *Reader) Result() *Result {
 	if f, ok := r.frame.(interface{ broken() bool }); ok && f.broken() {
 		to.Complete = false
 	}
+	to.Failed = to.Failed && !to.Found && !to.Implausible
 	to.Provider = r.endpoint.Provider
 	to.Model = cmp.Or(to.Model, r.endpoint.Model)
 	to.RequestID = cmp.Or(r.request, to.ID)
@@ -165,11 +169,10 @@ func newFrame(e Endpoint, header http.Header, f family) frame {
 	switch {
 	case major == "audio" || major == "image" || major == "video":
 		return opaque{}
-	case strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
-		e.Kind == BatchResults:
-		return &lines{scanner: s}
 	default:
-		return &sniffed{scanner: s, family: f}
+		inLines := strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
+			e.Kind == BatchResults
+		return &sniffed{scanner: s, family: f, lines: inLines}
 	}
 }
 
@@ -177,18 +180,22 @@ func newFrame(e Endpoint, header http.Header, f family) frame {
 type sniffed struct {
 	scanner *scanner
 	family  family
+	lines   bool // JSON is one document a line
 	frame
 }
 
 func (s *sniffed) write(p []byte) {
 	for s.frame == nil && len(p) > 0 {
 		switch p[0] {
-		case ' ', '\t', '\r', '\n':
+		case ' ', '\t', '\r', '\n', 0xef, 0xbb, 0xbf: // the last three are a byte order mark
 			p = p[1:]
 		case 0: // a length, far below the largest
 			s.frame = &messages{scanner: s.payloads()}
 		case '{', '[', '"':
 			s.frame = documents{s.scanner}
+			if s.lines {
+				s.frame = &lines{scanner: s.scanner}
+			}
 		default:
 			s.frame = &events{scanner: s.scanner}
 		}

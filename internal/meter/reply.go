@@ -41,6 +41,7 @@ type reply struct {
 	ended           bool // and was read whole
 	pending         bool
 	implausible     bool
+	failed          bool // the provider says so in the reply
 }
 
 func newReply() reply { return reply{cost: notStated, upstream: notStated} }
@@ -50,7 +51,7 @@ const (
 	maxReasons = 8 // of finishing that are kept
 )
 
-func (r *reply) begin(field)        {}
+func (r *reply) begin(f field)      { r.failed = r.failed || f == fieldError }
 func (r *reply) end(field)          {}
 func (r *reply) pipe(field, []byte) {}
 func (r *reply) done()              { r.ended = r.ended || r.ending }
@@ -65,6 +66,8 @@ func (r *reply) text(_ field, t text) {
 
 func (r *reply) scalar(f field, v value) {
 	switch f {
+	case fieldError:
+		r.failed = r.failed || len(v.text) > 0
 	case fieldModel:
 		r.model = intern(r.model, v)
 	case fieldID:
@@ -102,6 +105,7 @@ func (r *reply) fill(to *Result) {
 	to.Model, to.ID, to.ServiceTier, to.FinishReasons = r.model, r.id, r.tier, r.finish
 	to.ReportedCost, to.Pending = r.cost, r.pending
 	to.Implausible = to.Implausible || r.implausible
+	to.Failed = r.failed && r.output == (text{})
 	to.OutputChars = r.output.ascii + r.output.wide
 	to.OutputEstimate = max(r.output.tokens(), r.pieces)
 }

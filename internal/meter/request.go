@@ -22,18 +22,25 @@ type Request struct {
 	// Stream reports that the reply is streamed, IncludeUsage that the caller has asked for the usage in the stream.
 	Stream, IncludeUsage bool
 
-	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there.
-	InputBytes, MediaBytes int64
+	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there,
+	// AudioBytes and DocumentBytes those of two kinds of them. Video is a document.
+	InputBytes, MediaBytes, AudioBytes, DocumentBytes int64
 
-	// ServiceTier is the tier that the body asks for, in the provider's own words; empty for none.
+	// ServiceTier is the tier that the body asks for, in the provider's own words, as in Result; empty for none.
 	ServiceTier string
 
-	// Images, Audio and Documents count the media, with those that are named by a URL or an id.
+	// Images, Audio and Documents count the media, with those that are named by a URL. FullImages reports that images are
+	// to be seen at their own size, which is not the default.
 	Images, Audio, Documents int64
+	FullImages               bool
 
-	// Open reports that the input is not all in the body: the provider runs tools of its own, fetches media, or has the
-	// conversation stored; or that the body could not be read. Its size is no bound then.
-	Open bool
+	// Open reports that the input is not all in the body: the provider runs tools of its own, fetches documents, or has the
+	// conversation stored; or that the body could not be read. Its size is no bound then. Stored reports that what is not
+	// in the body can be media.
+	Open, Stored bool
+
+	// LongCache reports that a cache is asked for that lives longer than the usual one.
+	LongCache bool
 }
 
 // ReadRequest reads the body of a request to the endpoint: JSON, or the form of a request that uploads a file.
@@ -45,7 +52,7 @@ func ReadRequest(e Endpoint, body []byte) Request {
 		s := newScanner(askedSchema(e), a)
 		s.write(body)
 		s.close()
-		a.Open = a.Open || !s.whole || s.state == failed
+		a.unread(!s.whole || s.state == failed)
 	}
 	r := &a.Request
 	r.InputBytes = int64(len(body)) - r.MediaBytes
@@ -56,7 +63,7 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	if e.Format == Responses && (e.Provider == OpenAIProvider || e.Provider == Azure) {
 		r.LeastOutput = max(r.LeastOutput, 16)
 	}
-	r.ServiceTier = e.in(r.ServiceTier)
+	r.ServiceTier = e.in(served(r.ServiceTier, a.speed, a.region))
 	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
 	return *r
 }
@@ -82,7 +89,12 @@ const (
 	askStream
 	askIncludeUsage
 	askTier
-	askOpen       // it is enough that it is there
+	askSpeed
+	askRegion
+	askLife       // of a cache
+	askDetail     // in which an image is seen
+	askStored     // it is enough that it is there
+	askOpen       //
 	askOpenIfTrue //
 	askTool       // a tool of the provider's, unless its type says otherwise
 	askItemType
@@ -92,6 +104,11 @@ const (
 	askMime // of the medium that follows, or went before
 	askMedium
 	askMediumBytes
+	askReference // to a medium that is elsewhere
+	askImageElsewhere
+	askPart // of a message, which says of which kind its source is
+	askPartType
+	askURL
 )
 
 // asked reads a request.
@@ -99,28 +116,56 @@ type asked struct {
 	reply
 	Request
 	prompts int64
+	speed   string
+	region  string
 	mime    string
 	medium  int64 // bytes of the medium that is read; -1: there is none
+	part    string
+	byURL   bool // the part is elsewhere
 }
 
 func (a *asked) begin(f field) {
 	switch f {
-	case askOpen:
-		a.Open = true
+	case askOpen, askStored:
+		a.opens(f)
 	case askPrompt:
 		a.prompts++
-	case askMedium:
+	case askMedium, askReference:
 		a.mime, a.medium = "", -1
+	case askPart:
+		a.part, a.byURL = "", false
+	case askImageElsewhere:
+		a.Images++
 	}
 }
 
 func (a *asked) end(f field) {
-	if f == askMedium && a.medium >= 0 {
+	switch {
+	case f == askMedium && a.medium >= 0:
 		a.media(a.mime, a.medium)
+	case f == askReference:
+		a.elsewhere(strings.HasPrefix(a.mime, "image/"))
+	case f == askPart && a.byURL:
+		a.byURL = false // parts are in parts
+		a.elsewhere(a.part == "image")
 	}
 }
 
+// elsewhere takes note of a medium that is not in the body. An image has a size at most, wherever it is.
+func (a *asked) elsewhere(image bool) {
+	if image {
+		a.Images++
+		return
+	}
+	a.opens(askStored)
+}
+
 func (a *asked) done() {}
+
+func (a *asked) opens(f field) { a.Open, a.Stored = true, a.Stored || f == askStored }
+
+// unread says that a body is not known to the end.
+func (a *asked) unread(is bool) { a.Open, a.Stored = a.Open || is, a.Stored || is }
 
 func (a *asked) media(mime string, n int64) {
 	switch major, _, _ := strings.Cut(mime, "/"); major {
@@ -130,8 +175,10 @@ func (a *asked) media(mime string, n int64) {
 		a.Images++
 	case "audio":
 		a.Audio++
+		a.AudioBytes += n
 	default: // video too, which costs as documents do: by the part
 		a.Documents++
+		a.DocumentBytes += n
 	}
 	a.MediaBytes += n
 }
@@ -158,21 +205,37 @@ func (a *asked) scalar(f field, v value) {
 		a.IncludeUsage = v.isTrue()
 	case askTier:
 		a.ServiceTier = string(v.text)
-	case askOpen:
-		a.Open = a.Open || len(v.text) > 0
+	case askSpeed:
+		a.speed = string(v.text)
+	case askRegion:
+		a.region = string(v.text)
+	case askLife:
+		a.LongCache = a.LongCache || !v.is("5m") && !v.is("30m") && len(v.text) > 0
+	case askDetail:
+		a.FullImages = a.FullImages || v.is("original")
+	case askOpen, askStored:
+		if len(v.text) > 0 {
+			a.opens(f)
+		}
 	case askOpenIfTrue:
 		a.Open = a.Open || v.isTrue()
 	case askTool:
 		a.Open = a.Open || !v.is("function") && !v.is("custom")
 	case askItemType:
-		a.Open = a.Open || v.is("item_reference")
+		if v.is("item_reference") {
+			a.opens(askStored)
+		}
 	case askMime:
 		a.mime = string(v.text)
+	case askPartType:
+		a.part = string(v.text)
+	case askURL:
+		a.byURL = true
 	case askImage, askAudio, askDocument:
 		a.mime = map[field]string{askImage: "image", askAudio: "audio", askDocument: "application"}[f]
 		text := strings.ToLower(string(v.text))
 		if strings.HasPrefix(text, "http:") || strings.HasPrefix(text, "https:") || strings.HasPrefix(text, "gs:") {
-			a.Open = true
+			a.unread(f != askImage) // an image has a size at most
 		}
 		if rest, ok := strings.CutPrefix(text, "data:"); ok && strings.Contains(rest, "/") {
 			a.mime = rest
@@ -200,7 +263,7 @@ func (a *asked) form(body []byte) {
 	for {
 		part, err := parts.NextPart()
 		if err != nil {
-			a.Open = a.Open || err != io.EOF
+			a.unread(err != io.EOF)
 			return
 		}
 		if part.FileName() != "" {

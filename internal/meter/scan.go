@@ -125,9 +125,10 @@ func (s *scanner) write(p []byte) {
 	}
 }
 
-// close ends a document that ends by the end of the input alone: a bare number or literal.
+// close ends a document that ends by the end of the input alone: a bare number or literal. Inside of something that has
+// not ended, a number may be cut in the middle: it is not reported.
 func (s *scanner) close() {
-	if s.state == inPlain {
+	if s.state == inPlain && s.depth == 0 {
 		s.endPlain()
 	}
 }

@@ -19,23 +19,37 @@ type tally struct {
 	bad bool // one of them is no count
 }
 
-// read takes a count over. It reports whether the field is one.
+// read takes a count over. It reports whether the field is one. Of a count that an object states under several names the
+// largest is taken: proxies fill the names that they do not use with zeros.
 func (t *tally) read(f field, v value) bool {
 	if f >= numCounts {
 		return false
 	}
-	n, exact, ok := scaled(v.text, 0)
-	if v.quoted || !ok || !exact || n < 0 || n > maxCount {
+	n, ok := v.count()
+	if !ok {
 		t.bad = true
 		return true
 	}
-	t.put(f, n)
+	t.put(f, max(n, t.n[f]))
 	return true
+}
+
+// count reads a count. One in quotes is as good: that is how the JSON of protocol buffers writes 64 bits.
+func (v value) count() (int64, bool) {
+	n, exact, ok := scaled(v.text, 0)
+	return n, ok && exact && n >= 0 && n <= maxCount
 }
 
 func (t *tally) put(f field, n int64) {
 	t.n[f] = n
 	t.set |= 1 << f
+}
+
+// drop takes counts back, as if they had not been stated.
+func (t *tally) drop(fields ...field) {
+	for _, f := range fields {
+		t.set &^= 1 << f
+	}
 }
 
 // add is for counts that are stated in several places.
@@ -66,6 +80,11 @@ func (t *tally) any(fields ...field) bool {
 }
 
 func (t *tally) empty() bool { return t.set == 0 && !t.bad }
+
+// replaces reports whether a later statement counts in place of an earlier one. Zeros do not: what was used stays used.
+func (t *tally) replaces(before *tally) bool {
+	return !t.empty() && (t.bad || before.empty() || t.n != [numCounts]int64{})
+}
 
 // overlay puts the counts that another tally has over this one's.
 func (t *tally) overlay(over *tally) {
