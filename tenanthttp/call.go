@@ -147,9 +147,9 @@ func (c *call) replied(resp *http.Response) {
 		c.release() // where it leads to, if anybody follows, is a call of its own
 		return
 	}
-	b := &body{
-		inner: resp.Body, status: resp.StatusCode, reader: meter.NewReader(c.endpoint, resp.StatusCode, resp.Header), ended: c.ended,
-	}
+	reader := meter.NewReader(c.endpoint, resp.StatusCode, resp.Header)
+	b := &body{inner: resp.Body, status: resp.StatusCode, reader: reader}
+	b.ended = func(b *body, err error) { c.ended(b, reader.Result(), err) }
 	if c.plan.filter && filterable(resp) {
 		b.filter = meter.NewUsageFilter()
 		resp.ContentLength = -1
@@ -159,8 +159,7 @@ func (c *call) replied(resp *http.Response) {
 }
 
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
-func (c *call) ended(b *body, err error) {
-	r := b.reader.Result()
+func (c *call) ended(b *body, r *meter.Result, err error) {
 	if r.Pending && r.ID != "" && b.status/100 == 2 {
 		if evicted := c.transport.late.put(c.request.URL.Host, r.ID, c); evicted != nil {
 			evicted.settle(evicted.unknown(tenant.Actual{}))

@@ -16,8 +16,8 @@ import (
 var ErrUnmetered = errors.New("tenanthttp: the request cannot be metered, and the transport passes no such request on")
 
 // Transport is an [http.RoundTripper] that admits calls of language models against the budgets of the tenant in their
-// context, passes them on to another one, and books what the reply says was used. It is safe for concurrent use, and
-// starts no goroutines of its own.
+// context, passes them on to another one, and books what the reply says was used. It is safe for concurrent use. It
+// starts no goroutines but those that book the results of a batch, which end with the reply that has them.
 type Transport struct {
 	books   books
 	base    http.RoundTripper
@@ -81,10 +81,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	e, known := meter.Recognise(r.Method, r.URL)
 	e.Provider = cmp.Or(e.Provider, t.options.provider)
 	switch {
-	case !known, e.Kind == meter.Batch && e.Format != meter.Anthropic:
-		return t.unmetered(r, e) // what OpenAI's batches used is in files, which are not read
+	case !known:
+		return t.unmetered(r, e)
 	case e.Kind == meter.Free, e.Kind == meter.Batch:
 		return t.base.RoundTrip(r)
+	case e.Kind == meter.BatchResults, e.Kind == meter.File:
+		return t.fetch(r, e)
 	case e.Retrieval:
 		return t.retrieve(r, e)
 	}

@@ -23,11 +23,12 @@ func TestUnmetered_RequestsPassAndAreReported(t *testing.T) {
 		reported     bool
 	}{
 		{http.MethodPost, "/v1/videos?key=secret", true},
-		{http.MethodPost, "/v1/batches", true}, // what OpenAI's batches cost is in files
+		{http.MethodPost, "/v1/batches", false},          // charged with its results
+		{http.MethodGet, "/v1/files/f-1/content", false}, // and they are not in this file
 		{http.MethodGet, "/somewhere", true},
 		{http.MethodGet, "/v1/models", false},
 		{http.MethodPost, "/v1/messages/count_tokens", false},
-		{http.MethodPost, "/v1/messages/batches", false}, // charged with its results
+		{http.MethodPost, "/v1/messages/batches", false},
 		{http.MethodPost, "/v1/files", false},
 	} {
 		heard := len(b.witness.unmetered())
@@ -116,38 +117,6 @@ func TestResponses_ReadAgainAreNotChargedAgain(t *testing.T) {
 	b.post("/v1/responses", `{"model":"test-model","input":"Hello"}`)
 	b.do(b.request(b.ctx, http.MethodGet, "/v1/responses/resp_1", ""))
 	require.EqualValues(t, 2_000_000, b.execution().CostNano)
-}
-
-func TestBatch_ResultsAreChargedOnce(t *testing.T) {
-	t.Parallel()
-	line := func(model string) string {
-		return `{"custom_id":"a","result":{"type":"succeeded","message":{"id":"m","model":"` + model + `","usage":{"input_tokens":1000,"output_tokens":500}}}}` + "\n"
-	}
-	b := newBench(t, setting{}, replies("application/x-jsonl", line("test-model")+line("test-model")+line("other")))
-	for range 2 {
-		b.do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-1/results", ""))
-	}
-	all := b.executions()
-	require.Len(t, all, 2)
-	require.Equal(t, tenant.Usage{Input: 2000, Output: 1000}, all[0].Usage)
-	require.EqualValues(t, 4_000_000, all[0].CostNano)
-	require.Equal(t, "other", all[1].Model)
-	require.True(t, all[1].Unpriced)
-	b.do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-2/results", ""))
-	require.Len(t, b.executions(), 4)
-	require.Empty(t, b.witness.unmetered())
-}
-
-func TestBatch_ResultsThatAreNotReadToTheirEndAreReported(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setting{}, aborts("application/x-jsonl", `{"custom_id":"a","result":{"type":"succ`))
-	resp, err := b.client.Do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-1/results", ""))
-	require.NoError(t, err)
-	_, err = io.Copy(io.Discard, resp.Body)
-	require.Error(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Empty(t, b.executions())
-	require.Len(t, b.witness.unmetered(), 1)
 }
 
 // What other models have used for a call has a price of its own, and so it is an execution of its own.

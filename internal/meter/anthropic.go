@@ -6,16 +6,14 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-// anthropic reads messages, as JSON and as events, of Anthropic itself, of Vertex AI and of Bedrock, and the results of
-// batches, one message a line. Cached tokens are beside the input, thinking is inside the output.
+// anthropic reads messages, as JSON and as events, of Anthropic itself, of Vertex AI and of Bedrock, and those
+// in the results of batches. Cached tokens are beside the input, thinking is inside the output.
 type anthropic struct {
 	reply
 	usage, next tally
 	iteration   iteration
 	others      others // what the totals leave out
-	lines       others // the messages of a batch that are read
 	inIteration bool
-	batch       bool
 }
 
 // iteration is one pass of a model over a message.
@@ -54,7 +52,6 @@ func anthropicRules() []rule {
 	return concat(
 		message,
 		under("message", message),
-		under("result.message", message),
 		under("content_block", content),
 		under("delta", content),
 		[]rule{{"type", fieldType, keep}, {"delta.stop_reason", fieldFinish, keep}},
@@ -62,9 +59,7 @@ func anthropicRules() []rule {
 	)
 }
 
-func newAnthropic(e Endpoint) *anthropic {
-	return &anthropic{reply: newReply(), batch: e.Kind == BatchResults}
-}
+func newAnthropic() *anthropic { return &anthropic{reply: newReply()} }
 
 func (a *anthropic) schema() *node { return anthropicSchema }
 
@@ -92,18 +87,6 @@ func (a *anthropic) end(f field) {
 	}
 }
 
-// done ends a line of a batch's results: the usage of one message.
-func (a *anthropic) done() {
-	a.reply.done()
-	if !a.batch {
-		return
-	}
-	if !a.usage.empty() {
-		a.lines.add(a.model, &a.usage)
-	}
-	a.usage = tally{}
-}
-
 func (a *anthropic) scalar(f field, v value) {
 	switch f {
 	case fieldType:
@@ -126,15 +109,6 @@ func (a *anthropic) scalar(f field, v value) {
 func (a *anthropic) result(to *Result) {
 	a.fill(to)
 	to.Complete = to.Complete || a.ended
-	if a.batch {
-		a.lines.fill(to, a.model)
-		if len(to.Also) > 0 {
-			to.Model = to.Also[0].Model
-			to.state(to.Also[0].Usage)
-			to.Also = to.Also[1:]
-		}
-		return
-	}
 	a.others.fill(to, a.model)
 	if a.usage.bad {
 		to.Implausible = true

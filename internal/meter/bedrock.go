@@ -144,7 +144,7 @@ var invokeSchema = func() *node {
 	return schema(anthropicRules(), counts)
 }()
 
-func newInvoke(e Endpoint) *invoke { return &invoke{anthropic: *newAnthropic(e)} }
+func newInvoke(e Endpoint) *invoke { return &invoke{anthropic: *newAnthropic()} }
 
 func (i *invoke) schema() *node { return invokeSchema }
 

@@ -95,7 +95,7 @@ func NewReader(e Endpoint, status int, header http.Header) *Reader {
 	if h, ok := r.family.(host); ok && status < http.StatusBadRequest {
 		h.header(header)
 	}
-	r.frame = newFrame(e, header, r.family)
+	r.frame = newFrame(header, r.family)
 	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); encoding {
 	case "", "identity":
 	case "gzip", "x-gzip", "deflate":
@@ -110,7 +110,7 @@ func NewReader(e Endpoint, status int, header http.Header) *Reader {
 func newFamily(e Endpoint) family {
 	switch e.Format {
 	case Anthropic:
-		return newAnthropic(e)
+		return newAnthropic()
 	case Gemini:
 		return newGemini(e)
 	case Ollama:
@@ -158,15 +158,14 @@ func (r *Reader) Result() *Result {
 	return to
 }
 
-func newFrame(e Endpoint, header http.Header, f family) frame {
+func newFrame(header http.Header, f family) frame {
 	s := newScanner(f.schema(), f)
 	typ, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 	major, _, _ := strings.Cut(typ, "/")
 	switch {
 	case major == "audio" || major == "image" || major == "video":
 		return opaque{}
-	case strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
-		e.Kind == BatchResults:
+	case strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json":
 		return &lines{scanner: s}
 	default:
 		return &sniffed{scanner: s, family: f}
