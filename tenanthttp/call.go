@@ -30,17 +30,14 @@ type call struct {
 }
 
 // call admits a call, makes it, and sees to it that it is booked.
-func (t *Transport) call(r *http.Request, e meter.Endpoint) (*http.Response, error) {
-	body, err := read(r)
-	if err != nil {
-		return nil, err
-	}
+func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c := &call{transport: t, request: r, endpoint: e, plan: t.plan(r, e, body)}
 	who, _ := tenant.FromContext(ctx)
 	if who == nil && t.options.requireTenant {
 		return refuse(r, e, tenant.ErrTenantRequired), nil
 	}
+	var err error
 	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).options...)
 	switch {
 	case err == nil:
@@ -95,17 +92,22 @@ func read(r *http.Request) ([]byte, error) {
 	return to.Bytes(), err
 }
 
-// outgoing returns the request to make: the caller's is not the transport's to change.
-func (c *call) outgoing(sent *connection) *http.Request {
-	r := c.request.Clone(httptrace.WithClientTrace(c.request.Context(), sent.trace()))
+// again returns a copy of a request whose body was read, with a body in its place.
+func again(ctx context.Context, r *http.Request, body []byte) *http.Request {
+	r = r.Clone(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		body := c.plan.body
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body, _ = r.GetBody()
 		if r.ContentLength > 0 { // otherwise it is of unknown length, and is to stay so
 			r.ContentLength = int64(len(body))
 		}
 	}
+	return r
+}
+
+// outgoing returns the request to make: the caller's is not the transport's to change.
+func (c *call) outgoing(sent *connection) *http.Request {
+	r := again(httptrace.WithClientTrace(c.request.Context(), sent.trace()), c.request, c.plan.body)
 	if c.plan.filter {
 		// What is to be taken out of the reply must be readable. http.Transport compresses and decompresses unasked.
 		r.Header.Del("Accept-Encoding")

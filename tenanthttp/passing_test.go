@@ -175,9 +175,16 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestRequest_WithoutABody(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, replies("application/json", answer))
-	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, b.server.URL+"/v1/models/test-model:generateContent", nil)
+	transport, err := tenanthttp.NewTransport(b.ledger, roundTrip(func(r *http.Request) (*http.Response, error) {
+		require.Nil(t, r.Body)
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer))}, nil
+	}))
 	require.NoError(t, err)
-	b.do(r)
+	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, "https://generativelanguage.googleapis.com/v1beta/models/test-model:generateContent", nil)
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
 	require.Equal(t, "test-model", b.execution().Model)
 }
 

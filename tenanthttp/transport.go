@@ -79,18 +79,28 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(r)
 	}
 	e, known := meter.Recognise(r.Method, r.URL)
+	stranger := e.Provider == ""
 	e.Provider = cmp.Or(e.Provider, t.options.provider)
 	switch {
 	case !known:
 		return t.unmetered(r, e)
-	case e.Kind == meter.Free, e.Kind == meter.Batch:
+	case e.Kind == meter.Free, e.Kind == meter.Batch && !stranger:
 		return t.base.RoundTrip(r)
 	case e.Kind == meter.BatchResults, e.Kind == meter.File:
 		return t.fetch(r, e)
 	case e.Retrieval:
 		return t.retrieve(r, e)
 	}
-	return t.call(r, e)
+	body, err := read(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case stranger && !meter.HasForm(e, body):
+		return t.unmetered(again(r.Context(), r, body), e)
+	case e.Kind == meter.Batch:
+		return t.base.RoundTrip(again(r.Context(), r, body))
+	}
+	return t.call(r, e, body)
 }
 
 // CloseIdleConnections closes those of the transport below, if it can.

@@ -23,12 +23,12 @@ func TestUnmetered_RequestsPassAndAreReported(t *testing.T) {
 		reported     bool
 	}{
 		{http.MethodPost, "/v1/videos?key=secret", true},
-		{http.MethodPost, "/v1/batches", false},          // charged with its results
+		{http.MethodPost, "/v1/messages", true}, // the body has not the form of a call
+		{http.MethodPost, "/v1/batches", true},
 		{http.MethodGet, "/v1/files/f-1/content", false}, // and they are not in this file
 		{http.MethodGet, "/somewhere", true},
 		{http.MethodGet, "/v1/models", false},
 		{http.MethodPost, "/v1/messages/count_tokens", false},
-		{http.MethodPost, "/v1/messages/batches", false},
 		{http.MethodPost, "/v1/files", false},
 	} {
 		heard := len(b.witness.unmetered())
@@ -45,6 +45,55 @@ func TestUnmetered_RequestsPassAndAreReported(t *testing.T) {
 		}
 	}
 	require.Empty(t, b.executions())
+}
+
+// A host that is not known may be anybody's application, whose paths are not a provider's although they look so. What is
+// not metered is passed on as it came.
+func TestUnmetered_AStrangersPathIsACallByItsBodyAlone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, path, body        string
+		called, reported, known bool
+	}{
+		{name: "a chat between people", path: "/rooms/7/messages", body: `{"text":"Hello","to":"bob"}`, reported: true},
+		{name: "and one with a model of its own", path: "/messages", body: `{"model":"car","text":"Hello"}`, reported: true},
+		{name: "an upload", path: "/v1/embeddings", body: "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x--\r\n", reported: true},
+		{name: "no object", path: chat, body: `["messages"]`, reported: true},
+		{name: "no JSON", path: chat, body: `messages`, reported: true},
+		{name: "nothing to embed", path: "/v1/embeddings", body: `{"model":"m","input":null}`, reported: true},
+		{name: "a batch of something", path: "/batches", body: `{"items":[1,2]}`, reported: true},
+		{name: "a batch", path: "/v1/batches", body: `{"input_file_id":"f-1","endpoint":"/v1/chat/completions"}`},
+		{name: "a message", path: messages, body: ask, called: true},
+		{name: "a server of one model", path: chat, body: `{"messages":[]}`, called: true},
+		{name: "embeddings", path: "/v1/embeddings", body: `{"model":"test-model","input":"Hello"}`, called: true},
+		{name: "a known host", path: messages, body: `{}`, called: true, known: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var sent keeps
+			b := newBench(t, setting{}, sent.then(replies("application/json", answer)))
+			r := b.request(b.ctx, http.MethodPost, c.path, c.body)
+			transport, err := tenanthttp.NewTransport(b.ledger, roundTrip(func(out *http.Request) (*http.Response, error) {
+				require.EqualValues(t, len(c.body), out.ContentLength)
+				require.NotNil(t, out.GetBody)
+				out.URL.Scheme, out.URL.Host = "http", strings.TrimPrefix(b.server.URL, "http://")
+				return b.server.Client().Transport.RoundTrip(out)
+			}))
+			require.NoError(t, err)
+			if c.known {
+				r.URL.Scheme, r.URL.Host = "https", "api.anthropic.com"
+			}
+			resp, err := transport.RoundTrip(r)
+			require.NoError(t, err)
+			got, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			sameBytes(t, answer, string(got))
+			sameBytes(t, c.body, sent.last())
+			require.Equal(t, c.called, len(b.executions()) == 1)
+			require.Equal(t, c.reported, len(b.witness.unmetered()) == 1)
+		})
+	}
 }
 
 // A body that is not sent is closed all the same, as it is the duty of every http.RoundTripper.

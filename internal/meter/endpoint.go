@@ -71,7 +71,7 @@ type Endpoint struct {
 
 // Recognise returns what a request is for. It returns false for what is neither known to be free nor a call whose reply
 // this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
-// other by its path.
+// other by its path, and is to be by its body as well: see [HasForm].
 func Recognise(method string, u *url.URL) (Endpoint, bool) {
 	e := Endpoint{Provider: providerOf(u)}
 	path := segments(u)
@@ -103,7 +103,7 @@ func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool)
 	switch {
 	case path.has("realtime") || path.has("live") || path.has("ws"):
 		return e, false
-	case get && path.back(1) == "responses":
+	case get && path.back(1) == "responses" && (e.Provider != "" || strings.HasPrefix(path.back(0), "resp")):
 		e.Kind, e.Format, e.Retrieval = Chat, Responses, true
 		return e, true
 	case get && e.results(path):
