@@ -70,6 +70,19 @@ func TestStream_TheUsageIsAskedForAndItsChunkTakenOutAgain(t *testing.T) {
 	require.EqualValues(t, 2_000_000, b.execution().CostNano)
 }
 
+// Some servers refuse what they do not know.
+func TestStream_TheUsageIsNotAskedForWhereTheHostSaysSo(t *testing.T) {
+	t.Parallel()
+	var sent keeps
+	b := newBench(t, setting{options: []tenanthttp.Option{tenanthttp.WithoutIncludeUsage()}},
+		sent.then(replies("text/event-stream", events(chunk, lastChunk, "[DONE]"))))
+	_, body := b.post(chat, askStream)
+	sameBytes(t, askStream, sent.last())
+	sameBytes(t, events(chunk, lastChunk, "[DONE]"), body)
+	require.True(t, b.execution().Estimated)
+	require.Positive(t, b.execution().Usage.Output)
+}
+
 func TestStream_TheUsageStaysForACallerThatHasAskedForIt(t *testing.T) {
 	t.Parallel()
 	var sent keeps
