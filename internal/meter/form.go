@@ -16,25 +16,25 @@ func HasForm(e Endpoint, body []byte) bool {
 		a.form(body)
 		return (named || a.Model != "") && (e.Kind == Images || e.Kind == Transcription)
 	}
-	f := &form{}
+	f := new(form)
 	s := newScanner(formSchema, f)
 	s.write(body)
 	s.close()
-	if !s.whole || s.state == failed || !named && !f.has["model"] {
+	if !s.whole || s.state == failed || !named && !f.has("model") {
 		return false
 	}
-	return e.Format == Invoke || slices.ContainsFunc(given(e), func(name string) bool { return f.has[name] })
+	return e.Format == Invoke || slices.ContainsFunc(given(e), f.has)
 }
 
 // formFields are the names of members by their fields.
-var formFields = []string{
+var formFields = [...]string{
 	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
 	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
 }
 
 var formSchema = func() *node {
 	var rules []rule
-	for i, name := range formFields {
+	for i, name := range formFields[:] {
 		rules = append(rules, rule{name, formField + field(i), measure})
 	}
 	return schema(rules)
@@ -45,25 +45,20 @@ const formField field = 100 // the first
 // form keeps which members a body has that are neither null nor empty strings.
 type form struct {
 	reply
-	has map[string]bool
+	members [len(formFields)]bool
 }
 
-func (f *form) begin(is field) { f.add(is) }
+func (f *form) has(name string) bool { return f.members[slices.Index(formFields[:], name)] }
+
+func (f *form) begin(is field) { f.members[is-formField] = true }
 
 func (f *form) scalar(is field, v value) {
 	if len(v.text) > 0 {
-		f.add(is)
+		f.members[is-formField] = true
 	}
 }
 
 func (f *form) text(field, text) {}
-
-func (f *form) add(is field) {
-	if f.has == nil {
-		f.has = make(map[string]bool)
-	}
-	f.has[formFields[is-formField]] = true
-}
 
 // given names the members that say what a model is given, of which a request has one.
 func given(e Endpoint) []string {
