@@ -27,6 +27,7 @@ type call struct {
 	endpoint  meter.Endpoint
 	plan      *plan
 	hold      *tenant.Hold
+	deferred  bool // any process can settle it
 }
 
 // call admits a call, makes it, and sees to it that it is booked.
@@ -163,9 +164,7 @@ func (c *call) replied(resp *http.Response) {
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
 func (c *call) ended(b *body, r *meter.Result, err error) {
 	if r.Pending && r.ID != "" && b.status/100 == 2 {
-		if evicted := c.transport.late.put(c.request.URL.Host, r.ID, c); evicted != nil {
-			evicted.settle(evicted.unknown(tenant.Actual{}))
-		}
+		c.background(r.ID)
 		return
 	}
 	c.settle(c.actual(b, r, err))

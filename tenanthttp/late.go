@@ -4,11 +4,25 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/meter"
 )
 
+// background leaves a call that goes on in the background to the request that reads how it ended. Where that comes through
+// another transport or another process, it is settled by the response's id, but for a call with an idempotency key of its
+// own.
+func (c *call) background(id string) {
+	t := c.transport
+	c.deferred = t.books.Defer(c.request.Context(), c.hold, backgroundKey(id)) == nil
+	if evicted := t.late.put(c.request.URL.Host, id, c); evicted != nil && !evicted.deferred {
+		evicted.settle(evicted.unknown(tenant.Actual{}))
+	}
+}
+
+func backgroundKey(id string) string { return "response/" + id }
+
 // late keeps the calls that go on in the background, by what a later request asks for: their holds stay until then, or
-// until the ledger ends them.
+// until the ledger ends them. Whoever has made a call knows more of it than its response says.
 type late struct {
 	mu    sync.Mutex
 	calls map[lateKey]*call
@@ -70,5 +84,12 @@ func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, er
 	}
 	if c := t.late.take(r.URL.Host, result.ID); c != nil {
 		c.settle(c.actual(b, result, err))
+		return
 	}
+	if result.ID == "" || !result.Found || result.Implausible {
+		return // its hold is charged in the end
+	}
+	who, _ := tenant.FromContext(r.Context())
+	a := tenant.Actual{Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, Usage: tenant.Usage(result.Usage)}
+	_, _ = t.books.SettleDeferred(r.Context(), who, backgroundKey(result.ID), a) // most responses were not made in the background
 }

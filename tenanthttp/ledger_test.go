@@ -40,6 +40,12 @@ func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant
 	return tenant.Settlement{Outcome: tenant.Settled}, nil
 }
 
+func (l *ledger) Defer(context.Context, *tenant.Hold, string) error { return tenant.ErrNotDeferred }
+
+func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error) {
+	return tenant.Settlement{}, tenant.ErrNotDeferred
+}
+
 func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) { l.reported.Add(1) }
 
 type roundTrip func(*http.Request) (*http.Response, error)

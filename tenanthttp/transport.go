@@ -31,6 +31,8 @@ type books interface {
 	Settle(context.Context, *tenant.Hold, tenant.Actual) (tenant.Settlement, error)
 	Release(context.Context, *tenant.Hold) (tenant.Settlement, error)
 	Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error)
+	Defer(context.Context, *tenant.Hold, string) error
+	SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error)
 	Unmetered(ctx context.Context, t tenant.Tenant, method, host, path string)
 }
 

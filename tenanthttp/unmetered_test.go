@@ -159,6 +159,46 @@ func TestResponses_InTheBackgroundAreChargedWhenTheyAreRead(t *testing.T) {
 	}
 }
 
+// The transport that reads the response stands for another process: it knows nothing of the call but what is on the books.
+func TestResponses_InTheBackgroundAreChargedWhoeverReadsThem(t *testing.T) {
+	t.Parallel()
+	const (
+		queued = `{"id":"resp_1","object":"response","status":"queued","background":true,"model":"test-model","output":[],"usage":null}`
+		done   = `{"id":"resp_1","object":"response","status":"completed","background":true,"model":"test-model","output":[],"usage":{"input_tokens":1000,"output_tokens":500}}`
+		ended  = `{"id":"resp_1","object":"response","status":"cancelled","background":true,"model":"test-model","output":[],"usage":null}`
+	)
+	status := queued
+	b := newBench(t, setting{}, func(w http.ResponseWriter, r *http.Request) { replies("application/json", status)(w, r) })
+	create := func(ctx context.Context) {
+		b.do(b.request(ctx, http.MethodPost, "/v1/responses", `{"model":"test-model","input":"Hello","background":true,"max_output_tokens":1000}`))
+	}
+	read := func(ctx context.Context) tenant.Execution {
+		elsewhere, err := tenanthttp.NewTransport(b.ledger, b.server.Client().Transport)
+		require.NoError(t, err)
+		resp, err := elsewhere.RoundTrip(b.request(ctx, http.MethodGet, "/v1/responses/resp_1", ""))
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return b.execution()
+	}
+	create(b.ctx)
+	require.Equal(t, "running", read(b.ctx).Status, "it is not ready yet")
+	status = ended
+	require.Equal(t, "running", read(b.ctx).Status, "nobody knows what it used")
+	status = done
+	require.Equal(t, "running", read(tenant.NewContext(b.ctx, tenant.ID("other"))).Status, "it is not theirs")
+	for range 2 {
+		e := read(b.ctx)
+		require.Equal(t, "succeeded", e.Status)
+		require.EqualValues(t, 2_000_000, e.CostNano)
+		require.False(t, e.Estimated)
+	}
+	b.do(b.request(b.ctx, http.MethodGet, "/v1/responses/resp_1", "")) // by whoever has made it
+	require.EqualValues(t, 2_000_000, b.execution().CostNano)
+	require.NoError(t, b.ledger.Close(t.Context()))
+}
+
 func TestResponses_ReadAgainAreNotChargedAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, replies("application/json",
