@@ -1,12 +1,14 @@
 package tenanthttp
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -87,4 +89,32 @@ func TestFetching_ResultsAreNotWithheldFromTheirReader(t *testing.T) {
 	books = &ledger{record: func() error { return &tenant.DuplicateError{} }}
 	fetched(t, books, 10)
 	require.Zero(t, books.reported.Load(), "they were fetched before")
+}
+
+// What passes after the end of its context belongs to a fetching that is over.
+func TestFetching_BooksNothingAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	var booked atomic.Int64
+	books := &ledger{record: func() error {
+		booked.Add(1)
+		return nil
+	}}
+	const line = `{"custom_id":"a","result":{"type":"succeeded","message":{"usage":{"input_tokens":1,"output_tokens":1}}}}` + "\n"
+	transport, err := newTransport(books, roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(line))}, nil
+	}))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.anthropic.com/v1/messages/batches/b-1/results", nil)
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	cancel()
+	require.Eventually(t, func() bool { return books.reported.Load() == 1 }, 10*time.Second, time.Millisecond)
+	rest, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, line, string(rest))
+	require.Zero(t, booked.Load())
 }

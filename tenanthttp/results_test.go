@@ -222,7 +222,7 @@ func TestBatch_OrdinaryFilesAreFree(t *testing.T) {
 	for range 3 {
 		line, err := lines.ReadString('\n')
 		require.NoError(t, err)
-		require.Equal(t, `{"messages":[]}`+"\n", line)
+		sameBytes(t, `{"messages":[]}`+"\n", line)
 		arrived <- struct{}{}
 	}
 	rest, err := io.ReadAll(lines)
