@@ -16,6 +16,7 @@ type ledger struct {
 
 	record   func() error // says what becomes of what is recorded; nil: it is booked
 	reported atomic.Int64
+	defers   bool
 }
 
 func (l *ledger) Reserve(_ context.Context, _ tenant.Tenant, e tenant.Estimate, _ ...tenant.CallOption) (*tenant.Hold, error) {
@@ -40,7 +41,12 @@ func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant
 	return tenant.Settlement{Outcome: tenant.Settled}, nil
 }
 
-func (l *ledger) Defer(context.Context, *tenant.Hold, string) error { return tenant.ErrNotDeferred }
+func (l *ledger) Defer(context.Context, *tenant.Hold, string) error {
+	if l.defers {
+		return nil
+	}
+	return tenant.ErrNotDeferred
+}
 
 func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error) {
 	return tenant.Settlement{}, tenant.ErrNotDeferred
