@@ -57,6 +57,9 @@ var (
 	// ErrReleased: a settle of a hold that was released before. Its usage is not booked.
 	ErrReleased = errors.New("tenant: the hold was released, so its usage is not booked; Record books a call without a hold")
 
+	// ErrNotDeferred: a call that [Ledger.Defer] cannot leave, or has not left.
+	ErrNotDeferred = errors.New("tenant: the call is not deferred")
+
 	// ErrInvalidOption: an option, a limit or an argument that cannot be meant.
 	ErrInvalidOption = errors.New("tenant: invalid option")
 

@@ -24,9 +24,10 @@ type body struct {
 	once sync.Once
 
 	mu     sync.Mutex // the context ends in a goroutine of its own
-	reader *meter.Reader
-	head   []byte // the beginning of the reply of a proxy
-	some   bool   // there was a byte
+	reader io.Writer  // of a copy; never fails
+	over   bool       // nothing is read any more
+	head   []byte     // the beginning of the reply of a proxy
+	some   bool       // there was a byte
 
 	room   []byte // for what the filter lets through
 	passed []byte // the part of it that nobody has read yet
@@ -47,7 +48,7 @@ func (b *body) follow(ctx context.Context, resp *http.Response) {
 func (b *body) end(err error) {
 	b.once.Do(func() {
 		b.mu.Lock()
-		b.reader.Result()
+		b.over = true
 		b.mu.Unlock()
 		b.ended(b, err)
 	})
@@ -91,7 +92,9 @@ func (b *body) feed(p []byte) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.some = true
+	if b.some = true; b.over {
+		return
+	}
 	if proxied(b.status) && len(b.head) < mostHead {
 		b.head = append(b.head, p[:min(len(p), mostHead-len(b.head))]...)
 	}

@@ -78,3 +78,33 @@ func TestRefusals_ForgetTheOldest(t *testing.T) {
 	require.True(t, ok)
 	require.Len(t, r.byID, mostRecent)
 }
+
+// A call in the background that this process has no room for any more is charged its hold, unless another can settle it.
+func TestLate_WhatHasNoRoomIsChargedUnlessItIsDeferred(t *testing.T) {
+	t.Parallel()
+	for _, defers := range []bool{true, false} {
+		books, id := &ledger{defers: defers}, 0
+		transport, err := newTransport(books, roundTrip(func(*http.Request) (*http.Response, error) {
+			id++
+			reply := fmt.Sprintf(`{"id":"resp_%d","object":"response","status":"queued","model":"m","usage":null}`, id)
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(reply))}, nil
+		}))
+		require.NoError(t, err)
+		for range mostLate + 2 {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.openai.com/v1/responses",
+				strings.NewReader(`{"model":"m","input":"Hello","background":true,"max_output_tokens":1000}`))
+			require.NoError(t, err)
+			resp, err := transport.RoundTrip(r)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+		}
+		if defers {
+			require.Zero(t, books.settled.Load())
+			continue
+		}
+		require.EqualValues(t, 2, books.settled.Load())
+		require.EqualValues(t, 1000, books.used.Output)
+	}
+}

@@ -27,20 +27,18 @@ type call struct {
 	endpoint  meter.Endpoint
 	plan      *plan
 	hold      *tenant.Hold
+	deferred  bool // any process can settle it
 }
 
 // call admits a call, makes it, and sees to it that it is booked.
-func (t *Transport) call(r *http.Request, e meter.Endpoint) (*http.Response, error) {
-	body, err := read(r)
-	if err != nil {
-		return nil, err
-	}
+func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c := &call{transport: t, request: r, endpoint: e, plan: t.plan(r, e, body)}
 	who, _ := tenant.FromContext(ctx)
 	if who == nil && t.options.requireTenant {
 		return refuse(r, e, tenant.ErrTenantRequired), nil
 	}
+	var err error
 	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).options...)
 	switch {
 	case err == nil:
@@ -95,17 +93,22 @@ func read(r *http.Request) ([]byte, error) {
 	return to.Bytes(), err
 }
 
-// outgoing returns the request to make: the caller's is not the transport's to change.
-func (c *call) outgoing(sent *connection) *http.Request {
-	r := c.request.Clone(httptrace.WithClientTrace(c.request.Context(), sent.trace()))
+// again returns a copy of a request whose body was read, with a body in its place.
+func again(ctx context.Context, r *http.Request, body []byte) *http.Request {
+	r = r.Clone(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		body := c.plan.body
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body, _ = r.GetBody()
 		if r.ContentLength > 0 { // otherwise it is of unknown length, and is to stay so
 			r.ContentLength = int64(len(body))
 		}
 	}
+	return r
+}
+
+// outgoing returns the request to make: the caller's is not the transport's to change.
+func (c *call) outgoing(sent *connection) *http.Request {
+	r := again(httptrace.WithClientTrace(c.request.Context(), sent.trace()), c.request, c.plan.body)
 	if c.plan.filter {
 		// What is to be taken out of the reply must be readable. http.Transport compresses and decompresses unasked.
 		r.Header.Del("Accept-Encoding")
@@ -147,9 +150,9 @@ func (c *call) replied(resp *http.Response) {
 		c.release() // where it leads to, if anybody follows, is a call of its own
 		return
 	}
-	b := &body{
-		inner: resp.Body, status: resp.StatusCode, reader: meter.NewReader(c.endpoint, resp.StatusCode, resp.Header), ended: c.ended,
-	}
+	reader := meter.NewReader(c.endpoint, resp.StatusCode, resp.Header)
+	b := &body{inner: resp.Body, status: resp.StatusCode, reader: reader}
+	b.ended = func(b *body, err error) { c.ended(b, reader.Result(), err) }
 	if c.plan.filter && filterable(resp) {
 		b.filter = meter.NewUsageFilter()
 		resp.ContentLength = -1
@@ -159,12 +162,9 @@ func (c *call) replied(resp *http.Response) {
 }
 
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
-func (c *call) ended(b *body, err error) {
-	r := b.reader.Result()
+func (c *call) ended(b *body, r *meter.Result, err error) {
 	if r.Pending && r.ID != "" && b.status/100 == 2 {
-		if evicted := c.transport.late.put(c.request.URL.Host, r.ID, c); evicted != nil {
-			evicted.settle(evicted.unknown(tenant.Actual{}))
-		}
+		c.background(r.ID)
 		return
 	}
 	c.settle(c.actual(b, r, err))

@@ -76,7 +76,7 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	case t.options.maxOutput > 0:
 		p.body = limited
 	}
-	if editable && q.Stream && !q.IncludeUsage {
+	if editable && q.Stream && !q.IncludeUsage && !t.options.unasked {
 		p.body, p.filter = meter.AskForUsage(e, p.body)
 	}
 	return p

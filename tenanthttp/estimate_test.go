@@ -89,7 +89,7 @@ func TestPlan_NamesTheModelAsThePriceBookDoes(t *testing.T) {
 		{"https://x.openai.azure.com/openai/deployments/mine/chat/completions?api-version=2024-10-21", `{}`, tenant.Estimate{Provider: "azure", Model: "mine"}},
 		{"https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-lite-v1%3A0/converse", `{}`, tenant.Estimate{Provider: "bedrock", Model: "us.amazon.nova-lite-v1:0"}},
 		{"https://generativelanguage.googleapis.com/v1beta/models/gemini-x:generateContent", `{}`, tenant.Estimate{Provider: "google", Model: "gemini-x"}},
-		{"https://gateway.example/v1/chat/completions", `{"model":"m"}`, tenant.Estimate{Provider: "own", Model: "m"}},
+		{"https://gateway.example/v1/chat/completions", `{"model":"m","messages":[]}`, tenant.Estimate{Provider: "own", Model: "m"}},
 	} {
 		transport, err := newTransport(&ledger{}, roundTrip(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody}, nil

@@ -1,18 +1,28 @@
 package tenanthttp
 
 import (
-	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/meter"
 )
 
+// background leaves a call that goes on in the background to the request that reads how it ended. Where that comes through
+// another transport or another process, it is settled by the response's id, but for a call with an idempotency key of its
+// own.
+func (c *call) background(id string) {
+	t := c.transport
+	c.deferred = t.books.Defer(c.request.Context(), c.hold, backgroundKey(id)) == nil
+	if evicted := t.late.put(c.request.URL.Host, id, c); evicted != nil && !evicted.deferred {
+		evicted.settle(evicted.unknown(tenant.Actual{}))
+	}
+}
+
+func backgroundKey(id string) string { return "response/" + id }
+
 // late keeps the calls that go on in the background, by what a later request asks for: their holds stay until then, or
-// until the ledger ends them.
+// until the ledger ends them. Whoever has made a call knows more of it than its response says.
 type late struct {
 	mu    sync.Mutex
 	calls map[lateKey]*call
@@ -61,44 +71,25 @@ func (t *Transport) retrieve(r *http.Request, e meter.Endpoint) (*http.Response,
 	if err != nil || resp == nil || resp.StatusCode/100 != 2 {
 		return resp, err
 	}
-	b := &body{inner: resp.Body, status: resp.StatusCode, reader: meter.NewReader(e, resp.StatusCode, resp.Header)}
-	b.ended = func(b *body, err error) { t.retrieved(r, e, b, err) }
+	reader := meter.NewReader(e, resp.StatusCode, resp.Header)
+	b := &body{inner: resp.Body, status: resp.StatusCode, reader: reader}
+	b.ended = func(b *body, err error) { t.retrieved(r, b, reader.Result(), err) }
 	b.follow(r.Context(), resp)
 	return resp, nil
 }
 
-func (t *Transport) retrieved(r *http.Request, e meter.Endpoint, b *body, err error) {
-	result := b.reader.Result()
-	if e.Kind == meter.BatchResults {
-		t.batch(r, e, result)
-		return
-	}
+func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, err error) {
 	if result.Pending || !result.Complete {
 		return
 	}
 	if c := t.late.take(r.URL.Host, result.ID); c != nil {
 		c.settle(c.actual(b, result, err))
-	}
-}
-
-// batch books the results of a batch, by model, each time that they are fetched; the idempotency key makes that once.
-func (t *Transport) batch(r *http.Request, e meter.Endpoint, result *meter.Result) {
-	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	if !result.Complete || result.Implausible || !result.Found || len(path) < 2 {
-		t.report(r) // not all of it is known; fetched again, it is
 		return
 	}
-	ctx := r.Context()
-	who, _ := tenant.FromContext(ctx)
-	used := append([]meter.ModelUsage{{Model: result.Model, Usage: result.Usage}}, result.Also...)
-	for _, m := range used {
-		options := slices.Concat(scopeOf(ctx).options,
-			[]tenant.CallOption{tenant.WithIdempotencyKey("batch/" + path[len(path)-2] + "/" + m.Model)})
-		_, err := t.books.Record(ctx, who, tenant.Actual{
-			Provider: e.Provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: "batch",
-		}, options...)
-		if err != nil && !errors.Is(err, tenant.ErrDuplicate) {
-			t.report(r)
-		}
+	if result.ID == "" || !result.Found || result.Implausible {
+		return // its hold is charged in the end
 	}
+	who, _ := tenant.FromContext(r.Context())
+	a := tenant.Actual{Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, Usage: tenant.Usage(result.Usage)}
+	_, _ = t.books.SettleDeferred(r.Context(), who, backgroundKey(result.ID), a) // most responses were not made in the background
 }

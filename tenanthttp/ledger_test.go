@@ -13,6 +13,10 @@ type ledger struct {
 	asked   tenant.Estimate // the last
 	settled atomic.Int64
 	used    tenant.Usage // the last
+
+	record   func() error // says what becomes of what is recorded; nil: it is booked
+	reported atomic.Int64
+	defers   bool
 }
 
 func (l *ledger) Reserve(_ context.Context, _ tenant.Tenant, e tenant.Estimate, _ ...tenant.CallOption) (*tenant.Hold, error) {
@@ -31,10 +35,24 @@ func (l *ledger) Release(context.Context, *tenant.Hold) (tenant.Settlement, erro
 }
 
 func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error) {
+	if l.record != nil {
+		return tenant.Settlement{}, l.record()
+	}
 	return tenant.Settlement{Outcome: tenant.Settled}, nil
 }
 
-func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) {}
+func (l *ledger) Defer(context.Context, *tenant.Hold, string) error {
+	if l.defers {
+		return nil
+	}
+	return tenant.ErrNotDeferred
+}
+
+func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error) {
+	return tenant.Settlement{}, tenant.ErrNotDeferred
+}
+
+func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) { l.reported.Add(1) }
 
 type roundTrip func(*http.Request) (*http.Response, error)
 

@@ -13,6 +13,7 @@ type options struct {
 	maxInput        int64
 	maxOutput       int64
 	provider        string
+	unasked         bool
 	refuseUnmetered bool
 	requireTenant   bool
 }
@@ -58,6 +59,17 @@ func WithProvider(name string) Option {
 			return fmt.Errorf("%w: WithProvider: %.32q is empty or longer than 255 bytes", tenant.ErrInvalidOption, name)
 		}
 		o.provider = name
+		return nil
+	}
+}
+
+// WithoutIncludeUsage sends streams of chat completions and completions as they are: stream_options.include_usage is not
+// added to those that do not state it. It is for servers that refuse a member that they do not know. The streams of one that
+// states no usage unasked are then charged an estimate. Defaults to off: the usage is asked for, but not of Mistral, DeepSeek
+// and Perplexity, which state it unasked, nor of Azure in versions of its API that refuse it.
+func WithoutIncludeUsage() Option {
+	return func(o *options) error {
+		o.unasked = true
 		return nil
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +70,63 @@ func TestStream_TheUsageIsAskedForAndItsChunkTakenOutAgain(t *testing.T) {
 	require.Equal(t, events(chunk, lastChunk, "[DONE]"), body)
 	require.JSONEq(t, strings.Replace(askStream, `"stream":true`, `"stream":true,"stream_options":{"include_usage":true}`, 1), sent.last())
 	require.EqualValues(t, 2_000_000, b.execution().CostNano)
+}
+
+// A reply that says how long it is becomes shorter by the chunk.
+func TestStream_WhoseChunkIsTakenOutHasNoLength(t *testing.T) {
+	t.Parallel()
+	var stated string
+	b := newBench(t, setting{}, replies("text/event-stream", events(chunk, lastChunk, usageChunk, "[DONE]")))
+	transport, err := tenanthttp.NewTransport(b.ledger, roundTrip(func(r *http.Request) (*http.Response, error) {
+		resp, err := b.server.Client().Transport.RoundTrip(r)
+		if err == nil {
+			stated = resp.Header.Get("Content-Length")
+		}
+		return resp, err
+	}))
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(b.request(b.ctx, http.MethodPost, chat, askStream))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.NotEmpty(t, stated)
+	require.Empty(t, resp.Header.Get("Content-Length"))
+	require.EqualValues(t, -1, resp.ContentLength)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	sameBytes(t, events(chunk, lastChunk, "[DONE]"), string(body))
+}
+
+// Hints that come before the reply are the caller's alone.
+func TestReply_AfterHints(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Link", "</style>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.WriteString(w, answer)
+	})
+	var hints []int
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+		hints = append(hints, code)
+		return nil
+	}}
+	_, body := b.do(b.request(httptrace.WithClientTrace(b.ctx, trace), http.MethodPost, chat, ask))
+	sameBytes(t, answer, body)
+	require.Equal(t, []int{http.StatusEarlyHints}, hints)
+	require.EqualValues(t, 2_000_000, b.execution().CostNano)
+}
+
+// Some servers refuse what they do not know.
+func TestStream_TheUsageIsNotAskedForWhereTheHostSaysSo(t *testing.T) {
+	t.Parallel()
+	var sent keeps
+	b := newBench(t, setting{options: []tenanthttp.Option{tenanthttp.WithoutIncludeUsage()}},
+		sent.then(replies("text/event-stream", events(chunk, lastChunk, "[DONE]"))))
+	_, body := b.post(chat, askStream)
+	sameBytes(t, askStream, sent.last())
+	sameBytes(t, events(chunk, lastChunk, "[DONE]"), body)
+	require.True(t, b.execution().Estimated)
+	require.Positive(t, b.execution().Usage.Output)
 }
 
 func TestStream_TheUsageStaysForACallerThatHasAskedForIt(t *testing.T) {
@@ -175,9 +234,16 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestRequest_WithoutABody(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, replies("application/json", answer))
-	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, b.server.URL+"/v1/models/test-model:generateContent", nil)
+	transport, err := tenanthttp.NewTransport(b.ledger, roundTrip(func(r *http.Request) (*http.Response, error) {
+		require.Nil(t, r.Body)
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer))}, nil
+	}))
 	require.NoError(t, err)
-	b.do(r)
+	r, err := http.NewRequestWithContext(b.ctx, http.MethodPost, "https://generativelanguage.googleapis.com/v1beta/models/test-model:generateContent", nil)
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
 	require.Equal(t, "test-model", b.execution().Model)
 }
 

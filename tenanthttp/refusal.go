@@ -27,8 +27,9 @@ const (
 	mostRecent = 4096
 )
 
-// recent has the last refusals of this process. It belongs to no transport, since all that many SDKs leave of a refusal
-// is a text, and whoever has only that knows no transport.
+// recent has the last refusals of this process. It belongs to no transport: all that many SDKs leave of a refusal is a
+// text, and whoever asks about that knows no transport, in a context outside of the call's not even the scope of the call.
+// A text that had all of the error in it instead would say it to everybody who sees the text.
 var recent refusals
 
 type refusals struct {

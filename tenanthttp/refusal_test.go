@@ -47,7 +47,7 @@ func TestRefusal_HasTheFormOfTheProvidersErrors(t *testing.T) {
 			require.Equal(t, header.Get("Request-Id"), v.RequestID)
 			return v.Error.Message
 		}},
-		{"Gemini", "/v1beta/models/test-model:generateContent", `{}`, func(t *testing.T, _ http.Header, body string) string {
+		{"Gemini", "/v1beta/models/test-model:generateContent", `{"contents":[]}`, func(t *testing.T, _ http.Header, body string) string {
 			var v struct {
 				Error struct {
 					Code            int
@@ -67,12 +67,12 @@ func TestRefusal_HasTheFormOfTheProvidersErrors(t *testing.T) {
 			require.Equal(t, "BudgetExceededException", header.Get("X-Amzn-Errortype"))
 			return v.Message
 		}},
-		{"Ollama", "/api/generate", `{"model":"test-model"}`, func(t *testing.T, _ http.Header, body string) string {
+		{"Ollama", "/api/generate", `{"model":"test-model","prompt":"Hello"}`, func(t *testing.T, _ http.Header, body string) string {
 			var v struct{ Error string }
 			require.NoError(t, json.Unmarshal([]byte(body), &v))
 			return v.Error
 		}},
-		{"Cohere", "/v2/chat", `{"model":"test-model"}`, func(t *testing.T, header http.Header, body string) string {
+		{"Cohere", "/v2/chat", `{"model":"test-model","messages":[]}`, func(t *testing.T, header http.Header, body string) string {
 			var v struct{ ID, Message string }
 			require.NoError(t, json.Unmarshal([]byte(body), &v))
 			require.Equal(t, header.Get("X-Request-Id"), v.ID)
@@ -111,7 +111,7 @@ func TestRefusal_EveryReasonIsFoundAgain(t *testing.T) {
 		ctx              func(b *bench) *http.Request
 		is               error
 	}{
-		{name: "no price", code: "no_price", body: `{"model":"unheard-of"}`, setting: setting{limits: tenant.Limits{DailyCost: tenant.USD("1")}}, is: tenant.ErrNoPrice},
+		{name: "no price", code: "no_price", body: `{"model":"unheard-of","messages":[]}`, setting: setting{limits: tenant.Limits{DailyCost: tenant.USD("1")}}, is: tenant.ErrNoPrice},
 		{name: "no tenant", code: "tenant_required", setting: setting{options: []tenanthttp.Option{tenanthttp.RequireTenant()}}, ctx: func(b *bench) *http.Request {
 			return b.request(t.Context(), http.MethodPost, chat, ask)
 		}, is: tenant.ErrTenantRequired},

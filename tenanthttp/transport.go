@@ -16,8 +16,8 @@ import (
 var ErrUnmetered = errors.New("tenanthttp: the request cannot be metered, and the transport passes no such request on")
 
 // Transport is an [http.RoundTripper] that admits calls of language models against the budgets of the tenant in their
-// context, passes them on to another one, and books what the reply says was used. It is safe for concurrent use, and
-// starts no goroutines of its own.
+// context, passes them on to another one, and books what the reply says was used. It is safe for concurrent use. It
+// starts no goroutines but those that book the results of a batch, which end with the reply that has them.
 type Transport struct {
 	books   books
 	base    http.RoundTripper
@@ -31,6 +31,8 @@ type books interface {
 	Settle(context.Context, *tenant.Hold, tenant.Actual) (tenant.Settlement, error)
 	Release(context.Context, *tenant.Hold) (tenant.Settlement, error)
 	Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error)
+	Defer(context.Context, *tenant.Hold, string) error
+	SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error)
 	Unmetered(ctx context.Context, t tenant.Tenant, method, host, path string)
 }
 
@@ -79,16 +81,28 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(r)
 	}
 	e, known := meter.Recognise(r.Method, r.URL)
+	stranger := e.Provider == ""
 	e.Provider = cmp.Or(e.Provider, t.options.provider)
 	switch {
-	case !known, e.Kind == meter.Batch && e.Format != meter.Anthropic:
-		return t.unmetered(r, e) // what OpenAI's batches used is in files, which are not read
-	case e.Kind == meter.Free, e.Kind == meter.Batch:
+	case !known:
+		return t.unmetered(r, e)
+	case e.Kind == meter.Free, e.Kind == meter.Batch && !stranger:
 		return t.base.RoundTrip(r)
+	case e.Kind == meter.BatchResults, e.Kind == meter.File:
+		return t.fetch(r, e)
 	case e.Retrieval:
 		return t.retrieve(r, e)
 	}
-	return t.call(r, e)
+	body, err := read(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case stranger && !meter.HasForm(e, body):
+		return t.unmetered(again(r.Context(), r, body), e)
+	case e.Kind == meter.Batch:
+		return t.base.RoundTrip(again(r.Context(), r, body))
+	}
+	return t.call(r, e, body)
 }
 
 // CloseIdleConnections closes those of the transport below, if it can.

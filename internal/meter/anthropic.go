@@ -8,8 +8,8 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-// anthropic reads messages, as JSON and as events, of Anthropic itself, of Vertex AI and of Bedrock, and the results of
-// batches, one message a line. Cached tokens are beside the input, thinking is inside the output.
+// anthropic reads messages, as JSON and as events, of Anthropic itself, of Vertex AI and of Bedrock, and those
+// in the results of batches. Cached tokens are beside the input, thinking is inside the output.
 type anthropic struct {
 	reply
 	provider    string
@@ -20,11 +20,9 @@ type anthropic struct {
 	served      string // the model that answered in place of one that refused
 	speed       string
 	region      string
-	lines       others   // the messages of a batch that are read
 	spent       spending // of gateways that serve the format
 	paying      spending
 	inIteration bool
-	batch       bool
 }
 
 // iteration is one pass of a model over a message.
@@ -65,7 +63,6 @@ func anthropicRules() []rule {
 	return concat(
 		message,
 		under("message", message),
-		under("result.message", message),
 		under("content_block", content),
 		under("delta", content),
 		[]rule{{"type", fieldType, keep}, {"error", fieldError, keep}, {"delta.stop_reason", fieldFinish, keep}},
@@ -74,7 +71,7 @@ func anthropicRules() []rule {
 }
 
 func newAnthropic(e Endpoint) *anthropic {
-	return &anthropic{reply: newReply(), provider: e.Provider, batch: e.Kind == BatchResults, spent: noSpending}
+	return &anthropic{reply: newReply(), provider: e.Provider, spent: noSpending}
 }
 
 func (a *anthropic) schema() *node { return anthropicSchema }
@@ -117,18 +114,6 @@ func (a *anthropic) end(f field) {
 	}
 }
 
-// done ends a line of a batch's results: the usage of one message.
-func (a *anthropic) done() {
-	a.reply.done()
-	if !a.batch {
-		return
-	}
-	if !a.usage.empty() {
-		a.lines.add(a.model, &a.usage)
-	}
-	a.usage = tally{}
-}
-
 func (a *anthropic) scalar(f field, v value) {
 	switch f {
 	case fieldType:
@@ -159,15 +144,6 @@ func (a *anthropic) result(to *Result) {
 	a.fill(to)
 	to.Complete = to.Complete || a.ended
 	to.ServiceTier = served(a.tier, a.speed, a.region)
-	if a.batch {
-		a.lines.fill(to, a.model)
-		if len(to.Also) > 0 {
-			to.Model = to.Also[0].Model
-			to.state(to.Also[0].Usage)
-			to.Also = to.Also[1:]
-		}
-		return
-	}
 	a.others.fill(to, a.model)
 	a.refused(to)
 	if a.usage.bad {

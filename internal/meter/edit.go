@@ -99,7 +99,7 @@ func (l location) set(body []byte, to string, stays func(old []byte) bool) ([]by
 	}
 	found := false
 	for m := range members(body, start) {
-		if m.key != l.object && !slices.Contains(l.twins, m.key) {
+		if string(m.key) != l.object && !among(l.twins, m.key) {
 			continue
 		}
 		found = true
@@ -121,7 +121,7 @@ func (l location) set(body []byte, to string, stays func(old []byte) bool) ([]by
 func (l location) inObject(body []byte, start int, to string, stays func([]byte) bool) (edits []edit) {
 	found := false
 	for m := range members(body, start) {
-		if !slices.Contains(l.keys, m.key) {
+		if !among(l.keys, m.key) {
 			continue
 		}
 		found = true
@@ -169,8 +169,12 @@ func apply(body []byte, edits []edit) []byte {
 
 // member is a member of an object: its name without escapes, and where its value is.
 type member struct {
-	key      string
+	key      []byte
 	from, to int
+}
+
+func among(names []string, key []byte) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return name == string(key) })
 }
 
 // members walks the members of the object that begins at start, in a valid document.
@@ -179,9 +183,13 @@ func members(body []byte, start int) func(yield func(member) bool) {
 		i := skipSpace(body, start+1)
 		for body[i] == '"' {
 			end := skipValue(body, i)
-			var m member
-			if json.Unmarshal(body[i:end], &m.key) != nil {
-				return
+			m := member{key: body[i+1 : end-1]}
+			if bytes.IndexByte(m.key, '\\') >= 0 {
+				var key string
+				if json.Unmarshal(body[i:end], &key) != nil {
+					return
+				}
+				m.key = []byte(key)
 			}
 			m.from = skipSpace(body, skipSpace(body, end)+1)
 			m.to = skipValue(body, m.from)

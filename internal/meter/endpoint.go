@@ -20,7 +20,8 @@ const (
 	Rerank        Kind = "rerank"
 	OCR           Kind = "ocr"
 	Batch         Kind = "batch"         // charged later, with its results
-	BatchResults  Kind = "batch_results" // may be asked for more than once
+	BatchResults  Kind = "batch_results" // may be asked for more than once; see Results
+	File          Kind = "file"          // what it holds may be the results of a batch; see Results
 	Free          Kind = "free"          // models, files, counting tokens
 )
 
@@ -58,6 +59,9 @@ type Endpoint struct {
 	// Region is where OpenAI keeps the call, as the host says it: "eu", "us". It has its price.
 	Region string
 
+	// Batch is the batch, or the file, that the path of its results names.
+	Batch string
+
 	// Streams reports that the path asks for a stream; elsewhere the request's body does.
 	Streams bool
 
@@ -70,7 +74,7 @@ type Endpoint struct {
 
 // Recognise returns what a request is for. It returns false for what is neither known to be free nor a call whose reply
 // this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
-// other by its path.
+// other by its path, and is to be by its body as well: see [HasForm].
 func Recognise(method string, u *url.URL) (Endpoint, bool) {
 	e := Endpoint{Provider: providerOf(u), Region: regionOf(u)}
 	path := segments(u)
@@ -102,12 +106,13 @@ func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool)
 	switch {
 	case path.has("realtime") || path.has("live") || path.has("ws"):
 		return e, false
-	case get && path.back(1) == "responses":
+	case get && path.back(1) == "responses" && (e.Provider != "" || strings.HasPrefix(path.back(0), "resp")):
 		e.Kind, e.Format, e.Retrieval = Chat, Responses, true
 		return e, true
-	case get && path.ends("results") && path.back(2) == "batches":
-		e.Kind, e.Format, e.Retrieval = BatchResults, Anthropic, true
+	case get && e.results(path):
 		return e, true
+	case path.ends("results") && path.back(2) == "batches":
+		return e, false
 	case e.Provider != "":
 		return free, true
 	case get && (path.ends("models") || path.back(1) == "models" || path.back(0) == "tags" || path.back(0) == "version"):
@@ -115,6 +120,33 @@ func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool)
 	default:
 		return free, !get
 	}
+}
+
+// results recognises what has the results of a batch, or may have them.
+func (e *Endpoint) results(p path) bool {
+	last := p.back(0)
+	file, download := strings.CutSuffix(last, ":download")
+	switch {
+	case last == "results" && p.back(2) == "batches" && p.back(3) == "messages":
+		e.Kind, e.Format, e.Batch = BatchResults, Anthropic, p.back(1)
+	case last == "content" && p.back(2) == "files":
+		e.Kind, e.Format, e.Batch = File, OpenAI, p.back(1)
+	case p.back(2) == "batch" && p.back(1) == "jobs": // Mistral's, which can have them in it
+		e.Kind, e.Format, e.Batch = BatchResults, OpenAI, last
+	case download && p.back(1) == "files" && p.google(e.Provider):
+		e.Kind, e.Format, e.Batch = File, Gemini, file
+	case p.back(1) == "batches" && p.google(e.Provider): // likewise
+		e.Kind, e.Format, e.Batch = BatchResults, Gemini, last
+	default:
+		return false
+	}
+	e.Retrieval = true
+	return true
+}
+
+// google reports whether a path is one of the Gemini API.
+func (p path) google(provider string) bool {
+	return provider == Google || provider == "" && (p.has("v1beta") || p.has("v1alpha"))
 }
 
 // path is a URL's path in segments, unescaped.
@@ -231,6 +263,8 @@ func (e *Endpoint) google(p path) bool {
 		e.Streams = true
 	case "embedContent", "batchEmbedContents":
 		e.Kind = Embeddings
+	case "batchGenerateContent", "asyncBatchEmbedContent":
+		e.Kind = Batch
 	case "predict":
 		e.Kind = Embeddings
 		if strings.HasPrefix(model, "imagen") {
@@ -335,7 +369,7 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Kind = Rerank
 	case last == "ocr":
 		e.Kind = OCR
-	case last == "batches":
+	case last == "batches", before == "batch" && last == "jobs":
 		e.Kind = Batch
 	default:
 		return false

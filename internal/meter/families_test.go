@@ -140,22 +140,6 @@ func TestAnthropic_Messages(t *testing.T) {
 	require.Equal(t, book.Usage{Input: 10, CacheRead: 200, Output: 10}, u, "the input is stated, the output is what came")
 }
 
-func TestAnthropic_BatchResultsAreSummedByModel(t *testing.T) {
-	t.Parallel()
-	e := at(t, http.MethodGet, messagesURL+"/batches/b-1/results")
-	body := `{"custom_id":"a","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":20,"cache_read_input_tokens":3,"output_tokens":5,"service_tier":"batch"}}}}
-{"custom_id":"b","result":{"type":"errored","error":{}}}
-{"custom_id":"c","result":{"type":"succeeded","message":{"model":"y","usage":{"input_tokens":7,"output_tokens":1,"service_tier":"batch"}}}}
-{"custom_id":"broken
-{"custom_id":"d","result":{"type":"succeeded","message":{"model":"x","usage":{"input_tokens":30,"output_tokens":5,"service_tier":"batch"}}}}`
-	got := readIn(1, e, 200, nil, []byte(body))
-	require.Equal(t, "x", got.Model)
-	require.Equal(t, book.Usage{Input: 50, CacheRead: 3, Output: 10}, got.Usage)
-	require.Equal(t, []ModelUsage{{"y", book.Usage{Input: 7, Output: 1}}}, got.Also)
-	require.Equal(t, "batch", got.ServiceTier)
-	require.True(t, got.Complete)
-}
-
 func TestGemini(t *testing.T) {
 	t.Parallel()
 	const (

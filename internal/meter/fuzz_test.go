@@ -11,7 +11,7 @@ import (
 var everyFormat = []Endpoint{
 	{Format: ChatCompletions, Kind: Chat}, {Format: ChatCompletions, Kind: Chat, Provider: Vercel}, {Format: Responses, Kind: Chat},
 	{Format: OpenAI, Kind: Embeddings}, {Format: OpenAI, Kind: Images}, {Format: OpenAI, Kind: Transcription},
-	{Format: ChatCompletions, Kind: Chat, Provider: Perplexity}, {Format: Anthropic, Kind: Chat}, {Format: Anthropic, Kind: BatchResults},
+	{Format: ChatCompletions, Kind: Chat, Provider: Perplexity}, {Format: Anthropic, Kind: Chat},
 	{Format: Gemini, Kind: Chat}, {Format: Ollama, Kind: Chat}, {Format: Converse, Kind: Chat}, {Format: Invoke, Kind: Chat}, {Format: Cohere, Kind: Chat},
 }
 

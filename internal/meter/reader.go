@@ -98,7 +98,7 @@ func NewReader(e Endpoint, status int, header http.Header) *Reader {
 	if h, ok := r.family.(host); ok && status < http.StatusBadRequest {
 		h.header(header)
 	}
-	r.frame = newFrame(e, header, r.family)
+	r.frame = newFrame(header, r.family)
 	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); encoding {
 	case "", "identity":
 	case "gzip", "x-gzip", "deflate":
@@ -162,7 +162,7 @@ func (r *Reader) Result() *Result {
 	return to
 }
 
-func newFrame(e Endpoint, header http.Header, f family) frame {
+func newFrame(header http.Header, f family) frame {
 	s := newScanner(f.schema(), f)
 	typ, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 	major, _, _ := strings.Cut(typ, "/")
@@ -170,8 +170,7 @@ func newFrame(e Endpoint, header http.Header, f family) frame {
 	case major == "audio" || major == "image" || major == "video":
 		return opaque{}
 	default:
-		inLines := strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json" ||
-			e.Kind == BatchResults
+		inLines := strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json"
 		return &sniffed{scanner: s, family: f, lines: inLines}
 	}
 }

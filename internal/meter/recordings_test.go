@@ -130,6 +130,9 @@ func (r *recording) endpoint(t *testing.T) Endpoint {
 		t.Skip("not recognised, and nothing to read")
 	}
 	require.True(t, ok, "%s %s is not recognised", r.request.Method, u)
+	if e.Kind == BatchResults || e.Kind == File {
+		t.Skip("has many replies, or none: see TestRecordings_OfBatchesHaveAUsageForEachLine")
+	}
 	return e
 }
 
@@ -154,17 +157,6 @@ func TestRecordings_HaveTheUsageThatWasReadIndependently(t *testing.T) {
 		if why, ours := findings[r.File]; ours {
 			require.Equal(t, why.usage, got.Usage, why.reason)
 			return
-		}
-		if len(want.Items) > 0 { // a batch
-			u := book.Usage{}
-			for _, m := range append(got.Also, ModelUsage{got.Model, got.Usage}) {
-				u = u.Plus(m.Usage)
-			}
-			got.Usage = u
-			for _, i := range want.Items {
-				want.Input += i.Input
-				want.Output += i.Output
-			}
 		}
 		if want.Headers != nil && want.Input == 0 {
 			want.Input = want.Headers["x-amzn-bedrock-input-token-count"]

@@ -1,0 +1,109 @@
+package tenant
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/store"
+)
+
+// Defer leaves a call that goes on in the background to whichever process learns how it ended: [Ledger.SettleDeferred]
+// settles it by the key, which becomes the call's idempotency key. The hold stays on the books until then, at the latest
+// until its deadline, or until the process that made the call has ended: then it is charged, and a later settle corrects
+// that. This ledger no longer waits for the call when it is closed. [Ledger.Settle] settles it as before.
+//
+// Errors: [ErrNotDeferred] for a call that has an idempotency key, or has ended, or is Unbooked, [ErrDuplicate],
+// [ErrInvalidOption], [ErrUnavailable]. After an error the call is this ledger's as before.
+func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
+	if h == nil || h.ledger != l {
+		return fmt.Errorf("%w: Defer: the hold is not of this ledger", ErrInvalidOption)
+	}
+	if err := validText(ErrInvalidOption, "key in Defer", key, true); err != nil {
+		return err
+	}
+	if h.Unbooked {
+		return fmt.Errorf("%w: it is unbooked", ErrNotDeferred)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.options.settleWait)
+	defer cancel()
+	end, err := l.turn(ctx)
+	if err != nil {
+		return l.unavailable(err, false)
+	}
+	defer end()
+	// It changes no column that a lane writes, and holds no lock but the row's own, for this statement.
+	done, err := l.pool.ExecContext(ctx, l.dialect.Bind(`UPDATE llm_executions SET idempotency_key = ?
+		WHERE tenant = ? AND id = ? AND status = 'running' AND idempotency_key IS NULL`), key, h.exec.Tenant.String(), h.exec.ID.String())
+	if err != nil {
+		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
+			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost)}
+		}
+		return l.unavailable(err, l.store.Classify(err) == store.Unavailable)
+	}
+	if n, err := done.RowsAffected(); err != nil || n == 0 {
+		return fmt.Errorf("%w: execution %s has an idempotency key, or has ended", ErrNotDeferred, h.ExecutionID)
+	}
+	l.leave(h)
+	return nil
+}
+
+// SettleDeferred books what a call has used that [Ledger.Defer] has left, of the same tenant and by the same key. It does
+// what [Ledger.Settle] does, in any process.
+//
+// Errors: those of Settle, [ErrNotDeferred] for a key that no call of the tenant has, [ErrInvalidTenant] and
+// [ErrUnavailable].
+func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Actual) (Settlement, error) {
+	who, err := l.identify(t)
+	if err != nil {
+		return Settlement{}, err
+	}
+	if err := validText(ErrInvalidOption, "key in SettleDeferred", key, true); err != nil {
+		return Settlement{}, err
+	}
+	// One that ends with the caller's context would leave the call to its deadline.
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.options.settleWait)
+	defer cancel()
+	e, err := l.deferred(reading, who.key, key)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Settlement{}, fmt.Errorf("%w: tenant %q has none with the key %q", ErrNotDeferred, who.key, key)
+	case err != nil:
+		return Settlement{}, l.unavailable(err, l.store.Classify(err) == store.Unavailable)
+	}
+	if err := l.enter(); err != nil {
+		return Settlement{}, err
+	}
+	defer l.leave(nil)
+	h := &Hold{ExecutionID: e.ID.String(), TenantID: e.TenantKey, ledger: l, exec: e}
+	if err := l.start(ctx, &decide.Op{Kind: decide.Settle}); err != nil {
+		return Settlement{}, err
+	}
+	return l.Settle(ctx, h, a)
+}
+
+// deferred reads the call that has a key.
+func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Execution, error) {
+	of, args := "e.tenant = ?", []any{book.NoTenant.String(), key}
+	if tenantID != "" {
+		of, args[0] = "e.tenant = (SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?)", tenantID
+	}
+	var (
+		e       book.Execution
+		parents string
+	)
+	err := l.pool.QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
+		e.held_tokens, e.cost, e.unpriced, CAST(e.parents AS text) FROM llm_executions e
+		WHERE `+of+` AND e.idempotency_key = ? AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`), args...).
+		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Unpriced, &parents)
+	if err != nil {
+		return nil, err
+	}
+	e.IdempotencyKey, e.Reported = key, -1
+	e.Parents, err = store.ParseIDs(parents)
+	return &e, err
+}

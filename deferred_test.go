@@ -1,0 +1,104 @@
+package tenant_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+// deferredCall is a call of $1 that is left to another process.
+func deferredCall(t *testing.T, ledger *tenant.Ledger, who tenant.Tenant, key string) *tenant.Hold {
+	t.Helper()
+	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Model: "m", Cost: tenant.USD("1"), InputTokens: 10})
+	require.NoError(t, err)
+	require.NoError(t, ledger.Defer(t.Context(), hold, key))
+	return hold
+}
+
+func TestDefer_AnyProcessSettlesTheCall(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		for _, who := range []tenant.Tenant{tenant.ID("acme"), nil} {
+			hold := deferredCall(t, ledger, who, "r-1")
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			s, err := ledger.SettleDeferred(ended, who, "r-1", tenant.Actual{Cost: tenant.USD("0.25"), Usage: tenant.Usage{Input: 7}, RequestID: "r-1"})
+			require.NoError(t, err)
+			require.Equal(t, tenant.Settled, s.Outcome)
+			require.Equal(t, hold.ExecutionID, s.ExecutionID)
+			require.Equal(t, "0.25", s.Cost.String())
+			s, err = ledger.SettleDeferred(t.Context(), who, "r-1", tenant.Actual{Cost: tenant.USD("9")})
+			require.NoError(t, err)
+			require.Equal(t, tenant.AlreadySettled, s.Outcome)
+			s, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("9")})
+			require.NoError(t, err)
+			require.Equal(t, tenant.AlreadySettled, s.Outcome, "whoever has made the call may settle it too")
+		}
+		require.Equal(t, balance{SpentCost: 250_000_000, SpentTokens: 7, SpentCalls: 1}, balanceOf(t, db, "acme", "total"))
+		requireConservation(t, db)
+	})
+}
+
+// A ledger that is closed, or whose process is gone, does not wait for the calls that it has left.
+func TestDefer_TheCallIsNoLongerTheLedgers(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		acme := tenant.ID("acme")
+		deferredCall(t, ledger, acme, "r-1")
+		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, ledger.Close(soon))
+		require.NoError(t, soon.Err())
+
+		other := openLedger(t, db)
+		s, err := other.SettleDeferred(t.Context(), acme, "r-1", tenant.Actual{Cost: tenant.USD("0.25")})
+		require.NoError(t, err)
+		require.Contains(t, []tenant.Outcome{tenant.Settled, tenant.Corrected}, s.Outcome, "by then, its hold may have been charged")
+		require.EqualValues(t, 250_000_000, balanceOf(t, db, "acme", "total").SpentCost)
+		requireConservation(t, db)
+	})
+}
+
+func TestDefer_WhatItCannotLeave(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, _ *gorm.DB, ledger *tenant.Ledger) {
+		acme, ctx := tenant.ID("acme"), t.Context()
+		hold, err := ledger.Reserve(ctx, acme, tenant.Estimate{Model: "m", Cost: tenant.USD("1")}, tenant.WithIdempotencyKey("own"))
+		require.NoError(t, err)
+		require.ErrorIs(t, ledger.Defer(ctx, hold, "r-1"), tenant.ErrNotDeferred, "it has a key")
+		_, err = ledger.Release(ctx, hold)
+		require.NoError(t, err)
+		require.ErrorIs(t, ledger.Defer(ctx, hold, "r-1"), tenant.ErrNotDeferred, "it has ended")
+
+		first := deferredCall(t, ledger, acme, "r-1")
+		second, err := ledger.Reserve(ctx, acme, tenant.Estimate{Model: "m", Cost: tenant.USD("1")})
+		require.NoError(t, err)
+		var duplicate *tenant.DuplicateError
+		require.ErrorAs(t, ledger.Defer(ctx, second, "r-1"), &duplicate)
+		require.Equal(t, first.ExecutionID, duplicate.ExecutionID)
+		require.Equal(t, "running", duplicate.Status)
+		_, err = ledger.Settle(ctx, second, tenant.Actual{Cost: tenant.USD("0.5")})
+		require.NoError(t, err, "after an error it is the ledger's as before")
+
+		for _, who := range []tenant.Tenant{tenant.ID("other"), nil} {
+			_, err = ledger.SettleDeferred(ctx, who, "r-1", tenant.Actual{Cost: tenant.USD("0.5")})
+			require.ErrorIs(t, err, tenant.ErrNotDeferred, "it is another tenant's")
+		}
+		_, err = ledger.SettleDeferred(ctx, acme, "r-2", tenant.Actual{})
+		require.ErrorIs(t, err, tenant.ErrNotDeferred)
+		_, err = ledger.SettleDeferred(ctx, acme, "", tenant.Actual{})
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		_, err = ledger.SettleDeferred(ctx, tenant.ID(""), "r-1", tenant.Actual{})
+		require.ErrorIs(t, err, tenant.ErrInvalidTenant)
+		require.ErrorIs(t, ledger.Defer(ctx, nil, "r-3"), tenant.ErrInvalidOption)
+		require.ErrorIs(t, ledger.Defer(ctx, first, ""), tenant.ErrInvalidOption)
+		s, err := ledger.SettleDeferred(ctx, acme, "r-1", tenant.Actual{Cost: tenant.USD("0.5")})
+		require.NoError(t, err)
+		require.Equal(t, tenant.Settled, s.Outcome)
+	})
+}

@@ -1,0 +1,96 @@
+package meter
+
+import (
+	"bytes"
+	"slices"
+)
+
+// HasForm reports whether a request's body has the form of a call to the endpoint: it is an object, or the form of an
+// upload, that names a model, unless the path does, and has a member for what the model is given. It is for hosts that
+// are not known, whose paths may mean something else: a path such as /messages is not Anthropic's alone. The path of chat
+// completions is, so that its body need not name the model: a server of one model asks for no name.
+func HasForm(e Endpoint, body []byte) bool {
+	named := e.Model != "" || e.Format == ChatCompletions || e.Kind == Batch
+	if bytes.HasPrefix(body, []byte("--")) {
+		a := &asked{}
+		a.form(body)
+		return (named || a.Model != "") && (e.Kind == Images || e.Kind == Transcription)
+	}
+	f := new(form)
+	s := newScanner(formSchema, f)
+	s.write(body)
+	s.close()
+	if !s.whole || s.state == failed || !named && !f.has("model") {
+		return false
+	}
+	return e.Format == Invoke || slices.ContainsFunc(given(e), f.has)
+}
+
+// formFields are the names of members by their fields.
+var formFields = [...]string{
+	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
+	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
+}
+
+var formSchema = func() *node {
+	var rules []rule
+	for i, name := range formFields[:] {
+		rules = append(rules, rule{name, formField + field(i), measure})
+	}
+	return schema(rules)
+}()
+
+const formField field = 100 // the first
+
+// form keeps which members a body has that are neither null nor empty strings.
+type form struct {
+	reply
+	members [len(formFields)]bool
+}
+
+func (f *form) has(name string) bool { return f.members[slices.Index(formFields[:], name)] }
+
+func (f *form) begin(is field) { f.members[is-formField] = true }
+
+func (f *form) scalar(is field, v value) {
+	if len(v.text) > 0 {
+		f.members[is-formField] = true
+	}
+}
+
+func (f *form) text(field, text) {}
+
+// given names the members that say what a model is given, of which a request has one.
+func given(e Endpoint) []string {
+	switch e.Format {
+	case ChatCompletions, Anthropic, Converse:
+		if e.Kind == Batch {
+			return []string{"requests"}
+		}
+		return []string{"messages"}
+	case Completions:
+		return []string{"prompt"}
+	case Responses:
+		return []string{"input", "prompt", "previous_response_id", "conversation"}
+	case Gemini:
+		return []string{"contents", "content", "requests", "instances", "batch"}
+	case Ollama:
+		return []string{"messages", "prompt", "input"}
+	case Cohere:
+		return []string{"messages", "message", "prompt", "text", "texts", "inputs", "images", "query"}
+	}
+	switch e.Kind {
+	case Batch:
+		return []string{"input_file_id", "input_files", "requests"}
+	case Images:
+		return []string{"prompt"}
+	case Transcription:
+		return []string{"file", "file_url", "url"}
+	case Rerank:
+		return []string{"query"}
+	case OCR:
+		return []string{"document"}
+	default:
+		return []string{"input"}
+	}
+}

@@ -1,0 +1,101 @@
+package tenanthttp
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/meter"
+)
+
+// mostBooking is how many results of one batch are on their way to the books at a time: enough for the ledger to put many
+// of them into one transaction.
+const mostBooking = 64
+
+// A fetching books the results of a batch while they are fetched, each as an execution of its own. The idempotency key
+// makes that once for however often they are fetched.
+type fetching struct {
+	transport *Transport
+	request   *http.Request
+	booking   chan struct{} // has an element for each result on its way
+	all       sync.WaitGroup
+	begun     bool
+	failed    atomic.Bool // the books could not be reached
+}
+
+// fetch passes on a request for the results of a batch, or for what may hold them.
+func (t *Transport) fetch(r *http.Request, e meter.Endpoint) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(r)
+	if err != nil || resp == nil || resp.StatusCode/100 != 2 {
+		return resp, err
+	}
+	f := &fetching{transport: t, request: r, booking: make(chan struct{}, mostBooking)}
+	results := meter.NewResults(e, resp.StatusCode, resp.Header, f.book)
+	b := &body{inner: resp.Body, status: resp.StatusCode, reader: results}
+	b.ended = func(_ *body, err error) {
+		known := results.Close(err == nil)
+		f.all.Wait()
+		if !known || f.failed.Load() {
+			t.report(r) // fetched again, what is missing is booked
+		}
+	}
+	b.follow(r.Context(), resp)
+	return resp, nil
+}
+
+// book books a result. It waits for the first alone, which may be the tenant's first call: many of those at a time would
+// get in each other's way. Where the books cannot be reached, the rest of the batch is not kept from its reader until they
+// can.
+func (f *fetching) book(l meter.Line) {
+	switch {
+	case f.failed.Load():
+	case !f.begun:
+		f.begun = true
+		f.line(&l)
+	default:
+		f.booking <- struct{}{}
+		f.all.Go(func() {
+			defer func() { <-f.booking }()
+			f.line(&l)
+		})
+	}
+}
+
+func (f *fetching) line(l *meter.Line) {
+	f.record(l.Key, &l.Result, meter.ModelUsage{Model: l.Result.Model, Usage: l.Result.Usage})
+	for i, also := range l.Result.Also { // which other models used for it
+		f.record(l.Key+"/"+strconv.Itoa(i), &l.Result, also)
+	}
+}
+
+func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
+	ctx := f.request.Context()
+	who, _ := tenant.FromContext(ctx)
+	options := slices.Concat(scopeOf(ctx).options, []tenant.CallOption{tenant.WithIdempotencyKey(batchKey(key))})
+	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
+		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: "batch", RequestID: r.RequestID,
+	}, options...)
+	if err != nil && !errors.Is(err, tenant.ErrDuplicate) {
+		f.failed.Store(true)
+	}
+}
+
+// batchKey is the idempotency key of a result. Its name is the caller's own choice, and may be no key.
+func batchKey(key string) string {
+	const prefix, most = "batch/", 200
+	plain := len(key) <= most
+	for i := 0; plain && i < len(key); i++ {
+		plain = ' ' < key[i] && key[i] < 0x7f
+	}
+	if plain {
+		return prefix + key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return prefix + hex.EncodeToString(sum[:])
+}
