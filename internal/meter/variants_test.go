@@ -66,7 +66,7 @@ func unlessBinary(f func(string) string) func(string) string {
 
 func inEvents(f func(string) string) func(string) string {
 	return func(b string) string {
-		if !strings.Contains(b, "data:") || strings.ContainsAny(b[:1], "{[\x00\xef") || strings.Contains(b, "\r") {
+		if !strings.Contains(b, "data:") || strings.IndexByte("{[\x00\xef", b[0]) >= 0 || strings.Contains(b, "\r") {
 			return ""
 		}
 		return f(b)
