@@ -19,7 +19,7 @@ func TestProviders_OfCallsAreThoseOfTheBook(t *testing.T) {
 		require.Equal(t, name, canonical(name), "the book has another name for it")
 		_, listed := others[name]
 		_, priced := providers[name]
-		require.True(t, listed != priced, "%s: it is one of the book's, or one that lists are read for", name)
+		require.NotEqual(t, listed, priced, "%s: it is one of the book's, or one that lists are read for", name)
 		require.Equal(t, priced, Default().providers[name], name)
 		own[name] = true
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -157,6 +158,39 @@ func TestReader_MemoryDoesNotGrowWithTheBody(t *testing.T) { //nolint:parallelte
 			write(c.end)
 			require.Equal(t, book.Usage{Input: 9, Output: 2}, r.Result().Usage)
 		})
+	}
+}
+
+// An endless reply in which every name is new keeps no more of them than a result has room for, in any format.
+func TestReader_MemoryDoesNotGrowWithNewNames(t *testing.T) { //nolint:paralleltest // it measures the heap
+	one := func(i int) string {
+		n := strconv.Itoa(i)
+		usage := `{"input_tokens":1,"output_tokens":1,"promptTokenCount":1,"iterations":[{"type":"advisor_message","model":"m` + n + `","input_tokens":1}],"promptTokensDetails":[{"modality":"M` + n + `","tokenCount":1}]}`
+		return `{"type":"t` + n + `","id":"i` + n + `","model":"m` + n + `","stop_reason":"f` + n + `","finish_reason":"f` + n + `","done_reason":"f` + n + `","status":"s` + n + `","service_tier":"t` + n + `",` +
+			`"choices":[{"finish_reason":"f` + n + `"}],"candidates":[{"finishReason":"f` + n + `","groundingMetadata":{"webSearchQueries":["q` + n + `"]}}],` +
+			`"svg_usage":{"model":"d` + n + `","input_tokens":1,"output_tokens":1},"tools":[{"type":"image_generation","model":"p` + n + `"}],` +
+			`"usage":` + usage + `,"usageMetadata":` + usage + `,"billed_units":` + usage + `}`
+	}
+	for _, e := range everyFormat {
+		for _, write := range []func(string) string{func(d string) string { return d + "\n" }, func(d string) string { return sseOpen(d) }, chunk} {
+			r := NewReader(e, 200, nil)
+			const some, many = 100, 1000
+			for i := range some {
+				_, _ = io.WriteString(r, write(one(i)))
+			}
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			for i := range many {
+				_, _ = io.WriteString(r, write(one(some+i)))
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(32<<10), "kept by %+v", e)
+			got := r.Result()
+			require.LessOrEqual(t, len(got.Also), maxModels)
+			require.LessOrEqual(t, len(got.FinishReasons), maxReasons)
+		}
 	}
 }
 

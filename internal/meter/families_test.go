@@ -281,6 +281,7 @@ func TestCohere(t *testing.T) {
 		{name: "version 1", url: host + "v1/generate", body: `{"generations":[{"text":"Yes."}],"meta":` + units + `}`, usage: want},
 		{name: "version 1, lines", url: host + "v1/chat", usage: want,
 			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + units + `}}` + "\n"},
+		{name: "events, cut", url: host + "v2/chat", unended: true, body: sseOpen(`{"type":"message-start","id":"c"}`, `{"type":"content-delta","delta":{"message":{"content":{"text":"Yes."}}}}`)},
 		{name: "version 1, cut", url: host + "v1/chat", unended: true, body: `{"event_type":"text-generation","text":"Yes."}` + "\n"},
 		{name: "embeddings", url: host + "v2/embed", body: `{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3}}}`, usage: book.Usage{Input: 7, InputImage: 3}},
 		{name: "images", url: host + "v2/chat", body: `{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},

@@ -121,6 +121,14 @@ func TestOpenAI_ChatCompletions(t *testing.T) {
 			usage: book.Usage{Input: 30, CacheRead: 40, CacheWrite5m: 10, CacheWrite1h: 20, Output: 5},
 		},
 		{
+			name: "Mistral's other name of what is cached", url: "https://api.mistral.ai/v1/chat/completions", body: chatWith(`{"prompt_tokens":20,"completion_tokens":3,"num_cached_tokens":16}`),
+			usage: book.Usage{Input: 4, CacheRead: 16, Output: 3},
+		},
+		{
+			name: "Vercel's write", url: "https://ai-gateway.vercel.sh/v1/chat/completions", body: chatWith(`{"prompt_tokens":20,"completion_tokens":3,"cache_creation_input_tokens":16}`),
+			usage: book.Usage{Input: 4, CacheWrite5m: 16, Output: 3},
+		},
+		{
 			name: "LiteLLM without details", url: anyChat, body: chatWith(`{"prompt_tokens":100,"completion_tokens":5,"cache_read_input_tokens":40,"cache_creation_input_tokens":30}`),
 			usage: book.Usage{Input: 30, CacheRead: 40, CacheWrite5m: 30, Output: 5},
 		},
@@ -330,6 +338,12 @@ func TestOpenAI_Responses(t *testing.T) {
 				"web_search":{"num_requests":0}},"usage":{"input_tokens":9,"output_tokens":1}}}`),
 			usage: book.Usage{Input: 9, Output: 1}, model: "gpt-x",
 			also: []ModelUsage{{"gpt-image-x", book.Usage{Input: 15, CacheRead: 30, InputImage: 15, Output: 20, OutputImage: 480}}},
+		},
+		{
+			name: "by the model that the tool names", url: openAIResp,
+			body: `{"model":"gpt-x","status":"completed","tools":[{"type":"web_search","model":"nobody"},{"type":"image_generation","model":"gpt-image-x"},{"type":"function"}],
+				"tool_usage":{"image_gen":{"input_tokens":6,"output_tokens":500,"total_tokens":506}},"usage":{"input_tokens":9,"output_tokens":1}}`,
+			usage: book.Usage{Input: 9, Output: 1}, also: []ModelUsage{{"gpt-image-x", book.Usage{Input: 6, OutputImage: 500}}},
 		},
 		{
 			name: "by the model that the tool has where it names none", url: openAIResp,

@@ -105,3 +105,27 @@ func TestAnthropic_EachUsageHasEachCount(t *testing.T) {
 		{name: "xAI's ticks", url: "https://api.x.ai/v1/messages", body: `{"usage":{"input_tokens":1,"output_tokens":1,"cost_in_usd_ticks":50}}`, usage: book.Usage{Input: 1, Output: 1}, cost: "5"},
 	})
 }
+
+// Details are read under each name that they have with somebody.
+func TestOpenAI_DetailsByAnyName(t *testing.T) {
+	t.Parallel()
+	const (
+		in = `{"cached_tokens":30,"cache_write_tokens":20,"audio_tokens":25,"image_tokens":14,"cached_tokens_details":{"audio_tokens":10,"image_tokens":4},
+			"cache_write_tokens_details":{"ttl_30m_tokens":15,"ttl_12h_tokens":5}}`
+		out = `{"reasoning_tokens":7,"audio_tokens":5,"image_tokens":3,"text_tokens":35}`
+	)
+	want := book.Usage{Input: 25, CacheRead: 20, CacheReadAudio: 10, CacheWrite5m: 15, CacheWrite1h: 5, InputAudio: 15, InputImage: 10, Output: 35, Reasoning: 7, OutputAudio: 5, OutputImage: 3}
+	for _, input := range []string{"prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"} {
+		for _, output := range []string{"completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"} {
+			usage := `"usage":{"prompt_tokens":100,"completion_tokens":50,"` + input + `":` + in + `,"` + output + `":` + out + `}`
+			for _, body := range []string{`{` + usage + `}`, `{"response":{` + usage + `}}`, `{"x_groq":{` + usage + `}}`} {
+				require.Equal(t, want, readIn(1, at(t, http.MethodPost, anyChat), 200, nil, []byte(body)).Usage, body)
+			}
+		}
+	}
+	speech := at(t, http.MethodPost, "https://api.openai.com/v1/audio/speech")
+	for _, output := range []string{"completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"} {
+		got := readIn(1, speech, 200, nil, []byte(`{"usage":{"input_tokens":1,"output_tokens":9,"`+output+`":{"text_tokens":9}}}`))
+		require.Equal(t, book.Usage{Input: 1, Output: 9}, got.Usage, "what is said to be text is no sound")
+	}
+}
