@@ -195,19 +195,20 @@ func TestAFreeModelIsOneWhoseRatesAreGivenAsZero(t *testing.T) {
 	require.Zero(t, p.Cost(tenant.Usage{Input: 1e9, CacheRead: 1e9, Output: 1e9, Reasoning: 1e9, WebSearches: 9}))
 }
 
-func TestATierKeepsTheRowsFeeForWebSearches(t *testing.T) {
+func TestATierKeepsTheRowsFees(t *testing.T) {
 	t.Parallel()
 	r := row("acme", "m", "1", "1")
-	r.WebSearch = "0.01"
+	r.WebSearch, r.Request = "0.01", "0.03"
 	r.Tiers = []pricing.Tier{
 		{Above: 10, Rates: pricing.Rates{Input: "2", Output: "2"}},
-		{Above: 20, Rates: pricing.Rates{Input: "2", Output: "2", WebSearch: "0.02"}},
+		{Above: 20, Rates: pricing.Rates{Input: "2", Output: "2", WebSearch: "0.02", Request: "0.04"}},
 	}
 	b, err := pricing.New(r)
 	require.NoError(t, err)
 	p, _ := b.Price("acme", "m", today)
 	require.Equal(t, []int64{10_000_000, 10_000_000, 20_000_000},
 		[]int64{p.WebSearch, p.Tiers[0].WebSearch, p.Tiers[1].WebSearch})
+	require.Equal(t, []int64{30_000_000, 30_000_000, 40_000_000}, []int64{p.Request, p.Tiers[0].Request, p.Tiers[1].Request})
 }
 
 func TestABookIsReadByManyAtOnce(t *testing.T) {

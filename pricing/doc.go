@@ -23,8 +23,8 @@
 //  2. the provider's name in front: "openai/gpt-4o" is gpt-4o of openai, also where no provider is given;
 //  3. a path in front: "models/gemini-2.5-pro", "publishers/google/models/…", an ARN of a foundation model or an inference
 //     profile;
-//  4. on Bedrock a region in front ("eu.anthropic.…"), a revision at the end (":0"), and a version behind a date
-//     ("-20251101-v1:0"), where no row has them; but no region other than "global." where a row for one of the model's
+//  4. on Bedrock a region in front ("eu.anthropic.…"), a revision at the end (":0") or the first version ("-v1",
+//     "-v1:0"), where no row has them; but no region other than "global." where a row for one of the model's
 //     regions is dearer than the row without: what the others cost is not known then;
 //  5. on Vertex AI "@default" at the end, and a date there in either spelling: "-20250219" is "@20250219";
 //  6. a date at the end, where no row has it: "gpt-4.1-mini-2025-04-14", "claude-opus-4-5-20251101" and

@@ -1,6 +1,7 @@
 package pricing_test
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -262,6 +263,44 @@ func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 
 	_, err := pricing.Load(iotest.ErrReader(os.ErrDeadlineExceeded))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+// endless is a reader of spaces without end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+func TestLoad_RefusesWhatIsLargerThanAnyList(t *testing.T) {
+	t.Parallel()
+	_, err := pricing.Load(io.MultiReader(strings.NewReader(`{"a": `), endless{}))
+	require.ErrorContains(t, err, "pricing: Load: the list is larger than 64 MB")
+}
+
+// LiteLLM has some models twice, under two names of their provider.
+func TestLoad_OfAModelThatIsThereTwiceEachAddsToTheOtherWhereTheyAgree(t *testing.T) {
+	t.Parallel()
+	twice := func(output string) tenant.Price {
+		book, err := pricing.Load(strings.NewReader(`{
+			"azure/m": {"litellm_provider": "azure", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+			"azure_ai/m": {"litellm_provider": "azure_ai", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": ` + output + `,
+				"cache_read_input_token_cost": 1e-07, "input_cost_per_token_priority": 2e-06}
+		}`))
+		require.NoError(t, err)
+		p, ok := book.Price("azure", "m", today)
+		require.True(t, ok)
+		return p
+	}
+	p := twice("2e-06")
+	require.Equal(t, tenant.Rates{Input: 1e9, CacheRead: 1e8, Output: 2e9}, p.Rates)
+	require.Len(t, p.Services, 1)
+	p = twice("3e-06")
+	require.Equal(t, tenant.Rates{Input: 1e9, Output: 2e9}, p.Rates, "of two that differ the one counts whose name is the provider's own")
+	require.Empty(t, p.Services)
 }
 
 // Wherever a download stops, what is there is no list.

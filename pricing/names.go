@@ -82,7 +82,7 @@ func readings(provider, name string) iter.Seq[reading] {
 				if !as(name) {
 					return
 				}
-				for _, cut := range [...]func(string) (string, bool){cutRevision, cutDatedVersion, cutDate} {
+				for _, cut := range [...]func(string) (string, bool){cutRevision, cutFirstVersion, cutDate} {
 					if rest, ok := cut(name); ok && !as(rest) {
 						return
 					}
@@ -190,16 +190,13 @@ func cutRevision(name string) (string, bool) {
 	return name[:i], true
 }
 
-// cutDatedVersion removes the date and the version from the end of names like anthropic.claude-opus-4-5-20251101-v1:0.
-func cutDatedVersion(name string) (string, bool) {
+// cutFirstVersion removes "-v1" and "-v1:0" from the end of a name: newer models have no version in Amazon's names, and
+// are written with one all the same. The second version may have another price.
+func cutFirstVersion(name string) (string, bool) {
 	if rest, ok := cutRevision(name); ok {
 		name = rest
 	}
-	i := strings.LastIndex(name, "-v")
-	if i < 1 || !digits(name[i+2:]) {
-		return "", false
-	}
-	return cutDate(name[:i])
+	return strings.CutSuffix(name, "-v1")
 }
 
 // ollamaCloud reports whether a model of Ollama's does not run on one's own machine.

@@ -75,6 +75,9 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
 		{"bedrock", "ca.anthropic.claude-3-haiku-20240307-v1:0", "bedrock/anthropic.claude-3-haiku-20240307-v1:0"},
 		{"bedrock", "global.anthropic.claude-opus-4-6-v1:0", "bedrock/anthropic.claude-opus-4-6-v1"},
+		{"bedrock", "global.anthropic.claude-opus-5-v1:0", "bedrock/anthropic.claude-opus-5"},
+		{"bedrock", "us.anthropic.claude-opus-5-v1", "bedrock/us.anthropic.claude-opus-5"},
+		{"bedrock", "anthropic.claude-opus-5-20260801", "bedrock/anthropic.claude-opus-5"},
 		{"bedrock", "openai.gpt-5.6-luna", "bedrock/openai.gpt-5.6-luna@2026-07-30"},
 
 		// Fine-tuned models.
@@ -169,8 +172,12 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 		{"bedrock", "ca.anthropic.claude-haiku-4-5-20251001-v1:0"}, // where regions cost more, and nobody says how much this one does
 		{"bedrock", "us-gov.anthropic.claude-opus-4-6-v1"},
 		{"bedrock", "us.nova-lite-v1:0"},
+		{"bedrock", "anthropic.claude-opus-5-v2:0"},
+		{"bedrock", "anthropic.claude-opus-5-20260801-v1:0"},
+		{"bedrock", "anthropic.claude-opus-5-v1:0:0"},
 		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"},
 		{"bedrock", "amazon.nova-lite-v1:0:300k"},
+		{"bedrock", "mine:inference-profile/amazon.nova-lite-v1:0"},
 
 		// OpenRouter's variants may cost more than the model.
 		{"openrouter", "openai/gpt-4o:nitro"},

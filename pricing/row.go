@@ -111,7 +111,7 @@ func (r Row) price() (tenant.Price, error) {
 			err = fmt.Errorf("%q is below 1", r.Uplifts[name])
 		}
 		if err != nil {
-			return p, fmt.Errorf("Uplifts[%s]: %w", name, err)
+			return p, fmt.Errorf("%s[%s]: %w", "Uplifts", name, err)
 		}
 		p.Uplifts = append(p.Uplifts, tenant.Uplift{Name: name, Share: share})
 	}
