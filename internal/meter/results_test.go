@@ -119,6 +119,7 @@ func TestResults_OrdinaryFilesHaveNone(t *testing.T) {
 		"text": "Hello", "a number": "1", "an array": `[{"custom_id":"a"}]`, "no end": `{"custom_id":"a",`, "binary": "\x00\x01\x89PNG",
 		"the requests of a batch": `{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}`,
 		"examples to tune with":   `{"messages":[{"role":"user","content":"Hi"}]}`,
+		"an array of results":     `[` + completion + `]`,
 		"a response alone":        `{"response":{"body":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}}`,
 		"a name that is no text":  `{"custom_id":7,"response":{"body":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}}`,
 		"neither":                 `{"custom_id":"a","response":null,"error":null}`,
