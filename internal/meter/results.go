@@ -140,7 +140,7 @@ func replyAt(reply *node, path string, lists ...[]rule) *node {
 type lineReader struct {
 	endpoint Endpoint
 	each     func(Line)
-	reply    family // of the call that is read; nil between them
+	reply    family // of the call that is read, or was read last
 	line     lineHead
 	index    int // of the call in its file or list
 	calls    int // that have ended, or what has their place
@@ -195,7 +195,7 @@ func (l *lineReader) end(f field) {
 	case lineCall:
 		l.reply.done()
 		l.call()
-		l.reply, l.calls = nil, l.calls+1
+		l.calls++
 	case lineCalls, lineReply, lineError:
 	default:
 		l.reply.end(f)
@@ -320,7 +320,7 @@ func (l *resultLines) next() {
 		l.reader.not()
 	}
 	l.scanner.reset()
-	l.some, l.foreign, l.calls, l.reader.reply = false, false, l.reader.calls, nil
+	l.some, l.foreign, l.calls = false, false, l.reader.calls
 }
 
 func (l *resultLines) close() bool {

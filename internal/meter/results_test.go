@@ -150,6 +150,7 @@ func TestResults_WhatIsNotKnownIsSaid(t *testing.T) {
 		{"a line without a name", azureFile, strings.Replace(strings.Replace(completion, `"id":"batch_req_1",`, "", 1), `"a"`, `"`+strings.Repeat("a", 300)+`"`, 1), 0},
 		{"nothing at all", claudeBatch, "", 0},
 		{"something else", claudeBatch, `{"error":{}}`, 0},
+		{"an element that is no result", googleBatch, `{"response":{"inlinedResponses":{"inlinedResponses":[{}]}}}`, 0},
 		{"a batch that is cut", googleBatch, `{"response":{"inlinedResponses":{"inlinedResponses":[{"response":{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}},`, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
