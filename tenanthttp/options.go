@@ -84,7 +84,7 @@ func RefuseUnmetered() Option {
 }
 
 // RequireTenant refuses calls whose context has no tenant with [tenant.ErrTenantRequired]. Defaults to off: such a call
-// is recorded without a tenant, and no limit counts it.
+// is recorded without a tenant, and no limit counts it. So are a batch's results, in any case: their calls were made.
 func RequireTenant() Option {
 	return func(o *options) error {
 		o.requireTenant = true

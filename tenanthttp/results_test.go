@@ -45,7 +45,9 @@ func TestBatch_EachResultIsChargedOnce(t *testing.T) {
 		failed   = `{"id":"batch_req_9","custom_id":"z","response":{"status_code":500,"request_id":"r","body":{"error":{}}},"error":null}` + "\n"
 		embedded = `{"id":"batch_req_8","custom_id":"y","response":{"status_code":200,"request_id":"r","body":{"object":"list","model":"test-model","data":[],"usage":{"prompt_tokens":70,"total_tokens":70}}},"error":null}` + "\n"
 		message  = `{"custom_id":"%s","result":{"type":"succeeded","message":{"id":"m","model":"%s","usage":{"input_tokens":1000,"output_tokens":500}}}}` + "\n"
-		content  = `{"response":{"modelVersion":"test-model","candidates":[],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":500}}}`
+		advised  = `{"custom_id":"one","result":{"type":"succeeded","message":{"model":"test-model","usage":{"input_tokens":1000,"output_tokens":500,` +
+			`"iterations":[{"type":"advisor_message","model":"other","input_tokens":9,"output_tokens":1}]}}}}` + "\n"
+		content = `{"response":{"modelVersion":"test-model","candidates":[],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":500}}}`
 	)
 	full := tenant.Usage{Input: 1000, Output: 500}
 	for _, c := range []struct {
@@ -56,6 +58,7 @@ func TestBatch_EachResultIsChargedOnce(t *testing.T) {
 		{"OpenAI's", outputFile, outcome(0) + failed + embedded + outcome(1), []string{"batch/batch_req_0", "batch/batch_req_1", "batch/batch_req_8"}, []tenant.Usage{full, full, {Input: 70}}},
 		{"Azure's", "/openai/files/file-1/content?api-version=2025-03-01", strings.Replace(outcome(0), `"id":"batch_req_0",`, "", 1), nil, []tenant.Usage{full}},
 		{"Anthropic's", "/v1/messages/batches/b-1/results", fmt.Sprintf(message, "one", "test-model") + fmt.Sprintf(message, "two", "other"), []string{"batch/b-1/one", "batch/b-1/two"}, []tenant.Usage{full, full}},
+		{"Anthropic's, with another model's advice", "/v1/messages/batches/b-1/results", advised, []string{"batch/b-1/one", "batch/b-1/one/0"}, []tenant.Usage{full, {Input: 9, Output: 1}}},
 		{"Google's", "/v1beta/batches/b-1", `{"done":true,"response":{"inlinedResponses":{"inlinedResponses":[` + content + `,` + content + `]}}}`, []string{"batch/b-1/0", "batch/b-1/1"}, []tenant.Usage{full, full}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

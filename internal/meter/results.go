@@ -140,7 +140,7 @@ func replyAt(reply *node, path string, lists ...[]rule) *node {
 type lineReader struct {
 	endpoint Endpoint
 	each     func(Line)
-	reply    family // of the call that is read; nil between them
+	reply    family // of the call that is read, or was read last
 	line     lineHead
 	index    int // of the call in its file or list
 	calls    int // that have ended, or what has their place
@@ -195,7 +195,7 @@ func (l *lineReader) end(f field) {
 	case lineCall:
 		l.reply.done()
 		l.call()
-		l.reply, l.calls = nil, l.calls+1
+		l.calls++
 	case lineCalls, lineReply, lineError:
 	default:
 		l.reply.end(f)
@@ -283,6 +283,7 @@ type resultLines struct {
 	scanner *scanner
 	reader  *lineReader
 	some    bool // the line has bytes
+	foreign bool // and is no object
 	calls   int  // before the line
 }
 
@@ -300,19 +301,26 @@ func (l *resultLines) write(p []byte) {
 }
 
 func (l *resultLines) part(p []byte) {
-	l.some = l.some || len(bytes.TrimSpace(p)) > 0
-	if l.scanner.write(p); l.scanner.state == failed && l.reader.undecided {
+	if !l.some {
+		p = bytes.TrimLeft(p, " \t\r")
+		l.some = len(p) > 0
+		l.foreign = l.some && p[0] != '{'
+	}
+	if !l.foreign {
+		l.scanner.write(p)
+	}
+	if l.reader.undecided && (l.foreign || l.scanner.state == failed) {
 		l.reader.not()
 	}
 }
 
 // next ends a line.
 func (l *resultLines) next() {
-	if l.some && (l.reader.calls == l.calls || !l.scanner.idle()) {
+	if l.some && (l.foreign || l.reader.calls == l.calls || !l.scanner.idle()) {
 		l.reader.not()
 	}
 	l.scanner.reset()
-	l.some, l.calls, l.reader.reply = false, l.reader.calls, nil
+	l.some, l.foreign, l.calls = false, false, l.reader.calls
 }
 
 func (l *resultLines) close() bool {

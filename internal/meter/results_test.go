@@ -119,6 +119,7 @@ func TestResults_OrdinaryFilesHaveNone(t *testing.T) {
 		"text": "Hello", "a number": "1", "an array": `[{"custom_id":"a"}]`, "no end": `{"custom_id":"a",`, "binary": "\x00\x01\x89PNG",
 		"the requests of a batch": `{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}`,
 		"examples to tune with":   `{"messages":[{"role":"user","content":"Hi"}]}`,
+		"an array of results":     `[` + completion + `]`,
 		"a response alone":        `{"response":{"body":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}}`,
 		"a name that is no text":  `{"custom_id":7,"response":{"body":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}}`,
 		"neither":                 `{"custom_id":"a","response":null,"error":null}`,
@@ -149,6 +150,7 @@ func TestResults_WhatIsNotKnownIsSaid(t *testing.T) {
 		{"a line without a name", azureFile, strings.Replace(strings.Replace(completion, `"id":"batch_req_1",`, "", 1), `"a"`, `"`+strings.Repeat("a", 300)+`"`, 1), 0},
 		{"nothing at all", claudeBatch, "", 0},
 		{"something else", claudeBatch, `{"error":{}}`, 0},
+		{"an element that is no result", googleBatch, `{"response":{"inlinedResponses":{"inlinedResponses":[{}]}}}`, 0},
 		{"a batch that is cut", googleBatch, `{"response":{"inlinedResponses":{"inlinedResponses":[{"response":{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}},`, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
