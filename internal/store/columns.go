@@ -135,6 +135,7 @@ var Updated = Table[update]{
 		column("estimated", func(u update) bool { return u.Estimated }),
 		column("unpriced", func(u update) bool { return u.Unpriced }),
 		column("price", func(u update) string { return u.Price }),
+		column("service_tier", func(u update) string { return u.ServiceTier }),
 		column("error_code", func(u update) string { return u.ErrorCode }),
 	}, usage(func(u update) book.Usage { return u.Usage })...),
 }

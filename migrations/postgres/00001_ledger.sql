@@ -81,7 +81,8 @@ CREATE TABLE llm_executions (
     cost                  bigint      NOT NULL DEFAULT 0, -- what was charged
     tokens                bigint      NOT NULL DEFAULT 0,
     calls                 bigint      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
-    price                 text        NOT NULL DEFAULT '',    -- the row of the price book that was used
+    price                 text        NOT NULL DEFAULT '',    -- what it was charged by: the row of the price book; hold: its usage had no price; '': neither
+    service_tier          text        NOT NULL DEFAULT '',    -- as the provider reported it
     reported_cost         bigint,                         -- as the provider stated it
     overrun_cost          bigint      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
     overrun_tokens        bigint      NOT NULL DEFAULT 0,

@@ -81,7 +81,8 @@ CREATE TABLE llm_executions (
     cost                  INTEGER      NOT NULL DEFAULT 0, -- what was charged
     tokens                INTEGER      NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
-    price                 TEXT        NOT NULL DEFAULT '',    -- the row of the price book that was used
+    price                 TEXT        NOT NULL DEFAULT '',    -- what it was charged by: the row of the price book; hold: its usage had no price; '': neither
+    service_tier          TEXT        NOT NULL DEFAULT '',    -- as the provider reported it
     reported_cost         INTEGER,                         -- as the provider stated it
     overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
     overrun_tokens        INTEGER      NOT NULL DEFAULT 0,
