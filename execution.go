@@ -59,6 +59,10 @@ type Execution struct {
 	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
 	Reason    string `gorm:"column:reason"`     // of an adjustment
 
+	// Corrects is, of an adjustment, the ID of the call whose cost it corrects, of the same tenant; empty (NULL in the table)
+	// for none.
+	Corrects string `gorm:"column:corrects"`
+
 	Usage Usage `gorm:"embedded"`
 }
 

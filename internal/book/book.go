@@ -246,6 +246,7 @@ type Execution struct {
 	ServiceTier    string // that the call was served in
 	ErrorCode      string
 	Reason         string // of an adjustment
+	Corrects       ID     // of an adjustment: the execution whose cost it corrects; zero for none
 	Usage          Usage
 }
 

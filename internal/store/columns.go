@@ -104,6 +104,12 @@ var Inserted = Table[exec]{
 		column("held_tokens", func(e exec) int64 { return e.Held.Tokens }),
 		column("unpriced", func(e exec) bool { return e.Unpriced }),
 		column("reason", func(e exec) string { return e.Reason }),
+		column("corrects", func(e exec) string { // stored as NULL if empty
+			if e.Corrects == (book.ID{}) {
+				return ""
+			}
+			return e.Corrects.String()
+		}),
 	},
 }
 
