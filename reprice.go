@@ -90,10 +90,10 @@ func (t RepriceTotals) Difference() decimal.Decimal { return t.Right.Sub(t.Booke
 // window that has ended keeps its balance.
 //
 // A call is charged anew as it was charged when it was settled: by its own usage, its service tier, what the provider
-// stated where the book charges that, the tenant's terms, and the price in force at that time, by the database's clock. The
-// book has to know what held then: of terms and of rows without a date, it is assumed that they held at all times. Use
-// [OnlyTenants] and [OnlyModels] where that is not so, and [WithDryRun] to see first. The reason of ctx ([WithReason]) and
-// its actor are kept with the corrections.
+// stated where the book charges that, the terms of the id that its tenant has now, and the price in force at that time, by
+// the database's clock. The book has to know what held then: of terms and of rows without a date, it is assumed that they
+// held at all times. Use [OnlyTenants] and [OnlyModels] where that is not so, and [WithDryRun] to see first. The reason of
+// ctx ([WithReason]) and its actor are kept with the corrections.
 //
 // Calls whose cost the caller named are left alone, and so are other adjustments, abandoned calls whose usage nobody knows,
 // and running ones, which are yet to be charged.

@@ -129,8 +129,9 @@ func (p *page) reprice(ctx context.Context, calls []account.Charge) (beaten bool
 		if p.done[c.ID] {
 			continue
 		}
-		var known bool
-		c.right, c.row, known = p.charge(&c.Execution, c.SettledAt)
+		charged, known := c.Execution, false
+		charged.TenantKey = c.KeyNow
+		c.right, c.row, known = p.charge(&charged, c.SettledAt)
 		switch {
 		case !known, c.right > maxPlausibleCost:
 			p.done[c.ID] = true
@@ -205,7 +206,7 @@ func (p *page) correct(ctx context.Context, calls []repriced) (beaten bool, err 
 
 // correction is the next one of a call. Its key makes it happen once, whoever books it.
 func (r *repricing) correction(c repriced) decide.Op {
-	return decide.Op{Kind: decide.Correct, Exec: book.Execution{
+	return decide.Op{Kind: decide.Correct, Key: c.TenantKey, Exec: book.Execution{
 		Tenant: c.Tenant, ID: book.NewID(), Parents: c.Parents, TenantKey: c.TenantKey, Agent: c.Agent, Provider: c.Provider,
 		Model: c.Model, BilledModel: c.BilledModel, ServiceTier: c.ServiceTier, Tags: c.Tags, AdmittedAt: c.AdmittedAt,
 		Process: r.lanes.ID, Actor: r.actor, Reason: r.reason, Corrects: c.ID, Reported: -1, Price: c.row,

@@ -269,21 +269,21 @@ func TestReprice_ChargesByTheTermsAndByWhatIsStated(t *testing.T) {
 	for name, c := range map[string]struct {
 		actual      tenant.Actual
 		was, change []pricing.Option
-		want        [2]int64
+		want        []int64
 	}{
 		"a factor": {was: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"})},
-			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "0.3333"})}, want: [2]int64{1_201_200, 333_633}},
-		"somebody else's factor": {change: []pricing.Option{pricing.TenantTerms("globex", pricing.Terms{Factor: "2"})}, want: [2]int64{1_001_000, 1_001_000}},
-		"a negotiated price":     {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Rows: []pricing.Row{flat("m", "0.25")}})}, want: [2]int64{1_001_000, 250_250}},
-		"a key of its own":       {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{OwnKeys: []string{"openai"}})}, want: [2]int64{1_001_000, 0}},
+			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "0.3333"})}, want: []int64{1_201_200, 333_633}},
+		"somebody else's factor": {change: []pricing.Option{pricing.TenantTerms("globex", pricing.Terms{Factor: "2"})}, want: []int64{1_001_000, 1_001_000}},
+		"a negotiated price":     {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Rows: []pricing.Row{flat("m", "0.25")}})}, want: []int64{1_001_000, 250_250}},
+		"a key of its own":       {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{OwnKeys: []string{"openai"}})}, want: []int64{1_001_000, 0}},
 		"a price that is stated": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
-			change: []pricing.Option{pricing.Override(pricing.Row{Provider: "openrouter", Model: "m", Rates: pricing.Rates{Input: "2", Output: "2"}})}, want: [2]int64{5e8, 5e8}},
+			change: []pricing.Option{pricing.Override(pricing.Row{Provider: "openrouter", Model: "m", Rates: pricing.Rates{Input: "2", Output: "2"}})}, want: []int64{5e8, 5e8}},
 		"a share of what is stated": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
-			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "1.1"})}, want: [2]int64{5e8, 55e7}},
+			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "1.1"})}, want: []int64{5e8, 55e7}},
 		"what is stated is not believed any more": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
-			change: []pricing.Option{pricing.ChargeComputed("openrouter")}, want: [2]int64{5e8, 1_001_000}},
+			change: []pricing.Option{pricing.ChargeComputed("openrouter")}, want: []int64{5e8, 1_001_000}},
 		"what is stated is believed now": {actual: tenant.Actual{ReportedCost: tenant.USD("0.5")},
-			change: []pricing.Option{pricing.ChargeReported("openai")}, want: [2]int64{1_001_000, 5e8}},
+			change: []pricing.Option{pricing.ChargeReported("openai")}, want: []int64{1_001_000, 5e8}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -294,11 +294,28 @@ func TestReprice_ChargesByTheTermsAndByWhatIsStated(t *testing.T) {
 			used(t, ledger, acme, c.actual)
 			live.Set(withTerms(t, bookOf(t, flat("m", "1"), open), c.change...))
 			report := repriceAll(t, ledger)
-			require.Equal(t, c.want[:], []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()})
+			require.Equal(t, c.want, []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()})
 			require.Equal(t, report.Right.String(), costToday(t, db, acme))
 			requireVerified(t, db, ledger)
 		})
 	}
+}
+
+func TestReprice_GoesByTheTermsOfTheIDThatTheTenantHasNow(t *testing.T) {
+	t.Parallel()
+	eachPriced(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live) {
+		terms := func(id string) *pricing.Book {
+			return withTerms(t, bookOf(t, flat("m", "1")), pricing.TenantTerms(id, pricing.Terms{Factor: "0.5"}))
+		}
+		live.Set(terms("acme"))
+		used(t, ledger, acme, tenant.Actual{Usage: tenant.Usage{Input: 1000}})
+		require.NoError(t, ledger.Rename(t.Context(), "acme", "acme-inc"))
+		live.Set(terms("acme-inc"))
+		require.Equal(t, [5]int64{1, 0, 0, 500_000, 500_000}, sumsOf(repriceAll(t, ledger).RepriceTotals))
+		live.Set(terms("acme"))
+		require.Equal(t, [5]int64{1, 1, 0, 500_000, 1_000_000}, sumsOf(repriceAll(t, ledger).RepriceTotals))
+		requireVerified(t, db, ledger)
+	})
 }
 
 func TestReprice_LeavesWhatHasNoPriceAndPricesWhatHadNone(t *testing.T) {

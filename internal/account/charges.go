@@ -20,6 +20,7 @@ type Charges struct {
 // needs; what it was corrected by so far, and how often.
 type Charge struct {
 	book.Execution
+	KeyNow           string // of its tenant, whose terms go by it; as it was at the call where it has none any more
 	Corrected, Times int64
 }
 
@@ -40,7 +41,8 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 	}
 	const corrections = ` FROM llm_executions c WHERE c.tenant = e.tenant AND c.corrects = e.id)`
 	var out []Charge
-	err := b.query(ctx)(b.Bind(`SELECT e.id, CAST(e.parents AS text), e.tenant_id, e.agent, e.provider, e.model, e.billed_model,
+	err := b.query(ctx)(b.Bind(`SELECT e.id, CAST(e.parents AS text), e.tenant_id,
+			coalesce((SELECT t.tenant_id FROM llm_tenants t WHERE t.id = e.tenant), e.tenant_id), e.agent, e.provider, e.model, e.billed_model,
 			e.service_tier, coalesce(CAST(e.tags AS text), ''), e.admitted_at, e.settled_at, e.cost, coalesce(e.reported_cost, -1),
 			(SELECT CAST(coalesce(sum(c.cost), 0) AS bigint)`+corrections+`, (SELECT count(*)`+corrections+`,
 			e.`+strings.Join(book.UsageColumns[:], ", e.")+`
@@ -58,7 +60,7 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 func (c *Charge) scan(row store.Row) (err error) {
 	var parents string
 	to := []any{
-		&c.ID, &parents, &c.TenantKey, &c.Agent, &c.Provider, &c.Model, &c.BilledModel, &c.ServiceTier, &c.Tags,
+		&c.ID, &parents, &c.TenantKey, &c.KeyNow, &c.Agent, &c.Provider, &c.Model, &c.BilledModel, &c.ServiceTier, &c.Tags,
 		store.Instant(&c.AdmittedAt), store.Instant(&c.SettledAt), &c.Charged.Cost, &c.Reported, &c.Corrected, &c.Times,
 	}
 	for _, class := range c.Usage.Classes() {
