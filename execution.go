@@ -48,11 +48,20 @@ type Execution struct {
 	OverrunCostNano  int64  `gorm:"column:overrun_cost"`  // how far the charge went beyond the hold
 	OverrunTokens    int64  `gorm:"column:overrun_tokens"`
 
-	Price     string `gorm:"column:price"`      // the row of the price book that was used; empty where none was
+	// Price is what it was charged by: the row of the price book (see [Price].Row); "hold" where no price of its usage was
+	// known, and what was held was charged. It is empty where the caller named the cost, and where nothing was charged by
+	// usage.
+	Price       string `gorm:"column:price"`
+	ServiceTier string `gorm:"column:service_tier"` // that the provider says it was served in
+
 	Estimated bool   `gorm:"column:estimated"`  // the charge is not by usage that the provider reported
 	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: the cost is not the truth
 	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
 	Reason    string `gorm:"column:reason"`     // of an adjustment
+
+	// Corrects is, of an adjustment, the ID of the call whose cost it corrects, of the same tenant; empty (NULL in the table)
+	// for none.
+	Corrects string `gorm:"column:corrects"`
 
 	Usage Usage `gorm:"embedded"`
 }

@@ -199,12 +199,12 @@ func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
 
 // compare tells the observer where a provider's own figure is another one than the price book's.
 func (l *Ledger) compare(ctx context.Context, e *book.Execution) {
-	if e == nil || e.Reported < 0 || e.Price == "" {
+	if e == nil || e.Reported < 0 || e.Price == "" || e.Price == chargedHold {
 		return
 	}
-	price, ok := l.price("", e.Provider, e.BilledModel) // the public one: terms of a tenant's own are no mistake
+	price, ok := l.price("", e.Provider, e.BilledModel, l.options.clock()) // the public one: terms of a tenant's own are no mistake
 	if !ok {
-		price, ok = l.price("", e.Provider, e.Model)
+		price, ok = l.price("", e.Provider, e.Model, l.options.clock())
 	}
 	if !ok {
 		return

@@ -22,6 +22,7 @@ type past struct {
 	status               string
 	agent, model, billed string
 	usage                tenant.Usage
+	price                string // of one that the price book charged, when it was settled, at once
 }
 
 func (p past) made() bool { return p.status != "running" && p.status != "cancelled" }
@@ -61,13 +62,17 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 			}
 			id := uuid.Must(uuid.NewV7()).String()
 			when := d.Time(c.at.Truncate(time.Microsecond))
+			var settled any
+			if c.price != "" {
+				settled = when
+			}
 			require.NoError(t, tx.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
 					admitted_at, deadline_at, held_cost, held_tokens, cost, tokens, calls,
-					input_tokens, output_tokens, reasoning_tokens, web_searches)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+					input_tokens, output_tokens, reasoning_tokens, web_searches, price, settled_at)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)),
 				c.cost, c.tokens, charged.Cost, charged.Tokens, charged.Calls,
-				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
+				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.price, settled).Error)
 			if c.made() {
 				failed := 0
 				if c.status == "failed" {

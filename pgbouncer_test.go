@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/pricing"
 )
 
 // Nothing may be left on a connection to the server from one transaction to the next, prepared statements included, so
@@ -30,7 +31,8 @@ func TestPgBouncer_InTransactionModeCarriesTheLedger(t *testing.T) {
 }
 
 func callThroughBouncer(t *testing.T, db *gorm.DB) {
-	ledger := openLedger(t, db)
+	live := pricing.NewLive(bookOf(t, flat("m", "1")))
+	ledger := openLedger(t, db, tenant.WithPrices(live))
 	require.NoError(t, ledger.Migrate(t.Context()))
 	org := newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
 
@@ -51,6 +53,11 @@ func callThroughBouncer(t *testing.T, db *gorm.DB) {
 	cost, err := tenant.CostToday(t.Context(), db, org)
 	require.NoError(t, err)
 	require.Equal(t, "0.02", cost.String())
+
+	used(t, ledger, tenant.ID("globex"), tenant.Actual{Usage: tenant.Usage{Input: 1000}}, options[1:]...)
+	live.Set(bookOf(t, flat("m", "2")))
+	require.EqualValues(t, 1, repriceAll(t, ledger, tenant.OnlyModels("m")).Corrected)
+	require.Equal(t, "0.002", costToday(t, db, tenant.ID("globex")))
 
 	require.EqualValues(t, 98, spend(t, ledger, org, 32), "all that the budget pays for is made, and no more")
 	require.Equal(t, balance{SpentCost: 1e9, SpentTokens: 7, SpentCalls: 99}, balanceOf(t, db, "acme", "day"))

@@ -358,3 +358,34 @@ func drawUsage(t *rapid.T) tenant.Usage {
 		WebSearches: rapid.Int64Range(0, 20).Draw(t, "n search"),
 	}
 }
+
+func TestSettle_KeepsWhatItWasChargedBy(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		usage := tenant.Usage{Input: 1000, Output: 1000}
+		held := tenant.Estimate{Model: "unknown", Cost: tenant.USD("0.5")}
+		for _, c := range []struct {
+			name     string
+			estimate tenant.Estimate
+			actual   tenant.Actual
+			price    string
+			unpriced bool
+		}{
+			{"a price, whose book names no row", tenant.Estimate{Model: "m"}, tenant.Actual{Provider: "p", Usage: usage, ServiceTier: "Batch"}, "p/m batch", false},
+			{"what the provider stated, of a model without a price", held, tenant.Actual{Provider: "p", Usage: usage, ReportedCost: tenant.USD("1")}, "p/unknown", false},
+			{"the hold, as there is no price", held, tenant.Actual{Usage: usage}, "hold", false},
+			{"the hold, as nothing else is known", held, tenant.Actual{}, "", false},
+			{"the caller's own figure", tenant.Estimate{Model: "m"}, tenant.Actual{Usage: usage, Cost: tenant.USD("1")}, "", false},
+			{"the hold, as the usage cannot be true", tenant.Estimate{Model: "m"}, tenant.Actual{Usage: tenant.Usage{Input: -1}}, "", false},
+			{"nothing, as there is no price", tenant.Estimate{Model: "unknown"}, tenant.Actual{Usage: usage}, "", true},
+		} {
+			hold, err := ledger.Reserve(t.Context(), acme, c.estimate)
+			require.NoError(t, err, c.name)
+			_, err = ledger.Settle(t.Context(), hold, c.actual)
+			require.NoError(t, err, c.name)
+			var e tenant.Execution
+			require.NoError(t, db.First(&e, "id = ?", hold.ExecutionID).Error)
+			require.Equal(t, []any{c.price, c.unpriced, c.actual.ServiceTier}, []any{e.Price, e.Unpriced, e.ServiceTier}, c.name)
+		}
+	}, tenant.WithPrices(termed{}))
+}

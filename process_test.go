@@ -30,6 +30,7 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"unbooked":   callUnbooked,
 	"hold":       holdAndWait,
 	"backfill":   backfillAndSay,
+	"reprice":    repriceTold,
 }
 
 // start starts a helper process on a task, whose words are its name and its arguments.

@@ -247,7 +247,7 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	op.Base = book.Amount{Tokens: e.InputTokens, Calls: 1}
 	op.MinOutput, op.MaxOutput = e.LeastOutputTokens, e.OutputTokens
 	op.Exec.Provider, op.Exec.Model = e.Provider, e.Model
-	switch price, ok := l.price(tenantID, e.Provider, e.Model); {
+	switch price, ok := l.price(tenantID, e.Provider, e.Model, l.options.clock()); {
 	case e.Cost.set:
 		op.Base.Cost = e.Cost.nano
 	case ok:
@@ -262,15 +262,15 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	return nil
 }
 
-func (l *Ledger) price(tenantID, provider, model string) (Price, bool) {
+// price looks up what a model costs a tenant at a time.
+func (l *Ledger) price(tenantID, provider, model string, at time.Time) (Price, bool) {
 	if l.options.prices == nil || model == "" {
 		return Price{}, false
 	}
-	now := l.options.clock()
 	if terms, ok := l.options.prices.(TenantPrices); ok && tenantID != "" {
-		return terms.TenantPrice(tenantID, provider, model, now)
+		return terms.TenantPrice(tenantID, provider, model, at)
 	}
-	return l.options.prices.Price(provider, model, now)
+	return l.options.prices.Price(provider, model, at)
 }
 
 // describe gives an operation its tenant and its execution.

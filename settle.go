@@ -1,9 +1,11 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
@@ -194,7 +196,7 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 	if a.ReportedCost.set {
 		e.Reported = a.ReportedCost.nano
 	}
-	e.Usage, e.ServiceTier = book.Usage(a.Usage), a.ServiceTier
+	e.Usage, e.ServiceTier = book.Usage(a.Usage), printable(a.ServiceTier)
 	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
 
 	cost, known := l.cost(e, a, fixed)
@@ -205,6 +207,7 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 		e.Usage, e.Charged = book.Usage{}, e.Held
 		e.Charged.Calls = 1
 		e.Estimated, e.ErrorCode, e.Status = true, implausible, book.Failed
+		e.Price = "" // it is not what was charged
 	}
 	return nil
 }
@@ -214,25 +217,42 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 	if a.Cost.set {
 		return a.Cost.nano, true
 	}
-	price, ok := l.price(e.TenantKey, e.Provider, e.BilledModel)
-	if !ok {
-		price, ok = l.price(e.TenantKey, e.Provider, e.Model)
-	}
-	price = price.ForService(a.ServiceTier)
+	nano, row, known := l.charge(e, l.options.clock())
 	switch {
-	case a.ReportedCost.set && price.ChargeReported:
-		e.Price = printable(price.Row)
-		return price.reported(a.ReportedCost.nano), true
-	case ok:
-		e.Price = printable(price.Row)
-		return price.Cost(a.Usage), true
+	case known:
+		e.Price = row
+		return nano, true
 	case fixed || !e.Unpriced && e.Held.Cost > 0:
 		// It was held at a price that is not known any more, or at the caller's own figure.
 		e.Estimated = true
+		if a.Usage != (Usage{}) {
+			e.Price = chargedHold
+		}
 		return e.Held.Cost, true
 	default:
 		return 0, a.Usage == Usage{}
 	}
+}
+
+// chargedHold stands in the place of a row of the price book where the hold was charged for want of one.
+const chargedHold = "hold"
+
+// charge returns what the price book of a time charges for an execution that has ended, and by which of its rows. The
+// row is never empty: so a charge by the book can be told from one that the caller named.
+func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string, known bool) {
+	price, known := l.price(e.TenantKey, e.Provider, e.BilledModel, at)
+	if !known {
+		price, known = l.price(e.TenantKey, e.Provider, e.Model, at)
+	}
+	price.Row = cmp.Or(price.Row, cmp.Or(price.Provider, e.Provider)+"/"+cmp.Or(price.Model, e.BilledModel))
+	price = price.ForService(e.ServiceTier)
+	switch {
+	case e.Reported >= 0 && price.ChargeReported:
+		return price.reported(e.Reported), printable(price.Row), true
+	case known:
+		return price.Cost(Usage(e.Usage)), printable(price.Row), true
+	}
+	return 0, "", false
 }
 
 func plausible(u Usage) bool {

@@ -53,7 +53,8 @@ func WithActor(ctx context.Context, actor string) context.Context {
 	return book.WithActor(ctx, actor)
 }
 
-// WithReason returns a context that says why a budget is changed. It is kept in the audit log: at most 255 bytes.
+// WithReason returns a context that says why a budget is changed, or what it has spent repriced. It is kept in the audit
+// log, or with the corrections: at most 255 bytes.
 func WithReason(ctx context.Context, reason string) context.Context {
 	return book.WithReason(ctx, reason)
 }

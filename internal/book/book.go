@@ -242,10 +242,11 @@ type Execution struct {
 	Overrun        Amount
 	Estimated      bool
 	Unpriced       bool
-	Price          string // the row of the price book that was used
-	ServiceTier    string // that the call was served in; not stored but in Price
+	Price          string // what it was charged by; see the Execution of package tenant
+	ServiceTier    string // that the call was served in
 	ErrorCode      string
 	Reason         string // of an adjustment
+	Corrects       ID     // of an adjustment: the execution whose cost it corrects; zero for none
 	Usage          Usage
 }
 

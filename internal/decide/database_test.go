@@ -191,7 +191,7 @@ func (db *database) read(ops []*decide.Op) *book.State {
 
 // live reports whether an execution keeps its idempotency key from others.
 func live(e *book.Execution) bool {
-	return e.Status == book.Running || e.Status == book.Succeeded || e.Status == book.Abandoned
+	return e.Status == book.Running || e.Status == book.Succeeded || e.Status == book.Abandoned || e.Status == book.Adjusted
 }
 
 func (db *database) write(eff *book.Effects) {

@@ -19,6 +19,7 @@ const (
 	Release             // drop a hold: the call was not made
 	Expire              // end a hold that nobody settles any more
 	Record              // book a call that was made elsewhere, without admission
+	Correct             // book a correction of what an execution was charged, where that one is booked
 )
 
 // Op is one operation of a batch.
@@ -142,6 +143,8 @@ func (b *batch) decide(op *Op) Outcome {
 		return b.release(a, op)
 	case Expire:
 		return b.expire(op)
+	case Correct:
+		return b.correct(op)
 	default:
 		return b.record(a, op)
 	}
@@ -413,6 +416,27 @@ func (b *batch) record(a *account, op *Op) Outcome {
 	}
 	e := op.Exec
 	return b.book(a, &e)
+}
+
+// correct books a correction. It has the admission time, the agent, the model and the parents of what it corrects, and so
+// counts wherever that one counts: in those of its windows that are still open, in its hour, and for those who stood above
+// its tenant then.
+func (b *batch) correct(op *Op) Outcome {
+	if out, done := b.answered(op); done {
+		return out
+	}
+	e := op.Exec
+	counting := b.counting(&e)
+	if counting == nil {
+		return Outcome{Code: Busy}
+	}
+	e.Status, e.DeadlineAt, e.Held = book.Adjusted, e.AdmittedAt, book.Amount{}
+	b.conclude(&e, &e)
+	e.Overrun = book.Amount{}
+	b.add(&e)
+	apply(counting, &e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })
+	b.count(&e, 1)
+	return Outcome{Code: Settled, Exec: &e, Thresholds: b.thresholds(counting, &e)}
 }
 
 // book enters a finished execution that holds nothing.

@@ -445,3 +445,41 @@ func TestRecord_CountsAgainstALimitThatNobodyHasUsedYet(t *testing.T) {
 	require.Equal(t, codes{decide.Settled}, db.codes(record(1, 45)))
 	require.Equal(t, codes{decide.Exceeded, decide.Granted, decide.Exceeded}, db.codes(ask(2, 6), asks("b", 3, 15), asks("b", 4, 16)))
 }
+
+func TestCorrect_CountsWhereWhatItCorrectsCounts(t *testing.T) {
+	t.Parallel()
+
+	db := newDatabase(t)
+	db.tenant(acme, "acme", book.Hard, costs(day, 100), costs(dayA, 100), costs(dayM, 100)).Parent = group
+	db.tenant(group, "group", book.Hard, costs(day, 100))
+	db.codes(ask(1, 10), settle(1, 10))
+	db.tenants[acme].Parent = globex // where it stands since
+	db.tenant(globex, "globex", book.Hard, costs(day, 100))
+	correction := func(n int, key string, cost int64) *decide.Op {
+		e := db.execution(1)
+		return &decide.Op{Kind: decide.Correct, Exec: book.Execution{
+			Tenant: acme, ID: id(n), Parents: e.Parents, TenantKey: e.TenantKey, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
+			AdmittedAt: e.AdmittedAt, Corrects: e.ID, IdempotencyKey: key, Reported: -1, Charged: book.Amount{Cost: cost},
+		}}
+	}
+	db.now = noon.Add(time.Hour)
+	require.Equal(t, codes{decide.Settled, decide.Duplicate}, db.codes(correction(2, "first", 5), correction(3, "first", 5)))
+	for _, scope := range []book.Scope{day, dayA, dayM, month} {
+		require.Equal(t, book.Amount{Cost: 15, Tokens: 1, Calls: 1}, db.balance(scope).Spent, scope)
+	}
+	spent := func(tenant book.ID) int64 { return db.tenants[tenant].Balance(day).Spent.Cost }
+	require.Equal(t, []int64{15, 0}, []int64{spent(group), spent(globex)}, "for who stood above then")
+	e := db.execution(2)
+	require.Equal(t, []time.Time{noon, noon, db.now, db.now}, []time.Time{e.AdmittedAt, e.DeadlineAt, e.FinishedAt, e.SettledAt})
+	require.Equal(t, book.Adjusted, e.Status)
+
+	db.now = noon.Add(24 * time.Hour)
+	require.Equal(t, codes{decide.Granted, decide.Released}, db.codes(ask(4, 1), release(4)), "a new day begins")
+	require.Equal(t, codes{decide.Settled}, db.codes(correction(5, "second", -12)))
+	require.Zero(t, db.balance(day).Spent.Cost, "its own is over")
+	require.EqualValues(t, 3, db.balance(month).Spent.Cost)
+	require.EqualValues(t, 3, db.hours[book.HourKey{Tenant: acme, Hour: noon, Agent: "a", Model: "m", BilledModel: "m-1"}].Charged.Cost)
+
+	db.busy[group] = true
+	require.Equal(t, codes{decide.Busy}, db.codes(correction(6, "third", 1)))
+}

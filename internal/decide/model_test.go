@@ -204,6 +204,8 @@ func (m *model) batch(ops []*decide.Op, outcomes []decide.Outcome) []answer {
 			answers[i] = m.release(t, op)
 		case decide.Expire:
 			answers[i] = m.expire(op)
+		case decide.Correct:
+			answers[i] = m.correct(op)
 		}
 	}
 	return answers
@@ -384,6 +386,19 @@ func (m *model) book(t *book.Tenant, op *decide.Op) answer {
 		e.IdempotencyKey = ""
 	}
 	e.Held, e.DeadlineAt, e.SettledAt, e.Parents = book.Amount{}, e.AdmittedAt, m.db.now, parents(chain)
+	m.executions = append(m.executions, &e)
+	return answer{code: decide.Settled, exec: e.ID}
+}
+
+func (m *model) correct(op *decide.Op) answer {
+	if a, ok := m.known(op); ok {
+		return a
+	}
+	e := op.Exec
+	if m.moved(&e) {
+		return answer{code: decide.Busy}
+	}
+	e.Status, e.SettledAt, e.DeadlineAt = book.Adjusted, m.db.now, e.AdmittedAt
 	m.executions = append(m.executions, &e)
 	return answer{code: decide.Settled, exec: e.ID}
 }

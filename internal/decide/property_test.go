@@ -54,7 +54,7 @@ func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 		require.NotZero(t, outcomes[code], "no operation ended as %s: the histories do not reach it", names[code])
 	}
 	t.Logf("%v", grants)
-	for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost"} {
+	for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost", "correction"} {
 		require.NotZero(t, grants[kind], "nothing was %s: the histories do not reach it", kind)
 	}
 }
@@ -168,6 +168,8 @@ func (h *history) batch(grants map[string]int) {
 			grants["lost"]++
 		case lost[i] && op.Kind == decide.Release && out.Code == decide.Released:
 			grants["tombstone"]++
+		case op.Kind == decide.Correct && out.Code == decide.Settled:
+			grants["correction"]++
 		case out.Code != decide.Granted:
 		case out.Limit != nil:
 			grants["soft, past a limit"]++
@@ -186,9 +188,15 @@ func (h *history) batch(grants map[string]int) {
 func (h *history) op() *decide.Op {
 	kinds := []decide.Kind{
 		decide.Reserve, decide.Reserve, decide.Reserve, decide.Reserve, decide.Settle, decide.Settle, decide.Release,
-		decide.Expire, decide.Expire, decide.Record,
+		decide.Expire, decide.Expire, decide.Record, decide.Correct,
 	}
 	kind := rapid.SampledFrom(kinds).Draw(h.T, "kind")
+	if kind == decide.Correct {
+		if op := h.correction(); op != nil {
+			return op
+		}
+		kind = decide.Record
+	}
 	if kind == decide.Reserve || kind == decide.Record {
 		if len(h.asked) > 0 && h.chance(8, "again") {
 			op := rapid.SampledFrom(h.asked).Draw(h.T, "which")
@@ -230,6 +238,26 @@ func (h *history) fresh(kind decide.Kind) *decide.Op {
 		op.Base.Cost, op.OutRate = 0, 0
 	}
 	return op
+}
+
+// correction draws the one correction that there is of a call that is over; nil where none is.
+func (h *history) correction() *decide.Op {
+	var over []*book.Execution
+	for _, e := range h.model.executions {
+		if e.Status != book.Adjusted && !e.SettledAt.IsZero() {
+			over = append(over, e)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	e := rapid.SampledFrom(over).Draw(h.T, "corrected")
+	h.next++
+	return &decide.Op{Kind: decide.Correct, Exec: book.Execution{
+		Tenant: e.Tenant, ID: id(h.next), Parents: e.Parents, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
+		AdmittedAt: e.AdmittedAt, Corrects: e.ID, IdempotencyKey: "correction of " + e.ID.String(), Reported: -1,
+		Charged: book.Amount{Cost: h.int(-e.Charged.Cost, 60, "correction")},
+	}}
 }
 
 func (h *history) identity() book.Execution {

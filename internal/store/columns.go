@@ -104,6 +104,12 @@ var Inserted = Table[exec]{
 		column("held_tokens", func(e exec) int64 { return e.Held.Tokens }),
 		column("unpriced", func(e exec) bool { return e.Unpriced }),
 		column("reason", func(e exec) string { return e.Reason }),
+		column("corrects", func(e exec) string { // stored as NULL if empty
+			if e.Corrects == (book.ID{}) {
+				return ""
+			}
+			return e.Corrects.String()
+		}),
 	},
 }
 
@@ -135,6 +141,7 @@ var Updated = Table[update]{
 		column("estimated", func(u update) bool { return u.Estimated }),
 		column("unpriced", func(u update) bool { return u.Unpriced }),
 		column("price", func(u update) string { return u.Price }),
+		column("service_tier", func(u update) string { return u.ServiceTier }),
 		column("error_code", func(u update) string { return u.ErrorCode }),
 	}, usage(func(u update) book.Usage { return u.Usage })...),
 }

@@ -43,7 +43,7 @@ type cut struct {
 
 // cutUp takes a range apart. A range within one hour has no whole hours and is all before.
 func cutUp(r Range) cut {
-	r.From, r.To = admission(r.From), admission(r.To)
+	r.From, r.To = Admission(r.From), Admission(r.To)
 	first, last := ceil(r.From, time.Hour), r.To.Truncate(time.Hour)
 	if first.After(last) {
 		first, last = r.To, r.To
@@ -51,8 +51,8 @@ func cutUp(r Range) cut {
 	return cut{hours: Range{first, last}, before: Range{r.From, first}, after: Range{last, r.To}}
 }
 
-// admission returns the first time at or after t at which a call can be admitted: they are kept to the microsecond.
-func admission(t time.Time) time.Time {
+// Admission returns the first time at or after t at which a call can be admitted: they are kept to the microsecond.
+func Admission(t time.Time) time.Time {
 	t = t.UTC()
 	if t.Before(earliest) {
 		return earliest

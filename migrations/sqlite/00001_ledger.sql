@@ -81,7 +81,8 @@ CREATE TABLE llm_executions (
     cost                  INTEGER      NOT NULL DEFAULT 0, -- what was charged
     tokens                INTEGER      NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
-    price                 TEXT        NOT NULL DEFAULT '',    -- the row of the price book that was used
+    price                 TEXT        NOT NULL DEFAULT '',    -- what it was charged by: the row of the price book; hold: its usage had no price; '': neither
+    service_tier          TEXT        NOT NULL DEFAULT '',    -- as the provider reported it
     reported_cost         INTEGER,                         -- as the provider stated it
     overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
     overrun_tokens        INTEGER      NOT NULL DEFAULT 0,
@@ -89,6 +90,7 @@ CREATE TABLE llm_executions (
     unpriced              BOOLEAN     NOT NULL DEFAULT 0,   -- no price was known: the cost is not the truth
     error_code            TEXT        NOT NULL DEFAULT '',
     reason                TEXT        NOT NULL DEFAULT '',    -- of an adjustment
+    corrects              TEXT,                           -- of an adjustment: the call whose cost it corrects
     input_tokens          INTEGER      NOT NULL DEFAULT 0, -- the classes are disjoint
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
     cache_read_audio_tokens INTEGER    NOT NULL DEFAULT 0,
@@ -113,6 +115,9 @@ CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
 CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
     WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned', 'adjusted');
+
+-- For what was corrected of a call.
+CREATE INDEX llm_executions_corrects ON llm_executions (tenant, corrects) WHERE corrects IS NOT NULL;
 
 -- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
 -- all tenants below it are rows apart.

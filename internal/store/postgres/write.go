@@ -104,7 +104,8 @@ var (
 		columns := names(store.Inserted.Columns())
 		return fmt.Sprintf(`INSERT INTO llm_executions (%s) SELECT %s FROM %s`, columns,
 			strings.NewReplacer("idempotency_key", "nullif(idempotency_key, '')", "tags", "nullif(tags, '')::jsonb",
-				"parents", "parents::uuid[]").Replace(columns), k)
+				"parents", "parents::uuid[]",
+				"corrects", "nullif(corrects, '')::uuid").Replace(columns), k)
 	})
 
 	// A settled execution is never written again, whoever comes late: the division fails the transaction instead. It is an

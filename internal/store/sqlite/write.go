@@ -24,7 +24,7 @@ type statement[T any] struct {
 var (
 	insertExecution = statement[*book.Execution]{
 		sql: fmt.Sprintf(`INSERT INTO llm_executions (%s) VALUES (%s)`,
-			store.Each(store.Inserted.Columns(), "@", ", "), placeholders(store.Inserted.Columns(), "idempotency_key", "tags")),
+			store.Each(store.Inserted.Columns(), "@", ", "), placeholders(store.Inserted.Columns(), "idempotency_key", "tags", "corrects")),
 		columns: store.Inserted.Columns(),
 	}
 
