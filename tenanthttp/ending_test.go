@@ -298,6 +298,7 @@ func TestEnding_AReplyThatSaysNothingOfItsUsage(t *testing.T) {
 	}{
 		{"text is counted", chat, ask, "application/json", `{"choices":[{"message":{"content":"Hello there"}}]}`, false},
 		{"an encoding that nobody reads", chat, ask, "audio/wav", "RIFF", true},
+		{"a stream in one", chat, askStream, "audio/wav", "RIFF", true},
 		{"speech", "/v1/audio/speech", `{"model":"test-model","input":"Hello"}`, "audio/mpeg", "ID3", true},
 		{"a usage that cannot be true", chat, ask, "application/json", `{"choices":[],"usage":{"prompt_tokens":-5,"completion_tokens":5}}`, true},
 	} {

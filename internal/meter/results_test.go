@@ -147,6 +147,7 @@ func TestResults_WhatIsNotKnownIsSaid(t *testing.T) {
 		{"a line that is no result", openAIFile, completion + "\n{}\n" + embedding, 2},
 		{"a line without a usage", openAIFile, completion + "\n" + strings.Replace(embedding, "usage", "usages", 1), 1},
 		{"a usage that cannot be true", openAIFile, strings.Replace(completion, "30", "-30", 1), 0},
+		{"also of what has failed", openAIFile, strings.Replace(strings.Replace(completion, "30", "-30", 1), "200", "500", 1), 0},
 		{"a line without a name", azureFile, strings.Replace(strings.Replace(completion, `"id":"batch_req_1",`, "", 1), `"a"`, `"`+strings.Repeat("a", 300)+`"`, 1), 0},
 		{"nothing at all", claudeBatch, "", 0},
 		{"something else", claudeBatch, `{"error":{}}`, 0},
