@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -12,9 +13,37 @@ import (
 )
 
 // firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
-// from before its model was declared. It also mends a record that changed without the ledger's seeing it.
+// from before its model was declared. It also mends a record that changed without the ledger's seeing it. Calls of one
+// tenant that come together do it once, and those of many tenants take turns for a few connections: a service that has
+// just started meets all of its tenants at once.
 func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
-	outer := ctx
+	type made struct {
+		identity
+		error
+	}
+	answer := l.firstUses.DoChan(strings.Join([]string{who.key, who.ownerType, who.ownerID}, "\x00"), func() (any, error) {
+		select {
+		case l.making <- struct{}{}:
+			defer func() { <-l.making }()
+		case <-l.closing:
+			return made{who, ErrClosed}, nil
+		}
+		current, err := l.makeOnce(context.WithoutCancel(ctx), who) // one caller's end is not the others'
+		return made{current, err}, nil
+	})
+	select {
+	case r := <-answer:
+		m := r.Val.(made)
+		return m.identity, m.error
+	case <-ctx.Done():
+		return who, ctx.Err()
+	}
+}
+
+// makingAtOnce is how many first uses have a connection at a time.
+const makingAtOnce = 4
+
+func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
 	// The host may have no connection to spare, least of all one that calls inside a transaction of its own.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -32,7 +61,7 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 	switch {
 	case err == nil:
 		err = deleted
-	case outer.Err() != nil, errors.Is(err, ErrUnavailable):
+	case errors.Is(err, ErrUnavailable):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, err)
 	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
@@ -41,7 +70,7 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 	return current, err
 }
 
-// makeTenant is firstUse in the transaction of tx. With [ErrTenantSuspended], for a record that is deleted, what it wrote
+// makeTenant is makeOnce in the transaction of tx. With [ErrTenantSuspended], for a record that is deleted, what it wrote
 // is to be committed.
 func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
 	pool := tx.Statement.ConnPool

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -37,7 +38,9 @@ type Ledger struct {
 	declarations declarations
 
 	outages   outages
-	insisting chan struct{} // held by the call that mends; see mend
+	insisting chan struct{} // held by the call that insists; see insist
+	firstUses singleflight.Group
+	making    chan struct{} // has an element for each first use that has a connection
 
 	closing chan struct{}
 
@@ -77,7 +80,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	l := &Ledger{
 		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
-		outages: outages{log: o.log}, insisting: make(chan struct{}, 1),
+		outages: outages{log: o.log}, insisting: make(chan struct{}, 1), making: make(chan struct{}, makingAtOnce),
 	}
 	if err := l.connect(); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -49,9 +50,8 @@ func (t *Transport) fetch(r *http.Request, e meter.Endpoint) (*http.Response, er
 	return resp, nil
 }
 
-// book books a result. It waits for the first alone, which may be the tenant's first call: many of those at a time would
-// get in each other's way. Where the books cannot be reached, the rest of the batch is not kept from its reader until they
-// can.
+// book books a result. It waits for the first alone: where the books cannot be reached, the others are not tried, so that
+// the rest of the batch is not kept from its reader until they can.
 func (f *fetching) book(l meter.Line) {
 	switch {
 	case f.failed.Load():
@@ -79,11 +79,25 @@ func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
 	who, _ := tenant.FromContext(ctx)
 	options := slices.Concat(scopeOf(ctx).options, []tenant.CallOption{tenant.WithIdempotencyKey(batchKey(key))})
 	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
-		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: "batch", RequestID: r.RequestID,
+		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,
 	}, options...)
 	if err != nil && !errors.Is(err, tenant.ErrDuplicate) {
 		f.failed.Store(true)
 	}
+}
+
+// batchTier is the tier of a result, whose reply states what it would be in a call of its own. Where it was served, and how
+// fast, has its price in a batch too.
+func batchTier(stated string) string {
+	tier := "batch"
+	for part := range strings.SplitSeq(stated, "+") {
+		switch part {
+		case "", "batch", "auto", "default", "standard", "flex", "priority":
+		default:
+			tier += "+" + part
+		}
+	}
+	return tier
 }
 
 // batchKey is the idempotency key of a result. Its name is the caller's own choice, and may be no key.

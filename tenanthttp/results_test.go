@@ -99,6 +99,20 @@ func TestBatch_ResultsHaveTheBatchPrice(t *testing.T) {
 	require.Equal(t, "req-0", e.RequestID)
 }
 
+func TestBatch_WhereAResultWasServedIsPartOfItsTier(t *testing.T) {
+	t.Parallel()
+	for usage, tier := range map[string]string{
+		`"output_tokens":5`: "batch",
+		`"output_tokens":5,"service_tier":"batch","inference_geo":"us"`:    "batch+us",
+		`"output_tokens":5,"service_tier":"standard","inference_geo":"us"`: "batch+us",
+	} {
+		line := `{"custom_id":"one","result":{"type":"succeeded","message":{"model":"test-model","usage":{"input_tokens":9,` + usage + `}}}}`
+		b := newBench(t, setting{}, replies("application/x-jsonl", line+"\n"))
+		b.do(b.request(b.ctx, http.MethodGet, "/v1/messages/batches/b-1/results", ""))
+		require.Equal(t, tier, b.execution().ServiceTier, usage)
+	}
+}
+
 type halfInBatches struct{}
 
 func (halfInBatches) Price(provider, model string, at time.Time) (tenant.Price, bool) {
