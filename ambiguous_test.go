@@ -111,9 +111,10 @@ func TestAmbiguousCommit_EachOperationIsDoneOnceAndAnsweredRight(t *testing.T) {
 					require.NoError(t, err)
 				}
 				faults.arm(fault, 1)
-				of.row.ID = of.do(t, ledger, org, h)
+				row := of.row
+				row.ID = of.do(t, ledger, org, h)
 				require.Zero(t, faults.left(), "the commit broke")
-				require.Equal(t, []executionRow{of.row}, executionRows(t, db))
+				require.Equal(t, []executionRow{row}, executionRows(t, db))
 				require.Equal(t, of.balance, balanceOf(t, db, "acme", "day"))
 				require.Equal(t, of.balance, balanceOf(t, db, "acme", "total"))
 				requireConservation(t, db)

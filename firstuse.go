@@ -25,7 +25,7 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 		select {
 		case l.making <- struct{}{}:
 			defer func() { <-l.making }()
-		case <-l.closing:
+		case <-l.lanes.Context().Done(): // not before: what was admitted is booked yet
 			return made{who, ErrClosed}, nil
 		}
 		current, err := l.makeOnce(context.WithoutCancel(ctx), who) // one caller's end is not the others'
