@@ -16,7 +16,7 @@ import (
 
 var eino = harness.SDK{
 	Name: "eino, eino-ext/components/model/openai", Module: "github.com/cloudwego/eino-ext/components/model/openai", File: "eino_test.go",
-	Wire: harness.OpenAIChat{}, New: newEino, ClosesLate: true,
+	Wire: harness.OpenAIChat{}, New: newEino, LetsGo: harness.WithTheNextChunk,
 	Notes: []string{
 		"cancelled: `Close` lets go of the reply only when the next chunk comes, which is then charged too. Cancel the context as well: that ends it at once.",
 		"429 and 500: it does not try again by itself; the test is a caller who does.",

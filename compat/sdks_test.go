@@ -17,14 +17,5 @@ var sdks = []*harness.SDK{
 
 func TestSDKs(t *testing.T) {
 	t.Parallel()
-	var results harness.Results
-	t.Run("over the transport", func(t *testing.T) { // returns when all that is parallel in it has ended
-		for _, sdk := range sdks {
-			t.Run(sdk.Name, func(t *testing.T) {
-				t.Parallel()
-				harness.Run(t, sdk, &results)
-			})
-		}
-	})
-	results.Document(t, "../docs/sdks.md", sdks)
+	harness.RunAll(t, sdks)
 }

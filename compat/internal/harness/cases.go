@@ -156,7 +156,7 @@ func cancelled(b *bench) {
 			reply.Parts = came
 			return reply
 		}
-		late := !byContext && b.sdk.ClosesLate
+		late := !byContext && b.sdk.LetsGo == WithTheNextChunk
 		if late {
 			p.more = make(chan struct{})
 		}
@@ -179,8 +179,11 @@ func cancelled(b *bench) {
 			require.Error(b, err)
 		}
 		require.Equal(b, read, seen)
-		if late {
+		switch {
+		case late:
 			close(p.more)
+		case b.sdk.LetsGo == WithTheContext:
+			cancel()
 		}
 		select {
 		case <-p.left:

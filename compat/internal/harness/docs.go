@@ -2,8 +2,10 @@ package harness
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -11,18 +13,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// updateVariable names the environment variable that has [Results.Document] write the page instead of comparing it.
+// updateVariable names the environment variable that has [RunAll] write the page instead of comparing it.
 const updateVariable = "TENANT_UPDATE_DOCS"
 
 const transportComment = "// The transport under the SDK:"
 
-// Results are the cases that have passed.
-type Results struct {
+// results are the cases that have passed.
+type results struct {
 	mu  sync.Mutex
 	all map[string]map[Case]bool
 }
 
-func (r *Results) passed(sdk string, c Case) {
+func (r *results) passed(sdk string, c Case) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.all == nil {
@@ -34,23 +36,73 @@ func (r *Results) passed(sdk string, c Case) {
 	r.all[sdk][c] = true
 }
 
-// Document fails the test where the page is not what has been run; with TENANT_UPDATE_DOCS set it writes the page. It
-// does nothing where not all cases of all SDKs have passed: they have failed the tests themselves, or were not to be run.
-func (r *Results) Document(t *testing.T, page string, sdks []*SDK) {
-	for _, sdk := range sdks {
+// seen is what is kept of an SDK that has passed all cases.
+type seen struct {
+	Name    string
+	Module  string
+	Version string
+	Code    string // the lines that put the transport under it
+	Notes   []string
+}
+
+const keptIn = "sdks.json"
+
+// document fails the test where the page is not what has been run; with TENANT_UPDATE_DOCS set it writes the page. The
+// SDKs are in several modules, since they do not agree on the versions of what they need: each keeps what it has seen in a
+// file of its own, and the page is made of all of them. It does nothing where not all cases of all SDKs of the module
+// have passed: they have failed their own tests, or were not to be run.
+func (r *results) document(t *testing.T, sdks []*SDK) {
+	versions, all := versionsOf(t, "go.mod"), make([]seen, len(sdks))
+	for i, sdk := range sdks {
 		if len(r.all[sdk.Name]) != len(cases) {
-			t.Logf("%s is not checked: %s has not passed all cases", page, sdk.Name)
+			t.Logf("the documentation is not checked: %s has not passed all cases", sdk.Name)
 			return
 		}
+		require.NotEmpty(t, versions[sdk.Module], "%s is not in go.mod", sdk.Module)
+		all[i] = seen{Name: sdk.Name, Module: sdk.Module, Version: versions[sdk.Module], Code: transportLines(t, sdk), Notes: sdk.Notes}
 	}
-	want := render(t, sdks)
+	kept, err := json.MarshalIndent(all, "", "\t")
+	require.NoError(t, err)
+	compare(t, keptIn, string(kept)+"\n")
+
+	root := repository(t)
+	compare(t, filepath.Join(root, "docs", "sdks.md"), render(everything(t, filepath.Join(root, "compat"))))
+}
+
+// compare checks, or writes, a file.
+func compare(t *testing.T, file, want string) {
 	if os.Getenv(updateVariable) != "" {
-		require.NoError(t, os.WriteFile(page, []byte(want), 0o644))
+		require.NoError(t, os.WriteFile(file, []byte(want), 0o644))
 		return
 	}
-	have, err := os.ReadFile(page)
+	have, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Equal(t, want, string(have), "%s is not what has been run; write it with: %s=1 go test .", page, updateVariable)
+	require.Equal(t, want, string(have), "%s is not what has been run; write it with: %s=1 go test .", file, updateVariable)
+}
+
+// repository is the folder that has the one with the documentation.
+func repository(t *testing.T) string {
+	for root := ".."; len(root) < 100; root = filepath.Join("..", root) {
+		if _, err := os.Stat(filepath.Join(root, "go.work")); err == nil {
+			return root
+		}
+	}
+	require.Fail(t, "no folder above has a go.work")
+	return ""
+}
+
+// everything is what all modules have seen.
+func everything(t *testing.T, compat string) (all []seen) {
+	below, err := filepath.Glob(filepath.Join(compat, "*", keptIn))
+	require.NoError(t, err)
+	for _, file := range append([]string{filepath.Join(compat, keptIn)}, below...) {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var some []seen
+		require.NoError(t, json.Unmarshal(text, &some))
+		all = append(all, some...)
+	}
+	return all
 }
 
 const preface = `# SDKs over the transport
@@ -73,10 +125,9 @@ var meanings = []struct {
 	{Tenants, "one client, calls of two tenants at the same time: each tenant's executions and cost are its own"},
 }
 
-func render(t *testing.T, sdks []*SDK) string {
+func render(sdks []seen) string {
 	var page strings.Builder
 	page.WriteString(preface)
-	versions := versionsOf(t, "go.mod")
 	header, rule := "| SDK | version |", "|---|---|"
 	for _, c := range cases {
 		header += " " + string(c.name) + " |"
@@ -84,28 +135,31 @@ func render(t *testing.T, sdks []*SDK) string {
 	}
 	page.WriteString(header + "\n" + rule + "\n")
 	for _, sdk := range sdks {
-		fmt.Fprintf(&page, "| %s | %s |", sdk.Name, versions[sdk.Module])
+		fmt.Fprintf(&page, "| %s | %s |", sdk.Name, sdk.Version)
 		for _, c := range cases {
 			mark := "✓"
 			for i, note := range sdk.Notes {
 				if strings.HasPrefix(note, string(c.name)+":") {
-					mark += fmt.Sprintf(" [%d]", i+1)
+					mark += fmt.Sprintf(" (%d)", i+1)
 				}
 			}
 			page.WriteString(" " + mark + " |")
 		}
 		page.WriteString("\n")
 	}
-	page.WriteString("\n## What the columns say\n\n")
+	page.WriteString("\nNumbers are those of the notes below. What the columns say:\n\n")
 	for _, m := range meanings {
 		fmt.Fprintf(&page, "- **%s**: %s.\n", m.name, m.meaning)
 	}
 	page.WriteString("\nAfter each, the books agree with the executions (`Verify`), and nothing is held.\n\n## How to put the transport under it\n\n" +
 		"`client` is the `*http.Client` of `tenanthttp.NewClient`. The base URL is the tests' server; leave it out for the provider's own.\n")
 	for _, sdk := range sdks {
-		fmt.Fprintf(&page, "\n### %s\n\n`%s`\n\n```go\n%s```\n", sdk.Name, sdk.Module, transportLines(t, sdk))
+		fmt.Fprintf(&page, "\n### %s\n\n`%s`\n\n```go\n%s```\n", sdk.Name, sdk.Module, sdk.Code)
 		for i, note := range sdk.Notes {
-			fmt.Fprintf(&page, "\n%d. %s\n", i+1, note)
+			if i == 0 {
+				page.WriteString("\n")
+			}
+			fmt.Fprintf(&page, "%d. %s\n", i+1, note)
 		}
 	}
 	return page.String()

@@ -28,13 +28,23 @@ type SDK struct {
 	// HidesCancel says that a stream whose context has ended may look like a complete one to the SDK's caller.
 	HidesCancel bool
 
-	// ClosesLate says that the SDK, when its caller closes a stream, lets go of the reply only when it gets more of it.
-	ClosesLate bool
+	// LetsGo says when the SDK lets go of a stream that its caller gives up by other means than the context.
+	LetsGo LetsGo
 
 	// Notes are sentences for the documentation: what an SDK's user has to know of it. A note that begins with the name of
 	// a case and a colon stands at that case.
 	Notes []string
 }
+
+// LetsGo is when an SDK lets go of a reply, so that the provider sees that its reader has gone.
+type LetsGo int
+
+// The times.
+const (
+	AtOnce LetsGo = iota
+	WithTheNextChunk
+	WithTheContext
+)
 
 // Calls is what a case does with an SDK. All of it goes through one client of the SDK's, from many goroutines at once.
 type Calls struct {
@@ -76,15 +86,29 @@ var cases = []struct {
 	{Plain, plain}, {Streamed, streamed}, {ToolCall, toolCall}, {Cancelled, cancelled}, {Refused, refused}, {Failed, failed}, {Tenants, tenants},
 }
 
-// Run runs all cases with an SDK, and keeps what has come out. It is to be called in a subtest of the SDK's own.
-func Run(t *testing.T, sdk *SDK, results *Results) {
+// RunAll runs all cases with all SDKs of a module, and checks that the documentation says what has come out.
+func RunAll(t *testing.T, sdks []*SDK) {
+	var r results
+	t.Run("over the transport", func(t *testing.T) { // returns when all that is parallel in it has ended
+		for _, sdk := range sdks {
+			t.Run(sdk.Name, func(t *testing.T) {
+				t.Parallel()
+				run(t, sdk, &r)
+			})
+		}
+	})
+	r.document(t, sdks)
+}
+
+// run runs all cases with an SDK, one after the other, so that each finds books on which nothing is held.
+func run(t *testing.T, sdk *SDK, r *results) {
 	b := newBench(t, sdk)
 	for _, c := range cases {
 		t.Run(string(c.name), func(t *testing.T) {
 			b.T = t
 			c.run(b)
 			b.nothingIsLeft()
-			results.passed(sdk.Name, c.name)
+			r.passed(sdk.Name, c.name)
 		})
 	}
 }
