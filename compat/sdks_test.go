@@ -10,6 +10,12 @@ import (
 var sdks = []*harness.SDK{
 	&openaiChat,
 	&openaiResponses,
+	&anthropicMessages,
+	&geminiAPI,
+	&vertexAI,
+	&bedrockConverse,
+	&bedrockInvoke,
+	&ollamaAPI,
 }
 
 func TestSDKs(t *testing.T) {

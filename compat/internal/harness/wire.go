@@ -56,7 +56,7 @@ type Wire interface {
 
 // A Request is what the server has got.
 type Request struct {
-	Method, Path string
+	Method, Host, Path string
 	Header       http.Header
 	Body         []byte
 }
