@@ -10,6 +10,9 @@ import (
 var sdks = []*harness.SDK{
 	&openaiChat,
 	&openaiResponses,
+	&sashabaranov,
+	&langchaingo,
+	&eino,
 	&anthropicMessages,
 	&geminiAPI,
 	&vertexAI,

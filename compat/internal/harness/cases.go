@@ -142,54 +142,80 @@ var errEnough = errors.New("the reader has had enough")
 
 // cancelled: a stream that its reader gives up is given up by the server, and charged for what came.
 func cancelled(b *bench) {
-	const half = 2
-	var came tenant.Usage
-	for _, c := range []struct {
-		who  tenant.ID
-		stop func(cancel context.CancelFunc) error
-	}{
-		{"cancelled", func(cancel context.CancelFunc) error { cancel(); return nil }}, // and goes on reading
-		{"closed", func(context.CancelFunc) error { return errEnough }},
-	} {
-		p := b.server.play(&play{endless: true, seen: make(chan string, half), reply: func(r *Request) Reply {
+	for _, byContext := range []bool{true, false} {
+		who, read := tenant.ID("closed"), 2
+		if byContext {
+			who = "cancelled"
+		}
+		var came []Part // all that the server has sent, or would if it were asked to
+		p := &play{endless: true, seen: make(chan string, read)}
+		p.reply = func(r *Request) Reply {
 			reply := b.sdk.Wire.Stream(r, pieces, usage(5))
-			upTo := slices.IndexFunc(reply.Parts, func(p Part) bool { return p.Text == pieces[half-1] }) + 1
-			reply.Parts = reply.Parts[:upTo]
-			came = reply.Parts[upTo-1].Stated
+			upTo := 1 + slices.IndexFunc(reply.Parts, func(p Part) bool { return p.Text == pieces[read-1] })
+			came, p.next = reply.Parts[:upTo], reply.Parts[upTo]
+			reply.Parts = came
 			return reply
-		}})
-		ctx, cancel := context.WithCancel(b.context(c.who))
+		}
+		late := !byContext && b.sdk.ClosesLate
+		if late {
+			p.more = make(chan struct{})
+		}
+		b.server.play(p)
+		ctx, cancel := context.WithCancel(b.context(who))
 		defer cancel()
 		seen := 0
 		err := b.calls.Stream(ctx, Question, func(piece string) error {
 			p.seen <- piece
-			if seen++; seen == half {
-				return c.stop(cancel)
+			if seen++; seen < read {
+				return nil
 			}
-			return nil
+			if byContext {
+				cancel()
+				return nil // and go on reading
+			}
+			return errEnough
 		})
-		require.Error(b, err)
-		require.Equal(b, half, seen)
+		if !byContext || !b.sdk.HidesCancel {
+			require.Error(b, err)
+		}
+		require.Equal(b, read, seen)
+		if late {
+			close(p.more)
+		}
 		select {
 		case <-p.left:
 		case <-time.After(patience):
-			require.Fail(b, "the server has not seen that the reader has gone")
+			require.Fail(b, "the server has not seen that the reader has gone", who)
 		}
-		e := b.settled(c.who, 1)[0]
+		if late {
+			came = append(came, p.next)
+		}
+		e := b.settled(who, 1)[0]
 		require.Len(b, p.got(), 1)
-		require.Equal(b, "failed", e.Status)
-		require.Contains(b, []string{"canceled", "closed"}, e.ErrorCode)
-		require.True(b, e.Estimated)
-		require.EqualValues(b, 1, e.Calls)
-		require.EqualValues(b, max(int64(len(strings.Join(pieces[:half], "")))/4, came.OutputTokens()), e.Usage.OutputTokens())
-		if came.InputTokens() > 0 {
-			require.Equal(b, came.InputTokens(), e.Usage.InputTokens(), "what was stated before the end")
-		} else {
-			require.Positive(b, e.Usage.Input)
-			require.Less(b, e.Usage.Input, int64(len(p.got()[0].Body)))
-		}
-		require.Equal(b, cost(e.Usage), e.CostNano)
+		b.requireCutShort(&e, came, p.got()[0])
 	}
+}
+
+// requireCutShort checks that an execution is charged for the parts of a stream that came, and says that it is an estimate.
+func (b *bench) requireCutShort(e *tenant.Execution, came []Part, request *Request) {
+	b.Helper()
+	require.Equal(b, "failed", e.Status)
+	require.Contains(b, []string{"canceled", "closed"}, e.ErrorCode)
+	require.True(b, e.Estimated)
+	require.EqualValues(b, 1, e.Calls)
+	text := ""
+	for _, p := range came {
+		text += p.Text
+	}
+	stated := came[len(came)-1].Stated
+	require.Equal(b, max(int64(len(text))/4, stated.OutputTokens()), e.Usage.OutputTokens())
+	if stated.InputTokens() > 0 {
+		require.Equal(b, stated.InputTokens(), e.Usage.InputTokens())
+	} else {
+		require.Positive(b, e.Usage.Input)
+		require.Less(b, e.Usage.Input, int64(len(request.Body)), "a token has more than one byte")
+	}
+	require.Equal(b, cost(e.Usage), e.CostNano)
 }
 
 // refused: a call that the budget has no room for is never made, nor tried again, and the ledger's error is in the SDK's.

@@ -28,6 +28,12 @@ type SDK struct {
 	// Retries is how often the SDK tries a call again by itself when the provider says 429 or 500.
 	Retries int
 
+	// HidesCancel says that a stream whose context has ended may look like a complete one to the SDK's caller.
+	HidesCancel bool
+
+	// ClosesLate says that the SDK, when its caller closes a stream, lets go of the reply only when it gets more of it.
+	ClosesLate bool
+
 	// Notes are sentences for the documentation: what an SDK's user has to know of it. A note that begins with the name of
 	// a case and a colon stands at that case.
 	Notes []string

@@ -24,6 +24,10 @@ type play struct {
 	// endless keeps a stream open after its last part, until whoever reads it has gone.
 	endless bool
 
+	// more has the server of an endless stream send another part when it is closed. Nil sends none.
+	more chan struct{}
+	next Part
+
 	mu       sync.Mutex
 	requests []*Request
 	left     chan struct{} // closed when the reader of an endless stream has gone
@@ -87,11 +91,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if reply.Status != 0 {
 		w.WriteHeader(reply.Status)
 	}
-	flush := func() { _ = http.NewResponseController(w).Flush() }
 	for _, part := range reply.Parts {
 		_, _ = io.WriteString(w, part.Data)
 		if len(reply.Parts) > 1 {
-			flush()
+			_ = http.NewResponseController(w).Flush()
 		}
 		if part.Text == "" || p.seen == nil {
 			continue
@@ -102,14 +105,20 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				s.t.Errorf("after %q was sent, the caller saw %q", part.Text, piece)
 			}
 		case <-r.Context().Done():
-			return
 		case <-time.After(patience):
 			s.t.Errorf("the caller has not seen %q while the rest of the stream was yet to come", part.Text)
 			return
 		}
 	}
 	if p.endless {
-		flush()
+		if p.more != nil {
+			select {
+			case <-p.more:
+				_, _ = io.WriteString(w, p.next.Data)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+			}
+		}
 		select {
 		case <-r.Context().Done():
 			close(p.left)
