@@ -14,6 +14,8 @@ var sdks = []*harness.SDK{
 	&langchaingo,
 	&eino,
 	&anthropicMessages,
+	&anthropicBedrock,
+	&anthropicVertex,
 	&geminiAPI,
 	&vertexAI,
 	&bedrockConverse,

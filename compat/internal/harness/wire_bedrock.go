@@ -74,6 +74,7 @@ func (BedrockConverse) Error(status int) Reply {
 	r := whole(`{"message":"Try again later."}`)
 	r.Status = status
 	r.Header.Set("X-Amzn-Requestid", "request-1")
+	r.Header.Set("Retry-After-Ms", "1") // to the SDK of Anthropic
 	r.Header.Set("X-Amzn-Errortype", kind+":http://internal.amazon.com/coral/com.amazon.bedrock/")
 	return r
 }
