@@ -57,8 +57,8 @@ type Wire interface {
 // A Request is what the server has got.
 type Request struct {
 	Method, Host, Path string
-	Header       http.Header
-	Body         []byte
+	Header             http.Header
+	Body               []byte
 }
 
 // A Reply is what the server says.

@@ -65,6 +65,16 @@ func (BedrockConverse) Stream(_ *Request, pieces []string, u tenant.Usage) Reply
 	return reply
 }
 
+// Broken is a stream that ends with an exception of the model's, after pieces of a text.
+func (b BedrockConverse) Broken(r *Request, pieces []string) Reply {
+	reply := b.Stream(r, pieces, tenant.Usage{})
+	reply.Parts = append(reply.Parts[:1+len(pieces)], Part{
+		Data: frame([][2]string{{":exception-type", "modelStreamErrorException"}, {":content-type", "application/json"}, {":message-type", "exception"}},
+			`{"message":"The model has stopped.","originalStatusCode":500}`),
+	})
+	return reply
+}
+
 // Error implements [Wire].
 func (BedrockConverse) Error(status int) Reply {
 	kind := "InternalServerException"
@@ -136,11 +146,16 @@ func messages(parts ...Part) Reply {
 	}
 }
 
-// message is one event of an event stream of AWS: its length and that of its headers, a checksum of these, the headers,
-// the payload, and a checksum of all.
+// message is one event of an event stream of AWS.
 func message(event, payload string) string {
+	return frame([][2]string{{":event-type", event}, {":content-type", "application/json"}, {":message-type", "event"}}, payload)
+}
+
+// frame is one message of an event stream of AWS: its length and that of its headers, a checksum of these, the headers,
+// the payload, and a checksum of all.
+func frame(named [][2]string, payload string) string {
 	var headers bytes.Buffer
-	for _, h := range [][2]string{{":event-type", event}, {":content-type", "application/json"}, {":message-type", "event"}} {
+	for _, h := range named {
 		const ofString = 7
 		headers.WriteByte(byte(len(h[0])))
 		headers.WriteString(h[0])
