@@ -13,6 +13,14 @@ var sdks = []*harness.SDK{
 	&sashabaranov,
 	&langchaingo,
 	&eino,
+	&anthropicMessages,
+	&anthropicBedrock,
+	&anthropicVertex,
+	&geminiAPI,
+	&vertexAI,
+	&bedrockConverse,
+	&bedrockInvoke,
+	&ollamaAPI,
 }
 
 func TestSDKs(t *testing.T) {

@@ -32,7 +32,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T, sdk *SDK) *bench {
-	b := &bench{T: t, sdk: sdk, server: newServer(t), witness: &witness{}}
+	b := &bench{T: t, sdk: sdk, server: newServer(t, sdk.Check), witness: &witness{}}
 	var err error
 	b.db, err = gorm.Open(postgres.Open(pgtest.DSN(t)), &gorm.Config{Logger: logger.Discard})
 	require.NoError(t, err)

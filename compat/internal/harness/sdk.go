@@ -22,6 +22,9 @@ type SDK struct {
 
 	Wire Wire
 
+	// Check says what is wrong with a request that the server has got, such as its signature. Nil checks nothing.
+	Check func(*Request) error
+
 	// Retries is how often the SDK tries a call again by itself when the provider says 429 or 500.
 	Retries int
 

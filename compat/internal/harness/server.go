@@ -43,14 +43,15 @@ func (p *play) got() []*Request {
 // server is the provider: what is on does what its play says.
 type server struct {
 	*httptest.Server
-	t testing.TB
+	t     testing.TB
+	check func(*Request) error
 
 	mu sync.Mutex
 	on *play
 }
 
-func newServer(t testing.TB) *server {
-	s := &server{t: t}
+func newServer(t testing.TB, check func(*Request) error) *server {
+	s := &server{t: t, check: check}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -74,7 +75,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the caller has gone
 	}
-	request := &Request{Method: r.Method, Path: r.URL.RequestURI(), Header: r.Header.Clone(), Body: body}
+	request := &Request{Method: r.Method, Host: r.Host, Path: r.URL.RequestURI(), Header: r.Header.Clone(), Body: body}
+	if s.check != nil {
+		if err := s.check(request); err != nil {
+			s.t.Errorf("%s %s: %v", request.Method, request.Path, err)
+		}
+	}
 	p.mu.Lock()
 	p.requests = append(p.requests, request)
 	p.mu.Unlock()

@@ -56,9 +56,9 @@ type Wire interface {
 
 // A Request is what the server has got.
 type Request struct {
-	Method, Path string
-	Header       http.Header
-	Body         []byte
+	Method, Host, Path string
+	Header             http.Header
+	Body               []byte
 }
 
 // A Reply is what the server says.
