@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -167,21 +166,19 @@ func render(sdks []seen) string {
 
 // transportLines are the lines in the SDK's file that put the transport under it.
 func transportLines(t *testing.T, sdk *SDK) string {
-	file, err := os.Open(sdk.File)
+	source, err := os.ReadFile(sdk.File)
 	require.NoError(t, err)
-	defer file.Close()
 	var lines strings.Builder
 	indent, within := "", false
-	for scanner := bufio.NewScanner(file); scanner.Scan(); {
-		line := scanner.Text()
-		before, found := strings.CutSuffix(line, transportComment)
+	for line := range strings.Lines(string(source)) {
+		before, found := strings.CutSuffix(line, transportComment+"\n")
 		switch {
 		case found:
 			indent, within = before, true
 		case within && strings.TrimSpace(line) == "":
 			return lines.String()
 		case within:
-			lines.WriteString(strings.TrimPrefix(line, indent) + "\n")
+			lines.WriteString(strings.TrimPrefix(line, indent))
 		}
 	}
 	require.Fail(t, "no lines follow the comment", "%s in %s", transportComment, sdk.File)
