@@ -6,8 +6,12 @@ all: fmt-check vet lint test ## What to run before a commit
 
 MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path './tools/*' -not -path '*/testdata/*')))
 
+# Each module is checked with the versions in its own go.mod, which are those that its users get. In compat, whose
+# modules are not in go.work, nothing would run otherwise.
+export GOWORK := off
+
 # The tools are a module of their own, so that nothing that a linter needs reaches those who import this library.
-GOLANGCI_LINT := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
+GOLANGCI_LINT := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
 # $(call each,modules,command) runs a command in each module, up to the first that fails.
 define each

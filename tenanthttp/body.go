@@ -44,6 +44,40 @@ func (b *body) follow(ctx context.Context, resp *http.Response) {
 	b.stop = context.AfterFunc(ctx, func() { b.end(ctx.Err()) })
 }
 
+// mostAhead is more than an error has to say.
+const mostAhead = 64 << 10
+
+// ahead reads the beginning of an error before it is handed over, which is nearly always all of it, so that its call is on
+// the books. There are SDKs that neither read nor close the reply that has them try again (openai-go in its first version):
+// each such attempt would hold the budget until its context ends.
+func (b *body) ahead(resp *http.Response) {
+	if resp.Body != b {
+		return
+	}
+	var (
+		read bytes.Buffer
+		err  error
+	)
+	for err == nil && read.Len() < mostAhead {
+		var n int
+		read.Grow(bytes.MinRead)
+		n, err = b.Read(read.AvailableBuffer()[:bytes.MinRead])
+		read.Write(read.AvailableBuffer()[:n])
+	}
+	rest := io.Reader(b)
+	if err != nil {
+		rest = failing{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(&read, rest), b}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
 // end ends the reading. After it, bytes still pass, and are not read.
 func (b *body) end(err error) {
 	b.once.Do(func() {

@@ -159,6 +159,9 @@ func (c *call) replied(resp *http.Response) {
 		resp.Header.Del("Content-Length")
 	}
 	b.follow(c.request.Context(), resp)
+	if resp.StatusCode >= http.StatusBadRequest {
+		b.ahead(resp)
+	}
 }
 
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.

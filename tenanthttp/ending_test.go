@@ -70,6 +70,58 @@ func TestEnding_StatusesThatAreErrorsCostNothing(t *testing.T) {
 	}
 }
 
+// There are SDKs that try again without reading or closing the error that has them do so.
+func TestEnding_AnErrorThatNobodyReadsIsBooked(t *testing.T) {
+	t.Parallel()
+	said := `{"error":{"message":"` + strings.Repeat("no", 20_000) + `"}}`
+	b := newBench(t, setting{}, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, said)
+	})
+	resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, chat, ask))
+	require.NoError(t, err)
+	e := b.execution()
+	require.Equal(t, "failed", e.Status)
+	require.Equal(t, "http_429", e.ErrorCode)
+	require.Zero(t, e.CostNano)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, said, string(body), "it is still there to be read")
+	require.NoError(t, resp.Body.Close())
+}
+
+func TestEnding_AnErrorThatIsCutShortOrVeryLongIsPassedOnAsItIs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		said string
+		cut  bool
+	}{"cut short": {`{"error":`, true}, "very long": {strings.Repeat("x", 300_000), false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, setting{}, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = io.WriteString(w, c.said)
+				if c.cut {
+					_ = http.NewResponseController(w).Flush()
+					panic(http.ErrAbortHandler)
+				}
+			})
+			resp, err := b.client.Do(b.request(b.ctx, http.MethodPost, chat, ask))
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.Equal(t, c.cut, errors.Is(err, io.ErrUnexpectedEOF))
+			require.Equal(t, c.said, string(body))
+			require.NoError(t, resp.Body.Close())
+			e := b.execution()
+			require.Equal(t, "failed", e.Status)
+			require.Equal(t, "http_500", e.ErrorCode)
+			require.Zero(t, e.CostNano)
+		})
+	}
+}
+
 // held is what the call in ask holds: its bytes and 1,024 of input, and 1,000 of output.
 const held = (int64(len(ask))+1024)*1000 + 1000*2000
 

@@ -262,7 +262,11 @@ func TestOllama(t *testing.T) {
 		{name: "a count that is cut in the middle is none", url: chat, unended: true, body: `{"model":"m","message":{"content":"Yes"},"done":true,"prompt_eval_count":26,"eval_count":2`, usage: book.Usage{Input: 26}},
 		{name: "without the prompt's count", url: chat, body: `{"done":true,"eval_count":79}`, usage: book.Usage{Output: 79}},
 		{name: "embeddings", url: embed, body: `{"model":"m","embeddings":[[0.1]],"prompt_eval_count":2}`, usage: book.Usage{Input: 2}},
-		{name: "loading a model", url: generate, body: `{"model":"m","response":"","done":true,"done_reason":"load"}`},
+		{name: "a model that is loaded evaluates nothing", url: generate, found: true,
+			body: `{"model":"m","response":"","done":true,"done_reason":"load"}`},
+		{name: "nor does one that is unloaded", url: chat, found: true,
+			body: `{"model":"m","message":{"role":"assistant","content":""},"done":true,"done_reason":"unload"}`},
+		{name: "a reason without counts is none of these", url: chat, body: `{"model":"m","message":{"content":""},"done":true,"done_reason":"stop"}`},
 		{name: "cut", url: chat, header: ndjson, unended: true, body: `{"message":{"content":"Yes"},"done":false}` + "\n"},
 	})
 }

@@ -6,9 +6,9 @@ import (
 )
 
 // HasForm reports whether a request's body has the form of a call to the endpoint: it is an object, or the form of an
-// upload, that names a model, unless the path does, and has a member for what the model is given. It is for hosts that
-// are not known, whose paths may mean something else: a path such as /messages is not Anthropic's alone. The path of chat
-// completions is, so that its body need not name the model: a server of one model asks for no name.
+// upload, that names a model, unless the path does, and has a member for what the model is given, which Ollama's may lack.
+// It is for hosts that are not known, whose paths may mean something else: a path such as /messages is not Anthropic's
+// alone. The path of chat completions is, so that its body need not name the model: a server of one model asks for no name.
 func HasForm(e Endpoint, body []byte) bool {
 	named := e.Model != "" || e.Format == ChatCompletions || e.Kind == Batch
 	if bytes.HasPrefix(body, []byte("--")) {
@@ -22,6 +22,9 @@ func HasForm(e Endpoint, body []byte) bool {
 	s.close()
 	if !s.whole || s.state == failed || !named && !f.has("model") {
 		return false
+	}
+	if e.Format == Ollama && e.Kind != Embeddings {
+		return true // without anything to answer, it loads the model
 	}
 	return e.Format == Invoke || slices.ContainsFunc(given(e), f.has)
 }

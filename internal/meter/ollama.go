@@ -1,6 +1,10 @@
 package meter
 
-import "github.com/llmtenant/tenant/internal/book"
+import (
+	"slices"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
 
 // ollama reads chats, generated text and embeddings, as JSON and as lines of JSON, of which the last has the counts.
 type ollama struct {
@@ -46,5 +50,10 @@ func (o *ollama) result(to *Result) {
 	// The prompt's count is absent where the prompt was cached whole.
 	if t.any(fieldPrompt, fieldCompletion) {
 		to.state(book.Usage{Input: t.n[fieldPrompt], Output: t.n[fieldCompletion]})
+		return
+	}
+	// A request without a prompt has a model loaded into memory, or taken out of it. Nothing is evaluated for it.
+	if slices.ContainsFunc(o.finish, func(reason string) bool { return reason == "load" || reason == "unload" }) {
+		to.state(book.Usage{})
 	}
 }
