@@ -59,7 +59,9 @@ func bedrockClient(client *http.Client, url string) *bedrockruntime.Client {
 }
 
 // ownCodec is for a stream.
-func ownCodec(o *bedrockruntime.Options) { o.Protocol = restjson1.New(schemas.AmazonBedrockFrontendService) }
+func ownCodec(o *bedrockruntime.Options) {
+	o.Protocol = restjson1.New(schemas.AmazonBedrockFrontendService)
+}
 
 func bedrockStatus(err error) int {
 	var said *smithyhttp.ResponseError
