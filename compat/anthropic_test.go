@@ -53,7 +53,7 @@ func anthropicCalls(sdk anthropic.Client) harness.Calls {
 		},
 		Stream: func(ctx context.Context, prompt string, each func(string) error) error {
 			stream := sdk.Messages.NewStreaming(ctx, anthropicParams(prompt))
-			defer stream.Close()
+			defer func() { _ = stream.Close() }()
 			for stream.Next() {
 				if piece := stream.Current().Delta.Text; piece != "" {
 					if err := each(piece); err != nil {

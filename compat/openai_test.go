@@ -65,7 +65,7 @@ func newOpenAIChat(_ testing.TB, client *http.Client, url string) harness.Calls 
 		},
 		Stream: func(ctx context.Context, prompt string, each func(string) error) error {
 			stream := sdk.Chat.Completions.NewStreaming(ctx, params(prompt))
-			defer stream.Close()
+			defer func() { _ = stream.Close() }()
 			for stream.Next() {
 				choices := stream.Current().Choices
 				if len(choices) == 0 {
@@ -122,7 +122,7 @@ func newOpenAIResponses(_ testing.TB, client *http.Client, url string) harness.C
 		},
 		Stream: func(ctx context.Context, prompt string, each func(string) error) error {
 			stream := sdk.Responses.NewStreaming(ctx, params(prompt))
-			defer stream.Close()
+			defer func() { _ = stream.Close() }()
 			for stream.Next() {
 				if event := stream.Current(); event.Type == "response.output_text.delta" {
 					if err := each(event.Delta); err != nil {

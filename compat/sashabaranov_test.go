@@ -43,7 +43,7 @@ func newSashabaranov(_ testing.TB, client *http.Client, url string) harness.Call
 			if err != nil {
 				return err
 			}
-			defer stream.Close()
+			defer func() { _ = stream.Close() }()
 			for {
 				chunk, err := stream.Recv()
 				if errors.Is(err, io.EOF) {
