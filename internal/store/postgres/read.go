@@ -43,12 +43,11 @@ const (
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
 	// locked in the descending order of their ids, one after the other, as the outer rows come. The last row comes after the
 	// last lock, so its clock is the time of the batch; now() stands still from the beginning of the transaction on.
-	lock = `WITH RECURSIVE chain (id) AS (
-			(SELECT unnest($1::uuid[]) UNION SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[]))
-			UNION SELECT t.parent FROM chain c CROSS JOIN LATERAL (
-				SELECT t.parent FROM llm_tenants t WHERE t.id = c.id` + apart + `) t WHERE t.parent IS NOT NULL
-		), wanted (id) AS MATERIALIZED (
-			SELECT id FROM chain UNION SELECT t.id FROM llm_tenants t WHERE t.id = '00000000-0000-0000-0000-000000000001'
+	lock = `WITH RECURSIVE wanted (id) AS (
+			(SELECT unnest($1::uuid[]) UNION ALL SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[])
+				UNION ALL SELECT t.id FROM llm_tenants t WHERE t.id = '00000000-0000-0000-0000-000000000001')
+			UNION SELECT t.parent FROM wanted w CROSS JOIN LATERAL (
+				SELECT t.parent FROM llm_tenants t WHERE t.id = w.id` + apart + `) t WHERE t.parent IS NOT NULL
 		), named AS MATERIALIZED (
 			SELECT set_config('tenant.wanted', coalesce(string_agg(id::text, ','), ''), true) FROM wanted
 		), locked AS MATERIALIZED (
