@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,67 +13,75 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// statement writes one row at a time.
+// atOnce is how many rows one statement writes: the driver has a statement parsed anew each time.
+const atOnce = 32
+
+// statement writes rows.
 type statement[T any] struct {
-	sql     string
-	columns []store.Column[T] // its parameters
-	missing error             // of a row that was not written
-	wrote   func(row T, rows int64)
+	before, after string // what stands before and after the rows
+	row           string // the parameters of one
+	full          string // for atOnce rows
+	columns       []store.Column[T]
+	missing       error // of a row that was not written
+	wrote         func(row T, rows int64)
+}
+
+// newStatement makes a statement of the text before and after its rows. Empty values of nullable columns become NULL.
+func newStatement[T any](columns []store.Column[T], before, after string, nullable ...string) *statement[T] {
+	parameters := make([]string, len(columns))
+	for i, c := range columns {
+		parameters[i] = "?"
+		if slices.Contains(nullable, c.Name) {
+			parameters[i] = "nullif(?, '')"
+		}
+	}
+	s := &statement[T]{before: before, after: after, row: "(" + strings.Join(parameters, ", ") + ")", columns: columns}
+	s.full = s.sql(atOnce)
+	return s
+}
+
+func (s *statement[T]) sql(rows int) string {
+	return s.before + strings.Repeat(s.row+", ", rows-1) + s.row + s.after
+}
+
+// inserting is the text before the rows of an INSERT.
+func inserting[T any](table string, columns []store.Column[T]) string {
+	return "INSERT INTO " + table + " (" + store.Each(columns, "@", ", ") + ") VALUES "
 }
 
 var (
-	insertExecution = statement[*book.Execution]{
-		sql: fmt.Sprintf(`INSERT INTO llm_executions (%s) VALUES (%s)`,
-			store.Each(store.Inserted.Columns(), "@", ", "), placeholders(store.Inserted.Columns(), "idempotency_key", "tags", "corrects")),
-		columns: store.Inserted.Columns(),
-	}
+	insertExecution = newStatement(store.Inserted.Columns(), inserting("llm_executions", store.Inserted.Columns()), "",
+		"idempotency_key", "tags", "corrects")
 
 	// A settled execution is never written again, whoever comes late.
-	updateExecution = statement[book.Update]{
-		sql: fmt.Sprintf(`UPDATE llm_executions SET %s WHERE tenant = ? AND id = ? AND status = ? AND settled_at IS NULL`,
-			store.Each(store.Updated.Set, "@ = ?", ", ")),
-		columns: append(store.Updated.Set[:len(store.Updated.Set):len(store.Updated.Set)], store.Updated.Key...),
-		missing: errMoved,
-	}
+	updateExecution = newStatement(store.Updated.Columns(),
+		"WITH k ("+store.Each(store.Updated.Columns(), "@", ", ")+") AS (VALUES ",
+		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = k.@", ", ")+` FROM k WHERE llm_executions.tenant = k.tenant
+			AND llm_executions.id = k.id AND llm_executions.status = k.was AND llm_executions.settled_at IS NULL`).or(errMoved)
 
-	writeBalance = statement[book.BalanceRow]{
-		sql: fmt.Sprintf(`INSERT INTO llm_balances (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s`,
-			store.Each(store.Balances.Columns(), "@", ", "), placeholders(store.Balances.Columns()),
-			store.Each(store.Balances.Key, "@", ", "), store.Each(store.Balances.Set, "@ = excluded.@", ", ")),
-		columns: store.Balances.Columns(),
-	}
+	writeBalance = newStatement(store.Balances.Columns(), inserting("llm_balances", store.Balances.Columns()),
+		` ON CONFLICT (`+store.Each(store.Balances.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Balances.Set, "@ = excluded.@", ", "))
 
 	// Whether it was there before is seen from the number of rows.
-	enterThreshold = statement[*book.Threshold]{
-		sql: fmt.Sprintf(`INSERT INTO llm_thresholds (%s) VALUES (%s) ON CONFLICT DO NOTHING`,
-			store.Each(store.Thresholds.Columns(), "@", ", "), placeholders(store.Thresholds.Columns())),
-		columns: store.Thresholds.Columns(),
-		wrote:   func(t *book.Threshold, n int64) { t.First = n > 0 },
-	}
+	enterThreshold = newStatement(store.Thresholds.Columns(), inserting("llm_thresholds", store.Thresholds.Columns()),
+		` ON CONFLICT DO NOTHING`).each(func(t *book.Threshold, n int64) { t.First = n > 0 })
 
 	// A sum that does not fit into 64 bits would silently become a floating-point number.
-	addHour = statement[store.Hour]{
-		sql: fmt.Sprintf(`INSERT INTO llm_usage (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s WHERE %s`,
-			store.Each(store.Summed.Columns(), "@", ", "), placeholders(store.Summed.Columns()),
-			store.Each(store.Summed.Key, "@", ", "), store.Each(store.Summed.Set, "@ = llm_usage.@ + excluded.@", ", "),
-			store.Each(store.Summed.Set, "typeof(llm_usage.@ + excluded.@) = 'integer'", " AND ")),
-		columns: store.Summed.Columns(),
-		missing: errOverflow,
-	}
+	addHour = newStatement(store.Summed.Columns(), inserting("llm_usage", store.Summed.Columns()),
+		` ON CONFLICT (`+store.Each(store.Summed.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Summed.Set, "@ = llm_usage.@ + excluded.@", ", ")+
+			` WHERE `+store.Each(store.Summed.Set, "typeof(llm_usage.@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
 )
 
-// placeholders is the parameters of an INSERT. Empty values of the nullable columns become NULL.
-func placeholders[T any](columns []store.Column[T], nullable ...string) string {
-	out := make([]string, len(columns))
-	for i, c := range columns {
-		out[i] = "?"
-		for _, name := range nullable {
-			if c.Name == name {
-				out[i] = "nullif(?, '')"
-			}
-		}
-	}
-	return strings.Join(out, ", ")
+// or has a statement fail that does not write all of its rows.
+func (s *statement[T]) or(missing error) *statement[T] {
+	s.missing = missing
+	return s
+}
+
+// each has a statement write one row at a time, and tell how many were written.
+func (s *statement[T]) each(wrote func(row T, rows int64)) *statement[T] {
+	s.wrote = wrote
+	return s
 }
 
 // write writes all effects. What ends comes before what begins: it may free an idempotency key.
@@ -97,20 +105,23 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 }
 
 func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error {
-	if len(rows) == 0 {
-		return nil
+	n := atOnce
+	if s.wrote != nil {
+		n = 1
 	}
-	prepared, err := conn.PrepareContext(ctx, s.sql)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = prepared.Close() }()
-	args := make([]any, len(s.columns))
-	for _, row := range rows {
-		for i, c := range s.columns {
-			args[i] = bind(c.Value(row))
+	args := make([]any, 0, min(n, len(rows))*len(s.columns))
+	for rows := range slices.Chunk(rows, n) {
+		args = args[:0]
+		for _, row := range rows {
+			for _, c := range s.columns {
+				args = append(args, bind(c.Value(row)))
+			}
 		}
-		result, err := prepared.ExecContext(ctx, args...)
+		text := s.full
+		if len(rows) < atOnce {
+			text = s.sql(len(rows))
+		}
+		result, err := conn.ExecContext(ctx, text, args...)
 		if err != nil {
 			return err
 		}
@@ -118,11 +129,11 @@ func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error 
 		if err != nil {
 			return err
 		}
-		if s.missing != nil && n != 1 {
+		if s.missing != nil && n != int64(len(rows)) {
 			return s.missing
 		}
 		if s.wrote != nil {
-			s.wrote(row, n)
+			s.wrote(rows[0], n)
 		}
 	}
 	return nil
