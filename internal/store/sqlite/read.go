@@ -10,21 +10,24 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// Lists are bound as JSON arrays. ?1 is the ids of the tenants of a batch, ?2 the keys of those that are known by key.
+// Lists are bound as JSON arrays.
 const (
-	// All that stand above them are wanted too, and the root, if there is one.
-	wanted = `WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?1)
+	// ?1 is the ids of the tenants of a batch, ?2 the keys of those that are known by key. All that stand above them are wanted
+	// too, and the root, if there is one.
+	chains = `WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?1)
 			UNION SELECT w.id FROM llm_tenants w WHERE w.tenant_id IN (SELECT value FROM json_each(?2))
 			UNION SELECT t.parent FROM chain JOIN llm_tenants t ON t.id = chain.id WHERE t.parent IS NOT NULL)
 		SELECT id FROM chain UNION SELECT id FROM llm_tenants WHERE id = '00000000-0000-0000-0000-000000000001'`
-	wantedAndDefaults = wanted + ` UNION SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+
+	// Elsewhere ?1 is all that are wanted, and the defaults, which have no balances.
+	wanted = `SELECT value FROM json_each(?1)`
 
 	// Nobody else writes, so the anchors that are there are locked.
 	locked = `SELECT b.tenant FROM llm_balances b
 		WHERE b.tenant IN (` + wanted + `) AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''`
 
-	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wantedAndDefaults + `)`
-	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wantedAndDefaults + `)
+	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wanted + `)`
+	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wanted + `)
 		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN (` + wanted + `)`
 
@@ -32,7 +35,7 @@ const (
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM json_each(?1) k
 		CROSS JOIN llm_executions e ON e.tenant = json_extract(k.value, '$[0]') AND e.id = json_extract(k.value, '$[1]')`
 	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN (` + wanted + `)
-		AND e.idempotency_key IN (SELECT value FROM json_each(?3)) AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`
+		AND e.idempotency_key IN (SELECT value FROM json_each(?2)) AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`
 
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id IN (SELECT value FROM json_each(?1))`
 )
@@ -45,13 +48,23 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 		ID:    func(id *book.ID) any { return (*identity)(id) },
 		Time:  store.Instant,
 	}
-	ids, keys := list(texts(want.Tenants)), list(want.Keys)
+	all := []string{book.Defaults.String()}
+	err := query{chains, []any{list(texts(want.Tenants)), list(want.Keys)}, func(row store.Row) error {
+		var id string
+		err := row.Scan(&id)
+		all = append(all, id)
+		return err
+	}}.run(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	ids := list(all)
 
 	queries := []query{
-		{locked, []any{ids, keys}, func(row store.Row) error { return r.Locked(row) }},
-		{tenants, []any{ids, keys}, r.Tenant},
-		{limits, []any{ids, keys}, r.Scope},
-		{balances, []any{ids, keys}, r.Scope},
+		{locked, []any{ids}, func(row store.Row) error { return r.Locked(row) }},
+		{tenants, []any{ids}, r.Tenant},
+		{limits, []any{ids}, r.Scope},
+		{balances, []any{ids}, r.Scope},
 	}
 	if len(want.Executions) > 0 {
 		pairs := make([][2]string, len(want.Executions))
@@ -65,7 +78,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 		for i, use := range want.Idempotent {
 			uses[i] = use.Key
 		}
-		queries = append(queries, query{idempotent, []any{ids, keys, list(uses)}, r.Idempotent})
+		queries = append(queries, query{idempotent, []any{ids, list(uses)}, r.Idempotent})
 	}
 	if len(want.Processes) > 0 {
 		queries = append(queries, query{processes, []any{list(texts(want.Processes))}, r.Process})
