@@ -13,8 +13,9 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// atOnce is how many rows one statement writes: the driver has a statement parsed anew each time.
-const atOnce = 32
+// atOnce is how many rows one statement writes. The driver has a statement parsed anew each time, and looks for each of its
+// parameters among all of them.
+const atOnce = 10
 
 // statement writes rows.
 type statement[T any] struct {
