@@ -10,12 +10,16 @@ MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '
 # modules are not in go.work, nothing would run otherwise.
 export GOWORK := off
 
-# The tools are a module of their own, so that nothing that a linter needs reaches those who import this library.
-GOLANGCI_LINT := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
+# The tools are a module of their own, so that nothing that a linter needs reaches those who import this library. It is its
+# path, with which the flags of a module do not become those that the linter is built with.
+GOLANGCI_LINT := $$(go tool -n -modfile=$(CURDIR)/tools/go.mod golangci-lint)
 
-# $(call each,modules,command) runs a command in each module, up to the first that fails.
+# $(call each,modules,command) runs a command in each module, up to the first that fails. The SDKs in compat are much to
+# compile: whatever is done there is done with the race detector, so that it is done once.
 define each
-@set -e; for module in $(1); do echo "-- $$module: $(2)"; (cd $$module && $(2)); done
+@set -e; for module in $(1); do echo "-- $$module: $(2)"; flags="$$GOFLAGS"; \
+	case $$module in ./compat*) flags="-race $$flags" ;; esac; \
+	(cd $$module && GOFLAGS="$$flags" $(2)); done
 endef
 
 fmt: ## Format all code
