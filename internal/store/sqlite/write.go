@@ -56,9 +56,9 @@ var (
 
 	// A settled execution is never written again, whoever comes late.
 	updateExecution = newStatement(store.Updated.Columns(),
-		"WITH k ("+store.Each(store.Updated.Columns(), "@", ", ")+") AS (VALUES ",
-		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = k.@", ", ")+` FROM k WHERE llm_executions.tenant = k.tenant
-			AND llm_executions.id = k.id AND llm_executions.status = k.was AND llm_executions.settled_at IS NULL`).or(errMoved)
+		"WITH given ("+store.Each(store.Updated.Columns(), "@", ", ")+") AS (VALUES ",
+		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = given.@", ", ")+` FROM given WHERE llm_executions.tenant = given.tenant
+			AND llm_executions.id = given.id AND llm_executions.status = given.was AND llm_executions.settled_at IS NULL`).or(errMoved)
 
 	writeBalance = newStatement(store.Balances.Columns(), inserting("llm_balances", store.Balances.Columns()),
 		` ON CONFLICT (`+store.Each(store.Balances.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Balances.Set, "@ = excluded.@", ", "))
