@@ -22,7 +22,7 @@ type Store struct {
 	// of one process wait in line instead.
 	turn chan struct{}
 
-	// rest is when the next batch may take the lock. It belongs to the turn.
+	// rest is when the next turn may begin. It belongs to the turn.
 	rest time.Time
 }
 
@@ -82,12 +82,41 @@ func Configure(ctx context.Context, db *sql.DB) error {
 // Turn waits in line with the batches of this process, and keeps the next one waiting until end is called. Whoever writes
 // to the database in another way than by a batch has to poll for its write lock without it, and may never get it while
 // batches follow each other.
+//
+// Between two turns the lock is left to the host and to other processes for a fifth of the time: they poll for it, and
+// turns that follow each other without a gap would keep them out until they give up.
 func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 	select {
 	case s.turn <- struct{}{}:
-		return func() { <-s.turn }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if err := pause(ctx, time.Until(s.rest)); err != nil {
+		<-s.turn
+		return nil, err
+	}
+	start := time.Now()
+	return func() {
+		now := time.Now()
+		s.rest = now.Add(min(now.Sub(start)/4, longest))
+		<-s.turn
+	}, nil
+}
+
+// longest is how long the write lock is left to others at most. SQLite polls for it at least that often.
+const longest = 100 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -112,31 +141,7 @@ func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := s.pause(ctx); err != nil {
-		return err
-	}
-	defer func(start time.Time) { s.rest = time.Now().Add(min(time.Since(start)/4, maxRest)) }(time.Now())
 	return explain(s.transaction(ctx, conn, want, decide))
-}
-
-// maxRest bounds how long a batch leaves the write lock to others.
-const maxRest = 20 * time.Millisecond
-
-// pause leaves the write lock to the host and to other processes for a fifth of the time. They poll for it, and batches
-// that follow each other without a gap would keep them out until they give up.
-func (s session) pause(ctx context.Context) error {
-	wait := time.Until(s.rest)
-	if wait <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
@@ -214,12 +219,8 @@ func patiently(ctx context.Context, try func() error) error {
 		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return err
 		}
-		pause := time.NewTimer(time.Until(start.Add(pauses)))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return errors.Join(ctx.Err(), err)
+		if ended := pause(ctx, time.Until(start.Add(pauses))); ended != nil {
+			return errors.Join(ended, err)
 		}
 	}
 }

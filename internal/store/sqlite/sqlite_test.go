@@ -97,6 +97,26 @@ func TestBusyDatabaseSaysWhatHoldsIt(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Without it those who poll for the lock, the host and other processes, get it by chance only.
+func TestTheWriteLockIsLeftToOthersForAFifthOfTheTime(t *testing.T) {
+	t.Parallel()
+	s := sqlite.New(file(t), nil)
+	end, err := s.Turn(t.Context())
+	require.NoError(t, err)
+	<-time.After(200 * time.Millisecond)
+	start := time.Now()
+	end()
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = s.Turn(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "the context ends the waiting")
+	end, err = s.Turn(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, time.Since(start), 50*time.Millisecond)
+	end()
+}
+
 func TestNowIsTheClockGivenInMicroseconds(t *testing.T) {
 	t.Parallel()
 	_, db := open(t)
