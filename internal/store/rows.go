@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,18 +78,18 @@ func (r *Reader) Locked(row Row, more ...any) error {
 	return nil
 }
 
-// Tenant enters TenantColumns.
-func (r *Reader) Tenant(row Row) error {
+// Tenant enters TenantColumns. What it returns is there until the next row.
+func (r *Reader) Tenant(row Row) (*book.Tenant, error) {
 	t := &r.tenant
 	*t = book.Tenant{}
 	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
 		r.ID(&t.Parent))...)
 	if err != nil {
-		return err
+		return t, err
 	}
 	if t.ID == book.Defaults {
 		r.State.Defaults = *t
-		return nil
+		return t, nil
 	}
 	if t.Key != "" {
 		r.State.Keys[t.Key] = t.ID
@@ -95,7 +97,7 @@ func (r *Reader) Tenant(row Row) error {
 	if locked := r.State.Tenants[t.ID]; locked != nil {
 		*locked = *t
 	}
-	return nil
+	return t, nil
 }
 
 // Scope enters LimitColumns or BalanceColumns.
@@ -131,6 +133,20 @@ func (r *Reader) enterLimit() {
 	default:
 		t.Limits = append(t.Limits, limit)
 	}
+}
+
+// Sort orders what was entered where the decision goes by the order: of two limits that are passed, the first is told.
+func (r *Reader) Sort() {
+	for _, t := range r.State.Tenants {
+		slices.SortFunc(t.Limits, compare)
+		slices.SortFunc(t.TopUps, func(a, b book.TopUp) int { return cmp.Or(compare(a.Limit, b.Limit), cmp.Compare(a.Key, b.Key)) })
+	}
+	slices.SortFunc(r.State.Defaults.Limits, compare)
+}
+
+func compare(a, b book.Limit) int {
+	return cmp.Or(cmp.Compare(a.Window.String(), b.Window.String()), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model),
+		cmp.Compare(a.Metric, b.Metric))
 }
 
 // A tenant with an anchor that was not locked is busy.

@@ -74,6 +74,7 @@ type session struct {
 	db      *sql.DB
 	conn    *sql.Conn
 	untyped bool // of the connection
+	kin     kin
 }
 
 // Close implements store.Session.
@@ -129,7 +130,7 @@ func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.
 }
 
 func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
-	state, err := read(ctx, conn, want, s.untyped)
+	state, err := s.read(ctx, conn, want)
 	if err != nil {
 		return err
 	}

@@ -21,19 +21,22 @@ const (
 
 	// A process that is stopped between its lock and its commit must not keep others out; nor may a host's default
 	// make a commit less than durable. Every lookup is of a few rows by their keys, so there is one right plan, which
-	// need not be made anew each time.
+	// need not be made anew each time, nor compiled.
 	preamble = `SELECT set_config('idle_in_transaction_session_timeout', '2000', true), set_config('lock_timeout', '100', true),
-		set_config('statement_timeout', '5000', true), set_config('enable_seqscan', 'off', true),
+		set_config('statement_timeout', '5000', true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
 		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
-	// Tenants are asked for by their ids, $1, and by their keys, $2. All that stand above them are wanted too, and the
-	// root, if there is one. The statements that follow find their ids in a setting of the transaction, so that all speak
-	// of the same tenants, whatever moves meanwhile.
-	wanted = `(SELECT unnest(string_to_array(current_setting('tenant.wanted'), ',')::uuid[])) w (id)`
+	// Tenants are asked for by their ids, $1, and by their keys, $2. All that stand above them are wanted too.
+	search = `WITH RECURSIVE wanted (id) AS (
+			(SELECT unnest($1::uuid[]) UNION ALL SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[]))
+			UNION SELECT t.parent FROM wanted w CROSS JOIN LATERAL (
+				SELECT t.parent FROM llm_tenants t WHERE t.id = w.id` + apart + `) t WHERE t.parent IS NOT NULL
+		) SELECT id FROM wanted`
 
-	wantedAndDefaults = `(SELECT unnest(string_to_array(current_setting('tenant.wanted'), ',')::uuid[])
-		UNION ALL SELECT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) w (id)`
+	// In the statements that follow $1 is all that are wanted, the root, which need not be there, and the defaults, which have no
+	// balances.
+	wanted = `(SELECT unnest($1::uuid[])) w (id)`
 
 	// The rows of each tenant are looked up in a subquery of its own, which OFFSET 0 keeps one: a planner that has no
 	// statistics yet, or had few rows when it made the plan, would else read all of a table and join it to the few that
@@ -41,29 +44,17 @@ const (
 	apart = ` OFFSET 0`
 
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
-	// locked in the descending order of their ids, one after the other, as the outer rows come. The last row comes after the
-	// last lock, so its clock is the time of the batch; now() stands still from the beginning of the transaction on.
-	lock = `WITH RECURSIVE wanted (id) AS (
-			(SELECT unnest($1::uuid[]) UNION ALL SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[])
-				UNION ALL SELECT t.id FROM llm_tenants t WHERE t.id = '00000000-0000-0000-0000-000000000001')
-			UNION SELECT t.parent FROM wanted w CROSS JOIN LATERAL (
-				SELECT t.parent FROM llm_tenants t WHERE t.id = w.id` + apart + `) t WHERE t.parent IS NOT NULL
-		), named AS MATERIALIZED (
-			SELECT set_config('tenant.wanted', coalesce(string_agg(id::text, ','), ''), true) FROM wanted
-		), locked AS MATERIALIZED (
-			SELECT b.tenant FROM (SELECT id FROM wanted ORDER BY id DESC` + apart + `) w CROSS JOIN LATERAL (
-				SELECT b.tenant FROM llm_balances b
-				WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''
-				FOR NO KEY UPDATE%s) b
-		) SELECT coalesce(l.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), clock_timestamp() FROM named LEFT JOIN locked l ON true`
+	// locked in the order of the ids, one after the other, as the outer rows come. The last row comes with the last lock, so
+	// its clock is the time of the batch; now() stands still from the beginning of the transaction on.
+	lock = `SELECT coalesce(b.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), clock_timestamp() FROM ` + wanted + `
+		LEFT JOIN LATERAL (SELECT b.tenant FROM llm_balances b
+			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = '' FOR NO KEY UPDATE%s) b ON true`
 
-	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
+	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
-	scopes = `SELECT ` + store.LimitColumns + ` FROM ` + wantedAndDefaults + ` CROSS JOIN LATERAL (
-		SELECT * FROM llm_limits l WHERE l.tenant = w.id AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())` + apart + `) l
-		UNION ALL SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
-		SELECT * FROM llm_balances b WHERE b.tenant = w.id` + apart + `) b
-		ORDER BY tenant, window_unit, agent, model, metric`
+	scopes = `SELECT ` + store.LimitColumns + ` FROM llm_limits l
+		WHERE l.tenant = ANY($1::uuid[]) AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())
+		UNION ALL SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant = ANY($1::uuid[])`
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
 		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
@@ -75,28 +66,65 @@ const (
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id = ANY($1::uuid[])`
 )
 
-// read locks and reads in one round trip.
-func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*book.State, error) {
-	s := store.NewState()
-	ids, keys := uuids(want.Tenants), want.Keys
+// read locks and reads, in one round trip for tenants that the session has met and that still stand where they stood.
+func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, error) {
+	if ids, ok := s.kin.of(want); ok {
+		r := request{untyped: s.untyped}
+		r.Queue(begin)
+		r.Queue(preamble)
+		state, complete, err := s.locked(ctx, conn, want, &r, ids)
+		if err != nil || complete {
+			return state, err
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return nil, err
+		}
+	}
+	ids := []book.ID{}
+	keys := want.Keys
 	if keys == nil {
 		keys = []string{}
 	}
+	r := request{untyped: s.untyped}
+	r.Queue(begin)
+	r.Queue(preamble)
+	r.Queue(search, uuids(want.Tenants), keys).Query(each(func(row store.Row) error {
+		var id book.ID
+		err := row.Scan(idTarget{&id})
+		ids = append(ids, id)
+		return err
+	}))
+	if err := conn.SendBatch(ctx, &r.Batch).Close(); err != nil {
+		return nil, err
+	}
+	// Where something moved meanwhile, the decision has those wait who stand below somebody that is not locked.
+	state, _, err := s.locked(ctx, conn, want, &request{untyped: s.untyped}, ids)
+	return state, err
+}
+
+// locked locks tenants and reads, after what is in the request already. It reports whether they are all that are wanted, and all
+// that stand above them.
+func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, batch *request, tenantIDs []book.ID) (*book.State, bool, error) {
+	state := store.NewState()
+	var met []relation
 	r := store.Reader{
-		State: s,
+		State: state,
 		ID:    func(id *book.ID) any { return idTarget{id} },
 		Time:  func(t *time.Time) any { return instant{t} },
 	}
-	batch := request{untyped: untyped}
-	batch.Queue(begin)
-	batch.Queue(preamble)
+	tenantIDs = ordered(append(tenantIDs, book.Root, book.Defaults))
+	ids := uuids(tenantIDs)
 	statement := lockWait
 	if want.NoWait {
 		statement = lockNoWait
 	}
-	batch.Queue(statement, ids, keys).Query(each(func(row store.Row) error { return r.Locked(row, &s.Now) }))
-	batch.Queue(tenants).Query(each(r.Tenant))
-	batch.Queue(scopes).Query(each(r.Scope))
+	batch.Queue(statement, ids).Query(each(func(row store.Row) error { return r.Locked(row, &state.Now) }))
+	batch.Queue(tenants, ids).Query(each(func(row store.Row) error {
+		t, err := r.Tenant(row)
+		met = append(met, relation{t.ID, t.Parent, t.Key})
+		return err
+	}))
+	batch.Queue(scopes, ids).Query(each(r.Scope))
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
 		for i, k := range want.Executions {
@@ -116,9 +144,10 @@ func read(ctx context.Context, conn *pgx.Conn, want *book.Want, untyped bool) (*
 		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))
 	}
 	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return s, nil
+	r.Sort()
+	return state, s.kin.learn(want, tenantIDs, met), nil
 }
 
 func uuids(ids []book.ID) [][16]byte {

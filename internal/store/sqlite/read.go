@@ -26,9 +26,8 @@ const (
 	locked = `SELECT b.tenant FROM llm_balances b
 		WHERE b.tenant IN (` + wanted + `) AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''`
 
-	tenants = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wanted + `)`
-	limits  = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wanted + `)
-		ORDER BY l.tenant, l.window_unit, l.agent, l.model, l.metric`
+	tenants  = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wanted + `)`
+	limits   = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wanted + `)`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN (` + wanted + `)`
 
 	// ?1 is pairs of tenant and id. CROSS JOIN keeps the order: one look-up for each pair.
@@ -62,7 +61,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 
 	queries := []query{
 		{locked, []any{ids}, func(row store.Row) error { return r.Locked(row) }},
-		{tenants, []any{ids}, r.Tenant},
+		{tenants, []any{ids}, func(row store.Row) error { _, err := r.Tenant(row); return err }},
 		{limits, []any{ids}, r.Scope},
 		{balances, []any{ids}, r.Scope},
 	}
@@ -88,6 +87,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 			return nil, err
 		}
 	}
+	r.Sort()
 	return state, nil
 }
 

@@ -46,6 +46,43 @@ func chainsAreRead(b *Books) {
 	require.Len(b, b.Read(&book.Want{Tenants: []book.ID{team}}).Tenants, 3)
 }
 
+// A session may remember whom it has met, but not where they stood.
+func movesAreSeen(b *Books) {
+	team, company, other := b.Tenant("team"), b.Tenant("company"), b.Tenant("other")
+	locked := func(want *book.Want) (ids []book.ID) {
+		for id := range b.Read(want).Tenants {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	byKey, byID := &book.Want{Keys: []string{"team"}}, &book.Want{Tenants: []book.ID{team}}
+	both := func(want ...book.ID) {
+		b.Helper()
+		require.ElementsMatch(b, want, locked(byKey))
+		require.ElementsMatch(b, want, locked(byID))
+	}
+	both(team)
+	b.under(team, company)
+	both(team, company)
+	b.under(company, other)
+	both(team, company, other)
+	b.under(team, other)
+	require.Subset(b, locked(byKey), []book.ID{team, other}) // the one it has left may still be there
+	both(team, other)
+
+	b.Exec(`UPDATE llm_tenants SET tenant_id = 'club' WHERE id = $1`, team.String())
+	require.Empty(b, locked(byKey))
+	b.Exec(`UPDATE llm_tenants SET tenant_id = 'team' WHERE id = $1`, company.String())
+	require.ElementsMatch(b, []book.ID{company, other}, locked(byKey))
+	require.Equal(b, map[string]book.ID{"team": company, "other": other}, b.Read(byKey).Keys)
+
+	late := ID() // a row that comes after its first call was asked for
+	require.Empty(b, locked(&book.Want{Tenants: []book.ID{late}}))
+	b.Exec(`INSERT INTO llm_tenants (id, tenant_id, parent) VALUES ($1, 'late', $2)`, late.String(), other.String())
+	b.Anchor(late)
+	require.ElementsMatch(b, []book.ID{late, other}, locked(&book.Want{Tenants: []book.ID{late}}))
+}
+
 func rootIsAboveAll(b *Books) {
 	id := b.Tenant("acme")
 	require.Len(b, b.Read(&book.Want{Tenants: []book.ID{id}}).Tenants, 1)

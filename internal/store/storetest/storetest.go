@@ -37,6 +37,7 @@ func Run(t *testing.T, open Open) {
 		{"calls without a tenant are booked out of the box", noTenantWorks},
 		{"the defaults are read with every batch", defaultsAreRead},
 		{"all above a tenant are locked and read with it", chainsAreRead},
+		{"who moved since a session has met them is found where they are", movesAreSeen},
 		{"the root is above all, if there is one", rootIsAboveAll},
 		{"a call counts for all above its tenant at its admission", chainsAreBooked},
 		{"a new limit counts what its window has seen", newLimitCounts},

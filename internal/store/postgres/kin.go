@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// maxKin bounds the memory of kin. Beyond, they are asked for anew.
+const maxKin = 10_000
+
+// kin is what a session has seen of who is who and who stands above whom. It saves a batch the search for all that are to be
+// locked. It may be out of date: what a batch reads under its locks says whether they were the right ones.
+type kin struct {
+	ids     map[string]book.ID  // by key
+	parents map[book.ID]book.ID // the zero one stands for none
+}
+
+// of returns whom a batch wants and all that stand above them, or false if they have to be searched for.
+func (k *kin) of(want *book.Want) (ids []book.ID, ok bool) {
+	ids = make([]book.ID, 0, 2*(len(want.Tenants)+len(want.Keys)+1))
+	enter := func(id book.ID) bool {
+		for range book.MaxDepth + 1 {
+			ids = append(ids, id)
+			above, met := k.parents[id]
+			if !met || above == uuid.Nil {
+				return met
+			}
+			id = above
+		}
+		return false
+	}
+	for _, id := range want.Tenants {
+		if !enter(id) {
+			return nil, false
+		}
+	}
+	for _, key := range want.Keys {
+		if id, met := k.ids[key]; !met || !enter(id) {
+			return nil, false
+		}
+	}
+	return ids, true
+}
+
+// ordered sorts ids in the order in which anchors are locked, and drops those that come twice.
+func ordered(ids []book.ID) []book.ID {
+	slices.SortFunc(ids, descending)
+	return slices.Compact(ids)
+}
+
+func descending(a, b book.ID) int { return bytes.Compare(b[:], a[:]) }
+
+// learn enters what a batch has read. It reports whether the ids, whom it has locked, are all that it wants and all that stand
+// above them.
+func (k *kin) learn(want *book.Want, ids []book.ID, read []relation) bool {
+	if k.parents == nil || len(k.parents)+len(read) > maxKin {
+		k.ids, k.parents = map[string]book.ID{}, map[book.ID]book.ID{}
+	}
+	for _, key := range want.Keys {
+		delete(k.ids, key)
+	}
+	for _, id := range ids {
+		k.parents[id] = uuid.Nil
+	}
+	complete := true
+	has := func(id book.ID) bool {
+		_, found := slices.BinarySearchFunc(ids, id, descending)
+		return found
+	}
+	for _, r := range read {
+		if r.parent != uuid.Nil && !has(r.parent) {
+			complete = false
+		}
+		k.parents[r.id] = r.parent
+		if r.key != "" {
+			k.ids[r.key] = r.id
+		}
+	}
+	for _, key := range want.Keys {
+		if id, met := k.ids[key]; !met || !has(id) {
+			return false
+		}
+	}
+	return complete
+}
+
+// relation is who a tenant is, and who stands above it.
+type relation struct {
+	id, parent book.ID
+	key        string
+}
