@@ -21,26 +21,25 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 	}
 	defer end()
 	for until := time.Now().Add(patience); ; {
-		begun := false
+		start, begun := time.Now(), false
 		err := db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
-			if err := l.dialect.Begin(ctx, tx.Statement.ConnPool); err != nil {
+			if err := l.begin(ctx, tx.Statement.ConnPool); err != nil {
 				return err
 			}
 			begun = true
 			return do(tx)
 		}, l.isolation())
-		// SQLite's write lock may be another process's. How long a connection polls for it is the host's to say, so this
-		// polls by itself.
+		// SQLite's write lock may be another process's, and the host's.
 		if err == nil || begun || l.store.Classify(err) != store.Locked || time.Now().After(until) {
 			return err
 		}
-		if err := pause(ctx, pollLock); err != nil {
+		if err := pause(ctx, time.Until(start.Add(pollLock))); err != nil {
 			return err
 		}
 	}
 }
 
-const pollLock = 20 * time.Millisecond
+const pollLock = 10 * time.Millisecond
 
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -51,6 +50,14 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
+	begin := func() error { return l.dialect.Begin(ctx, c) }
+	if _, ok := l.store.(*sqlite.Store); ok {
+		return sqlite.Briefly(ctx, c, begin)
+	}
+	return begin()
 }
 
 // turn lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.

@@ -22,8 +22,9 @@ type Store struct {
 	// of one process wait in line instead.
 	turn chan struct{}
 
-	// rest is when the next turn may begin. It belongs to the turn.
-	rest time.Time
+	// Of the turn: when the last one ended, how long others are owed the write lock, and until when they have it.
+	ended, rest time.Time
+	owed        time.Duration
 }
 
 // New returns the store on a pool of connections. It does not connect. The clock is the one that decisions are made by;
@@ -83,8 +84,8 @@ func Configure(ctx context.Context, db *sql.DB) error {
 // to the database in another way than by a batch has to poll for its write lock without it, and may never get it while
 // batches follow each other.
 //
-// Between two turns the lock is left to the host and to other processes for a fifth of the time: they poll for it, and
-// turns that follow each other without a gap would keep them out until they give up.
+// A fifth of the time the lock is left to the host and to other processes: they poll for it, and turns that follow each
+// other without a gap would keep them out until they give up. They have it for so long at once that each of them finds it.
 func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -96,15 +97,19 @@ func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 		return nil, err
 	}
 	start := time.Now()
+	s.owed = max(0, s.owed-start.Sub(s.ended))
 	return func() {
-		now := time.Now()
-		s.rest = now.Add(min(now.Sub(start)/4, longest))
+		s.ended = time.Now()
+		s.owed += s.ended.Sub(start) / 4
+		if s.owed >= longestPoll {
+			s.rest, s.owed = s.ended.Add(longestPoll), 0
+		}
 		<-s.turn
 	}, nil
 }
 
-// longest is how long the write lock is left to others at most. SQLite polls for it at least that often.
-const longest = 100 * time.Millisecond
+// longestPoll is the longest that SQLite sleeps between two looks at the lock.
+const longestPoll = 100 * time.Millisecond
 
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
@@ -191,11 +196,10 @@ const (
 	// patience is how long a batch waits for the write lock.
 	patience = 5 * time.Second
 
-	// slice is how long SQLite waits for it without looking at the context.
-	slice = 200 * time.Millisecond
-
-	// pauses is the least time between two tries where SQLite did not wait.
-	pauses = 20 * time.Millisecond
+	// slice is how long SQLite waits for it without looking at the context, and the least time between two tries where it did
+	// not wait. It looks the less often the longer it waits, and would hardly ever find it free beside a host that writes
+	// without a pause.
+	slice = 10 * time.Millisecond
 
 	// full is the setting of PRAGMA synchronous that makes a commit survive a loss of power.
 	full = 2
@@ -219,7 +223,7 @@ func patiently(ctx context.Context, try func() error) error {
 		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return err
 		}
-		if ended := pause(ctx, time.Until(start.Add(pauses))); ended != nil {
+		if ended := pause(ctx, time.Until(start.Add(slice))); ended != nil {
 			return errors.Join(ended, err)
 		}
 	}
@@ -232,11 +236,27 @@ func rollback(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
+// Briefly tries to take the write lock, on a connection whose own waiting for it may be a long one.
+func Briefly(ctx context.Context, conn connection, take func() error) error {
+	restore, err := setup(ctx, conn, settings{"busy_timeout": int64(slice / time.Millisecond)})
+	if err != nil {
+		return err
+	}
+	defer restore()
+	return take()
+}
+
+// connection is a *sql.Conn, or a transaction on one.
+type connection interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // settings are pragmas of a connection with whole numbers for values.
 type settings map[string]int64
 
 // setup changes settings of a connection. What it returns puts those back that the host had, whose connection it is.
-func setup(ctx context.Context, conn *sql.Conn, wanted settings) (restore func(), err error) {
+func setup(ctx context.Context, conn connection, wanted settings) (restore func(), err error) {
 	ctx = context.WithoutCancel(ctx) // the host's settings are put back in any case
 	before := settings{}
 	restore = func() {

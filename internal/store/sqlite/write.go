@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,34 +15,61 @@ import (
 
 // atOnce is how many rows one statement writes. The driver has a statement parsed anew each time, and looks for each of its
 // parameters among all of them.
-const atOnce = 10
+const atOnce = 32
 
 // statement writes rows.
 type statement[T any] struct {
 	before, after string // what stands before and after the rows
-	row           string // the parameters of one
-	full          string // for atOnce rows
 	columns       []store.Column[T]
-	missing       error // of a row that was not written
+	nullable      []bool // by column: an empty text becomes NULL
+	missing       error  // of a row that was not written
 	wrote         func(row T, rows int64)
 }
 
 // newStatement makes a statement of the text before and after its rows. Empty values of nullable columns become NULL.
 func newStatement[T any](columns []store.Column[T], before, after string, nullable ...string) *statement[T] {
-	parameters := make([]string, len(columns))
+	s := &statement[T]{before: before, after: after, columns: columns, nullable: make([]bool, len(columns))}
 	for i, c := range columns {
-		parameters[i] = "?"
-		if slices.Contains(nullable, c.Name) {
-			parameters[i] = "nullif(?, '')"
-		}
+		s.nullable[i] = slices.Contains(nullable, c.Name)
 	}
-	s := &statement[T]{before: before, after: after, row: "(" + strings.Join(parameters, ", ") + ")", columns: columns}
-	s.full = s.sql(atOnce)
 	return s
 }
 
-func (s *statement[T]) sql(rows int) string {
-	return s.before + strings.Repeat(s.row+", ", rows-1) + s.row + s.after
+// appendSQL appends the statement for rows to a text, and what is to be bound to args. Numbers and what is empty stand in the
+// text: most of what a row has is one of them, and a parameter costs the driver more.
+func (s *statement[T]) appendSQL(text []byte, args []any, rows []T) ([]byte, []any) {
+	text = append(text, s.before...)
+	for i, row := range rows {
+		if i > 0 {
+			text = append(text, ", "...)
+		}
+		separator := byte('(')
+		for i, c := range s.columns {
+			text = append(text, separator)
+			separator = ','
+			switch v := bind(c.Value(row)).(type) {
+			case nil:
+				text = append(text, "NULL"...)
+			case int64:
+				text = strconv.AppendInt(text, v, 10)
+			case bool:
+				text = strconv.AppendBool(text, v)
+			case string:
+				switch {
+				case v != "":
+					text, args = append(text, '?'), append(args, v)
+				case s.nullable[i]:
+					text = append(text, "NULL"...)
+				default:
+					text = append(text, "''"...)
+				}
+			default:
+				text, args = append(text, '?'), append(args, v)
+			}
+		}
+		text = append(text, ')')
+	}
+	return append(text, s.after...), args
 }
 
 // inserting is the text before the rows of an INSERT.
@@ -110,19 +137,13 @@ func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error 
 	if s.wrote != nil {
 		n = 1
 	}
-	args := make([]any, 0, min(n, len(rows))*len(s.columns))
+	var (
+		text []byte
+		args []any
+	)
 	for rows := range slices.Chunk(rows, n) {
-		args = args[:0]
-		for _, row := range rows {
-			for _, c := range s.columns {
-				args = append(args, bind(c.Value(row)))
-			}
-		}
-		text := s.full
-		if len(rows) < atOnce {
-			text = s.sql(len(rows))
-		}
-		result, err := conn.ExecContext(ctx, text, args...)
+		text, args = s.appendSQL(text[:0], args[:0], rows)
+		result, err := conn.ExecContext(ctx, string(text), args...)
 		if err != nil {
 			return err
 		}
