@@ -69,10 +69,7 @@ const (
 // read locks and reads, in one round trip for tenants that the session has met and that still stand where they stood.
 func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, error) {
 	if ids, ok := s.kin.of(want); ok {
-		r := request{untyped: s.untyped}
-		r.Queue(begin)
-		r.Queue(preamble)
-		state, complete, err := s.locked(ctx, conn, want, &r, ids)
+		state, complete, err := s.locked(ctx, conn, want, s.begun(), ids)
 		if err != nil || complete {
 			return state, err
 		}
@@ -80,14 +77,12 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 			return nil, err
 		}
 	}
-	ids := []book.ID{}
+	var ids []book.ID
 	keys := want.Keys
 	if keys == nil {
 		keys = []string{}
 	}
-	r := request{untyped: s.untyped}
-	r.Queue(begin)
-	r.Queue(preamble)
+	r := s.begun()
 	r.Queue(search, uuids(want.Tenants), keys).Query(each(func(row store.Row) error {
 		var id book.ID
 		err := row.Scan(idTarget{&id})
@@ -100,6 +95,14 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 	// Where something moved meanwhile, the decision has those wait who stand below somebody that is not locked.
 	state, _, err := s.locked(ctx, conn, want, &request{untyped: s.untyped}, ids)
 	return state, err
+}
+
+// begun is a request that begins a transaction.
+func (s *session) begun() *request {
+	r := &request{untyped: s.untyped}
+	r.Queue(begin)
+	r.Queue(preamble)
+	return r
 }
 
 // locked locks tenants and reads, after what is in the request already. It reports whether they are all that are wanted, and all
