@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // BackfillOption is an option of [Ledger.Backfill].
@@ -196,7 +198,7 @@ func (b *backfill) run(ctx context.Context) error {
 			return nil
 		}
 		if b.rest > 0 {
-			if err := pause(ctx, b.rest); err != nil {
+			if err := store.Pause(ctx, b.rest); err != nil {
 				return err
 			}
 		}

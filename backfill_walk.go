@@ -179,7 +179,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 			continue
 		}
 		if !p.busy.IsZero() {
-			if err := pause(ctx, pollLock); err != nil {
+			if err := store.Pause(ctx, pollLock); err != nil {
 				return err
 			}
 		}

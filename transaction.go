@@ -33,24 +33,13 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 		if err == nil || begun || l.store.Classify(err) != store.Locked || time.Now().After(until) {
 			return err
 		}
-		if err := pause(ctx, time.Until(start.Add(pollLock))); err != nil {
+		if err := store.Pause(ctx, time.Until(start.Add(pollLock))); err != nil {
 			return err
 		}
 	}
 }
 
 const pollLock = 10 * time.Millisecond
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
 	begin := func() error { return l.dialect.Begin(ctx, c) }

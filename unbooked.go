@@ -169,7 +169,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		<-h.task.Done()
 		out, err := h.task.Outcome()
 		if missing := (*lane.NotMigratedError)(nil); errors.As(err, &missing) {
-			if err := pause(ctx, betweenTries); err != nil {
+			if err := store.Pause(ctx, betweenTries); err != nil {
 				return out, ErrClosed
 			}
 			continue
@@ -216,7 +216,7 @@ func (l *Ledger) insist(ctx context.Context, do func() error) error {
 		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotMigrated) {
 			return err
 		}
-		if pause(ctx, betweenTries) != nil {
+		if store.Pause(ctx, betweenTries) != nil {
 			return ErrClosed
 		}
 	}

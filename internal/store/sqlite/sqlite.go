@@ -92,7 +92,7 @@ func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if err := pause(ctx, time.Until(s.rest)); err != nil {
+	if err := store.Pause(ctx, time.Until(s.rest)); err != nil {
 		<-s.turn
 		return nil, err
 	}
@@ -110,20 +110,6 @@ func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 
 // longestPoll is the longest that SQLite sleeps between two looks at the lock.
 const longestPoll = 100 * time.Millisecond
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // Session implements store.Store. A session takes a connection for each batch only.
 func (s *Store) Session() store.Session { return session{s} }
@@ -223,7 +209,7 @@ func patiently(ctx context.Context, try func() error) error {
 		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return err
 		}
-		if ended := pause(ctx, time.Until(start.Add(slice))); ended != nil {
+		if ended := store.Pause(ctx, time.Until(start.Add(slice))); ended != nil {
 			return errors.Join(ended, err)
 		}
 	}
