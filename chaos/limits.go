@@ -102,6 +102,7 @@ func (l *limits) configure(ctx context.Context, key string, amounts map[rule]int
 	l.mu.Unlock()
 	err = tenant.ConfigureBudget(ctx, l.db, tenant.ID(key), func(b *tenant.Budget) error {
 		b.Enforcement = tenant.Hard
+		b.Limits.AllowLargerShort = true // a long run cuts a month below a day
 		for r, amount := range amounts {
 			r.set(&b.Limits, amount)
 		}
