@@ -57,7 +57,7 @@ func descending(a, b book.ID) int { return bytes.Compare(b[:], a[:]) }
 // learn enters what a batch has read. It reports whether the ids, whom it has locked, are all that it wants and all that stand
 // above them.
 func (k *kin) learn(want *book.Want, ids []book.ID, read []relation) bool {
-	if k.parents == nil || len(k.parents)+len(read) > maxKin {
+	if k.parents == nil || max(len(k.ids), len(k.parents))+len(read) > maxKin { // a tenant may have had many keys
 		k.ids, k.parents = map[string]book.ID{}, map[book.ID]book.ID{}
 	}
 	for _, key := range want.Keys {

@@ -58,19 +58,20 @@ func TestKin(t *testing.T) {
 
 func TestKinIsBounded(t *testing.T) {
 	t.Parallel()
-	var k kin
-	want := func(n int) (*book.Want, relation) {
-		key := fmt.Sprintf("tenant-%d", n)
-		return &book.Want{Keys: []string{key}}, relation{id: uuid.NewSHA1(uuid.Nil, []byte(key)), key: key}
-	}
-	for n := range 3*maxKin + 1 {
-		w, r := want(n)
-		require.True(t, k.learn(w, []book.ID{r.id}, []relation{r}))
-		ids, ok := k.of(w)
-		require.True(t, ok)
-		require.Equal(t, []book.ID{r.id}, ids)
-		require.LessOrEqual(t, len(k.ids), maxKin)
-		require.LessOrEqual(t, len(k.parents), maxKin+1)
+	for name, id := range map[string]func(key string) book.ID{
+		"by tenants":            func(key string) book.ID { return uuid.NewSHA1(uuid.Nil, []byte(key)) },
+		"by keys of one tenant": func(string) book.ID { return uuid.UUID{1} },
+	} {
+		var k kin
+		for n := range 3*maxKin + 1 {
+			key := fmt.Sprintf("tenant-%d", n)
+			want, r := &book.Want{Keys: []string{key}}, relation{id: id(key), key: key}
+			require.True(t, k.learn(want, []book.ID{r.id}, []relation{r}))
+			ids, ok := k.of(want)
+			require.True(t, ok)
+			require.Equal(t, []book.ID{r.id}, ids)
+			require.LessOrEqual(t, max(len(k.ids), len(k.parents)), maxKin, name)
+		}
 	}
 }
 
