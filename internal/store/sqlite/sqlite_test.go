@@ -152,6 +152,26 @@ func TestHostsConnectionsKeepTheirSettings(t *testing.T) {
 	require.EqualValues(t, 1, b.Int(`PRAGMA synchronous`))
 }
 
+func TestBrieflyKeepsTheHostsTimeout(t *testing.T) {
+	t.Parallel()
+	conn, err := file(t).Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	_, err = conn.ExecContext(t.Context(), `PRAGMA busy_timeout = 1234`)
+	require.NoError(t, err)
+	timeout := func() (ms int) {
+		require.NoError(t, conn.QueryRowContext(t.Context(), `PRAGMA busy_timeout`).Scan(&ms))
+		return ms
+	}
+	for _, failure := range []error{nil, errors.New("busy")} {
+		require.Equal(t, failure, sqlite.Briefly(t.Context(), conn, func() error {
+			require.Equal(t, 10, timeout())
+			return failure
+		}))
+		require.Equal(t, 1234, timeout())
+	}
+}
+
 func TestBatchCommitsWithFullDurability(t *testing.T) {
 	t.Parallel()
 	b := books(t)
