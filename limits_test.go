@@ -1,7 +1,9 @@
 package tenant_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -57,6 +59,57 @@ func TestLimits_OfEveryWindowAgentAndModelAreEnforced(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLimits_ACallThatCostsNothingPassesAllButThoseThatAreZero(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		place(t, db, "company", "", "1")
+		place(t, db, acme, "company", "5")
+		require.NoError(t, call(t, ledger, acme, "0"))
+		_, err := ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("1.000000001")})
+		require.NoError(t, err)
+		require.NoError(t, call(t, ledger, acme, "0"), "after an overrun of a limit above")
+		require.ErrorIs(t, call(t, ledger, acme, "0.000000001"), tenant.ErrBudgetExceeded)
+		_, err = ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("5")})
+		require.NoError(t, err)
+		require.NoError(t, call(t, ledger, acme, "0"), "and of its own")
+		status, err := tenant.BudgetStatus(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, "0", status.Limits[0].Remaining.String())
+
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.Limits.DailyCost = tenant.USD("0")
+			return nil
+		}))
+		require.ErrorIs(t, call(t, ledger, acme, "0"), tenant.ErrBudgetExceeded, "a limit of zero allows nothing at all")
+		requireConservation(t, db)
+	})
+}
+
+func TestLimits_ACallThatCostsNothingDoesNotQueueBehindThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		place(t, db, acme, "", "1")
+		held, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Model: "m", Cost: tenant.USD("0.9")})
+		require.NoError(t, err)
+		waiter := make(chan error)
+		go func() {
+			hold, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Model: "m", Cost: tenant.USD("0.7")}, tenant.WithWait(time.Minute))
+			if err == nil {
+				_, err = ledger.Release(context.Background(), hold)
+			}
+			waiter <- err
+		}()
+		for err == nil { // until the other one waits: from then on nobody overtakes it
+			err = call(t, ledger, acme, "0.000000001")
+		}
+		require.ErrorIs(t, err, tenant.ErrBudgetExceeded)
+		require.NoError(t, call(t, ledger, acme, "0"))
+		_, err = ledger.Release(t.Context(), held)
+		require.NoError(t, err)
+		require.NoError(t, <-waiter)
+	})
 }
 
 func TestLimits_AddedInMidWindowCountWhatWasUsedInIt(t *testing.T) {

@@ -35,8 +35,8 @@ type account struct {
 	changed []bool     // which of the balances
 }
 
-// line is a limit in force and those who stand in line for it. Whoever draws on one metric of a scope draws on all, so
-// that the lines of a scope are as long as each other.
+// line is a limit in force and those who stand in line for it. A scope has a line for each metric: who needs nothing of one
+// stands in none for it.
 type line struct {
 	book.Limit
 	asking  int // reserves still to be decided
@@ -164,10 +164,11 @@ func (l *line) covers(op *Op) bool { return l.Covers(op.Exec.Agent, op.Exec.Mode
 
 // ask puts a reserve in the lines of all limits that cover it, or takes it out again.
 func (b *batch) ask(chain []*account, op *Op, n int) {
+	most := op.Most()
 	for _, a := range chain {
 		lines := b.lines(a)
 		for i := range lines {
-			if lines[i].covers(op) {
+			if lines[i].covers(op) && most.Of(lines[i].Metric) != 0 {
 				lines[i].asking += n
 			}
 		}

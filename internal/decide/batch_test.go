@@ -232,7 +232,7 @@ func TestBatch_SumsSaturateInsteadOfWrapping(t *testing.T) {
 	require.EqualValues(t, math.MaxInt64, db.balance(day).Held.Cost)
 	require.EqualValues(t, math.MaxInt64, db.balance(day).Spent.Cost)
 	tenant.Enforcement, tenant.Limits = book.Hard, []book.Limit{costs(day, money.Max)}
-	require.Equal(t, codes{decide.Exceeded}, db.codes(ask(1, 0)))
+	require.Equal(t, codes{decide.Exceeded}, db.codes(ask(1, 1)))
 }
 
 func TestBatch_TouchesOnlyTheBalancesThatCountTheCall(t *testing.T) {

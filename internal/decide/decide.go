@@ -206,7 +206,8 @@ func (b *batch) reserve(a *account, op *Op) Outcome {
 }
 
 // admit weighs a reserve against every limit that covers it, of its tenant and of those above. A limit that can never be
-// met outranks one that may be.
+// met outranks one that may be. Who needs nothing of a metric is held to none of its limits, but those that are zero: they
+// allow no call at all.
 func (b *batch) admit(chain []*account, op *Op) Outcome {
 	out := Outcome{Code: Granted, Output: op.MaxOutput}
 	least := op.need(op.MinOutput)
@@ -233,8 +234,16 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 			unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
 			room := money.Sub(unspent, balance.Held.Of(l.Metric))
 			switch {
+			case need == 0 && l.Max != 0:
+				// Nothing is in the way of who takes nothing, and more output takes what nobody is waiting for.
+				if l.waiting > 0 {
+					room = 0
+				}
+				if hard && out.Code == Granted {
+					out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
+				}
 			case !hard:
-				if need > room && out.Limit == nil {
+				if (need > room || l.Max == 0) && out.Limit == nil {
 					out = met(a, l, need, Outcome{Code: out.Code, Output: out.Output})
 				}
 			case need > unspent, l.Max == 0:

@@ -133,8 +133,8 @@ func TestReserve_NamedRules(t *testing.T) {
 		{"calls are held alike", book.Hard, limits{calls(day, 3)}, 1, 1, ops{ask(1, 0), ask(2, 0)}, want{granted, wait}},
 		{"calls are spent alike", book.Hard, limits{calls(day, 1)}, 1, 0, ops{ask(1, 0)}, want{exceeded}},
 		{"each scope is held to its own limit", book.Hard, limits{costs(day, 1000), costs(month, 1000), costs(dayA, 1000), costs(dayM, 100)}, 60, 0, ops{ask(1, 40), ask(2, 1)}, want{granted, wait}},
-		{"a limit cut below what is spent allows nothing", book.Hard, limits{costs(day, 39)}, 40, 0, ops{ask(1, 0)}, want{exceeded}},
-		{"a limit cut below what is held allows nothing for now", book.Hard, limits{costs(day, 39)}, 0, 40, ops{ask(1, 0)}, want{wait}},
+		{"a limit cut below what is spent allows nothing", book.Hard, limits{costs(day, 39)}, 40, 0, ops{ask(1, 1)}, want{exceeded}},
+		{"a limit cut below what is held allows nothing for now", book.Hard, limits{costs(day, 39)}, 0, 40, ops{ask(1, 1), ask(2, 39), ask(3, 40)}, want{wait, wait, exceeded}},
 
 		{"exceeded at once, even when others wait", book.Hard, limits{costs(day, 100)}, 40, 60, ops{ask(1, 60), ask(2, 61), ask(3, 60)}, want{wait, exceeded, wait}},
 		{"a later small one does not overtake a waiting big one", book.Hard, limits{costs(day, 100)}, 0, 60, ops{ask(1, 50), ask(2, 10), asks("b", 3, 10)}, want{wait, wait, wait}},

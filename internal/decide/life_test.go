@@ -178,7 +178,7 @@ func TestSettle_StoresAnOverrun(t *testing.T) {
 	db := newDatabase(t)
 	db.tenant(acme, "acme", book.Hard, costs(day, 100))
 	more := with(settle(1, 130), func(op *decide.Op) { op.Exec.Charged.Tokens = 8 })
-	require.Equal(t, codes{decide.Granted, decide.Settled, decide.Exceeded}, db.codes(ask(1, 100), more, ask(2, 0)))
+	require.Equal(t, codes{decide.Granted, decide.Settled, decide.Exceeded}, db.codes(ask(1, 100), more, ask(2, 1)))
 	require.Equal(t, book.Amount{Cost: 30, Tokens: 7}, db.execution(1).Overrun)
 	require.EqualValues(t, 130, db.balance(day).Spent.Cost, "the truth, past the hold and the limit")
 
@@ -384,7 +384,7 @@ func TestSettle_OfAnExpiredHoldMayCostMoreThanItHeld(t *testing.T) {
 	db.codes(ask(1, 60))
 	db.now = noon.Add(time.Hour)
 	sameModel := with(failed(1, 130), func(op *decide.Op) { op.Exec.BilledModel = "" })
-	require.Equal(t, codes{decide.Expired, decide.Corrected, decide.Exceeded}, db.codes(expire(1), sameModel, ask(2, 0)))
+	require.Equal(t, codes{decide.Expired, decide.Corrected, decide.Exceeded}, db.codes(expire(1), sameModel, ask(2, 1)))
 	require.EqualValues(t, 70, db.execution(1).Overrun.Cost)
 	require.Equal(t, "timeout", db.execution(1).ErrorCode)
 	require.EqualValues(t, 130, db.balance(day).Spent.Cost)

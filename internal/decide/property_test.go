@@ -54,7 +54,7 @@ func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 		require.NotZero(t, outcomes[code], "no operation ended as %s: the histories do not reach it", names[code])
 	}
 	t.Logf("%v", grants)
-	for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost", "correction"} {
+	for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost", "correction", "free, where there is no room"} {
 		require.NotZero(t, grants[kind], "nothing was %s: the histories do not reach it", kind)
 	}
 }
@@ -156,6 +156,8 @@ func (h *history) batch(grants map[string]int) {
 	}
 	got := h.db.run(ops...)
 	want := h.model.batch(copies, got)
+	grants["free, where there is no room"] += h.model.free
+	h.model.free = 0
 	for i, out := range got {
 		h.outcomes[out.Code]++
 		a := answer{code: out.Code, output: out.Output}
@@ -233,6 +235,14 @@ func (h *history) fresh(kind decide.Kind) *decide.Op {
 	op.Base = book.Amount{Cost: h.int(0, 40, "base cost"), Tokens: h.int(0, 10, "base tokens")}
 	op.OutRate = rapid.SampledFrom([]int64{0, 300_000, 1_000_000, 2_500_000}).Draw(h.T, "rate")
 	op.MinOutput = h.int(0, 10, "least")
+	if free := h.int(0, 15, "free of"); free < 3 { // of cost, of tokens, of both
+		if free != 1 {
+			op.Base.Cost, op.OutRate = 0, rapid.SampledFrom([]int64{0, op.OutRate}).Draw(h.T, "rate of what is free")
+		}
+		if free != 0 {
+			op.Base.Tokens, op.MinOutput = 0, 0
+		}
+	}
 	op.MaxOutput = op.MinOutput + h.int(0, 80, "more")
 	if op.Exec.Unpriced = h.chance(12, "unpriced"); op.Exec.Unpriced {
 		op.Base.Cost, op.OutRate = 0, 0
