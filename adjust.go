@@ -15,28 +15,72 @@ import (
 	"github.com/llmtenant/tenant/internal/period"
 )
 
-// Adjust corrects what a tenant has spent: it books an amount in US dollars as a debit, or, negative (see [Money.Neg]), as
-// a credit, in the present day, month and other windows. It is a row of its own among the executions, with the status
-// "adjusted", the reason and the actor of ctx, and changes none that is there. Nothing can refuse it, and a credit leaves
-// that much more room. [WithIdempotencyKey] makes it happen once: a second time changes nothing, and says AlreadySettled.
-// [WithAgent] and [WithTag] are kept with it.
+// Credit gives a tenant back an amount in US dollars: what it has spent in the present day, month and other windows is that
+// much less, and so it has that much more room, also where that takes it below zero. It is a row of its own among the
+// executions, with the status "adjusted", a cost below zero, the reason and the actor of ctx, and changes none that is
+// there. Nothing can refuse it. [WithIdempotencyKey] makes it happen once: a second time changes nothing, and says
+// AlreadySettled. [WithAgent] and [WithTag] are kept with it.
 //
-//	_, err := ledger.Adjust(ctx, org, tenant.USD("5").Neg(), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
+//	_, err := ledger.Credit(ctx, org, tenant.USD("5"), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
 //
-// Errors: [ErrInvalidOption] for an amount that is absent, zero or no amount, and for a reason that is empty or longer than
-// 255 bytes; else those of [Ledger.Record].
-func (l *Ledger) Adjust(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
-	nano, err := amount.signed()
-	switch {
-	case err != nil:
-		return Settlement{}, fmt.Errorf("%w: Adjust: %w", ErrInvalidOption, err)
-	case nano == 0:
-		return Settlement{}, fmt.Errorf("%w: Adjust: the amount is %s", ErrInvalidOption, amount)
+// Errors: [ErrInvalidOption] for an amount that is absent, zero or negative (to charge a tenant there is [Ledger.Debit]),
+// and for a reason that is empty or longer than 255 bytes; a [*DuplicateError] where the key belongs to anything but a
+// credit; else those of [Ledger.Record].
+func (l *Ledger) Credit(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
+	return l.adjust(ctx, t, credit, amount, reason, options)
+}
+
+// Debit charges a tenant an amount in US dollars that no call has cost, such as a fee: what it has spent in the present day,
+// month and other windows is that much more. It is else like [Ledger.Credit], its opposite.
+func (l *Ledger) Debit(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
+	return l.adjust(ctx, t, debit, amount, reason, options)
+}
+
+// adjustment is what changes what is spent without a call: 1 for more, -1 for less.
+type adjustment int64
+
+const (
+	credit adjustment = -1
+	debit  adjustment = 1
+)
+
+func (a adjustment) String() string {
+	if a == credit {
+		return "Credit"
 	}
-	if err := validText(ErrInvalidOption, "reason of Adjust", reason, true); err != nil {
+	return "Debit"
+}
+
+// rule says what amounts it takes, and which verb is the opposite.
+func (a adjustment) rule() string {
+	if a == credit {
+		return "Credit takes a positive amount, and gives it back to the tenant; to charge it, use Debit"
+	}
+	return "Debit takes a positive amount, and charges it to the tenant; to give it back, use Credit"
+}
+
+// nano is what an amount adds to what is spent.
+func (a adjustment) nano(amount Money) (int64, error) {
+	switch {
+	case errors.Is(amount.err, money.ErrNegative):
+		return 0, fmt.Errorf("%w: %v: %w: %s", ErrInvalidOption, a, amount.err, a.rule())
+	case amount.err != nil:
+		return 0, fmt.Errorf("%w: %v: %w", ErrInvalidOption, a, amount.err)
+	case amount.nano == 0:
+		return 0, fmt.Errorf("%w: %v: the amount is %v: %s", ErrInvalidOption, a, amount, a.rule())
+	}
+	return int64(a) * amount.nano, nil
+}
+
+func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Money, reason string, options []CallOption) (Settlement, error) {
+	nano, err := a.nano(amount)
+	if err != nil {
 		return Settlement{}, err
 	}
-	o, err := callOptionsOf("Adjust", options)
+	if err := validText(ErrInvalidOption, "reason of "+a.String(), reason, true); err != nil {
+		return Settlement{}, err
+	}
+	o, err := callOptionsOf(a.String(), options)
 	if err != nil {
 		return Settlement{}, err
 	}
@@ -50,8 +94,8 @@ func (l *Ledger) Adjust(ctx context.Context, t Tenant, amount Money, reason stri
 	}
 	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Cost: nano}
 	s, err := l.book(ctx, who, op)
-	if duplicate := (*DuplicateError)(nil); errors.As(err, &duplicate) {
-		return Settlement{Outcome: AlreadySettled, ExecutionID: duplicate.ExecutionID, Cost: duplicate.Cost}, nil
+	if d := (*DuplicateError)(nil); errors.As(err, &d) && d.Status == string(book.Adjusted) && d.Cost.Sign() == int(a) {
+		return Settlement{Outcome: AlreadySettled, ExecutionID: d.ExecutionID, Cost: d.Cost}, nil
 	}
 	return s, err
 }

@@ -1,16 +1,18 @@
 package tenant_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
 )
 
-func TestAdjust_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
+func TestCredit_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "20")
@@ -19,13 +21,13 @@ func TestAdjust_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 		require.ErrorIs(t, call(t, ledger, acme, "1"), tenant.ErrBudgetExceeded)
 
 		ctx := tenant.WithActor(t.Context(), "support@host")
-		s, err := ledger.Adjust(ctx, acme, tenant.USD("4").Neg(), "outage of 12 May")
+		s, err := ledger.Credit(ctx, acme, tenant.USD("4"), "outage of 12 May")
 		require.NoError(t, err)
 		require.Equal(t, tenant.Settled, s.Outcome)
 		require.Equal(t, "-4", s.Cost.String())
 		require.Equal(t, []string{"6", "6"}, []string{costToday(t, db, acme), costToday(t, db, tenant.ID("company"), tenant.WithDescendants())})
 		require.NoError(t, call(t, ledger, acme, "1"), "the credit makes room")
-		_, err = ledger.Adjust(ctx, acme, tenant.USD("2.5"), "a fee", tenant.WithAgent("support"))
+		_, err = ledger.Debit(ctx, acme, tenant.USD("2.5"), "a fee", tenant.WithAgent("support"))
 		require.NoError(t, err)
 		require.Equal(t, "9.5", costToday(t, db, acme))
 		n, err := tenant.ExecutionCountToday(t.Context(), db, acme)
@@ -44,14 +46,14 @@ func TestAdjust_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 	})
 }
 
-func TestAdjust_WithAKeyHappensOnce(t *testing.T) {
+func TestCredit_OrDebitWithAKeyHappensOnce(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		var wg sync.WaitGroup
 		outcomes := make(chan tenant.Outcome, 8)
 		for range cap(outcomes) {
 			wg.Go(func() {
-				s, err := ledger.Adjust(t.Context(), acme, tenant.USD("2"), "a fee", tenant.WithIdempotencyKey("fee-1"))
+				s, err := ledger.Debit(t.Context(), acme, tenant.USD("2"), "a fee", tenant.WithIdempotencyKey("fee-1"))
 				require.NoError(t, err)
 				require.Equal(t, "2", s.Cost.String())
 				outcomes <- s.Outcome
@@ -65,31 +67,59 @@ func TestAdjust_WithAKeyHappensOnce(t *testing.T) {
 		}
 		require.Equal(t, map[tenant.Outcome]int{tenant.Settled: 1, tenant.AlreadySettled: 7}, count)
 		require.Equal(t, "2", costToday(t, db, acme))
+
+		// Whoever has the key is no credit of this amount, and is not taken for one.
+		_, err := ledger.Credit(t.Context(), acme, tenant.USD("2"), "a fee given back", tenant.WithIdempotencyKey("fee-1"))
+		duplicate := (*tenant.DuplicateError)(nil)
+		require.ErrorAs(t, err, &duplicate)
+		require.Equal(t, []string{"adjusted", "2"}, []string{duplicate.Status, duplicate.Cost.String()})
+		require.NoError(t, call(t, ledger, acme, "1", tenant.WithIdempotencyKey("call-1")))
+		_, err = ledger.Debit(t.Context(), acme, tenant.USD("1"), "a fee", tenant.WithIdempotencyKey("call-1"))
+		require.ErrorIs(t, err, tenant.ErrDuplicate)
+		require.Equal(t, "3", costToday(t, db, acme))
 	})
 }
 
-func TestAdjust_ThatCannotBeMeant(t *testing.T) {
+func TestCredit_AndDebitSayWhichVerbToUse(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "sqlite")
 	ledger := openLedger(t, db)
-	for want, adjust := range map[string]func() error{
-		"Adjust: the amount is none":    func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.Money{}, "x"); return err },
-		"Adjust: the amount is $0.00":   func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("0").Neg(), "x"); return err },
-		`Adjust: amount "x" is not`:     func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("x").Neg(), "x"); return err },
-		"the reason of Adjust is empty": func() error { _, err := ledger.Adjust(t.Context(), acme, tenant.USD("1"), ""); return err },
-		"amount -$1.00 is negative": func() error {
-			_, err := ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("1").Neg()})
+	const useDebit, useCredit = "to charge it, use Debit", "to give it back, use Credit"
+	for _, c := range []struct {
+		amount       tenant.Money
+		what         string
+		wantsTheVerb bool
+	}{
+		{tenant.Money{}, "the amount is none", true},
+		{tenant.USD("0"), "the amount is $0.00", true},
+		{tenant.USDFrom(decimal.Zero), "the amount is $0.00", true},
+		{tenant.USD("-0.25"), `amount "-0.25" is negative`, true},
+		{tenant.USDFrom(decimal.RequireFromString("-3e-9")), `amount "-0.000000003" is negative`, true},
+		{tenant.USD("x"), `amount "x" is not a number`, false},
+		{tenant.USD("0.0000000001"), `amount "0.0000000001" has more than 9 decimals`, false},
+		{tenant.USD("1e30"), `amount "1e30" is above the largest amount`, false},
+	} {
+		_, credit := ledger.Credit(t.Context(), acme, c.amount, "x")
+		_, debit := ledger.Debit(t.Context(), acme, c.amount, "x")
+		for err, words := range map[error][2]string{credit: {"Credit: ", useDebit}, debit: {"Debit: ", useCredit}} {
+			require.ErrorIs(t, err, tenant.ErrInvalidOption)
+			require.ErrorContains(t, err, words[0]+c.what)
+			require.Equal(t, c.wantsTheVerb, strings.Contains(err.Error(), words[1]), "%v", err)
+		}
+	}
+	for want, do := range map[string]func() error{
+		"the reason of Credit is empty": func() error { _, err := ledger.Credit(t.Context(), acme, tenant.USD("1"), ""); return err },
+		"the reason of Debit is empty":  func() error { _, err := ledger.Debit(t.Context(), acme, tenant.USD("1"), ""); return err },
+		"Debit takes its tenant": func() error {
+			_, err := ledger.Debit(t.Context(), acme, tenant.USD("1"), "x", tenant.WithTenant(acme))
 			return err
 		},
-		"DailyCost: amount -$1.00 is negat": func() error {
-			return ledger.Register(&Organization{}, tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1").Neg()}))
-		},
 	} {
-		err := adjust()
+		err := do()
 		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
 		require.ErrorContains(t, err, want)
 	}
-	require.Equal(t, "1", tenant.USD("1").Neg().Neg().Decimal().String())
+	require.Equal(t, "0", costToday(t, db, acme), "nothing was booked")
 }
 
 func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {

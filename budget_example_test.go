@@ -75,13 +75,13 @@ func ExampleEffectiveBudget() {
 	// hour calls batch 50 tenant
 }
 
-func ExampleLedger_Adjust() {
+func ExampleLedger_Credit() {
 	withLedger(func(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger) {
 		org := tenant.ID("acme")
 		_, err := ledger.Record(ctx, org, tenant.Actual{Cost: tenant.USD("8")})
 		check(err)
 		for range 2 {
-			s, err := ledger.Adjust(ctx, org, tenant.USD("5").Neg(), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
+			s, err := ledger.Credit(ctx, org, tenant.USD("5"), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
 			check(err)
 			fmt.Println(s.Outcome, s.Cost)
 		}
@@ -91,6 +91,16 @@ func ExampleLedger_Adjust() {
 	// settled -5
 	// already settled -5
 	// 3 <nil>
+}
+
+func ExampleLedger_Debit() {
+	withLedger(func(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger) {
+		org := tenant.ID("acme")
+		_, err := ledger.Debit(ctx, org, tenant.USD("2.50"), "set-up fee")
+		check(err)
+		fmt.Println(tenant.CostToday(ctx, db, org))
+	})
+	// Output: 2.5 <nil>
 }
 
 func ExampleLedger_TopUp() {

@@ -129,7 +129,7 @@ func (e *NoPriceError) Is(target error) bool { return target == ErrNoPrice }
 type DuplicateError struct {
 	IdempotencyKey string
 	ExecutionID    string          // of the call that has the key
-	Status         string          // of that call: running, succeeded or abandoned
+	Status         string          // of that call: running, succeeded or abandoned; "adjusted" for a credit or a debit
 	Cost           decimal.Decimal // US dollars charged for it so far
 }
 

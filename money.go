@@ -30,32 +30,6 @@ func USDFrom(dollars decimal.Decimal) Money {
 	return Money{nano: nano, set: true, err: err}
 }
 
-// Neg returns the amount with the opposite sign, which only [Ledger.Adjust] takes: there it is a credit. Everything else
-// reports a negative amount as an error.
-func (m Money) Neg() Money {
-	nano, err := m.signed()
-	switch {
-	case err != nil || nano == 0:
-		return m
-	case nano < 0:
-		return nanoUSD(-nano)
-	}
-	return Money{nano: -m.nano, set: m.set, err: negativeError(money.Format(-m.nano))}
-}
-
-// negativeError is the error of a Money that is negative on purpose.
-type negativeError string
-
-func (e negativeError) Error() string { return fmt.Sprintf("amount %s is negative", string(e)) }
-
-// signed returns an amount that may be negative.
-func (m Money) signed() (int64, error) {
-	if _, ok := m.err.(negativeError); ok { //nolint:errorlint // it is never wrapped
-		return m.nano, nil
-	}
-	return m.nano, m.err
-}
-
 // IsSet reports whether there is an amount.
 func (m Money) IsSet() bool { return m.set }
 

@@ -106,7 +106,7 @@ func TestReprice_BooksWhatEachCallIsOffByToTheNano(t *testing.T) {
 		batch := used(t, ledger, acme, tenant.Actual{ServiceTier: "batch", Usage: tenant.Usage{Input: 101, Output: 7}})
 		failed := used(t, ledger, nil, tenant.Actual{ErrorCode: "cut_short", Usage: tenant.Usage{Input: 10}})
 		named := used(t, ledger, acme, tenant.Actual{Cost: tenant.USD("1"), Usage: tenant.Usage{Input: 100}})
-		credit, err := ledger.Adjust(t.Context(), acme, tenant.USD("0.5").Neg(), "goodwill")
+		credit, err := ledger.Credit(t.Context(), acme, tenant.USD("0.5"), "goodwill")
 		require.NoError(t, err)
 		running, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Provider: "openai", Model: "m", InputTokens: 100})
 		require.NoError(t, err)

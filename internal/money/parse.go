@@ -15,6 +15,9 @@ const (
 	quoted  = 40  // bytes of a value that an error repeats
 )
 
+// ErrNegative is what the errors for a negative amount wrap.
+var ErrNegative = errors.New("is negative")
+
 // Parse returns the nano-dollars of an amount in US dollars that is written as a decimal number: "100", "0.0000004",
 // "1234.5", "4e-7". The conversion is exact. It returns an error that quotes s if s is empty, is not a number, is
 // negative, has more than nine decimals that are not zero, exceeds Max, or is longer than 128 bytes.
@@ -69,7 +72,7 @@ func nanos(n *big.Int, exponent int64) (int64, error) {
 	case 0:
 		return 0, nil
 	case -1:
-		return 0, errors.New("is negative")
+		return 0, ErrNegative
 	}
 	exponent += decimals
 	if exponent < 0 {
