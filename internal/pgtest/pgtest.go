@@ -17,14 +17,15 @@
 //
 // A throw-away cluster is started by the first test that asks for a database, belongs to one test binary, and is gone
 // when the binary is, however that ends. It keeps Postgres's default durability, so that a test may kill processes and
-// restart the server and judge what is left. It is in the folder for temporary files; TMPDIR=/dev/shm takes the disk out
-// of the tests' time.
+// restart the server and judge what is left. It is in the folder for temporary files, which Main has in memory where there
+// is room for it: most of what the tests take on a disk is its fsync.
 //
 // A package whose tests need no Postgres calls goleak.VerifyTestMain instead of Main.
 package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -43,7 +44,14 @@ const startTimeout = 5 * time.Minute
 
 // Main runs a package's tests, stops the cluster that they started, looks for leaked goroutines, and exits. It is the
 // body of TestMain.
+//
+// Where TMPDIR is not set, the tests' temporary files are in memory. Where -parallel is not set, more tests run at once than
+// there are processors, because tests of a database mostly wait for it.
 func Main(m *testing.M, options ...goleak.Option) {
+	if err := errors.Join(inMemory(sharedMemory), runMore()); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		os.Exit(2)
+	}
 	code := m.Run()
 	// The cluster goes first: its own goroutine is no leak of the tests.
 	if err := shared.close(); err != nil {
