@@ -8,7 +8,8 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// Period is a span of time that calls are added up over: one of the constants of [Calendar], or what [Between] returns.
+// Period is a span of time that calls are added up over: one of the constants of [Calendar], or what [Date] or [Between]
+// returns.
 // Every period is half-open: it begins at its first instant and ends before its last, so that periods that follow each
 // other count every call once. A call belongs to the instant at which it was admitted, also when it ended later.
 //
@@ -88,24 +89,72 @@ func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time
 	return from, to, nil
 }
 
-// zoned is a period of the calendar in a time zone of its own.
+// Dates is a [Period] of whole dates in a time zone, as [Date] and [Dates.Through] make it. It begins at the first instant
+// of its first date and ends with its last, whether the clocks change in between, show no midnight, or show it twice. A
+// date that the zone skips has no calls.
+type Dates struct{ first, last period.Date }
+
+// Date returns the period of one date, such as Date(2026, time.March, 8): in the time zone that [Dates.In] says, else in
+// the tenant's own. A date that there is not (February 30) is an [ErrInvalidOption] of whatever takes the period.
+func Date(year int, month time.Month, day int) Dates {
+	d := period.Date{Year: year, Month: month, Day: day}
+	return Dates{d, d}
+}
+
+// Through returns the period from the first date of d to another date, both included. A date before it is an
+// [ErrInvalidOption] of whatever takes the period.
+//
+//	tenant.Date(2026, time.March, 1).Through(2026, time.March, 31)
+func (d Dates) Through(year int, month time.Month, day int) Dates {
+	d.last = period.Date{Year: year, Month: month, Day: day}
+	return d
+}
+
+// In implements [Period].
+func (d Dates) In(zone *time.Location) Period {
+	if zone == nil {
+		return d
+	}
+	return zoned{d, zone}
+}
+
+// String implements [Period].
+func (d Dates) String() string {
+	if d.first == d.last {
+		return d.first.String()
+	}
+	return d.first.String() + " to " + d.last.String()
+}
+
+func (d Dates) bounds(_ time.Time, zone *time.Location) (from, to time.Time, err error) {
+	for _, date := range []period.Date{d.first, d.last} {
+		if err := date.Check(); err != nil {
+			return from, to, fmt.Errorf("%w: Date(%d, %d, %d): %w", ErrInvalidOption, date.Year, int(date.Month), date.Day, err)
+		}
+	}
+	if d.last.Before(d.first) {
+		return from, to, fmt.Errorf("%w: Date: the period begins with %v, after its last date, %v", ErrInvalidOption, d.first, d.last)
+	}
+	from, to = period.Dates(d.first, d.last, zone)
+	return from, to, nil
+}
+
+// zoned is a period of dates in a time zone of its own.
 type zoned struct {
-	Calendar
+	Period
 	zone *time.Location
 }
 
 // String implements [Period].
-func (z zoned) String() string { return z.Calendar.String() + " in " + z.zone.String() }
+func (z zoned) String() string { return z.Period.String() + " in " + z.zone.String() }
 
 func (z zoned) bounds(now time.Time, _ *time.Location) (from, to time.Time, err error) {
-	return z.Calendar.bounds(now, z.zone)
+	return z.Period.bounds(now, z.zone)
 }
 
 // Between returns the period from one instant to another, half-open: a call admitted at from counts, one admitted at to
 // does not. Two equal instants are an empty period. From after to is an [ErrInvalidOption] of whatever takes the period.
-//
-// A whole date of a time zone is Between(time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)),
-// also where it has 23 or 25 hours.
+// Whole dates are what [Date] is for: a zone may have no midnight on a date, or two.
 func Between(from, to time.Time) Period {
 	return between{from.Round(0).UTC(), to.Round(0).UTC()} // without the monotonic clock, to be comparable
 }

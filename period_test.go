@@ -6,6 +6,7 @@ import (
 	_ "time/tzdata" // for machines without zone data
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 	"pgregory.net/rapid"
 
 	"github.com/llmtenant/tenant"
@@ -77,6 +78,63 @@ func TestCalendarPeriods_FollowEachOtherWithoutGapOrOverlap(t *testing.T) {
 	})
 }
 
+func TestDate_IsTheDateOfTheTenantsZone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		period   tenant.Period
+		zone     string
+		from, to string
+	}{
+		{"a date", tenant.Date(2026, time.May, 4), "Asia/Kathmandu", "2026-05-03T18:15:00Z", "2026-05-04T18:15:00Z"},
+		{"no midnight", tenant.Date(2026, time.September, 6), "America/Santiago", "2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z"},
+		{"the date after it", tenant.Date(2026, time.September, 7), "America/Santiago", "2026-09-07T03:00:00Z", "2026-09-08T03:00:00Z"},
+		{"no midnight", tenant.Date(2026, time.March, 29), "Atlantic/Azores", "2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"},
+		{"midnight twice", tenant.Date(2025, time.November, 2), "America/Havana", "2025-11-02T04:00:00Z", "2025-11-03T05:00:00Z"},
+		{"a month", tenant.Date(2026, time.March, 1).Through(2026, time.March, 31), "Atlantic/Azores", "2026-03-01T01:00:00Z", "2026-04-01T00:00:00Z"},
+		{"two dates", tenant.Date(2026, time.September, 5).Through(2026, time.September, 6), "America/Santiago", "2026-09-05T04:00:00Z", "2026-09-07T03:00:00Z"},
+		{"another last date", tenant.Date(2026, time.May, 4).Through(2026, time.May, 6).Through(2026, time.May, 4), "UTC", "2026-05-04T00:00:00Z", "2026-05-05T00:00:00Z"},
+		{"another zone", tenant.Date(2026, time.March, 29).In(zone(t, "Atlantic/Azores")), "Asia/Tokyo", "2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"},
+		{"another zone for another", tenant.Date(2026, time.May, 4).In(time.UTC).In(zone(t, "Asia/Tokyo")), "UTC", "2026-05-03T15:00:00Z", "2026-05-04T15:00:00Z"},
+		{"another zone taken back", tenant.Date(2026, time.May, 4).In(zone(t, "Asia/Tokyo")).In(nil), "UTC", "2026-05-04T00:00:00Z", "2026-05-05T00:00:00Z"},
+	} {
+		from, to, err := tenant.Bounds(c.period, time.Time{}, zone(t, c.zone))
+		require.NoError(t, err, c.name)
+		require.Equal(t, []time.Time{at(t, c.from), at(t, c.to)}, []time.Time{from, to}, "%s: %v", c.name, c.period)
+	}
+}
+
+func TestDate_OfACallIsTheDayThatItsBalanceCounts(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		known(t, db, "acme")
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.TimeZone = "America/Santiago"
+			return nil
+		}))
+		// The first and the last instant of a date without a midnight, and those next to it.
+		remember(t, db, "acme", past{at: at(t, "2026-09-06T03:59:59.999999Z"), cost: 1}, past{at: at(t, "2026-09-06T04:00:00Z"), cost: 20},
+			past{at: at(t, "2026-09-07T02:59:59.999999Z"), cost: 300}, past{at: at(t, "2026-09-07T03:00:00Z"), cost: 4000})
+		for _, c := range []struct {
+			period tenant.Period
+			cost   int64
+		}{
+			{tenant.Date(2026, time.September, 5), 1},
+			{tenant.Date(2026, time.September, 6), 320},
+			{tenant.Date(2026, time.September, 7), 4000},
+			{tenant.Date(2026, time.September, 5).Through(2026, time.September, 7), 4321},
+			{tenant.Date(2026, time.September, 6).In(time.UTC), 21},
+		} {
+			require.Equal(t, c.cost, ask(t, db, acme, c.period).cost, "%v", c.period)
+		}
+		tenant.SetClock(ledger, at(t, "2026-09-06T12:00:00Z"))
+		require.EqualValues(t, 320, ask(t, db, acme, tenant.Today).cost)
+		today, err := tenant.UsageSummary(t.Context(), db, acme, tenant.Date(2026, time.September, 6))
+		require.NoError(t, err)
+		require.Equal(t, "0.00000032", today.Cost.String())
+	})
+}
+
 func TestPeriods_AreComparableAndSayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	from := at(t, "2026-03-29T00:00:00Z")
@@ -93,6 +151,11 @@ func TestPeriods_AreComparableAndSayWhatTheyAre(t *testing.T) {
 	require.Equal(t, "today in Asia/Tokyo", tenant.Today.In(zone(t, "Asia/Tokyo")).String())
 	require.Equal(t, "2026-03-29T00:00:00Z to 2026-03-29T01:00:00Z", tenant.Between(from, from.Add(time.Hour)).String())
 	require.Equal(t, "Calendar(0)", tenant.Calendar(0).String())
+	require.Equal(t, "2026-03-08", tenant.Date(2026, time.March, 8).String())
+	require.Equal(t, "2026-03-01 to 2026-03-31", tenant.Date(2026, time.March, 1).Through(2026, time.March, 31).String())
+	require.Equal(t, "2026-03-08 in Asia/Tokyo", tenant.Date(2026, time.March, 8).In(zone(t, "Asia/Tokyo")).String())
+	require.Equal(t, tenant.Date(2026, time.March, 1), tenant.Date(2026, time.March, 1).Through(2026, time.March, 1))
+	require.NotEqual(t, tenant.Period(tenant.Date(2026, time.March, 1)), tenant.Date(2026, time.March, 1).In(time.UTC))
 }
 
 func TestPeriodsThatCannotBe_AreErrors(t *testing.T) {
@@ -105,6 +168,11 @@ func TestPeriodsThatCannotBe_AreErrors(t *testing.T) {
 		{tenant.Between(now, now.Add(-time.Second)), "begins at 2026-03-29T00:00:00Z, after its end at 2026-03-28T23:59:59Z"},
 		{tenant.Calendar(0), "Calendar(0)"},
 		{tenant.Calendar(8).In(time.UTC), "Calendar(8)"},
+		{tenant.Date(2026, time.February, 30), "Date(2026, 2, 30): February 2026 has the days 1 to 28"},
+		{tenant.Date(2026, time.February, 1).Through(2026, time.February, 29), "Date(2026, 2, 29): February 2026"},
+		{tenant.Date(2026, 13, 1).In(time.UTC), "Date(2026, 13, 1): there is no month 13"},
+		{tenant.Date(2026, time.May, 2).Through(2026, time.May, 1), "begins with 2026-05-02, after its last date, 2026-05-01"},
+		{tenant.Dates{}, "Date(0, 0, 0): the year 0"},
 	} {
 		_, _, err := tenant.Bounds(c.period, now, time.UTC)
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)

@@ -262,7 +262,7 @@ func TestCost_OfDaysThatTheClocksMakeShortOrLong(t *testing.T) {
 			require.Equal(t, want, ask(t, db, acme, tenant.Yesterday), day)
 			berlin := zone(t, "Europe/Berlin")
 			y, m, d := noon.Date()
-			require.Equal(t, want, ask(t, db, acme, tenant.Between(time.Date(y, m, d, 0, 0, 0, 0, berlin), time.Date(y, m, d+1, 0, 0, 0, 0, berlin))), day)
+			require.Equal(t, want, ask(t, db, acme, tenant.Date(y, m, d).In(berlin)), day)
 		}
 	})
 }

@@ -73,6 +73,26 @@ func ExampleCostToday() {
 	// $0.2625 today, $0 last month
 }
 
+func ExampleDate() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+
+	for _, p := range []tenant.Period{
+		tenant.Date(2026, time.March, 8),                               // one date, in the tenant's time zone
+		tenant.Date(2026, time.March, 1).Through(2026, time.March, 31), // both included
+		tenant.Date(2026, time.February, 30),
+	} {
+		cost, err := tenant.Cost(ctx, db, org, p)
+		fmt.Println(p, cost, err)
+	}
+	// Output:
+	// 2026-03-08 0 <nil>
+	// 2026-03-01 to 2026-03-31 0 <nil>
+	// 2026-02-30 0 tenant: invalid option: Date(2026, 2, 30): February 2026 has the days 1 to 28, and no day 30
+}
+
 func ExampleBetween() {
 	db, ledger, done := openBooks()
 	defer done()
