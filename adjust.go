@@ -108,7 +108,8 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 //	err := ledger.TopUp(ctx, org, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "bought credits",
 //		tenant.WithIdempotencyKey("invoice-2026-113"))
 //
-// Errors: [ErrInvalidOption], also where no such limit is in force; [ErrNoBudget] without a tenant; else those of
+// Errors: [ErrInvalidOption], also where no such limit is in force; [*LimitOrderError] where the limit would be more than one
+// that counts the same for longer, so that the top-up could not matter; [ErrNoBudget] without a tenant; else those of
 // [ConfigureBudget].
 func (l *Ledger) TopUp(ctx context.Context, t Tenant, more Limit, reason string, options ...CallOption) error {
 	o, err := callOptionsOf("TopUp", options)
@@ -147,12 +148,16 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, more Limit, reason string,
 // topUp is a limit's top-up, which ends when its present window does.
 func (c *configuration) topUp(s *account.State, own *book.Tenant, row book.Limit, key string) (book.TopUp, error) {
 	now := decide.Time(own, s.Now)
-	for _, l := range decide.Effective(own, &s.Defaults, now) {
+	limits := decide.Effective(own, &s.Defaults, now)
+	for _, l := range limits {
 		if l.Scope != row.Scope || l.Metric != row.Metric {
 			continue
 		}
 		if money.Add(l.Max, row.Max) > money.Max {
 			return book.TopUp{}, fmt.Errorf("%w: TopUp: the limit would be above 2^62, the largest there can be", ErrInvalidOption)
+		}
+		if err := bites(own, l, row, key, limits, now); err != nil {
+			return book.TopUp{}, fmt.Errorf("%w: TopUp: %w", ErrInvalidOption, err)
 		}
 		up := book.TopUp{Limit: row, Key: key}
 		_, up.Ends = period.Bounds(row.Window, now, c.zones.location(own.Zone), c.windows.WeekStart)
@@ -165,6 +170,29 @@ func (c *configuration) topUp(s *account.State, own *book.Tenant, row book.Limit
 	}
 	l := LimitStatus{Metric: Metric(row.Metric), Window: Window(row.Window.String()), Agent: row.Agent, Model: row.Model}
 	return book.TopUp{}, fmt.Errorf("%w: TopUp: no %s limit is in force for tenant %q%s", ErrInvalidOption, l.label(), own.Key, l.of())
+}
+
+// bites returns an error where a limit with a top-up would be more than one that counts the same for longer, and is not
+// without it. A top-up that was given already is not given again.
+func bites(own *book.Tenant, l, row book.Limit, key string, limits []book.Limit, now time.Time) error {
+	for _, up := range own.TopUps {
+		if up.Key == key && up.Scope == row.Scope && up.Metric == row.Metric && (up.Ends.IsZero() || now.Before(up.Ends)) {
+			return nil
+		}
+	}
+	raised := l
+	raised.Max = money.Add(l.Max, row.Max)
+	for _, longer := range limits {
+		if masks(longer, raised) && !masks(longer, l) {
+			name := func(l book.Limit) string {
+				m := Metric(l.Metric)
+				s := LimitStatus{Metric: m, Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model, Limit: m.decimal(l.Max)}
+				return "the " + s.describe()
+			}
+			return &LimitOrderError{Shorter: name(raised) + ", with the top-up,", Longer: name(longer), topUp: true}
+		}
+	}
+	return nil
 }
 
 // topUps are top-ups as the audit log has them.

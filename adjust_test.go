@@ -320,3 +320,58 @@ func TestAuditLog_HasChangesOfTheLedgersOwnSettings(t *testing.T) {
 		})
 	}
 }
+
+// A day of $51 under a month of $3 never matters, whether it is set or topped up.
+func TestTopUp_OfALimitThatCannotBiteIsALimitOrderError(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		day := func(usd string) tenant.Limit { return tenant.Limit{Window: tenant.Day, Cost: tenant.USD(usd)} }
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.Limits = tenant.Limits{DailyCost: tenant.USD("1"), MonthlyCost: tenant.USD("3"), DailyTokens: tenant.Count(10)}
+			return nil
+		}))
+		var order *tenant.LimitOrderError
+		err := ledger.TopUp(t.Context(), acme, day("50"), "bought")
+		require.ErrorAs(t, err, &order)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		require.EqualError(t, order, "the daily cost limit of $51.00, with the top-up, is more than the monthly cost limit of $3.00, "+
+			"so it would never matter; top up the longer one first")
+		e, err := tenant.EffectiveBudget(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, "1", e.Limits[0].Limit.String(), "nothing has changed")
+
+		key := tenant.WithIdempotencyKey("invoice-5")
+		require.NoError(t, ledger.TopUp(t.Context(), acme, day("2"), "as much as the month", key))
+		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, day("0.000000001"), "a nano-dollar more"), &order)
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+			b.Limits.MonthlyCost = tenant.USD("2")
+			return nil
+		}))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, day("2"), "again", key), "it was given already")
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Tokens: tenant.Count(1 << 40)}, "another metric"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "the month first"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, day("49"), "then the day"))
+	})
+}
+
+// An inherited month bounds a day of the tenant's own as well; what was set on purpose can be topped up.
+func TestTopUp_ComparesTheLimitsInForce(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		configure := func(limits tenant.Limits) {
+			require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
+				b.Limits = limits
+				return nil
+			}))
+		}
+		more := tenant.Limit{Window: tenant.Day, Cost: tenant.USD("6")}
+		require.NoError(t, call(t, ledger, tenant.ID("globex"), "0"), "the first call writes the defaults")
+		configure(tenant.Limits{DailyCost: tenant.USD("5")})
+		var order *tenant.LimitOrderError
+		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, more, "bought"), &order)
+		configure(tenant.Limits{DailyCost: tenant.USD("5"), MonthlyCost: tenant.USD("4"), AllowLargerShort: true})
+		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "it was larger before"))
+		configure(tenant.Limits{DailyCost: tenant.USD("5"), MonthlyCost: tenant.USD("500"), Also: []tenant.Limit{{Window: tenant.Total, Cost: tenant.USD("2")}}})
+		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "credits are not compared"))
+	}, tenant.WithDefaultLimits(tenant.Limits{MonthlyCost: tenant.USD("10")}))
+}

@@ -17,43 +17,43 @@ import (
 
 // Budget is a tenant's settings: what is its own, without what it inherits. [BudgetStatus] says what is in force.
 type Budget struct {
-	TenantID string
-	Name     string
+	TenantID string `json:"tenant_id"`
+	Name     string `json:"name"`
 
 	// ParentID is the id of the tenant above it, whose budget counts the calls of this one too; empty: none but the
 	// [Root], if there is one. Who is moved takes effect with the next call, and takes no history along: what was spent
 	// below the old parent stays on its books.
-	ParentID string
+	ParentID string `json:"parent_id,omitzero"`
 
 	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, else Soft.
-	Enforcement Enforcement
+	Enforcement Enforcement `json:"enforcement,omitzero"`
 
 	// Inherit: the ledger's default limits hold for what Limits leaves absent, and its enforcement where there is none
 	// here.
-	Inherit bool
+	Inherit bool `json:"inherit"`
 
 	// TimeZone is the IANA name of the zone in which the tenant's days and months begin; empty: the ledger's.
-	TimeZone string
+	TimeZone string `json:"time_zone,omitzero"`
 
-	Limits Limits
+	Limits Limits `json:"limits"`
 
 	// Suspended: the tenant may make no calls. Those that are running go on and are booked.
-	Suspended bool
+	Suspended bool `json:"suspended"`
 }
 
 // Status is what a tenant's budget stands at.
 type Status struct {
-	TenantID string
+	TenantID string `json:"tenant_id"`
 
 	// Enforcement is the one in force, never empty.
-	Enforcement Enforcement
+	Enforcement Enforcement `json:"enforcement"`
 
 	// Suspended: the tenant, or one above it, may make no calls.
-	Suspended bool
+	Suspended bool `json:"suspended"`
 
 	// Limits are those in force, its own, the inherited ones and those of all tenants above it: those that count every call
 	// first, by window, then by metric, the nearest tenant's first.
-	Limits []LimitStatus
+	Limits []LimitStatus `json:"limits"`
 }
 
 // BudgetFor returns a tenant's settings. For a record that was registered and has no budget yet, they are those that its

@@ -70,20 +70,20 @@ var (
 
 // BudgetExceededError says which limit left no room for a call. It matches [ErrBudgetExceeded].
 type BudgetExceededError struct {
-	TenantID string
+	TenantID string `json:"tenant_id"`
 
 	// Limit is the limit and what it stood at.
-	Limit LimitStatus
+	Limit LimitStatus `json:"limit"`
 
 	// Requested is the least that the call would have needed, in the limit's unit.
-	Requested decimal.Decimal
+	Requested decimal.Decimal `json:"requested"`
 
 	// Contended says that what is spent would leave room, and that the calls running at the time held it for longer than
 	// this one would wait. Trying again makes sense.
-	Contended bool
+	Contended bool `json:"contended"`
 
 	// ResetsAt is when the limit's window ends.
-	ResetsAt time.Time
+	ResetsAt time.Time `json:"resets_at,omitzero"`
 }
 
 func (e *BudgetExceededError) Error() string {
@@ -207,24 +207,28 @@ func (m Metric) decimal(v int64) decimal.Decimal {
 // LimitStatus is a limit and how much of it is used.
 type LimitStatus struct {
 	// TenantID is whose limit it is: the tenant that was asked about, or one above it.
-	TenantID string
+	TenantID string `json:"tenant_id"`
 
-	Metric Metric
-	Window Window
-	Agent  string // the agent whose calls are counted; empty for all
-	Model  string // the model whose calls are counted; empty for all
+	Metric Metric `json:"metric"`
+	Window Window `json:"window"`
+	Agent  string `json:"agent,omitzero"` // the agent whose calls are counted; empty for all
+	Model  string `json:"model,omitzero"` // the model whose calls are counted; empty for all
 
 	// In US dollars for a cost limit, else tokens or calls. Remaining is never negative.
-	Limit, Spent, Held, Remaining decimal.Decimal
+	Limit     decimal.Decimal `json:"limit"`
+	Spent     decimal.Decimal `json:"spent"`
+	Held      decimal.Decimal `json:"held"`
+	Remaining decimal.Decimal `json:"remaining"`
 
 	// Percent is how much of the limit is spent, rounded to hundredths; of a limit of zero, always 100.
-	Percent decimal.Decimal
+	Percent decimal.Decimal `json:"percent"`
 
 	// StartsAt and ResetsAt are the window, half-open; zero for one that never ends.
-	StartsAt, ResetsAt time.Time
+	StartsAt time.Time `json:"starts_at,omitzero"`
+	ResetsAt time.Time `json:"resets_at,omitzero"`
 
 	// Forecast is given by [BudgetStatus], and is nil elsewhere.
-	Forecast *Forecast
+	Forecast *Forecast `json:"forecast,omitzero"`
 }
 
 // describe says which limit it is, such as: daily cost limit of $5.00 of agent "support".

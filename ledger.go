@@ -139,8 +139,9 @@ func (l *Ledger) connect() error {
 
 // Migrate creates the ledger's tables, or brings them up to date. It may be called at every start, by several processes
 // at once, but not through a PgBouncer in transaction mode, where their lock is not kept: there, let one process migrate,
-// or migrate over a direct connection. The same files are in the folder migrations, for whoever runs them with another
-// tool.
+// or migrate over a direct connection. It may be called within a goose run of the host's, there in a migration without a
+// transaction (on SQLite, whose only writer it needs to be). The same files are in the folder migrations, for whoever runs
+// them with another tool.
 func (l *Ledger) Migrate(ctx context.Context) error {
 	return migrations.Up(ctx, l.pool, l.dialect.Name)
 }

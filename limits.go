@@ -28,39 +28,53 @@ const (
 // nothing. Costs are US dollars, tokens are of all classes. The named ones count all calls of a day or a month; Also takes
 // every other.
 type Limits struct {
-	DailyCost, MonthlyCost     Money
-	DailyTokens, MonthlyTokens Quantity
-	DailyCalls, MonthlyCalls   Quantity
+	DailyCost   Money `json:"daily_cost,omitzero"`
+	MonthlyCost Money `json:"monthly_cost,omitzero"`
+
+	DailyTokens   Quantity `json:"daily_tokens,omitzero"`
+	MonthlyTokens Quantity `json:"monthly_tokens,omitzero"`
+	DailyCalls    Quantity `json:"daily_calls,omitzero"`
+	MonthlyCalls  Quantity `json:"monthly_calls,omitzero"`
 
 	// Also are more limits, any number of them.
-	Also []Limit
+	Also []Limit `json:"also,omitzero"`
 
 	// AllowLargerShort lets a limit pass that is larger than one of a longer window, and so never bites. Without it, such
-	// limits are a [*LimitOrderError]: one of them has a digit too few or too many.
-	AllowLargerShort bool
+	// limits are a [*LimitOrderError]: one of them has a digit too few or too many. A limit in [Total] is not compared with
+	// others: credits that are bought may well be less than what a day allows.
+	AllowLargerShort bool `json:"allow_larger_short,omitzero"`
 }
 
 // Limit is what may be used up of each metric in one kind of window, by all calls or by some.
 type Limit struct {
-	Window Window
+	Window Window `json:"window"`
 
 	// Agent and Model, where set, are whose calls are counted: those of one agent, by its name in [WithAgent], and those
 	// that ask for one model.
-	Agent, Model string
+	Agent string `json:"agent,omitzero"`
+	Model string `json:"model,omitzero"`
 
 	// Those that are set are limits.
-	Cost          Money
-	Tokens, Calls Quantity
+	Cost   Money    `json:"cost,omitzero"`
+	Tokens Quantity `json:"tokens,omitzero"`
+	Calls  Quantity `json:"calls,omitzero"`
 }
 
-// LimitOrderError says that a limit is larger than one that counts the same for longer, so that it can never bite.
+// LimitOrderError says that a limit is larger than one that counts the same for longer, or would be with a top-up, so that
+// it can never bite.
 type LimitOrderError struct {
 	// Shorter and Longer are the two limits, as they are called where they were set.
 	Shorter, Longer string
+
+	topUp bool
 }
 
 func (e *LimitOrderError) Error() string {
-	return fmt.Sprintf("%s is more than %s, so it would never matter; set AllowLargerShort if it is meant", e.Shorter, e.Longer)
+	wayOut := "set AllowLargerShort if it is meant"
+	if e.topUp {
+		wayOut = "top up the longer one first"
+	}
+	return fmt.Sprintf("%s is more than %s, so it would never matter; %s", e.Shorter, e.Longer, wayOut)
 }
 
 // Is reports whether target is [ErrInvalidOption].
@@ -172,6 +186,12 @@ func add(to *[]named, name string, scope book.Scope, metric book.Metric, value a
 	return nil
 }
 
+// masks reports whether one limit can never bite beside another, which counts the same for longer.
+func masks(longer, shorter book.Limit) bool {
+	return longer.Metric == shorter.Metric && longer.Agent == shorter.Agent && longer.Model == shorter.Model &&
+		longer.Window != period.Total && length(shorter.Window) < length(longer.Window) && shorter.Max > longer.Max
+}
+
 // length orders windows by how long they are.
 func length(w period.Window) int {
 	if w == period.Total {
@@ -184,7 +204,7 @@ func length(w period.Window) int {
 func ordered(limits []named) error {
 	for _, a := range limits {
 		for _, b := range limits {
-			if a.Metric == b.Metric && a.Agent == b.Agent && a.Model == b.Model && length(a.Window) < length(b.Window) && a.Max > b.Max {
+			if masks(b.Limit, a.Limit) {
 				m := Metric(a.Metric)
 				return &LimitOrderError{
 					Shorter: a.name + ", " + m.format(m.decimal(a.Max)) + ",", Longer: b.name + ", " + m.format(m.decimal(b.Max)),

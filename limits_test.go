@@ -175,4 +175,8 @@ func TestLimits_LargerThanThoseOfLongerWindowsCanBeLetPass(t *testing.T) {
 	other := tenant.Limits{DailyCost: tenant.USD("20"), Also: []tenant.Limit{{Window: tenant.Month, Agent: "a", Cost: tenant.USD("10")}}}
 	type Team Organization
 	require.NoError(t, ledger.Register(&Team{}, tenant.WithLimits(other)), "they count other calls")
+
+	credits := tenant.Limits{DailyCost: tenant.USD("20"), DailyCalls: tenant.Count(9), Also: []tenant.Limit{{Window: tenant.Total, Cost: tenant.USD("10"), Calls: tenant.Count(3)}}}
+	type Trial Organization
+	require.NoError(t, ledger.Register(&Trial{}, tenant.WithLimits(credits)), "a total is no slip")
 }

@@ -22,6 +22,10 @@ var files embed.FS
 // own schema is not in the way.
 const Table = "llm_migrations"
 
+// lockID is the advisory lock that migrations of PostgreSQL hold: "llmtenan" in ASCII. It is not goose's default either,
+// which a host's own goose run holds while one of its migrations calls Ledger.Migrate.
+const lockID = 0x6c6c6d74656e616e
+
 // FS returns the files of a dialect, "postgres" or "sqlite", at the root of a file system.
 func FS(dialect string) (fs.FS, error) {
 	if dialect != "postgres" && dialect != "sqlite" {
@@ -39,7 +43,7 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 	goDialect, options := database.DialectSQLite3, []goose.ProviderOption(nil)
 	if dialect == "postgres" {
 		goDialect = database.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker()
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID))
 		if err != nil {
 			return err
 		}
