@@ -166,7 +166,7 @@ func (c *call) replied(resp *http.Response) {
 
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
 func (c *call) ended(b *body, r *meter.Result, err error) {
-	if r.Pending && r.ID != "" && b.status/100 == 2 {
+	if r.ID != "" && b.status/100 == 2 && (r.Pending || c.plan.request.Background && !r.Complete) {
 		c.background(r.ID)
 		return
 	}
@@ -197,13 +197,14 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		return a
 	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind),
 		!r.Complete && !c.plan.request.Stream,                     // it was made as a whole, and not read as a whole
+		c.plan.request.Background && r.OutputChars == 0,           // it goes on, and nobody knows under which name
 		!r.Complete && err == nil && b.some && r.OutputChars == 0: // it was read, and not understood
 		return c.unknown(a)
 	}
 	var u book.Usage
 	u, a.Estimated = r.Charged(c.plan.input(r.Usage.WebSearches))
 	for i, also := range r.Also {
-		if also.Model == "" || also.Model == a.Model || c.record(also, a, i) != nil {
+		if also.Model == "" || also.Model == a.Model || c.transport.record(c.request, fmt.Sprintf("%s/%d", c.hold.ExecutionID, i), c.endpoint.Provider, also, a) != nil {
 			u = u.Plus(also.Usage)
 		}
 	}
@@ -221,13 +222,12 @@ func told(k meter.Kind) bool {
 }
 
 // record books what another model used for the call, as an execution of its own, so that it has that model's price.
-func (c *call) record(m meter.ModelUsage, of tenant.Actual, i int) error {
-	ctx := c.request.Context()
+func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelUsage, of tenant.Actual) error {
+	ctx := r.Context()
 	who, _ := tenant.FromContext(ctx)
-	options := slices.Concat(scopeOf(ctx).options,
-		[]tenant.CallOption{tenant.WithIdempotencyKey(fmt.Sprintf("%s/%d", c.hold.ExecutionID, i))})
-	_, err := c.transport.books.Record(ctx, who, tenant.Actual{
-		Provider: c.endpoint.Provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,
+	options := slices.Concat(scopeOf(ctx).options, []tenant.CallOption{tenant.WithIdempotencyKey(key)})
+	_, err := t.books.Record(ctx, who, tenant.Actual{
+		Provider: provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,
 	}, options...)
 	if errors.Is(err, tenant.ErrDuplicate) {
 		return nil

@@ -1,11 +1,17 @@
 package tenanthttp
 
 import (
+	"errors"
 	"net/http"
+	"strconv"
 	"sync"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/meter"
+	"github.com/llmtenant/tenant/internal/money"
 )
 
 // background leaves a call that goes on in the background to the request that reads how it ended. Where that comes through
@@ -13,13 +19,19 @@ import (
 // own.
 func (c *call) background(id string) {
 	t := c.transport
-	c.deferred = t.books.Defer(c.request.Context(), c.hold, backgroundKey(id)) == nil
+	err := t.books.Defer(c.request.Context(), c.hold, backgroundKey(id))
+	if errors.Is(err, tenant.ErrDuplicate) {
+		c.release() // the provider has taken it for a call that it had: that one is charged
+		return
+	}
+	c.deferred = err == nil
 	if evicted := t.late.put(c.request.URL.Host, id, c); evicted != nil && !evicted.deferred {
 		evicted.settle(evicted.unknown(tenant.Actual{}))
 	}
 }
 
-func backgroundKey(id string) string { return "response/" + id }
+// backgroundKey is the idempotency key of a call that goes on. Ids are opaque, and may be no keys.
+func backgroundKey(id string) string { return plainKey("response/", id) }
 
 // late keeps the calls that go on in the background, by what a later request asks for: their holds stay until then, or
 // until the ledger ends them. Whoever has made a call knows more of it than its response says.
@@ -86,10 +98,35 @@ func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, er
 		c.settle(c.actual(b, result, err))
 		return
 	}
-	if result.ID == "" || !result.Found || result.Implausible {
+	if result.ID == "" || result.Implausible {
 		return // its hold is charged in the end
 	}
+	a := tenant.Actual{
+		Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, Usage: tenant.Usage(result.Usage),
+	}
+	if result.ReportedCost >= 0 {
+		a.ReportedCost = tenant.USDFrom(money.Decimal(result.ReportedCost))
+	}
+	switch {
+	case result.Failed:
+		a.ErrorCode, a.Cost = "error", tenant.USDFrom(decimal.Zero)
+	case !result.Found && result.ReportedCost < 0:
+		return
+	}
+	var others []meter.ModelUsage
+	for _, also := range result.Also {
+		if also.Model == "" || also.Model == a.Model {
+			a.Usage = tenant.Usage(book.Usage(a.Usage).Plus(also.Usage))
+		} else {
+			others = append(others, also)
+		}
+	}
 	who, _ := tenant.FromContext(r.Context())
-	a := tenant.Actual{Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, Usage: tenant.Usage(result.Usage)}
-	_, _ = t.books.SettleDeferred(r.Context(), who, backgroundKey(result.ID), a) // most responses were not made in the background
+	key := backgroundKey(result.ID)
+	if _, err := t.books.SettleDeferred(r.Context(), who, key, a); err != nil {
+		return // most replies that can be read again were not made in the background
+	}
+	for i, also := range others {
+		_ = t.record(r, key+"/"+strconv.Itoa(i), result.Provider, also, a)
+	}
 }

@@ -101,8 +101,11 @@ func batchTier(stated string) string {
 }
 
 // batchKey is the idempotency key of a result. Its name is the caller's own choice, and may be no key.
-func batchKey(key string) string {
-	const prefix, most = "batch/", 200
+func batchKey(key string) string { return plainKey("batch/", key) }
+
+// plainKey makes a key of any text.
+func plainKey(prefix, key string) string {
+	const most = 200
 	plain := len(key) <= most
 	for i := 0; plain && i < len(key); i++ {
 		plain = ' ' < key[i] && key[i] < 0x7f

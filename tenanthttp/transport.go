@@ -97,6 +97,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case stranger && e.Format == meter.Conversations && !meter.HasForm(e, body): // OpenAI's, which are free
+		return t.base.RoundTrip(again(r.Context(), r, body))
 	case stranger && !meter.HasForm(e, body):
 		return t.unmetered(again(r.Context(), r, body), e)
 	case e.Kind == meter.Batch:

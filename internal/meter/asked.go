@@ -48,6 +48,12 @@ func askedSchema(e Endpoint) *node {
 		return askedAnthropic
 	case Gemini:
 		return askedGemini
+	case Interactions:
+		return askedInteractions
+	case Conversations:
+		return askedConversations
+	case AsyncChat:
+		return askedAsyncChat
 	case Ollama:
 		return askedOllama
 	case Converse:
@@ -75,7 +81,7 @@ func askedOpenAI() []rule {
 			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
 			{"tools[].type", askTool, keep},
 			{"input[].type", askItemType, keep},
-			{"background", askOpenIfTrue, keep},
+			{"background", askBackground, keep}, {"deferred", askDeferred, keep},
 		},
 		each(askStream, keep, "stream"),
 		each(askChoices, keep, "n", "best_of", "num_generations"),

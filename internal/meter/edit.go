@@ -16,7 +16,7 @@ func LimitOutput(e Endpoint, body []byte, tokens int64) ([]byte, bool) {
 		return body, false
 	}
 	at, ok := limitOf(e)
-	if !ok {
+	if !ok || e.Format == Interactions && !modelled(body) {
 		return body, false
 	}
 	limit := strconv.FormatInt(tokens, 10)
@@ -24,6 +24,14 @@ func LimitOutput(e Endpoint, body []byte, tokens int64) ([]byte, bool) {
 		n, _, ok := scaled(old, 0)
 		return ok && n >= 0 && n <= tokens
 	})
+}
+
+// modelled reports whether an interaction is with a model: agents take no limit.
+func modelled(body []byte) bool {
+	f := new(form)
+	s := newScanner(formSchema, f)
+	s.write(body)
+	return f.has("model")
 }
 
 // AskForUsage returns the body of a request for a stream of chat completions or completions such that the stream ends
@@ -71,6 +79,12 @@ func limitOf(e Endpoint) (location, bool) {
 			return location{}, false
 		}
 		return location{"generationConfig", []string{"generation_config"}, []string{"maxOutputTokens", "max_output_tokens"}}, true
+	case Interactions:
+		return location{"generation_config", []string{"generationConfig"}, []string{"max_output_tokens", "maxOutputTokens"}}, true
+	case Conversations:
+		return location{"completion_args", nil, []string{"max_tokens"}}, true
+	case AsyncChat:
+		return location{"request", nil, []string{"max_tokens"}}, true
 	case Ollama:
 		return location{"options", nil, []string{"num_predict"}}, e.Kind == Chat
 	case Converse:

@@ -43,6 +43,11 @@ const (
 	Converse        Format = "bedrock_converse"
 	Invoke          Format = "bedrock_invoke"
 	Cohere          Format = "cohere"
+
+	Interactions  Format = "gemini_interactions"
+	Conversations Format = "mistral_conversations"
+	AsyncChat     Format = "perplexity_async" // a chat completion in an envelope
+	Videos        Format = "videos"
 )
 
 // Endpoint is what a URL says about a call.
@@ -61,6 +66,9 @@ type Endpoint struct {
 
 	// Batch is the batch, or the file, that the path of its results names.
 	Batch string
+
+	// Job is what the path of a result calls the call that it is of, where the result may not say it.
+	Job string
 
 	// Streams reports that the path asks for a stream; elsewhere the request's body does.
 	Streams bool
@@ -92,7 +100,7 @@ func Recognise(method string, u *url.URL) (Endpoint, bool) {
 	switch {
 	case path.free(e.Provider):
 		return free, true
-	case e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path):
+	case e.later(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path):
 		return e, true
 	default:
 		return e, false
@@ -108,6 +116,8 @@ func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool)
 		return e, false
 	case get && path.back(1) == "responses" && (e.Provider != "" || strings.HasPrefix(path.back(0), "resp")):
 		e.Kind, e.Format, e.Retrieval = Chat, Responses, true
+		return e, true
+	case get && e.job(path):
 		return e, true
 	case get && e.results(path):
 		return e, true
@@ -216,7 +226,7 @@ func (p path) free(provider string) bool {
 	case last == "files", last == "uploads", p.back(1) == "uploads", p.back(2) == "uploads":
 		return true
 	case last == "cancel": // it ends what was charged elsewhere
-		return p.back(2) != "responses"
+		return p.back(2) != "responses" && p.back(2) != "interactions"
 	case p.back(1) == "api":
 		switch last {
 		case "show", "pull", "push":

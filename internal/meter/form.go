@@ -10,7 +10,7 @@ import (
 // It is for hosts that are not known, whose paths may mean something else: a path such as /messages is not Anthropic's
 // alone. The path of chat completions is, so that its body need not name the model: a server of one model asks for no name.
 func HasForm(e Endpoint, body []byte) bool {
-	named := e.Model != "" || e.Format == ChatCompletions || e.Kind == Batch
+	named := e.Model != "" || e.Format == ChatCompletions || e.Kind == Batch || e.Format == Conversations || e.Format == AsyncChat
 	if bytes.HasPrefix(body, []byte("--")) {
 		a := &asked{}
 		a.form(body)
@@ -20,7 +20,7 @@ func HasForm(e Endpoint, body []byte) bool {
 	s := newScanner(formSchema, f)
 	s.write(body)
 	s.close()
-	if !s.whole || s.state == failed || !named && !f.has("model") {
+	if !s.whole || s.state == failed || !named && !f.has("model") && !(e.Format == Interactions && f.has("agent")) {
 		return false
 	}
 	if e.Format == Ollama && e.Kind != Embeddings {
@@ -33,6 +33,7 @@ func HasForm(e Endpoint, body []byte) bool {
 var formFields = [...]string{
 	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
 	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
+	"agent", "request",
 }
 
 var formSchema = func() *node {
@@ -79,6 +80,10 @@ func given(e Endpoint) []string {
 		return []string{"contents", "content", "requests", "instances", "batch"}
 	case Ollama:
 		return []string{"messages", "prompt", "input"}
+	case Conversations:
+		return []string{"inputs"}
+	case AsyncChat:
+		return []string{"request"}
 	case Cohere:
 		return []string{"messages", "message", "prompt", "text", "texts", "inputs", "images", "query"}
 	}

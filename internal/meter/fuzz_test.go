@@ -13,6 +13,7 @@ var everyFormat = []Endpoint{
 	{Format: OpenAI, Kind: Embeddings}, {Format: OpenAI, Kind: Images}, {Format: OpenAI, Kind: Transcription},
 	{Format: ChatCompletions, Kind: Chat, Provider: Perplexity}, {Format: Anthropic, Kind: Chat},
 	{Format: Gemini, Kind: Chat}, {Format: Ollama, Kind: Chat}, {Format: Converse, Kind: Chat}, {Format: Invoke, Kind: Chat}, {Format: Cohere, Kind: Chat},
+	{Format: Interactions, Kind: Chat}, {Format: Conversations, Kind: Chat}, {Format: AsyncChat, Kind: Chat},
 }
 
 func seeds(f *testing.F) {
@@ -25,6 +26,9 @@ func seeds(f *testing.F) {
 		`{"model":"b","usage":{"input_tokens":1,"output_tokens":2,"speed":"fast","cost":0.1,"iterations":[{"type":"message","model":"a","output_tokens":7},{"type":"fallback_message","model":"b","output_tokens":2}]}}`,
 		`[{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":1,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4}]}},{}]`,
 		"{\"done\":false}\n{\"done\":true,\"eval_count\":3}\n",
+		sseOpen(`{"event_type":"interaction.completed","interaction":{"usage":{"total_input_tokens":9,"grounding_tool_count":[{"type":"google_search","count":-1}]}}}`),
+		`{"id":"a","status":"COMPLETED","response":{"usage":{"prompt_tokens":9,"completion_tokens":2}}}`, `{"request_id":"f"}`,
+		`{"outputs":[{"content":"x"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9,"connector_tokens":3}}`,
 		`{"meta":{"billed_units":{"input_tokens":7.0}}}`,
 		event("metadata", `{"usage":{"inputTokens":9,"outputTokens":2,"cacheDetails":[{"ttl":"1h","inputTokens":3}]}}`),
 		chunk(`{"amazon-bedrock-invocationMetrics":{"inputTokenCount":9,"outputTokenCount":2}}`),

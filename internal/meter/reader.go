@@ -124,6 +124,14 @@ func newFamily(e Endpoint) family {
 		return newInvoke(e)
 	case Cohere:
 		return newCohere(e)
+	case Interactions:
+		return newInteractions(e)
+	case Conversations:
+		return newConversations(e)
+	case AsyncChat:
+		return newAsyncChat(e)
+	case ChatCompletions:
+		return newDeferredChat(e)
 	default:
 		return newOpenAI(e)
 	}
@@ -158,6 +166,9 @@ func (r *Reader) Result() *Result {
 	to.Provider = r.endpoint.Provider
 	to.Model = cmp.Or(to.Model, r.endpoint.Model)
 	to.RequestID = cmp.Or(r.request, to.ID)
+	if r.endpoint.Retrieval {
+		to.ID = cmp.Or(r.endpoint.Job, to.ID)
+	}
 	r.result = to
 	return to
 }

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"mime/multipart"
 	"strings"
@@ -39,6 +40,10 @@ type Request struct {
 	// in the body can be media.
 	Open, Stored bool
 
+	// Background reports that the request asks for the call to go on without it: what the reply does not say yet, a later one
+	// says.
+	Background bool
+
 	// LongCache reports that a cache is asked for that lives longer than the usual one.
 	LongCache bool
 }
@@ -62,6 +67,12 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	}
 	if e.Format == Responses && (e.Provider == OpenAIProvider || e.Provider == Azure) {
 		r.LeastOutput = max(r.LeastOutput, 16)
+	}
+	if e.Format == AsyncChat {
+		r.Background = true
+	}
+	if e.Format == Conversations && e.Job != "" {
+		r.Open, r.Stored = true, true
 	}
 	r.ServiceTier = e.in(served(r.ServiceTier, a.speed, a.region))
 	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
@@ -109,6 +120,10 @@ const (
 	askPart // of a message, which says of which kind its source is
 	askPartType
 	askURL
+	askContent // a part that is its own medium
+	askAgent
+	askBackground
+	askDeferred
 )
 
 // asked reads a request.
@@ -134,6 +149,8 @@ func (a *asked) begin(f field) {
 		a.mime, a.medium = "", -1
 	case askPart:
 		a.part, a.byURL = "", false
+	case askContent:
+		a.part, a.byURL, a.mime, a.medium = "", false, "", -1
 	case askImageElsewhere:
 		a.Images++
 	}
@@ -143,10 +160,24 @@ func (a *asked) end(f field) {
 	switch {
 	case f == askMedium && a.medium >= 0:
 		a.media(a.mime, a.medium)
+	case f == askContent:
+		a.content()
 	case f == askReference:
 		a.elsewhere(strings.HasPrefix(a.mime, "image/"))
 	case f == askPart && a.byURL:
 		a.byURL = false // parts are in parts
+		a.elsewhere(a.part == "image")
+	}
+}
+
+// content takes note of a part that has its medium in it, or names it. Parts are in parts.
+func (a *asked) content() {
+	switch medium := a.medium; {
+	case medium >= 0:
+		a.medium = -1
+		a.media(cmp.Or(a.mime, a.part), medium)
+	case a.byURL:
+		a.byURL = false
 		a.elsewhere(a.part == "image")
 	}
 }
@@ -218,6 +249,14 @@ func (a *asked) scalar(f field, v value) {
 			a.opens(f)
 		}
 	case askOpenIfTrue:
+		a.Open = a.Open || v.isTrue()
+	case askAgent:
+		a.Model = cmp.Or(a.Model, string(v.text))
+		a.Open = true
+	case askDeferred: // as before, but that nothing of it is stored
+		a.Background = a.Background || v.isTrue()
+	case askBackground:
+		a.Background = a.Background || v.isTrue()
 		a.Open = a.Open || v.isTrue()
 	case askTool:
 		a.Open = a.Open || !v.is("function") && !v.is("custom")
