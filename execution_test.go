@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
@@ -22,6 +23,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
 			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,
+			Units: units.Of(units.InputAudio, 1500).Plus(units.Of(units.OutputImages.With("1024x1024", "hd"), 2)),
 		}
 		hold, err := ledger.Reserve(ctx, org, tenant.Estimate{Provider: "p", Model: "asked", InputTokens: 100, OutputTokens: 0, Cost: tenant.USD("0.01")},
 			tenant.WithAgent("support"), tenant.WithTag("ticket", "42"), tenant.WithIdempotencyKey("k"))

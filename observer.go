@@ -53,7 +53,8 @@ type OverrunEvent struct {
 	HeldTokens, Tokens     int64
 }
 
-// UnpricedEvent says that a call was booked without a cost, because no price of its model was known.
+// UnpricedEvent says that a call was booked without a cost, or without that of some of its units, because no price of them
+// was known.
 type UnpricedEvent struct {
 	TenantID, ExecutionID  string
 	Agent, Provider, Model string

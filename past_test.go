@@ -68,11 +68,11 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 			}
 			require.NoError(t, tx.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
 					admitted_at, deadline_at, held_cost, held_tokens, cost, tokens, calls,
-					input_tokens, output_tokens, reasoning_tokens, web_searches, price, settled_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+					input_tokens, output_tokens, reasoning_tokens, web_searches, units, price, settled_at)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)),
 				c.cost, c.tokens, charged.Cost, charged.Tokens, charged.Calls,
-				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.price, settled).Error)
+				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.usage.Units, c.price, settled).Error)
 			if c.made() {
 				failed := 0
 				if c.status == "failed" {
@@ -111,6 +111,11 @@ func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, r
 			web_searches = u.web_searches + excluded.web_searches`,
 		id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, calls, failed, refusals, c.cost, c.tokens,
 		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
+	for unit, n := range c.usage.Units.All() {
+		require.NoError(t, db.Exec(`INSERT INTO llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (tenant, hour, agent, model, billed_model, below, unit) DO UPDATE SET amount = u.amount + excluded.amount`,
+			id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, string(unit), n).Error)
+	}
 }
 
 // inWindow puts a standing balance of a tenant into the window that it was in at some time, with nothing spent.
@@ -136,7 +141,7 @@ func known(t testing.TB, db *gorm.DB, keys ...string) {
 func rowsOf(t testing.TB, db *gorm.DB) map[string][]map[string]any {
 	t.Helper()
 	all := map[string][]map[string]any{}
-	for _, table := range []string{"llm_tenants", "llm_limits", "llm_balances", "llm_executions", "llm_usage", "llm_processes"} {
+	for _, table := range []string{"llm_tenants", "llm_limits", "llm_balances", "llm_executions", "llm_usage", "llm_usage_units", "llm_processes"} {
 		var rows []map[string]any
 		require.NoError(t, db.Raw("SELECT * FROM "+table+" ORDER BY 1, 2, 3, 4").Scan(&rows).Error)
 		all[table] = rows

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/units"
 )
 
 // Prices is where a Ledger looks up what a call costs. The package pricing holds the book that ships with this module;
@@ -87,9 +88,23 @@ type Rates struct {
 
 	// WebSearch is nano-dollars per web search, Request nano-dollars per call: fees on top of the tokens.
 	WebSearch, Request int64
+
+	// Units are the rates of what is counted in [Usage].Units. A model that has some, and neither Input nor Output, is one
+	// that is charged by units alone: the tokens of a call that has such units are free, and a call without any has no price.
+	Units []UnitRate
 }
 
-// Bill is what a call costs in nano-dollars, by what it is charged for.
+// UnitRate is what a unit costs, in nano-dollars per million of it: a call's fees. It holds for each unit that it covers, as
+// [units.Unit.Covers] says; where several do, the one that says the most, and of those the dearest. A unit that no rate
+// covers is charged at the dearest of those that say more than it does. Where there is none either, its price is not known:
+// the rest of the call is charged, and the call is marked as unpriced.
+type UnitRate struct {
+	Unit units.Unit
+	Rate int64
+}
+
+// Bill is what a call costs in nano-dollars, by what it is charged for. Fees are what is charged by the call, by the web
+// search and by the unit.
 type Bill struct {
 	Input, Output, Fees int64
 }
@@ -127,6 +142,10 @@ func (p Price) Bill(u Usage) Bill {
 	}
 	tokens := exact.Scaled(p.share())
 	exact.AddFees(u.WebSearches, r.WebSearch)
+	for unit, n := range u.Units.All() {
+		rate, _ := r.unit(unit)
+		exact.AddTokens(n, rate)
+	}
 	if u != (Usage{}) {
 		exact.AddFees(1, r.Request)
 	}
@@ -218,10 +237,56 @@ func (r Rates) bound(e Estimate) bounds {
 	if e.LongCache {
 		text = max(text, r.CacheWrite1h)
 	}
+	fee := r.Request
+	for unit, n := range e.Units.All() {
+		fee = money.Add(fee, money.Ceil(n, r.unitBound(unit)))
+	}
 	return bounds{
 		text: text, media: max(text, r.InputAudio, r.CacheReadAudio, r.InputImage),
-		output: max(r.Output, r.Reasoning, r.OutputAudio, r.OutputImage), fee: r.Request,
+		output: max(r.Output, r.Reasoning, r.OutputAudio, r.OutputImage), fee: fee,
 	}
+}
+
+// unit returns what a unit costs, and whether that is known.
+func (r Rates) unit(u units.Unit) (rate int64, known bool) {
+	most := -1
+	for _, has := range r.Units {
+		says := -1 // a rate that says more than the unit does counts less than one that covers it
+		switch {
+		case has.Unit.Covers(u):
+			says = strings.Count(string(has.Unit), "+")
+		case !u.Covers(has.Unit):
+			continue
+		}
+		if !known || says > most || says == most && has.Rate > rate {
+			rate, most, known = has.Rate, says, true
+		}
+	}
+	return rate, known
+}
+
+// unitBound returns what a unit costs at most, whatever else turns out to be true of it.
+func (r Rates) unitBound(u units.Unit) int64 {
+	most, _ := r.unit(u)
+	for _, has := range r.Units {
+		if u.Covers(has.Unit) {
+			most = max(most, has.Rate)
+		}
+	}
+	return most
+}
+
+// prices reports whether the price knows what all of a call costs.
+func (r Rates) prices(tokens int64, counts units.Counts) bool {
+	if len(r.Units) == 0 {
+		return counts.IsZero()
+	}
+	for unit := range counts.All() {
+		if _, known := r.unit(unit); !known {
+			return false
+		}
+	}
+	return r.Input != 0 || r.Output != 0 || tokens == 0 || !counts.IsZero()
 }
 
 func (p Price) rates(input int64) Rates {

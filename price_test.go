@@ -14,6 +14,7 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/tenanttest"
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
@@ -98,6 +99,9 @@ func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 		add(u.OutputAudio, or(p.OutputAudio, p.Output))
 		add(u.OutputImage, or(p.OutputImage, p.Output))
 		add(u.WebSearches, p.WebSearch*1_000_000)
+		for _, rate := range p.Units {
+			add(u.Units.Count(rate.Unit), rate.Rate)
+		}
 		if u != (tenant.Usage{}) {
 			add(1_000_000, p.Request)
 		}
@@ -139,6 +143,12 @@ func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
 			e.InputTokens += less
 		}
 		e.InputTokens += u.InputTokens()
+		u.Units = drawUnits(t)
+		e.Units = u.Units
+		if rapid.Bool().Draw(t, "it is not said which are annotated") {
+			n := units.Of(units.Pages.With("annotated"), u.Units.Count(units.Pages.With("annotated")))
+			e.Units = e.Units.Minus(n).Plus(units.Of(units.Pages, n.Count(units.Pages.With("annotated"))))
+		}
 		input, output := tenant.Bound(p, e)
 		require.LessOrEqual(t, p.Cost(u), input+money.Ceil(u.OutputTokens(), output))
 	})
@@ -345,6 +355,10 @@ func drawRates(t *rapid.T) tenant.Rates {
 		InputAudio: rate.Draw(t, "audio in"), CacheReadAudio: rate.Draw(t, "audio read"), OutputAudio: rate.Draw(t, "audio out"),
 		InputImage: rate.Draw(t, "image in"), OutputImage: rate.Draw(t, "image out"),
 		WebSearch: rate.Draw(t, "search"), Request: rate.Draw(t, "request"),
+		Units: []tenant.UnitRate{
+			{Unit: units.Pages, Rate: rate.Draw(t, "page")}, {Unit: units.Pages.With("annotated"), Rate: rate.Draw(t, "annotated page")},
+			{Unit: units.InputAudio, Rate: rate.Draw(t, "millisecond")},
+		},
 	}
 }
 
@@ -355,8 +369,14 @@ func drawUsage(t *rapid.T) tenant.Usage {
 		CacheWrite1h: n.Draw(t, "n write1h"), Output: n.Draw(t, "n output"), Reasoning: n.Draw(t, "n reasoning"),
 		InputAudio: n.Draw(t, "n audio in"), CacheReadAudio: n.Draw(t, "n audio read"), OutputAudio: n.Draw(t, "n audio out"),
 		InputImage: n.Draw(t, "n image in"), OutputImage: n.Draw(t, "n image out"),
-		WebSearches: rapid.Int64Range(0, 20).Draw(t, "n search"),
+		WebSearches: rapid.Int64Range(0, 20).Draw(t, "n search"), Units: drawUnits(t),
 	}
+}
+
+func drawUnits(t *rapid.T) units.Counts {
+	n := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, 1_000_000))
+	return units.Of(units.Pages, n.Draw(t, "n page")).Plus(units.Of(units.Pages.With("annotated"), n.Draw(t, "n annotated"))).
+		Plus(units.Of(units.InputAudio, n.Draw(t, "n millisecond")))
 }
 
 func TestSettle_KeepsWhatItWasChargedBy(t *testing.T) {

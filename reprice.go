@@ -70,7 +70,7 @@ type RepriceTotals struct {
 	// than the books: they have been corrected, or would be without [WithDryRun].
 	Calls, Corrected int64
 
-	// Unpriced are the calls without a price, or with one by which the call would cost more than a million dollars. They
+	// Unpriced are the calls without a price, or without one for all that they used, or with one by which the call would cost more than a million dollars. They
 	// are left as they are, and count nowhere else.
 	Unpriced int64
 

@@ -129,11 +129,11 @@ func (p *page) reprice(ctx context.Context, calls []account.Charge) (beaten bool
 		if p.done[c.ID] {
 			continue
 		}
-		charged, known := c.Execution, false
+		charged, whole := c.Execution, false
 		charged.TenantKey = c.KeyNow
-		c.right, c.row, known = p.charge(&charged, c.SettledAt)
+		c.right, c.row, _, whole = p.charge(&charged, c.SettledAt)
 		switch {
-		case !known, c.right > maxPlausibleCost:
+		case !whole, c.right > maxPlausibleCost:
 			p.done[c.ID] = true
 			p.sums.of(&c.Execution).unpriced++
 		case p.dry, c.right == c.booked:

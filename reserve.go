@@ -13,6 +13,7 @@ import (
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/units"
 )
 
 const (
@@ -48,6 +49,10 @@ type Estimate struct {
 	// LeastOutputTokens is the output without which the call is not worth making. Defaults to 256, or to OutputTokens
 	// where that is less.
 	LeastOutputTokens int64
+
+	// Units bound what else the call is charged for, as in [Usage]. What is not said of a unit, such as the size of an image,
+	// is held at the dearest.
+	Units units.Counts
 
 	// ServiceTier is the tier that the call asks for, as in [Price.ForService]. Empty: the standard one.
 	ServiceTier string
@@ -241,6 +246,11 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	if e.LeastOutputTokens > e.OutputTokens {
 		return fmt.Errorf("%w: Estimate.LeastOutputTokens: %d is more than the OutputTokens, %d", ErrInvalidOption, e.LeastOutputTokens, e.OutputTokens)
 	}
+	for unit, n := range e.Units.All() {
+		if n < 0 || n > maxPlausibleTokens {
+			return fmt.Errorf("%w: Estimate.Units: %d of %s is not between 0 and 2^40", ErrInvalidOption, n, unit)
+		}
+	}
 	if e.Cost.err != nil {
 		return fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
 	}
@@ -251,7 +261,9 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	case e.Cost.set:
 		op.Base.Cost = e.Cost.nano
 	case ok:
-		op.Base.Cost, op.OutRate = price.ForService(e.ServiceTier).bound(e)
+		price = price.ForService(e.ServiceTier)
+		op.Base.Cost, op.OutRate = price.bound(e)
+		op.Exec.Unpriced = !price.prices(money.Add(e.InputTokens, e.OutputTokens), e.Units)
 	default:
 		op.Exec.Unpriced = true
 	}

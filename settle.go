@@ -217,11 +217,11 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 	if a.Cost.set {
 		return a.Cost.nano, true
 	}
-	nano, row, known := l.charge(e, l.options.clock())
+	nano, row, known, whole := l.charge(e, l.options.clock())
 	switch {
-	case known:
+	case known && (nano > 0 || whole):
 		e.Price = row
-		return nano, true
+		return nano, whole
 	case fixed || !e.Unpriced && e.Held.Cost > 0:
 		// It was held at a price that is not known any more, or at the caller's own figure.
 		e.Estimated = true
@@ -237,9 +237,10 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 // chargedHold stands in the place of a row of the price book where the hold was charged for want of one.
 const chargedHold = "hold"
 
-// charge returns what the price book of a time charges for an execution that has ended, and by which of its rows. The
-// row is never empty: so a charge by the book can be told from one that the caller named.
-func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string, known bool) {
+// charge returns what the price book of a time charges for an execution that has ended, and by which of its rows; whether it
+// has a price for it, and for all of it. The row is never empty: so a charge by the book can be told from one that the
+// caller named.
+func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string, known, whole bool) {
 	price, known := l.price(e.TenantKey, e.Provider, e.BilledModel, at)
 	if !known {
 		price, known = l.price(e.TenantKey, e.Provider, e.Model, at)
@@ -248,17 +249,23 @@ func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string
 	price = price.ForService(e.ServiceTier)
 	switch {
 	case e.Reported >= 0 && price.ChargeReported:
-		return price.reported(e.Reported), printable(price.Row), true
+		return price.reported(e.Reported), printable(price.Row), true, true
 	case known:
-		return price.Cost(Usage(e.Usage)), printable(price.Row), true
+		u := Usage(e.Usage)
+		return price.Cost(u), printable(price.Row), true, price.prices(u.TotalTokens(), u.Units)
 	}
-	return 0, "", false
+	return 0, "", false, false
 }
 
 func plausible(u Usage) bool {
 	classes := book.Usage(u)
 	for _, n := range classes.Classes() {
 		if *n < 0 || *n > maxPlausibleTokens {
+			return false
+		}
+	}
+	for _, n := range u.Units.All() {
+		if n < 0 || n > maxPlausibleTokens {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestUsageSummary_TakesAPeriodApartByAgentAndByTheModelBilled(t *testing.T) {
@@ -19,14 +20,14 @@ func TestUsageSummary_TakesAPeriodApartByAgentAndByTheModelBilled(t *testing.T) 
 		remember(t, db, "acme",
 			past{at: hour.Add(-time.Microsecond), cost: 1e12, agent: "before"},
 			// In the edge before the whole hours, in a whole hour, and in the edge after them.
-			past{at: hour.Add(20 * time.Minute), cost: 5, tokens: 30, agent: "support", model: "small", usage: tenant.Usage{Input: 10, Output: 20}},
-			past{at: hour.Add(70 * time.Minute), cost: 50, tokens: 40, agent: "support", model: "small", billed: "large", usage: tenant.Usage{Input: 40}},
+			past{at: hour.Add(20 * time.Minute), cost: 5, tokens: 30, agent: "support", model: "small", usage: tenant.Usage{Input: 10, Output: 20, Units: units.Of(units.Pages, 1)}},
+			past{at: hour.Add(70 * time.Minute), cost: 50, tokens: 40, agent: "support", model: "small", billed: "large", usage: tenant.Usage{Input: 40, Units: units.Of(units.Pages, 10).Plus(units.Of(units.InputAudio, 7))}},
 			past{at: hour.Add(80 * time.Minute), cost: 7, tokens: 3, agent: "search", model: "large", status: "failed", usage: tenant.Usage{Reasoning: 3, WebSearches: 2}},
 			past{at: hour.Add(125 * time.Minute), cost: 20, tokens: 9, model: "small", status: "abandoned"},
-			past{at: hour.Add(126 * time.Minute), cost: 3, tokens: 1, agent: "search", model: "large", status: "failed", usage: tenant.Usage{Output: 1}},
+			past{at: hour.Add(126 * time.Minute), cost: 3, tokens: 1, agent: "search", model: "large", status: "failed", usage: tenant.Usage{Output: 1, Units: units.Of(units.Pages, 100)}},
 			past{at: hour.Add(127 * time.Minute), cost: 1e12, agent: "running", status: "running"},
-			past{at: hour.Add(128 * time.Minute), cost: 1e12, agent: "cancelled", status: "cancelled"},
-			past{at: hour.Add(130 * time.Minute), cost: 1e12, agent: "after"})
+			past{at: hour.Add(128 * time.Minute), cost: 1e12, agent: "cancelled", status: "cancelled", usage: tenant.Usage{Units: units.Of(units.Pages, 1000)}},
+			past{at: hour.Add(130 * time.Minute), cost: 1e12, agent: "after", usage: tenant.Usage{Units: units.Of(units.Pages, 1000)}})
 		refused(t, db, "acme", hour.Add(20*time.Minute), "support", "small", 1000) // its hour begins before the period
 		refused(t, db, "acme", hour.Add(70*time.Minute), "support", "small", 2)
 		refused(t, db, "acme", hour.Add(129*time.Minute), "batch", "large", 4)
@@ -39,17 +40,17 @@ func TestUsageSummary_TakesAPeriodApartByAgentAndByTheModelBilled(t *testing.T) 
 			From: hour.Add(15 * time.Minute), To: hour.Add(130 * time.Minute),
 			Totals: tenant.Totals{
 				Cost: nano(85), Tokens: 83, Calls: 5, Errors: 2, Refusals: 6,
-				Usage: tenant.Usage{Input: 50, Output: 21, Reasoning: 3, WebSearches: 2},
+				Usage: tenant.Usage{Input: 50, Output: 21, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 111).Plus(units.Of(units.InputAudio, 7))},
 			},
 			ByAgent: []tenant.AgentTotals{
-				{Agent: "support", Totals: tenant.Totals{Cost: nano(55), Tokens: 70, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 50, Output: 20}}},
+				{Agent: "support", Totals: tenant.Totals{Cost: nano(55), Tokens: 70, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 50, Output: 20, Units: units.Of(units.Pages, 11).Plus(units.Of(units.InputAudio, 7))}}},
 				{Agent: "", Totals: tenant.Totals{Cost: nano(20), Tokens: 9, Calls: 1}},
-				{Agent: "search", Totals: tenant.Totals{Cost: nano(10), Tokens: 4, Calls: 2, Errors: 2, Usage: tenant.Usage{Output: 1, Reasoning: 3, WebSearches: 2}}},
+				{Agent: "search", Totals: tenant.Totals{Cost: nano(10), Tokens: 4, Calls: 2, Errors: 2, Usage: tenant.Usage{Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 100)}}},
 				{Agent: "batch", Totals: tenant.Totals{Cost: nano(0), Refusals: 4}},
 			},
 			ByModel: []tenant.ModelTotals{
-				{Model: "large", Totals: tenant.Totals{Cost: nano(60), Tokens: 44, Calls: 3, Errors: 2, Refusals: 4, Usage: tenant.Usage{Input: 40, Output: 1, Reasoning: 3, WebSearches: 2}}},
-				{Model: "small", Totals: tenant.Totals{Cost: nano(25), Tokens: 39, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 10, Output: 20}}},
+				{Model: "large", Totals: tenant.Totals{Cost: nano(60), Tokens: 44, Calls: 3, Errors: 2, Refusals: 4, Usage: tenant.Usage{Input: 40, Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 110).Plus(units.Of(units.InputAudio, 7))}}},
+				{Model: "small", Totals: tenant.Totals{Cost: nano(25), Tokens: 39, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 10, Output: 20, Units: units.Of(units.Pages, 1)}}},
 			},
 		}
 		require.Equal(t, want, s)
@@ -94,6 +95,7 @@ func TestUsageSummary_OfWhatTheLedgerHasBookedIsThatOfToday(t *testing.T) {
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
 			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,
+			Units: units.Of(units.InputAudio, 1500).Plus(units.Of(units.OutputImages.With("1024x1024", "hd"), 2)),
 		}
 		_, err := ledger.Record(t.Context(), acme, tenant.Actual{Model: "m", Usage: usage, Cost: tenant.USD("0.25")}, tenant.WithAgent("a"))
 		require.NoError(t, err)

@@ -1,10 +1,13 @@
 package tenant
 
-import "github.com/llmtenant/tenant/internal/money"
+import (
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/units"
+)
 
 // Usage is what one call consumed, in tokens of disjoint classes: no token is counted in two of them. Providers report
 // sums that overlap (cached tokens inside the prompt's, reasoning inside the output's); whoever fills a Usage takes
-// them apart first.
+// them apart first. Two usages are equal, by ==, where they count the same.
 type Usage struct {
 	// Input is plain input: neither read from nor written to a cache, neither audio nor image.
 	Input int64 `json:"input" gorm:"column:input_tokens"`
@@ -33,6 +36,10 @@ type Usage struct {
 
 	// WebSearches counts searches that the provider charges by the piece. They are not tokens.
 	WebSearches int64 `json:"web_searches" gorm:"column:web_searches"`
+
+	// Units are what else is charged by the piece or by its length: images, seconds of audio, pages. They are not tokens: what
+	// a provider charges as tokens is counted there, and nothing is counted in both.
+	Units units.Counts `json:"units,omitzero" gorm:"column:units"`
 }
 
 // InputTokens returns the sum of all input classes.

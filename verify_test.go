@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
@@ -17,7 +18,7 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 		org := newOrganization(t, db, ledger, "acme", dollar)
 		for i := range 5 {
 			_, err := ledger.Record(t.Context(), org, tenant.Actual{
-				Model: fmt.Sprint("m", i%2), Cost: tenant.USD("0.01"), Usage: tenant.Usage{Input: 10, Reasoning: 3},
+				Model: fmt.Sprint("m", i%2), Cost: tenant.USD("0.01"), Usage: tenant.Usage{Input: 10, Reasoning: 3, Units: units.Of(units.Pages, int64(i))},
 			})
 			require.NoError(t, err)
 		}
@@ -44,6 +45,9 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 			{`UPDATE llm_usage SET errors = 5 WHERE errors = 1`, []string{"errors is 5", "say 1", "00000000-0000-0000-0000-000000000000"}},
 			{`DELETE FROM llm_usage WHERE model = 'm1'`, []string{`model "m1"`, "calls is 0", "say 2"}},
 			{`INSERT INTO llm_usage (tenant, hour, cost) SELECT tenant, '2020-01-01 00:00:00.000000+00:00', 8 FROM llm_usage WHERE model = 'm0'`, []string{"2020-01-01", "cost is 8", "say 0"}},
+			{`UPDATE llm_usage_units SET amount = 5 WHERE model = 'm0'`, []string{`model "m0"`, `unit "pages"`, "amount is 5", "say 6"}},
+			{`DELETE FROM llm_usage_units WHERE model = 'm1'`, []string{`model "m1"`, "amount is 0", "say 4"}},
+			{`INSERT INTO llm_usage_units (tenant, hour, unit, amount) SELECT tenant, '2020-01-01 00:00:00.000000+00:00', 'x', 8 FROM llm_usage_units WHERE model = 'm0'`, []string{"2020-01-01", `unit "x"`, "amount is 8", "say 0"}},
 		} {
 			require.NoError(t, db.Exec(c.breaks).Error, c.breaks)
 			differences, err := ledger.Verify(t.Context())

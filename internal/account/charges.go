@@ -45,7 +45,7 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 			coalesce((SELECT t.tenant_id FROM llm_tenants t WHERE t.id = e.tenant), e.tenant_id), e.agent, e.provider, e.model, e.billed_model,
 			e.service_tier, coalesce(CAST(e.tags AS text), ''), e.admitted_at, e.settled_at, e.cost, coalesce(e.reported_cost, -1),
 			(SELECT CAST(coalesce(sum(c.cost), 0) AS bigint)`+corrections+`, (SELECT count(*)`+corrections+`,
-			e.`+strings.Join(book.UsageColumns[:], ", e.")+`
+			e.`+strings.Join(book.UsageColumns[:], ", e.")+`, CAST(e.units AS text)
 		FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND (e.admitted_at > ? OR e.id > ?)
 			AND `+store.Ended+` AND e.settled_at IS NOT NULL AND e.corrects IS NULL AND (e.price <> '' OR e.unpriced)`+models+`
 		ORDER BY e.admitted_at, e.id LIMIT ?`), append(args, limit), func(row store.Row) error {
@@ -66,7 +66,7 @@ func (c *Charge) scan(row store.Row) (err error) {
 	for _, class := range c.Usage.Classes() {
 		to = append(to, class)
 	}
-	if err := row.Scan(to...); err != nil {
+	if err := row.Scan(append(to, &c.Usage.Units)...); err != nil {
 		return err
 	}
 	c.Parents, err = store.ParseIDs(parents)

@@ -7,6 +7,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/units"
 )
 
 // query runs a statement and enters its rows.
@@ -47,19 +48,24 @@ type Part struct {
 
 var sums = append([]string{"cost", "tokens", "calls", "errors", "refusals"}, book.UsageColumns[:]...)
 
-// Parts adds up calls like Spent, by agent and model.
+// Parts adds up calls like Spent, by agent and model. What they used of a unit is a part of its own.
 func (b Books) Parts(ctx context.Context, c store.Calls) ([]Part, error) {
 	var parts []Part
 	statement, args := b.Dialect.Parts(c, sums)
 	err := b.query(ctx)(statement, args, func(row store.Row) error {
-		var p Part
-		to := []any{&p.Agent, &p.Model, &p.Charged.Cost, &p.Charged.Tokens, &p.Charged.Calls, &p.Errors, &p.Refusals}
+		var (
+			p      Part
+			unit   units.Unit
+			amount int64
+		)
+		to := []any{&p.Agent, &p.Model, &unit, &p.Charged.Cost, &p.Charged.Tokens, &p.Charged.Calls, &p.Errors, &p.Refusals}
 		for _, class := range p.Usage.Classes() {
 			to = append(to, class)
 		}
-		if err := row.Scan(to...); err != nil {
+		if err := row.Scan(append(to, &amount)...); err != nil {
 			return err
 		}
+		p.Usage.Units = units.Of(unit, amount)
 		parts = append(parts, p)
 		return nil
 	})

@@ -113,13 +113,26 @@ func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
 		WHERE b.tenant = ? GROUP BY b.tenant, b.window_unit, b.agent, b.model`, append(args, id.String())...)
 }
 
-// Hours compares a tenant's roll-up of a range of whole hours with its executions. It is one statement, and so one
-// snapshot.
+// Hours compares a tenant's roll-up of a range of whole hours with its executions. The units are compared by a statement
+// of their own. Each is one snapshot.
 func (b Books) Hours(ctx context.Context, id book.ID, r store.Range) ([]Difference, error) {
 	above, err := b.above(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	out, err := b.hours(ctx, id, r, above)
+	if err != nil {
+		return nil, err
+	}
+	of, err := b.units(ctx, id, r, above)
+	return append(out, of...), err
+}
+
+// whichHour names an hour of the roll-up.
+const whichHour = `'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
+	'" billed as "' || billed_model || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END`
+
+func (b Books) hours(ctx context.Context, id book.ID, r store.Range, above bool) ([]Difference, error) {
 	var have, want, zeros, sums []string
 	for _, f := range hourFigures {
 		have = append(have, "u."+f.column+" AS have_"+f.column)
@@ -134,14 +147,25 @@ func (b Books) Hours(ctx context.Context, id book.ID, r store.Range) ([]Differen
 	named := "agent, model, billed_model, below"
 	from, of := b.counted(id, above)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
-	return b.differences(ctx, id, hourFigures, `SELECT 'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
-			'" billed as "' || billed_model || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END, `+
-		strings.Join(sums, ", ")+` FROM (
+	return b.differences(ctx, id, hourFigures, `SELECT `+whichHour+`, `+strings.Join(sums, ", ")+` FROM (
 			SELECT u.hour, u.agent, u.model, u.billed_model, u.below, `+strings.Join(have, ", ")+` FROM llm_usage u
 			WHERE u.tenant = ? AND u.hour >= ? AND u.hour < ?
 			UNION ALL
 			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
 			FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND `+store.Ended+`
+		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
+}
+
+func (b Books) units(ctx context.Context, id book.ID, r store.Range, above bool) ([]Difference, error) {
+	from, of := b.counted(id, above)
+	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
+	const named = "agent, model, billed_model, below, unit"
+	return b.differences(ctx, id, []figure{{column: "amount"}}, `SELECT `+whichHour+` || ' unit "' || unit || '"', `+
+		total("have")+`, `+total("want")+` FROM (
+			SELECT hour, `+named+`, amount AS have, 0 AS want FROM llm_usage_units WHERE tenant = ? AND hour >= ? AND hour < ?
+			UNION ALL
+			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+store.UnitName+`, 0, `+store.UnitAmount+`
+			FROM `+from+` `+b.EachUnit()+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.units IS NOT NULL AND `+store.Ended+`
 		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
@@ -179,8 +203,9 @@ func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (store.R
 	var first time.Time
 	err = b.query(ctx)(b.Bind(`SELECT min(t) FROM (
 			SELECT min(e.admitted_at) AS t FROM `+executions+` WHERE e.admitted_at >= ? AND `+store.Ended+`
-			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?) x`),
-		append(args, b.Time(from), id.String(), b.Time(from)),
+			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?
+			UNION ALL SELECT min(hour) FROM llm_usage_units WHERE tenant = ? AND hour >= ?) x`),
+		append(args, b.Time(from), id.String(), b.Time(from), id.String(), b.Time(from)),
 		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
 	const day = 24 * time.Hour
 	start := first.Truncate(day)
@@ -225,6 +250,10 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 			SELECT * FROM (SELECT CAST(? AS ` + b.uuid() + `), ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
 			FROM ` + from + ` WHERE ` + store.Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
 			ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
+		{`DELETE FROM llm_usage_units WHERE tenant = ?`, []any{id.String()}},
+		{`INSERT INTO llm_usage_units (tenant, hour, agent, model, billed_model, below, unit, amount)
+			SELECT CAST(? AS ` + b.uuid() + `), ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + store.UnitName + `, ` + total(store.UnitAmount) + `
+			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + store.Ended + ` GROUP BY 2, 3, 4, 5, 6, 7`, append([]any{id.String()}, of...)},
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return fmt.Errorf("the roll-up: %w", err)

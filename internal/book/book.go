@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/units"
 )
 
 // ID identifies a tenant, an execution or a process for ever.
@@ -186,9 +187,10 @@ type Usage struct {
 	InputImage     int64
 	OutputImage    int64
 	WebSearches    int64
+	Units          units.Counts
 }
 
-// Classes returns the address of each count, in the order of the columns UsageColumns.
+// Classes returns the address of each count that has a column of its own, in the order of UsageColumns.
 func (u *Usage) Classes() [12]*int64 {
 	return [...]*int64{
 		&u.Input, &u.CacheRead, &u.CacheReadAudio, &u.CacheWrite5m, &u.CacheWrite1h, &u.Output, &u.Reasoning,
@@ -196,7 +198,7 @@ func (u *Usage) Classes() [12]*int64 {
 	}
 }
 
-// UsageColumns are the columns that hold a Usage, in executions and in the roll-up.
+// UsageColumns are the columns that hold a Usage without its units, in executions and in the roll-up.
 var UsageColumns = [12]string{
 	"input_tokens", "cache_read_tokens", "cache_read_audio_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
 	"output_tokens", "reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "input_image_tokens", "output_image_tokens",
@@ -204,10 +206,18 @@ var UsageColumns = [12]string{
 }
 
 // Plus returns the sum of two usages, class by class.
-func (u Usage) Plus(v Usage) Usage { return u.with(v, money.Add) }
+func (u Usage) Plus(v Usage) Usage {
+	u = u.with(v, money.Add)
+	u.Units = u.Units.Plus(v.Units)
+	return u
+}
 
 // Minus returns the difference of two usages, class by class.
-func (u Usage) Minus(v Usage) Usage { return u.with(v, money.Sub) }
+func (u Usage) Minus(v Usage) Usage {
+	u = u.with(v, money.Sub)
+	u.Units = u.Units.Minus(v.Units)
+	return u
+}
 
 func (u Usage) with(v Usage, op func(a, b int64) int64) Usage {
 	to, by := u.Classes(), v.Classes()

@@ -116,6 +116,11 @@ func plausible(u book.Usage) bool {
 			return false
 		}
 	}
+	for _, n := range u.Units.All() {
+		if n < 0 || n > maxCount {
+			return false
+		}
+	}
 	return true
 }
 

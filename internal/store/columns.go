@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 // Column is a column that a batch writes. Values are of the types [16]byte (a UUID), string, int64, *int64, bool,
@@ -62,6 +63,23 @@ func Hours(eff *book.Effects) []Hour {
 		return cmp.Or(slices.Compare(a.Tenant[:], b.Tenant[:]), a.HourKey.Hour.Compare(b.HourKey.Hour))
 	})
 	return hours
+}
+
+// HourUnits is what a batch adds to one row of the units in the roll-up.
+type HourUnits struct {
+	book.HourKey
+	Unit   units.Unit
+	Amount int64
+}
+
+// Units returns the rows of the units in the roll-up that some of its hours have.
+func Units(hours []Hour) (rows []HourUnits) {
+	for i := range hours {
+		for unit, n := range hours[i].Usage.Units.All() {
+			rows = append(rows, HourUnits{hours[i].HourKey, unit, n})
+		}
+	}
+	return rows
 }
 
 // Finished returns the updates that complete those inserted executions which are over already.
@@ -143,6 +161,7 @@ var Updated = Table[update]{
 		column("price", func(u update) string { return u.Price }),
 		column("service_tier", func(u update) string { return u.ServiceTier }),
 		column("error_code", func(u update) string { return u.ErrorCode }),
+		column("units", func(u update) string { return u.Usage.Units.String() }), // stored as NULL if empty
 	}, usage(func(u update) book.Usage { return u.Usage })...),
 }
 
@@ -185,14 +204,7 @@ var Thresholds = Table[*book.Threshold]{
 
 // Summed is what is added to a row of the roll-up.
 var Summed = Table[Hour]{
-	Key: []Column[Hour]{
-		column("tenant", func(h Hour) [16]byte { return h.Tenant }),
-		column("hour", func(h Hour) time.Time { return h.HourKey.Hour }),
-		column("agent", func(h Hour) string { return h.Agent }),
-		column("model", func(h Hour) string { return h.Model }),
-		column("billed_model", func(h Hour) string { return h.BilledModel }),
-		column("below", func(h Hour) bool { return h.Below }),
-	},
+	Key: hour(func(h Hour) book.HourKey { return h.HourKey }),
 	Set: append([]Column[Hour]{
 		column("calls", func(h Hour) int64 { return h.Charged.Calls }),
 		column("errors", func(h Hour) int64 { return h.Errors }),
@@ -200,6 +212,26 @@ var Summed = Table[Hour]{
 		column("cost", func(h Hour) int64 { return h.Charged.Cost }),
 		column("tokens", func(h Hour) int64 { return h.Charged.Tokens }),
 	}, usage(func(h Hour) book.Usage { return h.Usage })...),
+}
+
+// SummedUnits is what is added to a row of the units in the roll-up.
+var SummedUnits = Table[HourUnits]{
+	Key: append(hour(func(h HourUnits) book.HourKey { return h.HourKey }),
+		column("unit", func(h HourUnits) string { return string(h.Unit) })),
+	Set: []Column[HourUnits]{
+		column("amount", func(h HourUnits) int64 { return h.Amount }),
+	},
+}
+
+func hour[T any](key func(T) book.HourKey) []Column[T] {
+	return []Column[T]{
+		column("tenant", func(row T) [16]byte { return key(row).Tenant }),
+		column("hour", func(row T) time.Time { return key(row).Hour }),
+		column("agent", func(row T) string { return key(row).Agent }),
+		column("model", func(row T) string { return key(row).Model }),
+		column("billed_model", func(row T) string { return key(row).BilledModel }),
+		column("below", func(row T) bool { return key(row).Below }),
+	}
 }
 
 func usage[T any](part func(T) book.Usage) []Column[T] {

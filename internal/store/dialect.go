@@ -64,6 +64,21 @@ func (d *Dialect) Time(t time.Time) any {
 	return Text(t)
 }
 
+// EachUnit is a piece of FROM that gives a row k for each unit of the executions e, whose columns are UnitName and
+// UnitAmount.
+func (d *Dialect) EachUnit() string {
+	if d.numbered {
+		return "CROSS JOIN LATERAL jsonb_each_text(e.units) AS k (key, value)"
+	}
+	return "CROSS JOIN json_each(e.units) AS k"
+}
+
+// The columns of EachUnit.
+const (
+	UnitName   = "k.key"
+	UnitAmount = "CAST(k.value AS bigint)"
+)
+
 // Processes keeps the heartbeats.
 type Processes struct {
 	*Dialect

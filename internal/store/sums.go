@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,8 +93,8 @@ func (u *union) add(columns, table, column string, r Range, also string, args ..
 	u.args = append(append(u.args, u.Time(r.From), u.Time(r.To)), args...)
 }
 
-// hours adds the whole hours of the roll-up.
-func (u *union) hours(columns string, r Range, also string) {
+// hours adds the whole hours of a table of the roll-up.
+func (u *union) hours(columns, table string, r Range, also string) {
 	if r.empty() {
 		return
 	}
@@ -101,17 +102,20 @@ func (u *union) hours(columns string, r Range, also string) {
 	if u.Alone {
 		own += " AND NOT below"
 	}
-	u.add(columns, "llm_usage", "hour", r, own+also, u.Tenant.String())
+	u.add(columns, table, "hour", r, own+also, u.Tenant.String())
 }
 
 // executions adds calls one by one.
-func (u *union) executions(columns string, r Range) {
+func (u *union) executions(columns string, r Range) { u.ended(columns, "llm_executions", r, Ended) }
+
+// ended adds what a table with a row for each call, or for each of its units, has of those that meet a condition.
+func (u *union) ended(columns, table string, r Range, condition string) {
 	if r.empty() {
 		return
 	}
-	u.add(columns, "llm_executions", "admitted_at", r, "tenant = ? AND "+Ended, u.Tenant.String())
+	u.add(columns, table, "admitted_at", r, "tenant = ? AND "+condition, u.Tenant.String())
 	if !u.Alone {
-		u.add(columns, "llm_executions", "admitted_at", r, "parents <> '{}' AND "+u.Below("parents")+" AND "+Ended, u.Tenant.String())
+		u.add(columns, table, "admitted_at", r, "parents <> '{}' AND "+u.Below("parents")+" AND "+condition, u.Tenant.String())
 	}
 }
 
@@ -132,7 +136,7 @@ func (d *Dialect) BelowThat(column, tenant string) string {
 func (d *Dialect) Spent(c Calls) (statement string, args []any) {
 	const columns = "cost, tokens, calls"
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
-	u.hours(columns, cut.hours, "")
+	u.hours(columns, "llm_usage", cut.hours, "")
 	u.executions(columns, cut.before)
 	u.executions(columns, cut.after)
 	if len(u.parts) == 0 {
@@ -142,30 +146,36 @@ func (d *Dialect) Spent(c Calls) (statement string, args []any) {
 		CAST(coalesce(sum(calls), 0) AS bigint) FROM (` + strings.Join(u.parts, " UNION ALL ") + `) u`), u.args
 }
 
-// Parts is the statement that adds up a range like Spent, by agent and model, with the columns that are named in sums.
-// Refusals are known by the hour only: they are counted where their hour begins.
+// Parts is the statement that adds up a range like Spent, by agent, model and unit, with the columns that are named in
+// sums, and the amount of the unit; what is of no unit is under the empty one. Refusals are known by the hour only: they
+// are counted where their hour begins.
 func (d *Dialect) Parts(c Calls, sums []string) (statement string, args []any) {
 	var (
 		classes = strings.Join(book.UsageColumns[:], ", ")
 		named   = "agent, CASE billed_model WHEN '' THEN model ELSE billed_model END AS model, "
 		failed  = "CASE status WHEN 'failed' THEN 1 ELSE 0 END AS errors, 0 AS refusals, "
+		no      = ", '' AS unit, 0 AS amount"
 		nothing = strings.Repeat("0, ", len(book.UsageColumns)-1) + "0"
 	)
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
-	u.hours(named+"cost, tokens, calls, errors, refusals, "+classes, cut.hours, "")
+	u.hours(named+"cost, tokens, calls, errors, refusals, "+classes+no, "llm_usage", cut.hours, "")
 	for _, edge := range []Range{cut.before, cut.after} {
-		u.executions(named+"cost, tokens, calls, "+failed+classes, edge)
+		u.executions(named+"cost, tokens, calls, "+failed+classes+no, edge)
 	}
 	if len(u.parts) == 0 {
 		return "", nil
 	}
-	u.hours(named+"0, 0, 0, 0, refusals, "+nothing, cut.after, " AND refusals > 0")
-	totals := make([]string, len(sums))
-	for i, column := range sums {
-		totals[i] = "CAST(sum(" + column + ") AS bigint)"
+	u.hours(named+"0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
+	u.hours(named+"0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
+	for _, edge := range []Range{cut.before, cut.after} {
+		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+UnitName+", "+UnitAmount, "llm_executions e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
 	}
-	return d.Bind(`SELECT agent, model, ` + strings.Join(totals, ", ") + ` FROM (` + strings.Join(u.parts, " UNION ALL ") +
-		`) u GROUP BY agent, model`), u.args
+	totals := make([]string, 0, len(sums)+1)
+	for _, column := range append(slices.Clone(sums), "amount") {
+		totals = append(totals, "CAST(sum("+column+") AS bigint)")
+	}
+	return d.Bind(`SELECT agent, model, unit, ` + strings.Join(totals, ", ") + ` FROM (` + strings.Join(u.parts, " UNION ALL ") +
+		`) u GROUP BY agent, model, unit`), u.args
 }
 
 // Query runs a statement and enters its rows.

@@ -103,6 +103,7 @@ CREATE TABLE llm_executions (
     input_image_tokens    bigint      NOT NULL DEFAULT 0,
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
+    units                 jsonb,                          -- of what else is charged by the piece or by its length: how many, by name; NULL: none
     PRIMARY KEY (tenant, id)
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
@@ -146,6 +147,19 @@ CREATE TABLE llm_usage (
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour, agent, model, billed_model, below)
+) WITH (fillfactor = 50);
+
+-- The units of the roll-up, one row for each that calls of the hour have used.
+CREATE TABLE llm_usage_units (
+    tenant       uuid        NOT NULL,
+    hour         timestamptz NOT NULL,
+    agent        text        NOT NULL DEFAULT '',
+    model        text        NOT NULL DEFAULT '',
+    billed_model text        NOT NULL DEFAULT '',
+    below        boolean     NOT NULL DEFAULT false,
+    unit         text        NOT NULL,                      -- as in input_audio_ms
+    amount       bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit)
 ) WITH (fillfactor = 50);
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
@@ -195,6 +209,7 @@ INSERT INTO llm_balances (tenant, window_unit) VALUES
 DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
+DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;

@@ -103,6 +103,7 @@ CREATE TABLE llm_executions (
     input_image_tokens    INTEGER      NOT NULL DEFAULT 0,
     output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
     web_searches          INTEGER      NOT NULL DEFAULT 0,
+    units                 TEXT,                           -- of what else is charged by the piece or by its length: how many, by name; NULL: none
     PRIMARY KEY (tenant, id)
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
@@ -146,6 +147,19 @@ CREATE TABLE llm_usage (
     output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
     web_searches          INTEGER      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour, agent, model, billed_model, below)
+);
+
+-- The units of the roll-up, one row for each that calls of the hour have used.
+CREATE TABLE llm_usage_units (
+    tenant       TEXT        NOT NULL,
+    hour         TIMESTAMP   NOT NULL,
+    agent        TEXT        NOT NULL DEFAULT '',
+    model        TEXT        NOT NULL DEFAULT '',
+    billed_model TEXT        NOT NULL DEFAULT '',
+    below        BOOLEAN     NOT NULL DEFAULT 0,
+    unit         TEXT        NOT NULL,                      -- as in input_audio_ms
+    amount       INTEGER     NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit)
 );
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
@@ -195,6 +209,7 @@ INSERT INTO llm_balances (tenant, window_unit) VALUES
 DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
+DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;

@@ -115,11 +115,12 @@ var (
 	updates = newWriter(store.Updated.Columns(), func(k, n string) string {
 		return fmt.Sprintf(`WITH u AS (
 				INSERT INTO llm_executions AS e (tenant, id, tenant_id, agent, process, admitted_at, deadline_at, %[1]s)
-				SELECT tenant, id, '', was, '%[2]s'::uuid, 'epoch', 'epoch', %[1]s FROM %[3]s
+				SELECT tenant, id, '', was, '%[2]s'::uuid, 'epoch', 'epoch', %[6]s FROM %[3]s
 				ON CONFLICT (tenant, id) DO UPDATE SET %[4]s WHERE e.status = excluded.agent AND e.settled_at IS NULL
 				RETURNING e.process)
 			SELECT 1 / (count(*) = %[5]s)::int FROM u WHERE process <> '%[2]s'::uuid`,
-			names(store.Updated.Set), uuid.Max, k, store.Each(store.Updated.Set, "@ = excluded.@", ", "), n)
+			names(store.Updated.Set), uuid.Max, k, store.Each(store.Updated.Set, "@ = excluded.@", ", "), n,
+			strings.Replace(names(store.Updated.Set), "units", "nullif(units, '')::jsonb", 1))
 	})
 
 	balanced = newWriter(store.Balances.Columns(), func(k, _ string) string {
@@ -134,12 +135,18 @@ var (
 			columns, columns, k, names(store.Thresholds.Key))
 	})
 
-	summed = newWriter(store.Summed.Columns(), func(k, _ string) string {
-		columns := names(store.Summed.Columns())
-		return fmt.Sprintf(`INSERT INTO llm_usage (%s) SELECT %s FROM %s ON CONFLICT (%s) DO UPDATE SET %s`,
-			columns, columns, k, names(store.Summed.Key), store.Each(store.Summed.Set, "@ = llm_usage.@ + excluded.@", ", "))
-	})
+	summed      = newWriter(store.Summed.Columns(), adding("llm_usage", store.Summed))
+	summedUnits = newWriter(store.SummedUnits.Columns(), adding("llm_usage_units", store.SummedUnits))
 )
+
+// adding is the statement that adds to the rows of a table.
+func adding[T any](table string, t store.Table[T]) func(k, n string) string {
+	columns := names(t.Columns())
+	return func(k, _ string) string {
+		return fmt.Sprintf(`INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM %[3]s ON CONFLICT (%[4]s) DO UPDATE SET %[5]s`,
+			table, columns, k, names(t.Key), store.Each(t.Set, "@ = "+table+".@ + excluded.@", ", "))
+	}
+}
 
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run.
 func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool) error {
@@ -148,7 +155,9 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool)
 	inserts.queue(&batch, eff.Insert)
 	updates.queue(&batch, store.Finished(eff))
 	balanced.queue(&batch, eff.Balances)
-	summed.queue(&batch, store.Hours(eff))
+	hours := store.Hours(eff)
+	summed.queue(&batch, hours)
+	summedUnits.queue(&batch, store.Units(hours))
 	if q := entered.queue(&batch, eff.Thresholds); q != nil {
 		q.Query(each(func(row store.Row) error { return first(row, eff.Thresholds) }))
 	}

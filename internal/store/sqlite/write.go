@@ -85,7 +85,7 @@ var (
 	updateExecution = newStatement(store.Updated.Columns(),
 		"WITH given ("+store.Each(store.Updated.Columns(), "@", ", ")+") AS (VALUES ",
 		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = given.@", ", ")+` FROM given WHERE llm_executions.tenant = given.tenant
-			AND llm_executions.id = given.id AND llm_executions.status = given.was AND llm_executions.settled_at IS NULL`).or(errMoved)
+			AND llm_executions.id = given.id AND llm_executions.status = given.was AND llm_executions.settled_at IS NULL`, "units").or(errMoved)
 
 	writeBalance = newStatement(store.Balances.Columns(), inserting("llm_balances", store.Balances.Columns()),
 		` ON CONFLICT (`+store.Each(store.Balances.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Balances.Set, "@ = excluded.@", ", "))
@@ -94,11 +94,17 @@ var (
 	enterThreshold = newStatement(store.Thresholds.Columns(), inserting("llm_thresholds", store.Thresholds.Columns()),
 		` ON CONFLICT DO NOTHING`).each(func(t *book.Threshold, n int64) { t.First = n > 0 })
 
-	// A sum that does not fit into 64 bits would silently become a floating-point number.
-	addHour = newStatement(store.Summed.Columns(), inserting("llm_usage", store.Summed.Columns()),
-		` ON CONFLICT (`+store.Each(store.Summed.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Summed.Set, "@ = llm_usage.@ + excluded.@", ", ")+
-			` WHERE `+store.Each(store.Summed.Set, "typeof(llm_usage.@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
+	addHour  = adding("llm_usage", store.Summed)
+	addUnits = adding("llm_usage_units", store.SummedUnits)
 )
+
+// adding is a statement that adds to the rows of a table. A sum that does not fit into 64 bits would silently become a
+// floating-point number.
+func adding[T any](table string, t store.Table[T]) *statement[T] {
+	return newStatement(t.Columns(), inserting(table, t.Columns()),
+		` ON CONFLICT (`+store.Each(t.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(t.Set, "@ = "+table+".@ + excluded.@", ", ")+
+			` WHERE `+store.Each(t.Set, "typeof("+table+".@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
+}
 
 // or has a statement fail that does not write all of its rows.
 func (s *statement[T]) or(missing error) *statement[T] {
@@ -129,7 +135,11 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := enterThreshold.run(ctx, conn, eff.Thresholds); err != nil {
 		return err
 	}
-	return addHour.run(ctx, conn, store.Hours(eff))
+	hours := store.Hours(eff)
+	if err := addHour.run(ctx, conn, hours); err != nil {
+		return err
+	}
+	return addUnits.run(ctx, conn, store.Units(hours))
 }
 
 func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/units"
 )
 
 // execution returns one with a value of its own in every column.
@@ -27,6 +28,7 @@ func execution(tenant book.ID) *book.Execution {
 	for i, n := range e.Usage.Classes() {
 		*n = int64(201 + i)
 	}
+	e.Usage.Units = units.Of(units.Pages, 301).Plus(units.Of(units.OutputImages.With("hd"), 302))
 	return e
 }
 
@@ -75,6 +77,11 @@ func (b *Books) stored(e *book.Execution) {
 		require.JSONEq(b, e.Tags, got["tags"])
 	}
 	want["tags"] = got["tags"]
+	of, err := units.Parse(strings.TrimPrefix(got["units"], "NULL"))
+	require.NoError(b, err)
+	require.Equal(b, e.Usage.Units, of)
+	require.Equal(b, e.Usage.Units.IsZero(), got["units"] == "NULL")
+	delete(got, "units")
 	require.Equal(b, want, got)
 }
 
@@ -103,6 +110,7 @@ func executionColumns(b *Books) {
 	for _, n := range extreme.Usage.Classes() {
 		*n = math.MaxInt64
 	}
+	extreme.Usage.Units = units.Of(units.InputAudio, math.MaxInt64).Plus(units.Of(units.Pages, math.MinInt64))
 	zone := time.FixedZone("", -9*3600-1800)
 	extreme.AdmittedAt = time.Date(2026, 12, 31, 23, 59, 59, 999999000, zone)
 	extreme.FinishedAt = time.Date(9999, 12, 31, 0, 0, 0, 1000, zone)
@@ -413,6 +421,16 @@ func rollUpAddsUp(b *Books) {
 	below.Below = true
 	add(map[book.HourKey]book.HourSum{below: {Charged: book.Amount{Cost: 9}}})
 	require.EqualValues(b, 9, b.Int(`SELECT cost FROM llm_usage WHERE tenant = $1 AND below`, id.String()))
+
+	// Of the first hour, the second batch is taken back by the third.
+	const amount = `SELECT coalesce(sum(amount), 0) FROM llm_usage_units WHERE tenant = $1 AND hour = $2 AND agent = 'support' AND model = 'gpt'
+		AND billed_model = $3 AND NOT below AND unit = $4`
+	for _, key := range []book.HourKey{e.Hour(), other} {
+		for unit, n := range e.Usage.Units.All() {
+			require.Equal(b, n, b.Int(amount, id.String(), key.Hour.Format(stamp), e.BilledModel, string(unit)))
+		}
+	}
+	require.EqualValues(b, 4, b.Int(`SELECT count(*) FROM llm_usage_units`))
 }
 
 func rollUpOverflows(b *Books) {
@@ -430,6 +448,18 @@ func rollUpOverflows(b *Books) {
 	require.Equal(b, store.Fatal, b.Store.Classify(err))
 	require.EqualValues(b, math.MaxInt64-1, b.Int(`SELECT cost FROM llm_usage`))
 	require.EqualValues(b, 1, b.Int(`SELECT count(*) FROM llm_executions`))
+
+	many := func() book.Effects {
+		x := begun(execution(id))
+		x.IdempotencyKey = ""
+		sum := book.HourSum{Usage: book.Usage{Units: units.Of(units.Pages, math.MaxInt64-1)}}
+		return book.Effects{Insert: []*book.Execution{x}, Hours: map[book.HourKey]book.HourSum{x.Hour(): sum}}
+	}
+	require.NoError(b, b.Write(many()))
+	err = b.Write(many())
+	require.Error(b, err)
+	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.EqualValues(b, math.MaxInt64-1, b.Int(`SELECT amount FROM llm_usage_units`))
 }
 
 func largeBatches(b *Books) {
