@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/metered"
 	"github.com/llmtenant/tenant/internal/money"
 )
 
@@ -76,6 +77,10 @@ type UnmeteredEvent struct {
 	TenantID     string
 	Method, Host string
 	Path         string
+
+	// Service says what the request is for, and what it is charged by, where that is known: "Deepgram, by seconds of audio and
+	// characters". Otherwise it is empty.
+	Service string
 }
 
 func (*ThresholdEvent) event()   {}
@@ -150,14 +155,15 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 			"execution", e.ExecutionID, "provider", e.Provider, "model", e.Model, "computed", CostMetric.format(e.Computed),
 			"reported", CostMetric.format(e.Reported), "charged", CostMetric.format(e.Charged))
 	case *UnmeteredEvent:
-		o.log.WarnContext(ctx, "tenant: a request was not metered", "tenant", e.TenantID, "method", e.Method, "host", e.Host, "path", e.Path)
+		o.log.WarnContext(ctx, "tenant: a request was not metered", "tenant", e.TenantID, "method", e.Method, "host", e.Host, "path", e.Path, "service", e.Service)
 	}
 }
 
 // Unmetered tells the observer that a request of a tenant's was passed on without being metered, as an [*UnmeteredEvent].
-// It is for whoever stands between a program and its providers, as package tenanthttp does. It books nothing.
+// It is for whoever stands between a program and its providers, as package tenanthttp does, which adds the service where it
+// knows that. It books nothing.
 func (l *Ledger) Unmetered(ctx context.Context, t Tenant, method, host, path string) {
-	e := &UnmeteredEvent{Method: method, Host: host, Path: path}
+	e := &UnmeteredEvent{Method: method, Host: host, Path: path, Service: metered.Service(ctx)}
 	if who, err := l.identify(t); err == nil {
 		e.TenantID = who.key
 	}

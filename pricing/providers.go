@@ -60,7 +60,9 @@ var others = map[string][]string{
 	"alibaba":     {"dashscope"},
 	"avian":       nil,
 	"cerebras":    nil,
+	"cloudflare":  nil,
 	"crusoe":      nil,
+	"databricks":  nil,
 	"deepinfra":   nil,
 	"fireworks":   {"fireworks-ai", "fireworks_ai", "fireworks_ai-embedding-models"},
 	"github":      {"github-models"},
@@ -74,6 +76,7 @@ var others = map[string][]string{
 	"snowflake":   {"snowflake-cortex"},
 	"together":    {"together_ai", "togetherai"},
 	"voyageai":    {"voyage"},
+	"watsonx":     nil,
 	"writer":      nil,
 	"zai":         nil,
 }

@@ -143,7 +143,7 @@ func (c *call) replied(resp *http.Response) {
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		// What follows is not HTTP, and its body is more than a reader.
-		c.transport.report(c.request)
+		c.transport.report(c.request, c.endpoint.Service)
 		c.settle(c.unknown(tenant.Actual{}))
 		return
 	case resp.StatusCode/100 == 3:

@@ -43,7 +43,7 @@ func (t *Transport) fetch(r *http.Request, e meter.Endpoint) (*http.Response, er
 		known := results.Close(err == nil)
 		f.all.Wait()
 		if !known || f.failed.Load() {
-			t.report(r) // fetched again, what is missing is booked
+			t.report(r, "results of a batch that are not booked") // fetched again, what is missing is booked
 		}
 	}
 	b.follow(r.Context(), resp)

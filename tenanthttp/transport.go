@@ -84,7 +84,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	stranger := e.Provider == ""
 	e.Provider = cmp.Or(e.Provider, t.options.provider)
 	switch {
-	case !known:
+	case !known, e.Kind == meter.Free && r.Header.Get("Upgrade") != "": // a session, whose path says nothing
 		return t.unmetered(r, e)
 	case e.Kind == meter.Free, e.Kind == meter.Batch && !stranger:
 		return t.base.RoundTrip(r)
@@ -119,14 +119,21 @@ func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
-		return refuse(r, e, ErrUnmetered), nil
+		return refuse(r, e, unmeteredError(e)), nil
 	}
-	t.report(r)
+	t.report(r, e.Service)
 	return t.base.RoundTrip(r)
 }
 
 // report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
-func (t *Transport) report(r *http.Request) {
+func (t *Transport) report(r *http.Request, service string) {
 	who, _ := tenant.FromContext(r.Context())
-	t.books.Unmetered(r.Context(), who, r.Method, r.URL.Host, r.URL.Path)
+	t.books.Unmetered(metered.As(r.Context(), service), who, r.Method, r.URL.Host, r.URL.Path)
+}
+
+func unmeteredError(e meter.Endpoint) error {
+	if e.Service == "" {
+		return ErrUnmetered
+	}
+	return fmt.Errorf("%w: %s", ErrUnmetered, e.Service)
 }

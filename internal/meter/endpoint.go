@@ -77,6 +77,9 @@ type Endpoint struct {
 	// charged once by its ID.
 	Retrieval bool
 
+	// Service is what a request that is not recognised is known to be for, empty where nobody knows: see [Recognise].
+	Service string
+
 	dated string // Azure's version of the API
 }
 
@@ -84,13 +87,21 @@ type Endpoint struct {
 // this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
 // other by its path, and is to be by its body as well: see [HasForm].
 func Recognise(method string, u *url.URL) (Endpoint, bool) {
-	e := Endpoint{Provider: providerOf(u), Region: regionOf(u)}
 	path := segments(u)
+	e, known := recognise(method, u, path)
+	if !known {
+		e.Service = serviceOf(u, e.Provider, path)
+	}
+	return e, known
+}
+
+func recognise(method string, u *url.URL, path path) (Endpoint, bool) {
+	e := Endpoint{Provider: providerOf(u), Region: regionOf(u)}
 	free := Endpoint{Provider: e.Provider, Kind: Free}
 	switch method {
 	case http.MethodPost:
 	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, "":
-		return e.read(method, path, free)
+		return e.read(method, u, path, free)
 	default:
 		return free, e.Provider != "" && !path.has("realtime")
 	}
@@ -109,7 +120,7 @@ func Recognise(method string, u *url.URL) (Endpoint, bool) {
 
 // read recognises what is asked for without being made. Replies that are made in the background are charged when they
 // are read; a protocol switch is a session, which is not read here.
-func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool) {
+func (e Endpoint) read(method string, u *url.URL, path path, free Endpoint) (Endpoint, bool) {
 	get := method == http.MethodGet || method == ""
 	switch {
 	case path.has("realtime") || path.has("live") || path.has("ws"):
@@ -123,7 +134,7 @@ func (e Endpoint) read(method string, path path, free Endpoint) (Endpoint, bool)
 		return e, true
 	case path.ends("results") && path.back(2) == "batches":
 		return e, false
-	case e.Provider != "":
+	case e.Provider != "" || serviceHost(u):
 		return free, true
 	case get && (path.ends("models") || path.back(1) == "models" || path.back(0) == "tags" || path.back(0) == "version"):
 		return free, true
@@ -211,31 +222,6 @@ func (p path) has(name string) bool {
 		}
 	}
 	return false
-}
-
-// free reports whether a POST costs nothing.
-func (p path) free(provider string) bool {
-	last := p.back(0)
-	_, verb, _ := strings.Cut(last, ":")
-	switch {
-	case verb == "countTokens", verb == "computeTokens":
-		return true
-	case last == "count_tokens", last == "count-tokens", last == "input_tokens", last == "tokenize", last == "detokenize",
-		last == "check-api-key":
-		return true
-	case last == "files", last == "uploads", p.back(1) == "uploads", p.back(2) == "uploads":
-		return true
-	case last == "cancel": // it ends what was charged elsewhere
-		return p.back(2) != "responses" && p.back(2) != "interactions"
-	case p.back(1) == "api":
-		switch last {
-		case "show", "pull", "push":
-			return true
-		case "create", "copy", "delete":
-			return provider == OllamaProvider
-		}
-	}
-	return last == "moderations" && (provider == OpenAIProvider || provider == Azure)
 }
 
 func (e *Endpoint) bedrock(p path) bool {

@@ -26,6 +26,12 @@ const (
 	Perplexity        = "perplexity"
 	Cerebras          = "cerebras"
 	Writer            = "writer"
+	Voyage            = "voyageai"
+	Alibaba           = "alibaba"
+	Snowflake         = "snowflake"
+	Cloudflare        = "cloudflare"
+	Watsonx           = "watsonx"
+	Databricks        = "databricks"
 )
 
 // hosts are the names of hosts, and of their domains.
@@ -60,11 +66,11 @@ var hosts = map[string]string{
 	"open.bigmodel.cn":                  "zai",
 	"api.moonshot.ai":                   "moonshot",
 	"api.moonshot.cn":                   "moonshot",
-	"api.voyageai.com":                  "voyageai",
+	"api.voyageai.com":                  Voyage,
 	"api.jina.ai":                       "jina",
 	"api.avian.io":                      "avian",
 	"api.inference.crusoecloud.com":     "crusoe",
-	"snowflakecomputing.com":            "snowflake",
+	"snowflakecomputing.com":            Snowflake,
 	"models.github.ai":                  "github",
 	"api.deepinfra.com":                 "deepinfra",
 	"api.sambanova.ai":                  "sambanova",
@@ -73,8 +79,14 @@ var hosts = map[string]string{
 	"api.studio.nebius.com":             "nebius",
 	"api.tokenfactory.nebius.com":       "nebius",
 	"integrate.api.nvidia.com":          "nvidia",
-	"dashscope.aliyuncs.com":            "alibaba",
-	"dashscope-intl.aliyuncs.com":       "alibaba",
+	"dashscope.aliyuncs.com":            Alibaba,
+	"dashscope-intl.aliyuncs.com":       Alibaba,
+	"dashscope-us.aliyuncs.com":         Alibaba,
+	"api.cloudflare.com":                Cloudflare,
+	"ml.cloud.ibm.com":                  Watsonx,
+	"cloud.databricks.com":              Databricks,
+	"gcp.databricks.com":                Databricks,
+	"azuredatabricks.net":               Databricks,
 }
 
 // Providers returns the names that Endpoint.Provider can have.
