@@ -174,7 +174,10 @@ func (c *configuration) budget(ctx context.Context, s *account.State, change fun
 func (c *configuration) move(ctx context.Context, id book.ID, parent string) error {
 	var above book.ID
 	if parent != "" && parent != string(Root) {
-		var err error
+		err := validKey(parent)
+		if err != nil {
+			return c.fail(fmt.Errorf("ConfigureBudget: ParentID: %w", err))
+		}
 		if above, err = c.dialect.ByKey(ctx, c.books.Conn, parent); err != nil {
 			return err
 		}

@@ -2,14 +2,13 @@ package tenant
 
 import (
 	"context"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"gorm.io/gorm/schema"
 
@@ -33,19 +32,66 @@ type declaration struct {
 	all     bool
 }
 
-// field finds a field by its name in Go.
+// field finds a field by its name in Go, or, of an embedded struct, by its path, such as Billing.Slug.
 func (d *declaration) field(option, name string) (*schema.Field, error) {
-	if f := d.schema.FieldsByName[name]; f != nil && f.DBName != "" {
-		return f, nil
+	named, have := fieldsNamed(d.schema, name)
+	switch len(named) {
+	case 1:
+		return named[0], nil
+	case 0:
+		return nil, fmt.Errorf("%s: the model has no column field %q; it has %s%s", option, name,
+			strings.Join(have, ", "), meant(name, have))
 	}
-	var have []string
-	for _, f := range d.schema.Fields {
-		if f.DBName != "" {
-			have = append(have, f.Name)
+	var paths []string
+	for _, f := range named {
+		paths = append(paths, strconv.Quote(path(f)))
+	}
+	return nil, fmt.Errorf("%s: the model has several column fields %q: say which one is meant, %s", option, name, strings.Join(paths, " or "))
+}
+
+// fieldsNamed returns the column fields that a name can stand for, and what there is. A path that a program can write goes
+// before one that leaves out structs in which the field is embedded.
+func fieldsNamed(s *schema.Schema, name string) (named []*schema.Field, have []string) {
+	var selected, meant []*schema.Field
+	for _, f := range s.Fields {
+		if f.DBName == "" || s.FieldsByDBName[f.DBName] != f { // a field that another one hides
+			continue
+		}
+		have = append(have, selector(s.ModelType, f))
+		switch {
+		case path(f) == name:
+			return []*schema.Field{f}, nil
+		case selector(s.ModelType, f) == name:
+			selected = append(selected, f)
+		case strings.HasSuffix(path(f), "."+name):
+			meant = append(meant, f)
 		}
 	}
-	return nil, fmt.Errorf("%s: the model has no column field %q; it has %s%s", option, name,
-		strings.Join(have, ", "), meant(name, have))
+	if len(selected) > 0 {
+		return selected, have
+	}
+	return meant, have
+}
+
+// path is the name of a field with those of all structs in which it is embedded.
+func path(f *schema.Field) string { return strings.Join(f.BindNames, ".") }
+
+// selector is the path of a field as a program writes it, without the names of anonymous structs.
+func selector(t reflect.Type, f *schema.Field) string {
+	var names []string
+	for i, name := range f.BindNames {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		field, ok := t.FieldByName(name)
+		if !ok {
+			return path(f)
+		}
+		if t = field.Type; !field.Anonymous || i == len(f.BindNames)-1 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ".")
 }
 
 // record turns a struct or a pointer to one into a value that gorm's fields read.
@@ -119,7 +165,11 @@ func (d *declaration) primaryKey(id string) ([]any, bool) {
 	}
 	v := reflect.New(d.typ).Elem()
 	for i, f := range d.schema.PrimaryFields {
-		if f.Set(context.Background(), v, parts[i]) != nil {
+		var value any = parts[i]
+		if f.IndirectFieldType.Kind() == reflect.Slice {
+			value = textBytes(parts[i])
+		}
+		if f.Set(context.Background(), v, value) != nil {
 			return nil, false
 		}
 	}
@@ -131,34 +181,65 @@ func (d *declaration) primaryKey(id string) ([]any, bool) {
 func (d *declaration) keyOf(v reflect.Value) (string, error) {
 	var key string
 	if d.key != nil {
-		value, _ := d.key.ValueOf(context.Background(), v)
-		s, err := text(value)
+		s, err := text(plain(d.key, v))
 		if err != nil {
-			return "", fmt.Errorf("%w: the field %s of %s: %w", ErrInvalidTenant, d.key.Name, d.typ, err)
+			return "", fmt.Errorf("%w: the field %s of %s: %w", ErrInvalidTenant, path(d.key), d.typ, err)
 		}
-		key = s
+		key = d.unpadded(s)
 	}
 	if d.method {
 		byMethod, err := said(d.typ, "LLMTenantID", v.Interface().(Tenant).LLMTenantID)
 		if err != nil {
 			return "", err
 		}
+		byMethod = d.unpadded(byMethod)
 		if d.key != nil && byMethod != key {
-			return "", fmt.Errorf("%w: %s says %q with its method LLMTenantID, and %q with the field %s", ErrInvalidTenant, d.typ, byMethod, key, d.key.Name)
+			return "", fmt.Errorf("%w: %s says %q with its method LLMTenantID, and %q with the field %s", ErrInvalidTenant, d.typ, byMethod, key, path(d.key))
 		}
 		key = byMethod
 	}
 	if key == "" {
 		return "", fmt.Errorf("%w (of a %s)", validKey(key), d.typ)
 	}
+	err := outerSpace(ErrInvalidTenant, "tenant id", key)
 	if d.namespace != "" {
 		key = d.namespace + ":" + key
 	}
-	if err := ownKey(key); err != nil {
-		return "", fmt.Errorf("%w (of a %s)", err, d.typ)
+	if err == nil {
+		err = ownKey(key)
+	}
+	if err != nil {
+		hint := ""
+		if strings.HasSuffix(key, " ") {
+			hint = "; of a column that pads its values, say so with WithKey and the tag `gorm:\"type:char(n)\"`"
+		}
+		return "", fmt.Errorf("%w (of a %s%s)", err, d.typ, hint)
 	}
 	return key, nil
 }
+
+// plain is what the host's code sees of a field: with a serializer, something else is stored.
+func plain(f *schema.Field, v reflect.Value) any {
+	value, zero := f.ValueOf(context.Background(), v)
+	if f.Serializer == nil {
+		return value
+	}
+	if zero {
+		return reflect.Zero(f.FieldType).Interface()
+	}
+	return f.ReflectValueOf(context.Background(), v).Interface()
+}
+
+// unpadded is a key without the spaces that its column adds to it.
+func (d *declaration) unpadded(key string) string {
+	if d.key != nil && padding.MatchString(string(d.key.DataType)) {
+		return strings.TrimRight(key, " ")
+	}
+	return key
+}
+
+// padding are the types of columns whose values the database fills up with spaces, which then mean nothing.
+var padding = regexp.MustCompile(`(?i)^\s*(char|character|nchar|bpchar)\s*(\(|$)`)
 
 // said calls a method of the host's on a record. One that relies on what the table does not have (an association that
 // was not loaded, for one) must not bring down the host's write.
@@ -175,12 +256,11 @@ func said[T any](typ reflect.Type, name string, method func() T) (s T, err error
 func (d *declaration) nameOf(v reflect.Value, key string) string {
 	var name string
 	if d.name != nil {
-		value, _ := d.name.ValueOf(context.Background(), v)
-		name, _ = text(value)
+		name = shown(plain(d.name, v))
 	} else if s, ok := v.Interface().(fmt.Stringer); ok {
 		name, _ = said(d.typ, "String", s.String)
 	}
-	if name = printable(name); name != "" {
+	if name = strings.TrimSpace(printable(name)); name != "" {
 		return name
 	}
 	return key
@@ -201,48 +281,6 @@ func (d *declaration) profile(v reflect.Value) (store.Profile, error) {
 	}
 	p.Name = d.nameOf(v, p.Key)
 	return p, nil
-}
-
-// text gives the value of a key field its one form as a string.
-func text(value any) (string, error) {
-	switch v := value.(type) {
-	case nil:
-		return "", nil
-	case string:
-		return v, nil
-	case []byte:
-		return string(v), nil
-	case time.Time: // in memory it may be finer than in the database, and in another zone
-		return v.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano), nil
-	case fmt.Stringer:
-		if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() {
-			return "", nil
-		}
-		return v.String(), nil
-	case driver.Valuer:
-		inner, err := v.Value()
-		if err != nil {
-			return "", err
-		}
-		if _, again := inner.(driver.Valuer); again {
-			return "", fmt.Errorf("the type %T gives no plain value", value)
-		}
-		return text(inner)
-	}
-	switch r := reflect.ValueOf(value); r.Kind() {
-	case reflect.Pointer:
-		if r.IsNil() {
-			return "", nil
-		}
-		return text(r.Elem().Interface())
-	case reflect.String:
-		return r.String(), nil
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.FormatInt(r.Int(), 10), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.FormatUint(r.Uint(), 10), nil
-	}
-	return "", fmt.Errorf("the type %T has no text form", value)
 }
 
 // declarations are the models that were declared, by their type and by their table.

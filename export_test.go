@@ -21,3 +21,6 @@ func SetClock(l *Ledger, at time.Time) {
 
 // Bound is the most that the input of a call and its fee can cost, and a token of its output.
 func Bound(p Price, e Estimate) (input, output int64) { return p.bound(e) }
+
+// FirstUses is how often the tenant of a call was looked up and made.
+func FirstUses(l *Ledger) int64 { return l.looked.Load() }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 
@@ -28,16 +30,69 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 		case <-l.lanes.Context().Done(): // not before: what was admitted is booked yet
 			return made{who, ErrClosed}, nil
 		}
+		l.looked.Add(1)
 		current, err := l.makeOnce(context.WithoutCancel(ctx), who) // one caller's end is not the others'
 		return made{current, err}, nil
 	})
 	select {
 	case r := <-answer:
 		m := r.Val.(made)
+		if m.error == nil {
+			l.stale.learn(who, m.key)
+		}
 		return m.identity, m.error
 	case <-ctx.Done():
 		return who, ctx.Err()
 	}
+}
+
+// stale are the keys of records that their tables have changed into others, as a trigger that lower-cases them does: each
+// call with such a record would look them up anew. It is a guess: whose tenant a key is is asked in each batch.
+type stale struct {
+	known atomic.Int64
+	mu    sync.Mutex
+	keys  map[[2]string]renamed // by owner
+}
+
+type renamed struct{ said, current string }
+
+// maxStaleKeys bounds the memory that they take.
+const maxStaleKeys = 10_000
+
+// current gives a record the key that its table had when it was looked up last.
+func (s *stale) current(who identity) identity {
+	if who.ownerType == "" || s.known.Load() == 0 {
+		return who
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.keys[[2]string{who.ownerType, who.ownerID}]; ok && r.said == who.key {
+		who.said, who.key = r.said, r.current
+	}
+	return who
+}
+
+// learn remembers what the key of a record has turned out to be.
+func (s *stale) learn(who identity, current string) {
+	if who.ownerType == "" {
+		return
+	}
+	said := who.key
+	if who.said != "" {
+		said = who.said
+	}
+	owner := [2]string{who.ownerType, who.ownerID}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if said == current {
+		delete(s.keys, owner)
+	} else {
+		if s.keys == nil || len(s.keys) >= maxStaleKeys {
+			s.keys = map[[2]string]renamed{}
+		}
+		s.keys[owner] = renamed{said, current}
+	}
+	s.known.Store(int64(len(s.keys)))
 }
 
 // makingAtOnce is how many first uses have a connection at a time.

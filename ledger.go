@@ -40,6 +40,8 @@ type Ledger struct {
 	outages   outages
 	insisting chan struct{} // held by the call that insists; see insist
 	firstUses singleflight.Group
+	stale     stale
+	looked    atomic.Int64  // first uses that asked the database
 	making    chan struct{} // has an element for each first use that has a connection
 
 	closing chan struct{}

@@ -15,8 +15,11 @@ import (
 // is said in several ways has to be the same.
 type RegisterOption func(*declaration) error
 
-// WithKey names the field whose value is the tenant id, like the tag `tenant:"key"` on it. Defaults to the method
-// LLMTenantID where the model has one, else to the primary key. A model with both has to give the same with both.
+// WithKey names the field whose value is the tenant id, like the tag `tenant:"key"` on it. The id is the value that the
+// program sees: of a field with a serializer what it was before that, of a column of type char(n) without the spaces that
+// fill it up. Where several embedded structs have a field of that name, give its path: WithKey("Billing.Slug"). Defaults to
+// the method LLMTenantID where the model has one, else to the primary key. A model with both has to give the same with
+// both.
 func WithKey(field string) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.key, err = d.field("WithKey", field)
@@ -55,7 +58,7 @@ func WithLimits(limits Limits) RegisterOption {
 }
 
 // WithEnforcement sets what the limits do to a call that they have no room for. Defaults to what the budget inherits,
-// and that to Soft.
+// and that to Soft, which refuses nobody: limits without an enforcement are reported to the logger.
 func WithEnforcement(e Enforcement) RegisterOption {
 	return func(d *declaration) error {
 		if err := e.valid(); err != nil {
@@ -89,8 +92,11 @@ func WithNamespace(name string) RegisterOption {
 }
 
 func validNamespace(name string) error {
-	if strings.Contains(name, ":") || strings.TrimSpace(name) != name {
-		return fmt.Errorf("%q has a colon, or a space at an end", name)
+	if strings.Contains(name, ":") {
+		return fmt.Errorf("%q has a colon", name)
+	}
+	if err := outerSpace(ErrInvalidOption, "namespace", name); err != nil {
+		return err
 	}
 	return validText(ErrInvalidOption, "namespace", name, true)
 }
@@ -154,7 +160,14 @@ func (l *Ledger) Register(record any, options ...RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("%w: Register %T: %w", ErrInvalidOption, record, err)
 	}
-	return l.declarations.add(d)
+	if err := l.declarations.add(d); err != nil {
+		return err
+	}
+	if inherited := l.options.enforcement != "" && d.inherit; len(d.limits) > 0 && d.enforcement == book.Inherited && !inherited {
+		l.options.log.Warn("tenant: a model was registered with limits and without an enforcement: it is Soft, so that the limits are counted "+
+			"and refuse nobody; say WithEnforcement(tenant.Hard), or WithEnforcement(tenant.Soft) if that is meant", "model", d.typ.String())
+	}
+	return nil
 }
 
 func (l *Ledger) declare(record any, options []RegisterOption) (*declaration, error) {
@@ -202,9 +215,10 @@ func (d *declaration) complete() error {
 	if d.onDelete == "" {
 		d.onDelete = SuspendBudget
 	}
-	if f := d.schema.LookUpField("Name"); d.name == nil && f != nil && f.DBName != "" {
-		if _, err := text(reflect.Zero(f.FieldType).Interface()); err == nil {
-			d.name = f
+	// A serializer may be there so that the name cannot be read in the database.
+	if named, _ := fieldsNamed(d.schema, "Name"); d.name == nil && len(named) == 1 && named[0].Serializer == nil {
+		if _, err := text(reflect.Zero(named[0].FieldType).Interface()); err == nil {
+			d.name = named[0]
 		}
 	}
 	if d.key == nil && !d.method {
@@ -218,8 +232,12 @@ func (d *declaration) complete() error {
 		fields = append(fields[:len(fields):len(fields)], d.key)
 	}
 	for _, f := range fields {
-		if _, err := text(reflect.Zero(f.FieldType).Interface()); err != nil {
-			return fmt.Errorf("the field %s cannot be a key: %w", f.Name, err)
+		_, err := text(reflect.Zero(f.FieldType).Interface())
+		if err == nil {
+			err = distinct(f.FieldType)
+		}
+		if err != nil {
+			return fmt.Errorf("the field %s cannot be a key: %w", path(f), err)
 		}
 	}
 	d.watch(model.Implements(reflect.TypeFor[fmt.Stringer]()))

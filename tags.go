@@ -117,11 +117,14 @@ type tags struct {
 	settings
 	maxima Limits
 	seen   map[string]string // the tags of blank fields with their values
+
+	// several are more fields with a tag, beside the one in settings, of structs that are embedded more than once.
+	several map[string][]*schema.Field
 }
 
 // readTags reads the struct tags of a model.
 func readTags(s *schema.Schema) (*tags, error) {
-	t := &tags{seen: map[string]string{}}
+	t := &tags{seen: map[string]string{}, several: map[string][]*schema.Field{}}
 	columns := map[string]bool{}
 	for _, f := range s.Fields {
 		words, ok := f.Tag.Lookup(tag)
@@ -130,7 +133,7 @@ func readTags(s *schema.Schema) (*tags, error) {
 		}
 		columns[f.StructField.Name] = true
 		if err := t.field(f, words); err != nil {
-			return nil, fmt.Errorf("the field %s: %w", f.Name, err)
+			return nil, fmt.Errorf("the field %s: %w", path(f), err)
 		}
 	}
 	if err := t.model(s.ModelType, columns); err != nil {
@@ -157,7 +160,11 @@ func (t *tags) field(f *schema.Field, words string) error {
 			return fmt.Errorf("unknown tag %q%s", name, unknown(name, known(fieldTags)))
 		}
 		if other := *to(&t.settings); other != nil {
-			return fmt.Errorf("the tag %q is on the field %s already", word, other.Name)
+			if other.Name == f.Name && other.Tag == f.Tag { // of a struct that is embedded several times
+				t.several[word] = append(t.several[word], f)
+				continue
+			}
+			return fmt.Errorf("the tag %q is on the field %s already", word, path(other))
 		}
 		*to(&t.settings) = f
 	}
@@ -219,8 +226,16 @@ func (d *declaration) agree(t *tags) error {
 		option, tag string
 		have, want  **schema.Field
 	}{{"WithKey", "key", &d.key, &t.key}, {"WithName", "name", &d.name, &t.name}} {
+		if several := t.several[f.tag]; len(several) > 0 {
+			if *f.have == nil {
+				return fmt.Errorf("the tag %q is on the fields %s and %s: say which is meant, %s(%q)", f.tag, path(*f.want), path(several[0]), f.option, path(*f.want))
+			}
+			if slices.Contains(several, *f.have) {
+				*f.want = *f.have
+			}
+		}
 		if *f.have != nil && *f.want != nil && *f.have != *f.want {
-			return fmt.Errorf("%s(%q): the field with the tag %q is %s", f.option, (*f.have).Name, f.tag, (*f.want).Name)
+			return fmt.Errorf("%s(%q): the field with the tag %q is %s", f.option, path(*f.have), f.tag, path(*f.want))
 		}
 		if *f.have == nil {
 			*f.have = *f.want

@@ -14,7 +14,8 @@ import (
 // Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
 // [Ledger.Register]. A model without the method becomes one through [Ledger.Tenant], a plain string through [ID].
 //
-// The id is the tenant's key: not empty, at most 255 bytes of UTF-8, without control characters. A nil Tenant is no
+// The id is the tenant's key: not empty, at most 255 bytes of UTF-8, without control characters, and without spaces at its
+// ends, which nobody sees. "acme" and "ACME" are two tenants. A nil Tenant is no
 // tenant; a nil pointer in a Tenant, or a record that was not saved yet, is [ErrInvalidTenant] wherever it is used.
 type Tenant interface {
 	LLMTenantID() string
@@ -66,6 +67,9 @@ type identity struct {
 	ownerID     string // the record's primary key in canonical form
 	primaryKey  []any  // the same as gorm takes it
 	declaration *declaration
+
+	// said is the key that the record has in memory, where it is known that the database has another one.
+	said string
 }
 
 // none reports whether it is nobody's call.
@@ -80,10 +84,12 @@ func (l *Ledger) identify(t Tenant) (identity, error) {
 		return identity{}, fmt.Errorf("%w: it is a nil %T", ErrInvalidTenant, t)
 	}
 	if bound, ok := t.(*recordTenant); ok {
-		return bound.identity()
+		who, err := bound.identity()
+		return l.stale.current(who), err
 	}
 	if d := l.declarations.of(reflect.TypeOf(t)); d != nil {
-		return d.identity(t)
+		who, err := d.identity(t)
+		return l.stale.current(who), err
 	}
 	key := t.LLMTenantID()
 	if err := validKey(key); err != nil {
@@ -95,7 +101,21 @@ func (l *Ledger) identify(t Tenant) (identity, error) {
 const maxKey = 255
 
 // validKey says what is wrong with a tenant id.
-func validKey(key string) error { return validText(ErrInvalidTenant, "tenant id", key, true) }
+func validKey(key string) error {
+	if err := validText(ErrInvalidTenant, "tenant id", key, true); err != nil {
+		return err
+	}
+	return outerSpace(ErrInvalidTenant, "tenant id", key)
+}
+
+// outerSpace returns an error for what begins or ends with a space of whatever kind, also one that has no width.
+func outerSpace(kind error, what, s string) error {
+	space := func(r rune) bool { return unicode.IsSpace(r) || r == '\u200b' || r == '\ufeff' }
+	if strings.TrimFunc(s, space) != s {
+		return fmt.Errorf("%w: the %s %q has a space at an end", kind, what, s)
+	}
+	return nil
+}
 
 // ownKey says what is wrong with a tenant id that a tenant is to get, which cannot be the root's.
 func ownKey(key string) error {

@@ -38,6 +38,9 @@ func TenantTerms(tenantID string, t Terms) Option {
 		if tenantID == "" {
 			return nil, fmt.Errorf("pricing: TenantTerms: empty tenant id")
 		}
+		if strings.TrimSpace(tenantID) != tenantID {
+			return nil, fmt.Errorf("pricing: TenantTerms: no tenant has the id %q, with a space at an end", tenantID)
+		}
 		parsed, err := t.parse()
 		if err != nil {
 			return nil, fmt.Errorf("pricing: TenantTerms: %s: %w", tenantID, err)

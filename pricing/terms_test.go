@@ -73,6 +73,8 @@ func TestTerms_BadOnesAreErrorsThatNameTenantAndField(t *testing.T) {
 	}
 	_, err := pricing.Default().With(pricing.TenantTerms("", pricing.Terms{}))
 	require.ErrorContains(t, err, "empty tenant id")
+	_, err = pricing.Default().With(pricing.TenantTerms("acme ", pricing.Terms{Factor: "2"}))
+	require.ErrorContains(t, err, "a space at an end")
 }
 
 func TestTerms_ATenantPaysItsShareOfTheExactCost(t *testing.T) {
