@@ -197,21 +197,13 @@ func (e *CallError) Unwrap() error { return e.Err }
 // failed. A reply comes with a CallError if the model brought a response together with its error.
 func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) (*Reply, error) {
 	o := a.defaults.clone()
-	if err := o.apply(options); err != nil {
-		return nil, err
-	}
-	who, err := a.identify(ctx, prompt, &o)
+	hold, output, err := a.reserve(ctx, prompt, &o, options)
 	if err != nil {
-		return nil, err
-	}
-	output := a.output(&o)
-	hold, err := a.ledger.reserve(ctx, who, Estimate{
-		Provider: a.info.Provider, Model: a.info.Name,
-		InputTokens:  int64(len(o.system)) + int64(len(prompt)) + hiddenInput,
-		OutputTokens: output,
-	}, &o)
-	if err != nil {
-		return nil, err
+		t := o.tenant
+		if !o.hasTenant {
+			t, _ = FromContext(ctx)
+		}
+		return nil, a.ledger.notAdmitted(ctx, t, a.info.Provider, a.info.Name, err, WithAgent(o.agent))
 	}
 
 	request := &Request{System: o.system, Prompt: prompt, MaxTokens: hold.OutputTokens}
@@ -233,6 +225,24 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 		Shortened: hold.OutputTokens < output,
 		Pending:   s.Outcome == Pending, Unbooked: hold.Unbooked, Estimated: s.Estimated, Unpriced: s.Unpriced,
 	}, err
+}
+
+// reserve has a call admitted, and returns the most output that it asks for.
+func (a *Agent) reserve(ctx context.Context, prompt string, o *callOptions, options []CallOption) (*Hold, int64, error) {
+	if err := o.apply(options); err != nil {
+		return nil, 0, err
+	}
+	who, err := a.identify(ctx, prompt, o)
+	if err != nil {
+		return nil, 0, err
+	}
+	output := a.output(o)
+	hold, err := a.ledger.reserve(ctx, who, Estimate{
+		Provider: a.info.Provider, Model: a.info.Name,
+		InputTokens:  int64(len(o.system)) + int64(len(prompt)) + hiddenInput,
+		OutputTokens: output,
+	}, o)
+	return hold, output, err
 }
 
 // identify finds out whom a call is made for.

@@ -55,8 +55,9 @@
 // [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives it another.
 //
 // Tenants can stand below each other ([WithParent]) and below [Root]: a call is then held to every budget above it. What
-// is spent can be corrected ([Ledger.Credit], [Ledger.Debit]; [Ledger.Reprice] after a wrong price), a limit raised until its window ends
-// ([Ledger.TopUp]); an [Observer] hears of thresholds and refusals, and [AuditLog] has who changed what.
+// is spent can be corrected ([Ledger.Credit], [Ledger.Debit]; [Ledger.Reprice] after a wrong price), a limit raised until
+// its window ends ([Ledger.TopUp]); an [Observer] hears of every settled call, of thresholds and of refusals, and
+// [AuditLog] has who changed what.
 //
 // # Whom a call is for
 //

@@ -36,6 +36,7 @@ type Ledger struct {
 	windows decide.Config
 
 	declarations declarations
+	hostErrors   sync.Map // that were named in the log
 
 	outages   outages
 	insisting chan struct{} // held by the call that insists; see insist

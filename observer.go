@@ -16,12 +16,12 @@ import (
 	"github.com/llmtenant/tenant/internal/money"
 )
 
-// Observer hears of what a host may want to tell somebody: that a budget is used up to a threshold, that a call was
-// refused, or cost more than was held. It is called in the goroutine of the call, after the books are written, and is to
+// Observer hears of what a host may want to count or to tell somebody: that a call was settled, that a budget is used up to
+// a threshold, that a call was refused, or cost more than was held. It is called in the goroutine of the call, after the books are written, and is to
 // be quick; what it does cannot change what has happened. It is called by several goroutines at once.
 type Observer interface {
-	// Observe is given one of *ThresholdEvent, *RefusalEvent, *OverrunEvent, *UnpricedEvent, *CostDiffersEvent and
-	// *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
+	// Observe is given one of *SettledEvent, *ThresholdEvent, *RefusalEvent, *HostErrorEvent, *OverrunEvent, *UnpricedEvent,
+	// *CostDiffersEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
 	Observe(ctx context.Context, e Event)
 }
 
@@ -90,8 +90,9 @@ func (*UnpricedEvent) event()    {}
 func (*UnmeteredEvent) event()   {}
 func (*CostDiffersEvent) event() {}
 
-// WithObserver sets who hears of thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults to one that
-// writes to the ledger's logger: refusals at the level of debugging, and a model without a price once.
+// WithObserver sets who hears of settled calls, thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults
+// to one that writes to the ledger's logger, but for settled calls: refusals at the level of debugging, and a model without
+// a price once.
 func WithObserver(o Observer) OpenOption {
 	return func(options *openOptions) error {
 		if o == nil {
@@ -244,4 +245,5 @@ func (l *Ledger) expired(out decide.Outcome) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l.booked(ctx, &out)
+	l.tellSettled(ctx, &out, nil)
 }

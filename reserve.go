@@ -85,7 +85,9 @@ type Hold struct {
 	ledger   *Ledger
 	exec     *book.Execution // as it was admitted; never changed
 	fixed    bool            // the estimate named the cost, so there is no price to charge by
+	began    time.Time       // when it was given out, by this process; zero where another one has
 	usage    Usage           // once it is settling; guarded by the ledger
+	took     time.Duration   // how long the call took, once it is settling; guarded by the ledger
 	settling bool
 
 	// Of an unbooked hold.
@@ -163,6 +165,14 @@ type Settlement struct {
 // Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [ErrInvalidTenant],
 // [ErrInvalidOption], [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own. None of them leaves a hold.
 func (l *Ledger) Reserve(ctx context.Context, t Tenant, e Estimate, options ...CallOption) (*Hold, error) {
+	h, err := l.reserveFor(ctx, t, e, options)
+	if err != nil {
+		return nil, l.notAdmitted(ctx, t, e.Provider, e.Model, err, options...)
+	}
+	return h, nil
+}
+
+func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, options []CallOption) (*Hold, error) {
 	o, err := callOptionsOf("Reserve", options)
 	if err != nil {
 		return nil, err
@@ -216,7 +226,7 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
 		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
 		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
-		ledger: l, exec: out.Exec, fixed: e.Cost.set,
+		ledger: l, exec: out.Exec, began: time.Now(), fixed: e.Cost.set,
 	}
 	if h.Unbooked {
 		h.who, h.task = a.who, a.task

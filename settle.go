@@ -32,6 +32,9 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 	}
 	l.mu.Lock()
 	h.usage, h.settling = a.Usage, true
+	if h.took == 0 && !h.began.IsZero() {
+		h.took = time.Since(h.began)
+	}
 	l.mu.Unlock()
 	s, err := l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Settle, Exec: e})
 	if s.Outcome == AlreadyReleased {
@@ -73,6 +76,7 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 				"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
 		}
 	}()
+	l.tellPending(ctx, h, &op)
 	s := settlement(&op.Exec)
 	s.Outcome = Pending
 	return s, nil
@@ -94,6 +98,7 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 	l.outages.over()
 	l.leave(h)
 	l.booked(ctx, &out)
+	l.tellSettled(ctx, &out, h)
 	if out.Code == decide.Settled || out.Code == decide.Corrected {
 		l.compare(ctx, out.Exec)
 	}
@@ -159,6 +164,7 @@ func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlem
 		return Settlement{}, err
 	}
 	l.booked(ctx, &out)
+	l.tellSettled(ctx, &out, nil)
 	l.compare(ctx, out.Exec)
 	s := settlement(out.Exec)
 	s.Outcome = Settled

@@ -146,6 +146,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 				"execution", h.ExecutionID, "tenant", h.TenantID, "error", a.error)
 		}
 	}()
+	l.tellPending(ctx, h, &op)
 	s := settlement(&op.Exec)
 	s.Outcome = Pending
 	return s, nil

@@ -36,13 +36,13 @@ func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.
 	c := &call{transport: t, request: r, endpoint: e, plan: t.plan(r, e, body)}
 	who, _ := tenant.FromContext(ctx)
 	if who == nil && t.options.requireTenant {
-		return refuse(r, e, tenant.ErrTenantRequired), nil
+		return t.hostError(r, e, c.plan.request.Model, tenant.ErrTenantRequired), nil
 	}
 	var err error
-	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).options...)
+	c.hold, err = t.books.Reserve(ctx, who, c.plan.estimate, scopeOf(ctx).calls()...)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil || code(err) == "":
+	case ctx.Err() != nil || !refuses(err):
 		return nil, err
 	default:
 		return refuse(r, e, err), nil
@@ -56,7 +56,8 @@ func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.
 		}
 	}()
 	c.plan.limit(e, c.hold.OutputTokens)
-	resp, err := t.base.RoundTrip(c.outgoing(&sent))
+	scopeOf(ctx).refusal(nil)
+	resp, err := t.send(c.outgoing(&sent))
 	returned = true
 	if err != nil {
 		c.broke(&sent, err)
@@ -225,7 +226,7 @@ func told(k meter.Kind) bool {
 func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelUsage, of tenant.Actual) error {
 	ctx := r.Context()
 	who, _ := tenant.FromContext(ctx)
-	options := slices.Concat(scopeOf(ctx).options, []tenant.CallOption{tenant.WithIdempotencyKey(key)})
+	options := slices.Concat(scopeOf(ctx).calls(), []tenant.CallOption{tenant.WithIdempotencyKey(key)})
 	_, err := t.books.Record(ctx, who, tenant.Actual{
 		Provider: provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,
 	}, options...)

@@ -7,19 +7,67 @@ import (
 	"sync/atomic"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/metered"
 )
 
-type scopeKey struct{}
-
-// A scope is what a context says about its calls.
+// A scope is what a context says about its calls, and what is known of the last of them. A nil scope says nothing.
 type scope struct {
 	options []tenant.CallOption
-	last    *atomic.Pointer[refusal] // shared with the scopes around it
+	around  *scope // that it was made from
+	refused atomic.Pointer[refusal]
+	settled atomic.Pointer[tenant.SettledEvent]
 }
 
-func scopeOf(ctx context.Context) scope {
-	s, _ := ctx.Value(scopeKey{}).(scope)
+func scopeOf(ctx context.Context) *scope {
+	s, _ := metered.ScopeOf(ctx).(*scope)
 	return s
+}
+
+func (s *scope) calls() []tenant.CallOption {
+	if s == nil {
+		return nil
+	}
+	return s.options
+}
+
+// refusal keeps the refusal of a call under the scope, and so under those around it. Nil forgets the one before: the last
+// call was none, and an error of it with the same status is the provider's.
+func (s *scope) refusal(r *refusal) {
+	for ; s != nil; s = s.around {
+		s.refused.Store(r)
+	}
+}
+
+// Settled implements [metered.Scope].
+func (s *scope) Settled(event any) {
+	e, _ := event.(*tenant.SettledEvent)
+	for ; s != nil && e != nil; s = s.around {
+		for {
+			before := s.settled.Load()
+			if before != nil && e.Pending && before.ExecutionID == e.ExecutionID || s.settled.CompareAndSwap(before, e) {
+				break // a call that is on the books is not pending any more
+			}
+		}
+	}
+}
+
+// LastCall returns how the last call under ctx was settled, if ctx is of [WithCall] or [Middleware], or derived from one
+// that is: what it has used and cost, for a header, a metric or a log line. Calls of contexts that were made from ctx count
+// too, and so do those of agents. A stream is settled when its end was read. A call that was made but is not on the books
+// yet is Pending. It reports false where none was settled.
+//
+//	ctx = tenanthttp.WithCall(ctx)
+//	reply, err := sdk.Chat.Completions.New(ctx, params)
+//	if call, ok := tenanthttp.LastCall(ctx); ok {
+//		w.Header().Set("X-Cost-USD", call.Cost.String())
+//	}
+func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
+	if s := scopeOf(ctx); s != nil {
+		if e := s.settled.Load(); e != nil {
+			return *e, true
+		}
+	}
+	return tenant.SettledEvent{}, false
 }
 
 // WithCall returns a context whose calls have options, such as [tenant.WithAgent], [tenant.WithTag],
@@ -29,12 +77,8 @@ func scopeOf(ctx context.Context) scope {
 // [tenant.WithTenant] is refused. Options that shape a request, such as [tenant.WithMaxTokens], say nothing here: the
 // request has its shape.
 func WithCall(ctx context.Context, options ...tenant.CallOption) context.Context {
-	s := scopeOf(ctx)
-	s.options = slices.Concat(s.options, options)
-	if s.last == nil {
-		s.last = new(atomic.Pointer[refusal])
-	}
-	return context.WithValue(ctx, scopeKey{}, s)
+	around := scopeOf(ctx)
+	return metered.WithScope(ctx, &scope{options: slices.Concat(around.calls(), options), around: around})
 }
 
 // Middleware makes an HTTP server's requests calls of a tenant: it puts what of returns into the request's context, from

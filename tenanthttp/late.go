@@ -79,7 +79,7 @@ func (l *late) take(host, id string) *call {
 
 // retrieve passes on a request for a reply that an earlier request has made, and books what was not known then.
 func (t *Transport) retrieve(r *http.Request, e meter.Endpoint) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(r)
+	resp, err := t.send(r)
 	if err != nil || resp == nil || resp.StatusCode/100 != 2 {
 		return resp, err
 	}

@@ -52,6 +52,9 @@ func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.A
 	return tenant.Settlement{}, tenant.ErrNotDeferred
 }
 
+func (l *ledger) HostError(context.Context, tenant.Tenant, string, string, error, ...tenant.CallOption) {
+}
+
 func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) { l.reported.Add(1) }
 
 type roundTrip func(*http.Request) (*http.Response, error)

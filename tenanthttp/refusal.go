@@ -62,11 +62,9 @@ func (r *refusals) find(id string) (error, bool) {
 func refuse(r *http.Request, e meter.Endpoint, err error) *http.Response {
 	id := rand.Text()
 	recent.add(id, err)
-	if last := scopeOf(r.Context()).last; last != nil {
-		last.Store(&refusal{id, err})
-	}
+	scopeOf(r.Context()).refusal(&refusal{id, err})
 	id = idPrefix + id
-	header, body := shape(e, code(err), err.Error()+" ("+id+")", id)
+	header, body := shape(e, err, id)
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Should-Retry", "false")
@@ -77,50 +75,85 @@ func refuse(r *http.Request, e meter.Endpoint, err error) *http.Response {
 	}
 }
 
-// code is a word for why a call is refused. It is empty for an error that is no refusal, such as a database's: what has
-// caused it may be over at the next try.
-func code(err error) string {
-	for _, c := range []struct {
-		is   error
-		word string
-	}{
-		{tenant.ErrBudgetExceeded, "budget_exceeded"}, {tenant.ErrNoPrice, "no_price"}, {tenant.ErrDuplicate, "duplicate_call"},
-		{tenant.ErrTenantSuspended, "tenant_suspended"}, {tenant.ErrTenantRequired, "tenant_required"}, {ErrUnmetered, "unmetered"},
-		{tenant.ErrInvalidTenant, "invalid_tenant"}, {tenant.ErrIdentityConflict, "invalid_tenant"}, {tenant.ErrHierarchy, "invalid_tenant"},
-		{tenant.ErrInvalidOption, "invalid_option"},
-	} {
-		if errors.Is(err, c.is) {
-			return c.word
+// The types of refusals: what is up to a customer is told from what is up to the program.
+const (
+	quotaType     = "insufficient_quota" // a limit, or a tenant that is suspended
+	hostErrorType = "host_error"         // the program is to be mended: nobody who uses it can do anything
+	duplicateType = "duplicate_call"     // the call was made already
+)
+
+// reasons are the errors with which a call is refused, and a word for each.
+var reasons = []struct {
+	is        error
+	word, typ string
+}{
+	{tenant.ErrBudgetExceeded, "budget_exceeded", quotaType},
+	{tenant.ErrTenantSuspended, "tenant_suspended", quotaType},
+	{tenant.ErrDuplicate, "duplicate_call", duplicateType},
+	{tenant.ErrNoPrice, "no_price", hostErrorType},
+	{tenant.ErrTenantRequired, "tenant_required", hostErrorType},
+	{ErrUnmetered, "unmetered", hostErrorType},
+	{tenant.ErrInvalidTenant, "invalid_tenant", hostErrorType},
+	{tenant.ErrIdentityConflict, "invalid_tenant", hostErrorType},
+	{tenant.ErrHierarchy, "invalid_tenant", hostErrorType},
+	{tenant.ErrInvalidOption, "invalid_option", hostErrorType},
+}
+
+// reason is why a call is refused, and the type of that. Both are empty for an error that is no refusal, such as a
+// database's: what has caused it may be over at the next try.
+func reason(err error) (word, typ string) {
+	for _, r := range reasons {
+		if errors.Is(err, r.is) {
+			return r.word, r.typ
 		}
 	}
-	return ""
+	return "", ""
+}
+
+func refuses(err error) bool {
+	word, _ := reason(err)
+	return word != ""
 }
 
 type object = map[string]any
 
-// shape returns an error as the endpoint's provider writes it.
-func shape(e meter.Endpoint, code, message, id string) (http.Header, []byte) {
+// shape returns an error as the endpoint's provider writes it, with the type of the refusal where the provider has its own,
+// or beside the message where it has none.
+func shape(e meter.Endpoint, err error, id string) (http.Header, []byte) {
+	word, typ := reason(err)
+	message := err.Error() + " (" + id + ")"
 	header := http.Header{}
 	var v object
 	switch family(e) {
 	case meter.Anthropic:
 		header.Set("Request-Id", id)
-		v = object{"type": "error", "error": object{"type": "billing_error", "message": message}, "request_id": id}
+		if typ == quotaType {
+			typ = "billing_error"
+		}
+		v = object{"type": "error", "error": object{"type": typ, "message": message}, "request_id": id}
 	case meter.Gemini:
+		status := "FAILED_PRECONDITION"
+		if typ != quotaType {
+			status = strings.ToUpper(typ)
+		}
 		v = object{"error": object{
-			"code": http.StatusPaymentRequired, "message": message, "status": "FAILED_PRECONDITION",
-			"details": []object{{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": strings.ToUpper(code), "domain": "tenant"}},
+			"code": http.StatusPaymentRequired, "message": message, "status": status,
+			"details": []object{{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": strings.ToUpper(word), "domain": "tenant"}},
 		}}
 	case meter.Converse:
-		header.Set("X-Amzn-Errortype", camel(code)+"Exception")
+		name := camel(word)
+		if typ == hostErrorType {
+			name = camel(typ)
+		}
+		header.Set("X-Amzn-Errortype", name+"Exception")
 		header.Set("X-Amzn-Requestid", id)
 		v = object{"message": message}
 	case meter.Ollama:
-		v = object{"error": message}
+		v = object{"error": message, "type": typ}
 	case meter.Cohere:
-		v = object{"id": id, "message": message}
+		v = object{"id": id, "message": message, "type": typ}
 	default:
-		v = object{"error": object{"message": message, "type": "insufficient_quota", "param": nil, "code": code}}
+		v = object{"error": object{"message": message, "type": typ, "param": nil, "code": word}}
 	}
 	body, _ := json.Marshal(v) // of strings and numbers alone
 	return header, body

@@ -32,7 +32,7 @@ type fetching struct {
 
 // fetch passes on a request for the results of a batch, or for what may hold them.
 func (t *Transport) fetch(r *http.Request, e meter.Endpoint) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(r)
+	resp, err := t.send(r)
 	if err != nil || resp == nil || resp.StatusCode/100 != 2 {
 		return resp, err
 	}
@@ -77,7 +77,7 @@ func (f *fetching) line(l *meter.Line) {
 func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
 	ctx := f.request.Context()
 	who, _ := tenant.FromContext(ctx)
-	options := slices.Concat(scopeOf(ctx).options, []tenant.CallOption{tenant.WithIdempotencyKey(batchKey(key))})
+	options := slices.Concat(scopeOf(ctx).calls(), []tenant.CallOption{tenant.WithIdempotencyKey(batchKey(key))})
 	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
 		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,
 	}, options...)

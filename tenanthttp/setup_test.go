@@ -155,6 +155,17 @@ func (w *witness) Observe(_ context.Context, e tenant.Event) {
 	w.events = append(w.events, e)
 }
 
+func (w *witness) hostErrors() (heard []tenant.HostErrorEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e, ok := e.(*tenant.HostErrorEvent); ok {
+			heard = append(heard, *e)
+		}
+	}
+	return heard
+}
+
 func (w *witness) unmetered() (heard []tenant.UnmeteredEvent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -34,6 +34,7 @@ type books interface {
 	Defer(context.Context, *tenant.Hold, string) error
 	SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error)
 	Unmetered(ctx context.Context, t tenant.Tenant, method, host, path string)
+	HostError(ctx context.Context, t tenant.Tenant, provider, model string, err error, options ...tenant.CallOption)
 }
 
 // NewTransport returns a transport over base; nil is [http.DefaultTransport].
@@ -78,7 +79,7 @@ func newTransport(b books, base http.RoundTripper, opts ...Option) (*Transport, 
 // ([tenant.ErrUnavailable]), where the ledger is closed, and where the context has ended.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL == nil || metered.Is(r.Context()) {
-		return t.base.RoundTrip(r)
+		return t.send(r)
 	}
 	e, known := meter.Recognise(r.Method, r.URL)
 	stranger := e.Provider == ""
@@ -87,7 +88,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	case !known, e.Kind == meter.Free && r.Header.Get("Upgrade") != "": // a session, whose path says nothing
 		return t.unmetered(r, e)
 	case e.Kind == meter.Free, e.Kind == meter.Batch && !stranger:
-		return t.base.RoundTrip(r)
+		return t.send(r)
 	case e.Kind == meter.BatchResults, e.Kind == meter.File:
 		return t.fetch(r, e)
 	case e.Retrieval:
@@ -98,13 +99,22 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, err
 	case stranger && e.Format == meter.Conversations && !meter.HasForm(e, body): // OpenAI's, which are free
-		return t.base.RoundTrip(again(r.Context(), r, body))
+		return t.send(again(r.Context(), r, body))
 	case stranger && !meter.HasForm(e, body):
 		return t.unmetered(again(r.Context(), r, body), e)
 	case e.Kind == meter.Batch:
-		return t.base.RoundTrip(again(r.Context(), r, body))
+		return t.send(again(r.Context(), r, body))
 	}
 	return t.call(r, e, body)
+}
+
+// send passes a request on.
+func (t *Transport) send(r *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(r)
+	if err == nil && resp != nil && resp.StatusCode == http.StatusPaymentRequired {
+		scopeOf(r.Context()).refusal(nil) // whoever asks about this status asks about the provider's
+	}
+	return resp, err
 }
 
 // CloseIdleConnections closes those of the transport below, if it can.
@@ -119,10 +129,17 @@ func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
-		return refuse(r, e, unmeteredError(e)), nil
+		return t.hostError(r, e, e.Model, unmeteredError(e)), nil
 	}
 	t.report(r, e.Service)
-	return t.base.RoundTrip(r)
+	return t.send(r)
+}
+
+// hostError refuses a call for what is wrong with the program.
+func (t *Transport) hostError(r *http.Request, e meter.Endpoint, model string, err error) *http.Response {
+	who, _ := tenant.FromContext(r.Context())
+	t.books.HostError(r.Context(), who, e.Provider, model, err, scopeOf(r.Context()).calls()...)
+	return refuse(r, e, err)
 }
 
 // report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
