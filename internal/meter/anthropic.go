@@ -43,6 +43,9 @@ func anthropicRules() []rule {
 		{"cache_creation.ephemeral_1h_input_tokens", fieldCacheWrite1h, keep},
 		{"output_tokens_details.thinking_tokens", fieldReasoning, keep},
 		{"server_tool_use.web_search_requests", fieldSearches, keep},
+		{"server_tool_use_details.web_search_requests", fieldSearches, keep}, // OpenRouter
+		{"claude_cache_creation_5_m_tokens", fieldClaude5m, keep},            // new-api
+		{"claude_cache_creation_1_h_tokens", fieldClaude1h, keep},            // new-api
 	}
 	usage := concat(counts, under("iterations[]", counts), costs, []rule{
 		{"", fieldUsage, keep},
@@ -93,7 +96,7 @@ func (a *anthropic) end(f field) {
 	switch f {
 	case fieldUsage:
 		if a.next.n[fieldPrompt]+a.next.n[fieldCached]+a.next.n[fieldCacheWrite] == 0 { // servers that count the output alone
-			a.next.drop(fieldPrompt, fieldCached, fieldCacheWrite, fieldCacheWrite5m, fieldCacheWrite1h)
+			a.next.drop(fieldPrompt, fieldCached, fieldCacheWrite, fieldCacheWrite5m, fieldCacheWrite1h, fieldClaude5m, fieldClaude1h)
 		}
 		a.usage.overlay(&a.next)
 		a.spent.overlay(a.paying)
@@ -118,6 +121,7 @@ func (a *anthropic) scalar(f field, v value) {
 	switch f {
 	case fieldType:
 		a.ending = a.ending || v.is("message_stop")
+		a.known = a.known || v.is("message") || v.is("message_start")
 	case fieldIterationType:
 		a.iteration.typ = string(v.text)
 	case fieldIterationModel:
@@ -126,7 +130,7 @@ func (a *anthropic) scalar(f field, v value) {
 		a.speed = intern(a.speed, v)
 	case fieldRegion:
 		a.region = intern(a.region, v)
-	case fieldCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
+	case fieldCost, fieldEstimatedCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
 		a.implausible = !a.paying.read(f, v) || a.implausible
 	default:
 		counts := &a.next
@@ -151,8 +155,20 @@ func (a *anthropic) result(to *Result) {
 		return
 	}
 	if a.usage.has(fieldPrompt) || a.usage.has(fieldCompletion) {
-		to.state(a.usage.anthropic())
+		u := a.usage.anthropic()
+		if a.translated() {
+			u.Input -= u.CacheRead + u.CacheWrite5m + u.CacheWrite1h
+		}
+		to.state(u)
 	}
+}
+
+// translated reports whether a gateway has put the counts of another company's model under the names of Anthropic's: it
+// leaves what was cached inside the input. new-api does, which is told by names that are its own.
+func (a *anthropic) translated() bool {
+	t := &a.usage
+	short, long := t.writes()
+	return t.any(fieldClaude5m, fieldClaude1h) && a.model != "" && !isClaude(a.model) && t.reads()+short+long <= t.n[fieldPrompt]
 }
 
 // served joins all that decides what Anthropic charges for a token by plus signs: fast answers and data that stay in the

@@ -5,7 +5,8 @@ import "strings"
 // The schemas of requests, by format.
 var (
 	askedChat        = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "max_completion_tokens"))
-	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens")) // and Cohere's, whose names are OpenAI's
+	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "n_predict"), each(askChoices, keep, "n_cmpl")) // and Cohere's, whose names are OpenAI's, and llama.cpp's
+	askedGeneration  = schema([]rule{{"parameters.max_new_tokens", askMax, keep}, {"parameters.best_of", askChoices, keep}, {"stream", askStream, keep}, {"model", askModel, keep}})
 	askedResponses   = schema(askedOpenAI(), each(askMax, keep, "max_output_tokens"))
 
 	askedAnthropic = schema(askedMessages(), each(askMax, keep, "max_tokens", "max_tokens_to_sample"), []rule{{"stream", askStream, keep}, {"model", askModel, keep}, {"service_tier", askTier, keep}})
@@ -65,8 +66,10 @@ func askedSchema(e Endpoint) *node {
 		return askedAnyInvoked
 	case Responses:
 		return askedResponses
-	case Completions, Cohere:
+	case Completions, Cohere, LlamaCpp:
 		return askedCompletions
+	case TextGeneration:
+		return askedGeneration
 	default:
 		return askedChat
 	}

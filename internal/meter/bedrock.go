@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"encoding/base64"
 	"net/http"
+	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
 )
 
 // converse reads Bedrock's own format, as JSON and as an event stream whose last message has the usage. Cached tokens
-// are beside the input.
+// are beside the input, but for OpenAI's models.
 type converse struct {
 	reply
+	named       string // the model
 	usage, next tally
 	ttl         string
 	ttlTokens   int64
@@ -40,7 +42,7 @@ func converseUsage() []rule {
 	}
 }
 
-func newConverse(Endpoint) *converse { return &converse{reply: newReply()} }
+func newConverse(e Endpoint) *converse { return &converse{reply: newReply(), named: e.Model} }
 
 func (c *converse) schema() *node { return converseSchema }
 
@@ -93,11 +95,14 @@ func (c *converse) result(to *Result) {
 		return
 	}
 	if t.any(fieldPrompt, fieldCompletion) {
-		to.state(t.converse())
+		to.state(t.converse(c.named))
 	}
 }
 
-func (t *tally) converse() (u book.Usage) {
+// converse takes the usage apart. OpenAI's models state an input that their cache is inside of, in streams; their total adds
+// the cache to it once more, so that it decides nothing. Elsewhere their input is what remains beside the cache, a few
+// tokens, which the cache is not inside of.
+func (t *tally) converse(model string) (u book.Usage) {
 	u.Input, u.Output, u.CacheRead = t.n[fieldPrompt], t.n[fieldCompletion], t.n[fieldCached]
 	if !t.has(fieldCached) {
 		u.CacheRead = t.n[fieldCachedTwin]
@@ -106,6 +111,9 @@ func (t *tally) converse() (u book.Usage) {
 		t.n[fieldCacheWrite] = t.n[fieldCacheWriteTwin]
 	}
 	u.CacheWrite5m, u.CacheWrite1h = t.writes()
+	if cached := u.CacheRead + u.CacheWrite5m + u.CacheWrite1h; cached <= u.Input && strings.Contains(model, "openai.") {
+		u.Input -= cached
+	}
 	return u
 }
 

@@ -26,7 +26,8 @@ func TestDocs_NameEveryCountThatIsRead(t *testing.T) {
 			walk(n.elements, name)
 		}
 	}
-	for _, s := range []*node{openAISchema, anthropicSchema, geminiSchema, ollamaSchema, cohereSchema, converseSchema, invokeSchema, interactionsSchema, conversationsSchema, asyncChatSchema} {
+	for _, s := range []*node{openAISchema, anthropicSchema, geminiSchema, ollamaSchema, cohereSchema, converseSchema, invokeSchema, nativeSchema,
+		interactionsSchema, conversationsSchema, asyncChatSchema} {
 		walk(s, "")
 	}
 	require.Greater(t, read, 100)

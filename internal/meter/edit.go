@@ -70,8 +70,14 @@ func limitOf(e Endpoint) (location, bool) {
 		return top("max_tokens", "max_completion_tokens")
 	case Anthropic:
 		return top("max_tokens", "max_tokens_to_sample")
-	case Completions, Cohere:
+	case Completions:
+		return top("max_tokens", "n_predict")
+	case Cohere:
 		return top("max_tokens")
+	case LlamaCpp:
+		return location{keys: []string{"n_predict", "max_tokens"}}, e.Kind == Chat
+	case TextGeneration:
+		return location{"parameters", nil, []string{"max_new_tokens"}}, e.Kind == Chat
 	case Responses:
 		return top("max_output_tokens")
 	case Gemini:

@@ -43,6 +43,8 @@ const (
 	Converse        Format = "bedrock_converse"
 	Invoke          Format = "bedrock_invoke"
 	Cohere          Format = "cohere"
+	LlamaCpp        Format = "llamacpp" // its own completions, infills and embeddings
+	TextGeneration  Format = "tgi"      // and embeddings of text-embeddings-inference
 
 	Interactions  Format = "gemini_interactions"
 	Conversations Format = "mistral_conversations"
@@ -111,7 +113,7 @@ func recognise(method string, u *url.URL, path path) (Endpoint, bool) {
 	switch {
 	case path.free(e.Provider):
 		return free, true
-	case e.later(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path):
+	case e.later(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path), e.selfHosted(path):
 		return e, true
 	default:
 		return e, false
@@ -361,12 +363,34 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Kind = Speech
 	case last == "moderations", last == "classifications":
 		e.Kind = Moderation
-	case last == "rerank":
+	case last == "rerank", last == "reranking":
 		e.Kind = Rerank
 	case last == "ocr":
 		e.Kind = OCR
 	case last == "batches", before == "batch" && last == "jobs":
 		e.Kind = Batch
+	default:
+		return false
+	}
+	return true
+}
+
+// selfHosted recognises the APIs of servers that run a model of one's own, which have no name by which they are known.
+func (e *Endpoint) selfHosted(p path) bool {
+	if e.Provider != "" && e.Provider != "huggingface" {
+		return false
+	}
+	e.Kind, e.Format = Chat, TextGeneration
+	switch p.back(0) {
+	case "completion", "infill":
+		e.Format = LlamaCpp
+	case "embedding":
+		e.Kind, e.Format = Embeddings, LlamaCpp
+	case "generate":
+	case "generate_stream":
+		e.Streams = true
+	case "embed", "embed_all", "embed_sparse":
+		e.Kind = Embeddings
 	default:
 		return false
 	}

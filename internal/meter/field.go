@@ -37,6 +37,12 @@ const (
 	fieldHostCompletion
 	fieldHostCached
 	fieldHostCacheWrite
+	fieldCachedRead  // Bifrost's: its cached tokens are what was read and what was written
+	fieldCachedWrite //
+	fieldClaude5m    // new-api's
+	fieldClaude1h    //
+	fieldOtherCompletion
+	fieldConnector // of what Mistral's connectors gave a model to read
 
 	numCounts
 
@@ -78,6 +84,7 @@ const (
 	fieldDoneItem
 	fieldDone
 	fieldCost
+	fieldEstimatedCost
 	fieldUpstreamCost
 	fieldMarketCost
 	fieldTicks
@@ -89,4 +96,13 @@ const (
 	fieldCacheDetail
 	fieldStatistics
 	fieldBlocked
+	fieldSemantic // whose way of counting a usage has
+	fieldSource   // who has counted
+	fieldBuild    // of a server
+	fieldChoice
+	fieldChoiceIndex
+	fieldChoiceUsage
+	fieldGenerated
+	fieldDetails
+	fieldPrefill
 )

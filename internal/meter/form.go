@@ -8,9 +8,14 @@ import (
 // HasForm reports whether a request's body has the form of a call to the endpoint: it is an object, or the form of an
 // upload, that names a model, unless the path does, and has a member for what the model is given, which Ollama's may lack.
 // It is for hosts that are not known, whose paths may mean something else: a path such as /messages is not Anthropic's
-// alone. The path of chat completions is, so that its body need not name the model: a server of one model asks for no name.
+// alone. The paths of chat completions, of completions and of rankings are nobody else's, with what they are given, so that
+// their bodies need not name the model: a server of one model asks for no name.
 func HasForm(e Endpoint, body []byte) bool {
-	named := e.Model != "" || e.Format == ChatCompletions || e.Kind == Batch || e.Format == Conversations || e.Format == AsyncChat
+	named := e.Model != "" || e.Kind == Batch
+	switch e.Format {
+	case ChatCompletions, Completions, LlamaCpp, TextGeneration, Conversations, AsyncChat:
+		named = true
+	}
 	if bytes.HasPrefix(body, []byte("--")) {
 		a := &asked{}
 		a.form(body)
@@ -20,7 +25,8 @@ func HasForm(e Endpoint, body []byte) bool {
 	s := newScanner(formSchema, f)
 	s.write(body)
 	s.close()
-	if !s.whole || s.state == failed || !named && !f.has("model") && !(e.Format == Interactions && f.has("agent")) {
+	named = named || e.Kind == Rerank && (f.has("documents") || f.has("texts")) || e.Format == Interactions && f.has("agent")
+	if !s.whole || s.state == failed || !named && !f.has("model") {
 		return false
 	}
 	if e.Format == Ollama && e.Kind != Embeddings {
@@ -34,6 +40,7 @@ var formFields = [...]string{
 	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
 	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
 	"agent", "request",
+	"documents", "input_prefix", "input_suffix",
 }
 
 var formSchema = func() *node {
@@ -74,6 +81,13 @@ func given(e Endpoint) []string {
 		return []string{"messages"}
 	case Completions:
 		return []string{"prompt"}
+	case LlamaCpp:
+		if e.Kind == Embeddings {
+			return []string{"content", "input"}
+		}
+		return []string{"prompt", "input_prefix", "input_suffix"}
+	case TextGeneration:
+		return []string{"inputs"}
 	case Responses:
 		return []string{"input", "prompt", "previous_response_id", "conversation"}
 	case Gemini:

@@ -35,12 +35,14 @@ var geminiSchema = func() *node {
 			{"trafficType", fieldTier, keep},
 			{"serviceTier", fieldTier, keep},
 			{"promptTokensDetails[]", fieldPromptDetail, keep},
+			{"promptTokenDetails[]", fieldPromptDetail, keep}, // of embeddings
 			{"cacheTokensDetails[]", fieldCachedDetail, keep},
 			{"candidatesTokensDetails[]", fieldCompletionDetail, keep},
 			{"responseTokensDetails[]", fieldCompletionDetail, keep},
 			{"toolUsePromptTokensDetails[]", fieldToolUseDetail, keep},
 		},
 		under("promptTokensDetails[]", detail),
+		under("promptTokenDetails[]", detail),
 		under("cacheTokensDetails[]", detail),
 		under("candidatesTokensDetails[]", detail),
 		under("responseTokensDetails[]", detail),
@@ -177,6 +179,17 @@ func (t *tally) gemini() (u book.Usage) {
 	prompt := t.n[fieldPrompt]
 	if !t.has(fieldPrompt) && t.has(fieldTotal) {
 		prompt = max(t.n[fieldTotal]-output-u.Reasoning-tool, 0)
+	}
+	if t.has(fieldTotal) { // what it has no room for is inside
+		switch over := prompt + output + u.Reasoning + tool - t.n[fieldTotal]; {
+		case over <= 0:
+		case over == u.Reasoning:
+			output = max(output-over, 0)
+		case over == tool:
+			prompt = max(prompt-over, 0)
+		case over == u.Reasoning+tool:
+			output, prompt = max(output-u.Reasoning, 0), max(prompt-tool, 0)
+		}
 	}
 	cached := take(&prompt, t.n[fieldCached])
 	u.CacheReadAudio = take(&cached, t.n[fieldAudioCached])

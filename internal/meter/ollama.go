@@ -31,7 +31,7 @@ func (o *ollama) schema() *node { return ollamaSchema }
 
 func (o *ollama) scalar(f field, v value) {
 	if f == fieldDone {
-		o.ending = v.isTrue()
+		o.ending, o.known = v.isTrue(), true
 		return
 	}
 	if !o.usage.read(f, v) {

@@ -1,7 +1,9 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,15 @@ type openAI struct {
 	endpoint Endpoint
 	usage    tally // the last whole usage object: chunks repeat it, or raise it
 	next     tally
+	ofChoice tally // Moonshot's, in a choice
+	summed   tally // of all usage objects: llama.cpp states one for each answer
+	computed tally // in a header
+	stated   int64 // usage objects
+	answers  int64 // to all prompts
+	listed   int64 // of the document that is read
+	first    text  // of the first answer
+	build    bool  // the server is llama.cpp
+	semantic semantic
 	other    *tally // that is read instead: of a tool's own model
 	images   tally  // of the model that makes images for a response
 	billed   tally  // searches of a response that are charged for
@@ -40,12 +51,17 @@ type openAI struct {
 
 type item struct{ typ, action string }
 
+// semantic is what gateways say of how a usage is counted.
+type semantic struct{ claude, beside bool }
+
 type tool struct{ typ, model string }
 
 // imageModel makes images for a response where its tool names no model.
 const imageModel = "gpt-image-2"
 
-var openAISchema = func() *node {
+var openAISchema = schema(openAIRules())
+
+func openAIRules() []rule {
 	counts := openAICounts()
 	usage := openAIUsage(counts)
 	response := concat(
@@ -71,20 +87,24 @@ var openAISchema = func() *node {
 		each(fieldText, count, "content", "content[].text", "reasoning_content", "reasoning", "refusal", "audio.transcript",
 			"tool_calls[].function.name", "tool_calls[].function.arguments", "function_call.arguments"),
 	)
-	return schema(
+	return concat(
 		response,
 		under("response", response),
 		under("x_groq.usage", usage),
 		[]rule{
 			{"type", fieldType, keep}, {"error", fieldError, keep},
+			{"system_fingerprint", fieldBuild, keep},
+			{"choices[]", fieldChoice, keep}, {"choices[].index", fieldChoiceIndex, keep},
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
 		},
+		under("choices[].usage", usage), // Moonshot
+		[]rule{{"choices[].usage", fieldChoiceUsage, keep}},
 		under("choices[].delta", choice),
 		under("choices[].message", choice),
 	)
-}()
+}
 
 func concat(lists ...[]rule) (all []rule) {
 	for _, l := range lists {
@@ -97,6 +117,8 @@ func openAIUsage(counts []rule) []rule {
 	return concat(counts, costs, []rule{
 		{"", fieldUsage, keep},
 		{"seconds", fieldSeconds, keep},
+		{"usage_semantic", fieldSemantic, keep},       // new-api
+		{"usage_source", fieldSource, keep},           // new-api
 		{"service_tier", fieldUsageTier, keep},        // Mistral
 		{"search_context_size", fieldUsageTier, keep}, // Perplexity, whose fee goes by it
 	})
@@ -117,6 +139,10 @@ func openAICounts() []rule {
 			{"citation_tokens", fieldCitation, keep},               // Perplexity
 			{"num_search_queries", fieldOtherSearches, keep},       // Perplexity
 			{"server_tool_use.web_search_requests", fieldSearches, keep},
+			{"server_tool_use_details.web_search_requests", fieldSearches, keep},        // OpenRouter
+			{"claude_cache_creation_5_m_tokens", fieldClaude5m, keep},                   // new-api
+			{"claude_cache_creation_1_h_tokens", fieldClaude1h, keep},                   // new-api
+			{"connector_tokens", fieldConnector, keep},                                  // Mistral
 			{"server_side_tool_usage_details.web_search_calls", fieldSearches, keep},    // xAI
 			{"server_side_tool_usage_details.x_search_calls", fieldOtherSearches, keep}, // xAI
 			{"cached_tokens_details.cached_image_tokens", fieldImageCached, keep},
@@ -130,7 +156,9 @@ func openAICounts() []rule {
 			{"cached_tokens_details.image_tokens", fieldImageCached, keep},
 			{"cache_write_tokens_details.ttl_30m_tokens", fieldCacheWrite5m, keep},
 			{"cache_write_tokens_details.ttl_12h_tokens", fieldCacheWrite1h, keep},
+			{"cached_read_tokens", fieldCachedRead, keep}, {"cached_write_tokens", fieldCachedWrite, keep}, // Bifrost
 			{"cache_creation_tokens", fieldCacheWrite, keep},       // LiteLLM
+			{"cached_creation_tokens", fieldCacheWrite, keep},      // new-api
 			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Alibaba
 		})...)
 		for _, split := range []string{".cache_creation_token_details", ".cache_creation"} { // LiteLLM and Alibaba
@@ -154,10 +182,21 @@ func newOpenAI(e Endpoint) *openAI {
 
 func (o *openAI) schema() *node { return openAISchema }
 
+// header reads what text-embeddings-inference (TEI) says of what a model has read.
+func (o *openAI) header(h http.Header) {
+	if v := h.Get("X-Compute-Tokens"); v != "" && o.endpoint.Kind.inputOnly() {
+		o.computed.read(fieldPrompt, value{text: []byte(v)})
+	}
+}
+
 func (o *openAI) begin(f field) {
 	switch f {
-	case fieldUsage:
+	case fieldUsage, fieldChoiceUsage:
 		o.next, o.paying, o.other = tally{}, noSpending, nil
+	case fieldChoice:
+		o.known = true
+		o.listed++
+		o.answers = max(o.answers, o.listed)
 	case fieldImageGen:
 		o.images = tally{}
 		o.other = &o.images
@@ -167,6 +206,7 @@ func (o *openAI) begin(f field) {
 	case fieldTool:
 		o.tool = tool{}
 	case fieldItems:
+		o.known = true
 		o.items, o.drawings = 0, others{}
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
@@ -181,12 +221,21 @@ func (o *openAI) end(f field) {
 		if o.next.replaces(&o.usage) {
 			o.usage = o.next
 		}
+		if !o.next.empty() {
+			o.summed.plus(&o.next)
+			o.stated++
+		}
+		o.spent.overlay(o.paying)
+	case fieldChoiceUsage:
+		if o.next.replaces(&o.ofChoice) {
+			o.ofChoice = o.next
+		}
 		o.spent.overlay(o.paying)
 	case fieldImageGen:
 		o.other = nil
 	case fieldDrawing:
 		o.other = nil
-		if u, _ := o.drawn.openAI(Endpoint{Kind: Chat}); u != (book.Usage{}) || o.drawn.bad {
+		if u, _ := o.drawn.openAI(source{Endpoint: Endpoint{Kind: Chat}}); u != (book.Usage{}) || o.drawn.bad {
 			o.drawings.plus(o.drawing.Model, u, o.drawn.bad)
 		}
 	case fieldTool:
@@ -200,8 +249,12 @@ func (o *openAI) end(f field) {
 
 // text leaves out sound, which comes under the same name as text.
 func (o *openAI) text(f field, t text) {
-	if !strings.HasSuffix(o.typ, "audio.delta") {
-		o.reply.text(f, t)
+	if strings.HasSuffix(o.typ, "audio.delta") {
+		return
+	}
+	o.reply.text(f, t)
+	if o.listed == 1 {
+		o.first.plus(t)
 	}
 }
 
@@ -209,7 +262,7 @@ func (o *openAI) done() {
 	if o.typ == "response.output_item.done" {
 		o.doneItems += o.item.searches()
 	}
-	o.item, o.finished = item{}, o.finished || o.finishing
+	o.item, o.listed, o.finished = item{}, 0, o.finished || o.finishing
 	o.reply.done()
 }
 
@@ -247,11 +300,21 @@ func (o *openAI) scalar(f field, v value) {
 		o.drawing.Model = string(v.text)
 	case fieldBilledSearches:
 		o.billed.read(fieldSearches, v)
+	case fieldChoiceIndex:
+		if n, ok := v.count(); ok && n < maxAnswers {
+			o.answers = max(o.answers, n+1)
+		}
+	case fieldBuild:
+		o.build = o.build || isBuild(v.text)
+	case fieldSemantic:
+		o.semantic.beside = v.is("anthropic")
+	case fieldSource:
+		o.semantic.claude = v.is("anthropic")
 	case fieldUsageTier:
 		o.usageTier = intern(o.usageTier, v)
 	case fieldSeconds:
 		o.seconds, _, _ = scaled(v.text, 9)
-	case fieldCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
+	case fieldCost, fieldEstimatedCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
 		o.implausible = !o.paying.read(f, v) || o.implausible
 	default:
 		if f == fieldFinish {
@@ -276,14 +339,18 @@ func (o *openAI) result(to *Result) {
 	o.pending = o.pending && o.typ == "" // a stream that is cut has had this status too
 	o.fill(to)
 	to.ServiceTier = o.endpoint.in(o.tier)
-	to.Complete = to.Complete || o.ended || o.finished && !o.usage.empty() // not everybody sends the end mark
+	t := o.counts()
+	to.Complete = to.Complete || o.ended || o.finished && !t.empty() && o.all() // not everybody sends the end mark
 	to.AudioDuration = time.Duration(max(o.seconds, 0))
+	if !o.all() {
+		to.Partial, to.StatedChars = true, o.first.ascii+o.first.wide
+	}
 	o.tools(to)
-	if o.usage.bad || o.billed.bad {
+	if t.bad || o.billed.bad {
 		to.Implausible = true
 		return
 	}
-	u, ok := o.usage.openAI(o.endpoint)
+	u, ok := t.openAI(o.source(t))
 	u.WebSearches = o.searches()
 	if ok {
 		to.state(u)
@@ -292,12 +359,45 @@ func (o *openAI) result(to *Result) {
 	}
 }
 
+// counts are the counts of the whole reply.
+func (o *openAI) counts() *tally {
+	switch {
+	case o.usage.empty() && o.ofChoice.empty():
+		return &o.computed
+	case o.usage.empty():
+		return &o.ofChoice
+	case o.build:
+		return &o.summed
+	default:
+		return &o.usage
+	}
+}
+
+// all reports whether the usage is that of all answers. llama.cpp states that of each answer in a stream, and that of the
+// first one elsewhere.
+func (o *openAI) all() bool { return !o.build || o.stated == 0 || o.stated >= o.answers }
+
+const maxAnswers = 1 << 20
+
+// isBuild reports whether a fingerprint is that of llama.cpp: the number of its build, and the commit.
+func isBuild(fingerprint []byte) bool {
+	number, _, ok := bytes.Cut(fingerprint, []byte("-"))
+	return ok && len(number) > 1 && number[0] == 'b' && len(bytes.Trim(number[1:], "0123456789")) == 0
+}
+
+// source says who has counted. A model that a gateway has named itself is told by names that only Claude's counts have.
+func (o *openAI) source(t *tally) source {
+	s := source{Endpoint: o.endpoint, model: cmp.Or(o.model, o.endpoint.Model), beside: o.semantic.beside}
+	s.claude = isClaude(s.model) || o.semantic.claude || s.beside || t.n[fieldClaude5m]+t.n[fieldClaude1h] > 0
+	return s
+}
+
 // tools says what models of the provider's tools used, which is no part of the reply's own usage.
 func (o *openAI) tools(to *Result) {
 	made := o.drawings
 	made.list = slices.Clone(made.list)
 	if !o.images.empty() {
-		if u, _ := o.images.openAI(Endpoint{Kind: Images}); u != (book.Usage{}) || o.images.bad {
+		if u, _ := o.images.openAI(source{Endpoint: Endpoint{Kind: Images}}); u != (book.Usage{}) || o.images.bad {
 			made.plus(cmp.Or(o.painter, imageModel), u, o.images.bad)
 		}
 	}
@@ -309,71 +409,13 @@ func (o *openAI) searches() int64 {
 	if o.billed.has(fieldSearches) {
 		return o.billed.n[fieldSearches]
 	}
-	if !o.usage.any(fieldSearches, fieldOtherSearches) {
+	t := o.counts()
+	if !t.any(fieldSearches, fieldOtherSearches) {
 		return max(o.items, o.doneItems)
 	}
-	n := o.usage.n[fieldSearches]
-	if o.endpoint.Provider != Perplexity || o.usage.has(fieldCitation) { // else a fee for the request covers them
-		n += o.usage.n[fieldOtherSearches]
+	n := t.n[fieldSearches]
+	if o.endpoint.Provider != Perplexity || t.has(fieldCitation) { // else a fee for the request covers them
+		n += t.n[fieldOtherSearches]
 	}
 	return n
-}
-
-// openAI takes the totals apart.
-func (t *tally) openAI(e Endpoint) (u book.Usage, ok bool) {
-	prompt, completion, total := t.n[fieldPrompt], t.n[fieldCompletion], t.n[fieldTotal]
-	switch hasTotal := t.has(fieldTotal); {
-	case t.has(fieldPrompt, fieldCompletion):
-	case e.Kind.inputOnly() && t.has(fieldPrompt):
-	case e.Kind.inputOnly() && hasTotal: // Voyage
-		prompt = total
-	case hasTotal && t.has(fieldPrompt):
-		completion = max(total-prompt, 0)
-	case hasTotal && t.has(fieldCompletion):
-		prompt = max(total-completion, 0)
-	default:
-		return u, false
-	}
-
-	reasoning, audio := t.n[fieldReasoning], t.n[fieldAudioIn]
-	hidden := int64(0)
-	if t.has(fieldTotal) {
-		hidden = total - prompt - completion
-	}
-	switch {
-	case e.Kind.inputOnly():
-		reasoning = 0
-	case hidden > 0 && hidden == audio && reasoning == 0 && e.Provider != Google: // Mistral leaves audio out of the prompt
-		prompt += audio
-	case hidden > 0: // xAI leaves reasoning out of the completion; so does Gemini, without saying how much it is
-		completion += hidden
-		reasoning = max(reasoning, hidden)
-	case reasoning > completion, e.Provider == Vercel && e.Format != Responses, e.Provider == Perplexity && t.has(fieldCitation):
-		completion += reasoning // these leave it out of the total as well
-	}
-
-	cached := take(&prompt, max(t.n[fieldCached], t.n[fieldCacheHit]))
-	u.CacheReadAudio = take(&cached, t.n[fieldAudioCached])
-	u.CacheRead = cached
-	short, long := t.writes()
-	u.CacheWrite1h = take(&prompt, long)
-	u.CacheWrite5m = take(&prompt, short)
-	u.InputAudio = take(&prompt, max(audio-t.n[fieldAudioCached], 0))
-	u.InputImage = take(&prompt, max(t.n[fieldImageIn]-t.n[fieldImageCached], 0))
-	u.Input = prompt + t.n[fieldCitation]
-	u.Reasoning = take(&completion, reasoning)
-	u.OutputAudio = take(&completion, t.n[fieldAudioOut])
-	u.OutputImage = take(&completion, t.n[fieldImageOut])
-	u.Output = completion
-
-	// What these make is of one kind, where no details say otherwise.
-	switch {
-	case e.Kind == Images && !t.any(fieldImageOut, fieldTextOut):
-		u.Output, u.OutputImage = 0, u.Output
-	case e.Kind == Speech && !t.any(fieldAudioOut, fieldTextOut):
-		u.Output, u.OutputAudio = 0, u.Output
-	case e.Kind == Transcription && !t.has(fieldAudioIn):
-		u.Input, u.InputAudio = 0, u.Input
-	}
-	return u, true
 }

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"cmp"
+	"math/bits"
 	"mime"
 	"net/http"
 	"strings"
@@ -39,6 +40,15 @@ type Result struct {
 	// AudioDuration is the length of the audio, where that is what the provider charges for. No class counts it.
 	AudioDuration time.Duration
 
+	// Partial reports that the usage is of a part of the reply: zeros beside text, or one answer of several, of which the
+	// text had StatedChars characters. The rest is to be estimated.
+	Partial     bool
+	StatedChars int64
+
+	// Read reports that the reply had something of its format: a usage, output, or a reason of finishing. What had nothing
+	// of it may have had output. Whole reports that the last document was whole, which need not be the last of a stream.
+	Read, Whole bool
+
 	// Complete reports whether the reply has reached its end: the end mark of its format, or the last bracket.
 	Complete bool
 
@@ -60,21 +70,46 @@ type Result struct {
 
 // Charged returns the usage to charge for the call, with the given tokens of input where the provider has not stated
 // them, and whether any of it is an estimate. It is the stated usage of a complete reply. Of one that was cut short the
-// output is what was stated so far or what was received, whichever is more: some providers begin with a placeholder.
+// output is what was stated so far or what was received, whichever is more: some providers begin with a placeholder. Of a
+// usage that is Partial the output is at least what came, and where it is that of one answer, as much more as there is text.
 // Where the result is Implausible, the caller's hold is the better estimate.
 func (r *Result) Charged(input int64) (u book.Usage, estimated bool) {
-	if r.Found && r.Complete {
+	if r.Found && r.Complete && !r.Partial {
 		return r.Usage, false
 	}
 	u = r.Usage
-	if u.Input+u.CacheRead+u.CacheReadAudio+u.CacheWrite5m+u.CacheWrite1h+u.InputAudio+u.InputImage == 0 {
+	if Input(u) == 0 {
 		u.Input = input
 	}
-	if stated := u.Output + u.Reasoning + u.OutputAudio + u.OutputImage; stated < r.OutputEstimate {
-		u.Output += r.OutputEstimate - stated
+	stated := outputOf(u)
+	if came := max(r.OutputEstimate, r.ofAll(stated)); stated < came {
+		u.Output += came - stated
 	}
 	return u, true
 }
+
+// ofAll returns the output of all answers by that of one, in proportion to their text.
+func (r *Result) ofAll(stated int64) int64 {
+	if r.StatedChars <= 0 || stated > maxCount || r.OutputChars > maxCount {
+		return stated
+	}
+	high, low := bits.Mul64(uint64(stated), uint64(max(r.OutputChars, r.StatedChars)))
+	if high >= uint64(r.StatedChars) {
+		return stated
+	}
+	n, rest := bits.Div64(high, low, uint64(r.StatedChars))
+	if rest > 0 {
+		n++
+	}
+	return int64(min(n, maxCount))
+}
+
+// Input returns the tokens of all classes of input.
+func Input(u book.Usage) int64 {
+	return u.Input + u.CacheRead + u.CacheReadAudio + u.CacheWrite5m + u.CacheWrite1h + u.InputAudio + u.InputImage
+}
+
+func outputOf(u book.Usage) int64 { return u.Output + u.Reasoning + u.OutputAudio + u.OutputImage }
 
 // Reader reads the usage from a reply's body. It is not safe for use by several goroutines at once. Result must be
 // called in the end.
@@ -132,6 +167,8 @@ func newFamily(e Endpoint) family {
 		return newAsyncChat(e)
 	case ChatCompletions:
 		return newDeferredChat(e)
+	case Completions, LlamaCpp, TextGeneration:
+		return newNative(e)
 	default:
 		return newOpenAI(e)
 	}
@@ -157,11 +194,13 @@ func (r *Reader) Result() *Result {
 	if r.inflater != nil {
 		r.inflater.close()
 	}
-	to := &Result{Complete: r.frame.close()}
+	whole := r.frame.close()
+	to := &Result{Complete: whole, Whole: whole}
 	r.family.result(to)
 	if f, ok := r.frame.(interface{ broken() bool }); ok && f.broken() {
 		to.Complete = false
 	}
+	to.believe(r.endpoint.Kind)
 	to.Failed = to.Failed && !to.Found && !to.Implausible
 	to.Provider = r.endpoint.Provider
 	to.Model = cmp.Or(to.Model, r.endpoint.Model)
@@ -171,6 +210,16 @@ func (r *Reader) Result() *Result {
 	}
 	r.result = to
 	return to
+}
+
+// believe takes back a usage of zero that stands beside text: servers say so of what they have not counted.
+func (to *Result) believe(k Kind) {
+	to.Read = to.Read || to.Found || to.Implausible || to.Pending || to.OutputChars > 0 || len(to.FinishReasons) > 0
+	if !to.Found || k.inputOnly() || to.OutputEstimate == 0 || outputOf(to.Usage) > 0 {
+		return
+	}
+	to.Partial = true
+	to.Found = Input(to.Usage) > 0
 }
 
 func newFrame(header http.Header, f family) frame {

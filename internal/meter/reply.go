@@ -39,8 +39,9 @@ type reply struct {
 	cost, upstream  int64
 	ending          bool // the document that is read is the last of its stream
 	ended           bool // and was read whole
+	known           bool // something of the format was there
 	pending         bool
-	implausible     bool
+	implausible     bool // a cost
 	failed          bool // the provider says so in the reply
 }
 
@@ -102,6 +103,10 @@ type family interface {
 type host interface{ header(http.Header) }
 
 func (r *reply) fill(to *Result) {
+	if r.implausible {
+		r.cost = notStated
+	}
+	to.Read = r.known
 	to.Model, to.ID, to.ServiceTier, to.FinishReasons = r.model, r.id, r.tier, r.finish
 	to.ReportedCost, to.Pending = r.cost, r.pending
 	to.Implausible = to.Implausible || r.implausible

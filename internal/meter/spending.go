@@ -4,19 +4,20 @@ import "github.com/llmtenant/tenant/internal/money"
 
 // spending is the cost that a usage object states.
 type spending struct {
-	cost, upstream, market, ticks int64
-	own                           bool // the key is the caller's own
+	cost, upstream, market, ticks, estimated int64
+	own                                      bool // the key is the caller's own
 }
 
-var noSpending = spending{cost: notStated, upstream: notStated, market: notStated, ticks: notStated}
+var noSpending = spending{cost: notStated, upstream: notStated, market: notStated, ticks: notStated, estimated: notStated}
 
 // costs are where a usage object states it.
 var costs = []rule{
 	{"cost", fieldCost, keep},            // OpenRouter and Vercel
 	{"cost.total_cost", fieldCost, keep}, // Perplexity
 	{"cost_details.upstream_inference_cost", fieldUpstreamCost, keep},
-	{"market_cost", fieldMarketCost, keep},  // Vercel
-	{"cost_in_usd_ticks", fieldTicks, keep}, // xAI
+	{"estimated_cost", fieldEstimatedCost, keep}, // DeepInfra
+	{"market_cost", fieldMarketCost, keep},       // Vercel
+	{"cost_in_usd_ticks", fieldTicks, keep},      // xAI
 	{"is_byok", fieldOwnKey, keep},
 }
 
@@ -29,6 +30,8 @@ func (s *spending) read(f field, v value) bool {
 		return pay(&s.upstream, v, 9)
 	case fieldMarketCost:
 		return pay(&s.market, v, 9)
+	case fieldEstimatedCost:
+		return pay(&s.estimated, v, 9)
 	case fieldTicks:
 		return pay(&s.ticks, v, -1)
 	case fieldOwnKey:
@@ -50,7 +53,7 @@ func pay(to *int64, v value, places int) bool {
 
 func (s *spending) overlay(o spending) {
 	for _, p := range []struct{ to, from *int64 }{
-		{&s.cost, &o.cost}, {&s.upstream, &o.upstream}, {&s.market, &o.market}, {&s.ticks, &o.ticks},
+		{&s.cost, &o.cost}, {&s.upstream, &o.upstream}, {&s.market, &o.market}, {&s.ticks, &o.ticks}, {&s.estimated, &o.estimated},
 	} {
 		if *p.from != notStated {
 			*p.to = *p.from
@@ -65,7 +68,7 @@ func (s spending) stated(provider string) int64 {
 	case s.ticks > 0: // others that serve xAI's models report zero
 		return s.ticks
 	case s.cost == notStated:
-		return notStated
+		return s.estimated
 	case !s.own:
 		return s.cost
 	case s.upstream > 0:

@@ -95,6 +95,15 @@ func (t *tally) overlay(over *tally) {
 	t.bad = t.bad || over.bad
 }
 
+// plus adds the counts of another tally.
+func (t *tally) plus(more *tally) {
+	for set := more.set; set != 0; set &= set - 1 {
+		f := field(bits.TrailingZeros64(set))
+		t.add(f, more.n[f])
+	}
+	t.bad = t.bad || more.bad
+}
+
 // take moves a part out of a whole, as far as it is in there: some providers state a part that is larger.
 func take(whole *int64, part int64) int64 {
 	part = min(part, *whole)
@@ -105,8 +114,20 @@ func take(whole *int64, part int64) int64 {
 // writes splits the tokens that were written to caches. A total without parts is of the short-lived kind, which every
 // provider has.
 func (t *tally) writes() (short, long int64) {
-	short, long = t.n[fieldCacheWrite5m], t.n[fieldCacheWrite1h]
-	return max(short, t.n[fieldCacheWrite]-long), long
+	short, long = max(t.n[fieldCacheWrite5m], t.n[fieldClaude5m]), max(t.n[fieldCacheWrite1h], t.n[fieldClaude1h])
+	return max(short, max(t.n[fieldCacheWrite], t.n[fieldCachedWrite])-long), long
+}
+
+// reads returns the tokens that were read from caches, by whatever name. Bifrost's total has what was written in it.
+func (t *tally) reads() int64 {
+	switch {
+	case t.has(fieldCachedRead):
+		return t.n[fieldCachedRead]
+	case t.has(fieldCachedWrite):
+		return max(t.n[fieldCached]-t.n[fieldCachedWrite], 0)
+	default:
+		return max(t.n[fieldCached], t.n[fieldCacheHit])
+	}
 }
 
 // plausible reports whether a usage can be one call's.
