@@ -316,6 +316,9 @@ func TestSettle_ChargesByTheTenantsTermsTheServiceAndWhatIsReported(t *testing.T
 			{"reported for an unknown model", "unknown", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.1")}, "0", "0.15", false},
 			{"an unknown model", "unknown", acme, "", tenant.Actual{}, "0", "0", true},
 			{"said by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1")}, "0.0045", "2", false},
+			{"estimated by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "1.5", false},
+			{"estimated, and nothing reported", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), Estimated: true}, "0.0045", "2", false},
+			{"estimated, and what is reported not charged", "m", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "2", false},
 		} {
 			hold, err := ledger.Reserve(ctx, c.to, tenant.Estimate{Model: c.model, InputTokens: 1000, OutputTokens: 1000, ServiceTier: c.asked})
 			require.NoError(t, err, c.name)

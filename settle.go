@@ -220,10 +220,11 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 
 // cost returns what an execution is charged, and whether that is known.
 func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, known bool) {
-	if a.Cost.set {
+	now := l.options.clock()
+	if a.Cost.set && !(a.Estimated && l.states(e, now)) {
 		return a.Cost.nano, true
 	}
-	nano, row, known, whole := l.charge(e, l.options.clock())
+	nano, row, known, whole := l.charge(e, now)
 	switch {
 	case known && (nano > 0 || whole):
 		e.Price = row
@@ -247,10 +248,7 @@ const chargedHold = "hold"
 // has a price for it, and for all of it. The row is never empty: so a charge by the book can be told from one that the
 // caller named.
 func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string, known, whole bool) {
-	price, known := l.price(e.TenantKey, e.Provider, e.BilledModel, at)
-	if !known {
-		price, known = l.price(e.TenantKey, e.Provider, e.Model, at)
-	}
+	price, known := l.priceOf(e, at)
 	price.Row = cmp.Or(price.Row, cmp.Or(price.Provider, e.Provider)+"/"+cmp.Or(price.Model, e.BilledModel))
 	price = price.ForService(e.ServiceTier)
 	switch {
@@ -261,6 +259,20 @@ func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string
 		return price.Cost(u), printable(price.Row), true, price.prices(u.TotalTokens(), u.Units)
 	}
 	return 0, "", false, false
+}
+
+// priceOf returns the price that the book of a time has for an execution: that of the billed model, else of the one asked for.
+func (l *Ledger) priceOf(e *book.Execution, at time.Time) (price Price, known bool) {
+	if price, known = l.price(e.TenantKey, e.Provider, e.BilledModel, at); known {
+		return price, true
+	}
+	return l.price(e.TenantKey, e.Provider, e.Model, at)
+}
+
+// states reports whether an execution is charged what the provider has stated as its cost.
+func (l *Ledger) states(e *book.Execution, at time.Time) bool {
+	price, _ := l.priceOf(e, at)
+	return e.Reported >= 0 && price.ChargeReported
 }
 
 func plausible(u Usage) bool {

@@ -176,34 +176,33 @@ func (c *call) ended(b *body, r *meter.Result, err error) {
 
 // actual says what a call is charged, by what its reply says.
 func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
-	a := tenant.Actual{Model: r.Model, RequestID: r.RequestID, ServiceTier: r.ServiceTier}
+	a := tenant.Actual{Model: r.Model, RequestID: r.RequestID, ServiceTier: r.ServiceTier, ReportedCost: stated(r)}
 	if !r.Complete {
 		a.ErrorCode = errorCode(err)
 	}
 	if b.status >= http.StatusBadRequest {
 		a.ErrorCode = "http_" + strconv.Itoa(b.status)
 	}
-	if r.ReportedCost >= 0 {
-		a.ReportedCost = tenant.USDFrom(money.Decimal(r.ReportedCost))
-	}
 	switch {
 	case r.Implausible:
 		return c.unknown(a)
 	case r.Found:
 	case r.Failed && b.status < http.StatusBadRequest:
-		a.ErrorCode, a.Cost = "error", tenant.USDFrom(decimal.Zero)
-		return a
+		a.ErrorCode = "error"
+		return failed(a)
 	case b.status >= http.StatusBadRequest && !b.lost():
-		a.Cost = tenant.USDFrom(decimal.Zero)
-		return a
+		return failed(a)
 	case b.status >= http.StatusBadRequest, !told(c.endpoint.Kind),
-		!r.Complete && !c.plan.request.Stream,                     // it was made as a whole, and not read as a whole
-		c.plan.request.Background && r.OutputChars == 0,           // it goes on, and nobody knows under which name
-		!r.Complete && err == nil && b.some && r.OutputChars == 0: // it was read, and not understood
+		c.plan.request.Background && r.OutputChars == 0, // it goes on, and nobody knows under which name
+		c.missed(b, r, err):
 		return c.unknown(a)
 	}
 	var u book.Usage
-	u, a.Estimated = r.Charged(c.plan.input(r.Usage.WebSearches))
+	likely := c.plan.input(r.Usage.WebSearches)
+	u, a.Estimated = r.Charged(likely)
+	if r.StatedChars > 0 && c.plan.request.Prompts > 1 { // only the first of the prompts was counted
+		u.Input += max(likely-meter.Input(u), 0)
+	}
 	for i, also := range r.Also {
 		if also.Model == "" || also.Model == a.Model || c.transport.record(c.request, fmt.Sprintf("%s/%d", c.hold.ExecutionID, i), c.endpoint.Provider, also, a) != nil {
 			u = u.Plus(also.Usage)
@@ -211,6 +210,32 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	}
 	a.Usage = tenant.Usage(u)
 	return a
+}
+
+// stated is the cost that a reply states, if it does.
+func stated(r *meter.Result) tenant.Money {
+	if r.ReportedCost < 0 {
+		return tenant.Money{}
+	}
+	return tenant.USDFrom(money.Decimal(r.ReportedCost))
+}
+
+// failed charges nothing, unless the provider has stated a cost that the price charges.
+func failed(a tenant.Actual) tenant.Actual {
+	a.Cost, a.Estimated = tenant.USDFrom(decimal.Zero), a.ReportedCost != (tenant.Money{})
+	return a
+}
+
+// missed reports whether a reply that states no usage may have had output which was not read.
+func (c *call) missed(b *body, r *meter.Result, err error) bool {
+	switch {
+	case err != nil: // what came of a stream is known, and nothing of what was made as a whole
+		return !r.Complete && !c.plan.request.Stream
+	case r.Complete:
+		return b.some && !r.Read && c.plan.answer > 0
+	default: // Ollama sends one document that says it is not the last, where it has stopped the model
+		return b.some && r.OutputChars == 0 || !c.plan.request.Stream && !r.Whole
+	}
 }
 
 // told reports whether a reply of the kind shows how much output there is.
@@ -236,11 +261,11 @@ func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelU
 	return err
 }
 
-// unknown charges all that the call holds.
+// unknown charges all that the call holds, unless the provider has stated a cost that the price charges.
 func (c *call) unknown(a tenant.Actual) tenant.Actual {
 	h := c.hold
 	a.Usage = tenant.Usage{Input: max(h.Tokens-h.OutputTokens, 0), Output: h.OutputTokens}
-	a.Estimated, a.ReportedCost = true, tenant.Money{}
+	a.Estimated = true
 	if !h.Cost.IsZero() { // zero is for want of a price, which the ledger is to see
 		a.Cost = tenant.USDFrom(h.Cost)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/meter"
-	"github.com/llmtenant/tenant/internal/money"
 )
 
 // background leaves a call that goes on in the background to the request that reads how it ended. Where that comes through
@@ -101,11 +100,11 @@ func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, er
 	if result.ID == "" || result.Implausible {
 		return // its hold is charged in the end
 	}
-	a := tenant.Actual{
-		Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, Usage: tenant.Usage(result.Usage),
-	}
-	if result.ReportedCost >= 0 {
-		a.ReportedCost = tenant.USDFrom(money.Decimal(result.ReportedCost))
+	a := tenant.Actual{Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier, ReportedCost: stated(result)}
+	if result.Found {
+		var used book.Usage
+		used, a.Estimated = result.Charged(0)
+		a.Usage = tenant.Usage(used)
 	}
 	switch {
 	case result.Failed:

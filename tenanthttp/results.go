@@ -68,7 +68,8 @@ func (f *fetching) book(l meter.Line) {
 }
 
 func (f *fetching) line(l *meter.Line) {
-	f.record(l.Key, &l.Result, meter.ModelUsage{Model: l.Result.Model, Usage: l.Result.Usage})
+	used, _ := l.Result.Charged(0)
+	f.record(l.Key, &l.Result, meter.ModelUsage{Model: l.Result.Model, Usage: used})
 	for i, also := range l.Result.Also { // which other models used for it
 		f.record(l.Key+"/"+strconv.Itoa(i), &l.Result, also)
 	}

@@ -34,6 +34,7 @@ type bench struct {
 type setting struct {
 	limits  tenant.Limits
 	options []tenanthttp.Option
+	prices  tenant.Prices // nil: tenanttest's
 	http2   bool
 }
 
@@ -48,8 +49,11 @@ func newBench(t *testing.T, s setting, handler http.HandlerFunc) *bench {
 		b.server.Start()
 	}
 	t.Cleanup(b.server.Close)
-	b.db, b.ledger = tenanttest.Open(t, tenant.WithObserver(b.witness),
-		tenant.WithDefaultLimits(s.limits), tenant.WithDefaultEnforcement(tenant.Hard))
+	open := []tenant.OpenOption{tenant.WithObserver(b.witness), tenant.WithDefaultLimits(s.limits), tenant.WithDefaultEnforcement(tenant.Hard)}
+	if s.prices != nil {
+		open = append(open, tenant.WithPrices(s.prices))
+	}
+	b.db, b.ledger = tenanttest.Open(t, open...)
 	base := b.server.Client().Transport
 	t.Cleanup(b.server.Client().CloseIdleConnections)
 	var err error
