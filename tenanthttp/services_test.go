@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/tenanthttp"
 )
 
@@ -75,4 +76,21 @@ func TestServices_WhatOnlyKeepsSomethingIsNeitherRefusedNorReported(t *testing.T
 	}
 	require.Empty(t, b.witness.unmetered())
 	require.Empty(t, b.executions())
+}
+
+// A model of one's own is served under the same path as one of text, and is not a call of it.
+func TestServices_DatabricksServesOtherModelsToo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setting{}, replies("application/json", answer))
+	through := b.throughHosts()
+	const serving = "https://adb-1.2.azuredatabricks.net/serving-endpoints/forest/invocations"
+	b.through(through, http.MethodPost, serving, `{"dataframe_records":[{"a":1}]}`)
+	require.Len(t, b.witness.unmetered(), 1)
+	require.Contains(t, b.witness.unmetered()[0].Service, "Databricks")
+	require.Empty(t, b.executions())
+	b.through(through, http.MethodPost, serving, `{"messages":[{"role":"user","content":"Hello"}],"max_tokens":10}`)
+	require.Len(t, b.witness.unmetered(), 1)
+	e := b.execution()
+	require.Equal(t, "databricks", e.Provider)
+	require.Equal(t, tenant.Usage{Input: 800, CacheRead: 200, Output: 500}, e.Usage)
 }

@@ -82,7 +82,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.send(r)
 	}
 	e, known := meter.Recognise(r.Method, r.URL)
-	stranger := e.Provider == ""
+	stranger := e.Strange()
 	e.Provider = cmp.Or(e.Provider, t.options.provider)
 	switch {
 	case !known, e.Kind == meter.Free && r.Header.Get("Upgrade") != "": // a session, whose path says nothing

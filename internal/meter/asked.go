@@ -44,6 +44,9 @@ var (
 )
 
 func askedSchema(e Endpoint) *node {
+	if d, ok := dialects[e.Format]; ok {
+		return d.asked
+	}
 	switch e.Format {
 	case Anthropic:
 		return askedAnthropic

@@ -60,6 +60,9 @@ type location struct {
 // limitOf returns where the limit of the output is.
 func limitOf(e Endpoint) (location, bool) {
 	top := func(keys ...string) (location, bool) { return location{keys: keys}, true }
+	if d, ok := dialects[e.Format]; ok {
+		return d.limit, e.Kind == Chat && len(d.limit.keys) > 0
+	}
 	switch e.Format {
 	case ChatCompletions:
 		switch {

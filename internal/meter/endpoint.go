@@ -85,6 +85,10 @@ type Endpoint struct {
 	dated string // Azure's version of the API
 }
 
+// Strange reports whether the path does not say enough: it may mean something else at its host, so that the body is to say
+// whether it is a call. See [HasForm].
+func (e Endpoint) Strange() bool { return e.Provider == "" || e.Format == Invocations }
+
 // Recognise returns what a request is for. It returns false for what is neither known to be free nor a call whose reply
 // this package reads: such a request may cost money that nobody counts. A known host is recognised by its name, any
 // other by its path, and is to be by its body as well: see [HasForm].
@@ -113,7 +117,7 @@ func recognise(method string, u *url.URL, path path) (Endpoint, bool) {
 	switch {
 	case path.free(e.Provider):
 		return free, true
-	case e.later(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path), e.selfHosted(path):
+	case e.later(path), e.dialect(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path), e.selfHosted(path):
 		return e, true
 	default:
 		return e, false

@@ -25,7 +25,7 @@ func HasForm(e Endpoint, body []byte) bool {
 	s := newScanner(formSchema, f)
 	s.write(body)
 	s.close()
-	named = named || e.Kind == Rerank && (f.has("documents") || f.has("texts")) || e.Format == Interactions && f.has("agent")
+	named = named || e.Kind == Rerank && (f.has("documents") || f.has("texts")) || e.Format == Interactions && f.has("agent") || f.has("model_id")
 	if !s.whole || s.state == failed || !named && !f.has("model") {
 		return false
 	}
@@ -39,7 +39,7 @@ func HasForm(e Endpoint, body []byte) bool {
 var formFields = [...]string{
 	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
 	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
-	"agent", "request",
+	"agent", "request", "model_id",
 	"documents", "input_prefix", "input_suffix",
 }
 
@@ -73,6 +73,9 @@ func (f *form) text(field, text) {}
 
 // given names the members that say what a model is given, of which a request has one.
 func given(e Endpoint) []string {
+	if d, ok := dialects[e.Format]; ok {
+		return d.given
+	}
 	switch e.Format {
 	case ChatCompletions, Anthropic, Converse:
 		if e.Kind == Batch {
@@ -113,6 +116,6 @@ func given(e Endpoint) []string {
 	case OCR:
 		return []string{"document"}
 	default:
-		return []string{"input"}
+		return []string{"input", "inputs"}
 	}
 }

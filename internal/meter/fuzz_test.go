@@ -14,6 +14,7 @@ var everyFormat = []Endpoint{
 	{Format: ChatCompletions, Kind: Chat, Provider: Perplexity}, {Format: Anthropic, Kind: Chat},
 	{Format: Gemini, Kind: Chat}, {Format: Ollama, Kind: Chat}, {Format: Converse, Kind: Chat}, {Format: Invoke, Kind: Chat}, {Format: Cohere, Kind: Chat},
 	{Format: Interactions, Kind: Chat}, {Format: Conversations, Kind: Chat}, {Format: AsyncChat, Kind: Chat},
+	{Format: CloudflareRun, Kind: Chat}, {Format: WatsonxText, Kind: Chat}, {Format: DashScope, Kind: Chat}, {Format: VoyageMultimode, Kind: Embeddings},
 }
 
 func seeds(f *testing.F) {

@@ -146,6 +146,9 @@ func NewReader(e Endpoint, status int, header http.Header) *Reader {
 }
 
 func newFamily(e Endpoint) family {
+	if d, ok := dialects[e.Format]; ok {
+		return newInDialect(e, d)
+	}
 	switch e.Format {
 	case Anthropic:
 		return newAnthropic(e)
