@@ -18,18 +18,13 @@
 //
 // # Usage
 //
-// The usage that the API reports is taken apart into the disjoint classes of [tenant.Usage]: cached, cache-written,
-// audio and image tokens come out of the prompt's, reasoning, audio and image tokens out of the completion's.
-// Predicted tokens, accepted or not, are plain output. A part that is larger than what contains it is cut to it.
+// The usage that a reply states is read by the reader of package tenanthttp's transport ([tenanthttp.ReadReply]), so that a
+// call is booked alike by whichever of the two it is made: in disjoint classes, with what other providers count
+// differently told apart by the host, by the name that [WithProvider] gives, and by the numbers; docs/usage.md has the
+// rules. Costs that a provider states are passed on as the reported cost, and so is the service tier.
 //
-// Other providers count differently in the same fields, and are told apart by the numbers: where total_tokens is more
-// than prompt and completion together, the rest is audio input if it is exactly the prompt's audio tokens (Mistral), and
-// otherwise reasoning (xAI, Gemini); reasoning larger than the completion, or beside Vercel's market_cost, comes on top
-// of it. Costs that a provider states (OpenRouter, Perplexity, Vercel, xAI) are passed on as the reported cost. A
-// service tier is not looked at.
-//
-// An answer without usage, or with one that lacks the prompt's or the completion's tokens, is passed on without: the
-// agent then charges what the call held. Negative counts are passed on as they are, for the ledger to refuse.
+// An answer that states no usage is passed on without: the agent then charges what the call held. One that no call can
+// have is passed on as a negative one, for the ledger to refuse: it charges the hold as well, and says so in the log.
 //
 // # Errors
 //

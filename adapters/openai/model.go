@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/tenanthttp"
 )
 
 // DefaultProvider is the provider's name in the price book, where [WithProvider] does not say another.
@@ -21,7 +23,8 @@ const DefaultProvider = "openai"
 type Model struct {
 	client    sdk.Client
 	info      tenant.ModelInfo
-	maxTokens bool // send max_tokens
+	behind    string // whom WithProvider names: hosts that are known are told by their name
+	maxTokens bool   // send max_tokens
 }
 
 var _ tenant.Model = (*Model)(nil)
@@ -36,7 +39,7 @@ func WithProvider(name string) Option {
 		if name == "" {
 			return fmt.Errorf("%w: WithProvider: the name is empty", tenant.ErrInvalidOption)
 		}
-		m.info.Provider = name
+		m.info.Provider, m.behind = name, name
 		return nil
 	}
 }
@@ -99,10 +102,7 @@ func (m *Model) Generate(ctx context.Context, r *tenant.Request) (*tenant.Respon
 	if err != nil {
 		return nil, failure(err, answer, sent.never())
 	}
-	response := responseOf(completion)
-	if id := answer.Header.Get("X-Request-Id"); id != "" {
-		response.RequestID = id
-	}
+	response := m.response(completion, sent.request.Load(), answer)
 	if len(completion.Choices) == 0 {
 		return response, noChoices(completion, response.RequestID)
 	}
@@ -125,9 +125,15 @@ func (m *Model) params(r *tenant.Request) sdk.ChatCompletionNewParams {
 	return params
 }
 
-func responseOf(c *sdk.ChatCompletion) *tenant.Response {
-	r := &tenant.Response{Model: c.Model, RequestID: c.ID, ServiceTier: string(c.ServiceTier)}
-	r.Usage, r.ReportedCost = readUsage([]byte(c.JSON.Usage.Raw()))
+func (m *Model) response(c *sdk.ChatCompletion, asked *http.Request, answer *http.Response) *tenant.Response {
+	read, stated := tenanthttp.ReadReply(m.behind, asked, answer, []byte(c.RawJSON()))
+	r := &tenant.Response{
+		Model: cmp.Or(read.Model, c.Model), RequestID: cmp.Or(read.RequestID, answer.Header.Get("X-Request-Id"), c.ID),
+		ServiceTier: read.ServiceTier, ReportedCost: read.ReportedCost,
+	}
+	if stated {
+		r.Usage = &read.Usage
+	}
 	if len(c.Choices) > 0 {
 		choice := c.Choices[0]
 		r.Text, r.FinishReason = choice.Message.Content, choice.FinishReason
@@ -140,6 +146,7 @@ func responseOf(c *sdk.ChatCompletion) *tenant.Response {
 
 // sending watches how far a request gets.
 type sending struct {
+	request   atomic.Pointer[http.Request]
 	reached   atomic.Bool // the SDK has handed it to the HTTP client
 	asked     atomic.Bool // the HTTP client has asked for a connection, and so is one that can be watched
 	connected atomic.Bool // it has got one, and from then on bytes may have left
@@ -159,6 +166,7 @@ func (s *sending) middleware(r *http.Request, next option.MiddlewareNext) (*http
 	if r.URL.Scheme != "http" && r.URL.Scheme != "https" || r.URL.Host == "" {
 		return nil, errors.New("the client's base URL is no http or https URL with a host")
 	}
+	s.request.Store(r)
 	s.reached.Store(true)
 	return next(r)
 }

@@ -58,20 +58,27 @@ func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
 		{"Perplexity's cost", `{"prompt_tokens":1,"completion_tokens":2,"cost":{"request_cost":0.005,"total_cost":0.00507}}`, &usage{Input: 1, Output: 2}, "0.00507"},
 		{"a cost in exponents", `{"prompt_tokens":1,"completion_tokens":2,"cost":1e-05}`, &usage{Input: 1, Output: 2}, "0.00001"},
 		{"costs that are none", `{"prompt_tokens":1,"completion_tokens":2,"cost":"free"}`, &usage{Input: 1, Output: 2}, ""},
-		{"a negative cost", `{"prompt_tokens":1,"completion_tokens":2,"cost":-1}`, &usage{Input: 1, Output: 2}, ""},
-		{"a cost beyond measure", `{"prompt_tokens":1,"completion_tokens":2,"cost":1e999999999}`, &usage{Input: 1, Output: 2}, ""},
 
-		{"a negative prompt", `{"prompt_tokens":-5,"completion_tokens":2}`, &usage{Input: -5, Output: 2}, ""},
-		{"negative cached tokens", `{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":-9}}`, &usage{Input: 5, CacheRead: -9, Output: 2}, ""},
+		{"OpenRouter's searches", `{"prompt_tokens":7,"completion_tokens":2,"server_tool_use":{"web_search_requests":3}}`, &usage{Input: 7, Output: 2, WebSearches: 3}, ""},
+		{"Moonshot's cache", `{"prompt_tokens":70,"completion_tokens":2,"total_tokens":72,"cached_tokens":48}`, &usage{Input: 22, CacheRead: 48, Output: 2}, ""},
+		{"a proxy's names of a cache", `{"prompt_tokens":900,"completion_tokens":2,"total_tokens":902,"cache_read_input_tokens":600,"cache_creation_input_tokens":100}`, &usage{Input: 200, CacheRead: 600, CacheWrite5m: 100, Output: 2}, ""},
+		{"a cache of an hour", `{"prompt_tokens":90,"completion_tokens":2,"prompt_tokens_details":{"cache_creation":{"ephemeral_1h_input_tokens":33}}}`, &usage{Input: 57, CacheWrite1h: 33, Output: 2}, ""},
+
+		// What no call can have used or cost is for the ledger to refuse.
+		{"a negative cost", `{"prompt_tokens":1,"completion_tokens":2,"cost":-1}`, &usage{Input: -1}, ""},
+		{"a cost beyond measure", `{"prompt_tokens":1,"completion_tokens":2,"cost":1e999999999}`, &usage{Input: -1}, ""},
+		{"a negative prompt", `{"prompt_tokens":-5,"completion_tokens":2}`, &usage{Input: -1}, ""},
+		{"negative cached tokens", `{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":-9}}`, &usage{Input: -1}, ""},
+		{"half a token", `{"prompt_tokens":0.5,"completion_tokens":2}`, &usage{Input: -1}, ""},
+		{"a count beyond measure", `{"prompt_tokens":99999999999999999999,"completion_tokens":2}`, &usage{Input: -1}, ""},
 
 		{"no usage", ``, nil, ""},
 		{"null", `null`, nil, ""},
 		{"an empty object", `{}`, nil, ""},
-		{"no completion", `{"prompt_tokens":5,"total_tokens":9}`, nil, ""},
-		{"no prompt", `{"completion_tokens":5,"total_tokens":9}`, nil, ""},
-		{"half a token", `{"prompt_tokens":0.5,"completion_tokens":2}`, nil, ""},
-		{"a count as text", `{"prompt_tokens":"5","completion_tokens":2}`, nil, ""},
-		{"a count beyond measure", `{"prompt_tokens":99999999999999999999,"completion_tokens":2}`, nil, ""},
+		{"no completion, but a total", `{"prompt_tokens":5,"total_tokens":9}`, &usage{Input: 5, Output: 4}, ""},
+		{"no prompt, but a total", `{"completion_tokens":5,"total_tokens":9}`, &usage{Input: 4, Output: 5}, ""},
+		{"no completion", `{"prompt_tokens":5}`, nil, ""},
+		{"a count as text", `{"prompt_tokens":"5","completion_tokens":2}`, &usage{Input: 5, Output: 2}, ""},
 		{"an array", `[]`, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,6 +96,31 @@ func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
 				require.Equal(t, c.cost, got.ReportedCost.Decimal().String())
 			}
 		})
+	}
+}
+
+// Who is behind a host decides what a number means.
+func TestUsageIsReadAsTheTransportReadsIt(t *testing.T) {
+	t.Parallel()
+	const message = `"message":{"content":"ok"},"finish_reason":"stop"`
+	for _, c := range []struct {
+		name, body string
+		options    []openai.Option
+		want       *tenant.Usage
+		tier       string
+	}{
+		{"a provider's searches that its fee covers", `{"choices":[{` + message + `}],"usage":{"prompt_tokens":9,"completion_tokens":3,"num_search_queries":4}}`,
+			[]openai.Option{openai.WithProvider("perplexity")}, &tenant.Usage{Input: 9, Output: 3}, ""},
+		{"and another one's", `{"choices":[{` + message + `}],"usage":{"prompt_tokens":9,"completion_tokens":3,"num_search_queries":4}}`, nil,
+			&tenant.Usage{Input: 9, Output: 3, WebSearches: 4}, ""},
+		{"a tier", `{"choices":[{` + message + `}],"service_tier":"flex","usage":{"prompt_tokens":9,"completion_tokens":3}}`, nil,
+			&tenant.Usage{Input: 9, Output: 3}, "flex"},
+	} {
+		s := newServer(t, reply(200, c.body))
+		got, err := s.model(t, c.options...).Generate(t.Context(), hi)
+		require.NoError(t, err, c.name)
+		require.Equal(t, c.want, got.Usage, c.name)
+		require.Equal(t, c.tier, got.ServiceTier, c.name)
 	}
 }
 
@@ -179,25 +211,22 @@ func FuzzUsageIsNeverNegativeWhereItsPartsAreNot(f *testing.F) {
 	f.Add(int64(10), int64(5), int64(15), int64(3), int64(2), int64(1))
 	f.Add(int64(0), int64(0), int64(math.MaxInt64), int64(1), int64(1), int64(1))
 	f.Fuzz(func(t *testing.T, prompt, completion, total, cached, audio, reasoning int64) {
-		const most = 1 << 53
+		const most = 1 << 39
 		clean := func(n int64) int64 { return (n & math.MaxInt64) % most }
-		prompt, completion, cached, audio, reasoning = clean(prompt), clean(completion), clean(cached), clean(audio), clean(reasoning)
+		prompt, completion, cached, audio, reasoning = clean(prompt), 1+clean(completion), clean(cached), clean(audio), clean(reasoning)
 		body := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":%d},
 			"completion_tokens_details":{"reasoning_tokens":%d}}`, prompt, completion, clean(total), cached, audio, reasoning)
-		s, _ := openai.ReadUsage(body)
-		if s == nil {
-			t.Fatal("no usage")
+		s := newServer(t, reply(200, `{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}],"usage":`+body+`}`))
+		got, err := s.model(t).Generate(t.Context(), hi)
+		require.NoError(t, err)
+		if got.Usage == nil {
+			t.Fatalf("%s: no usage", body)
 		}
-		for _, n := range []int64{s.Input, s.CacheRead, s.InputAudio, s.Output, s.Reasoning} {
+		u := *got.Usage
+		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite5m, u.InputAudio, u.Output, u.Reasoning} {
 			if n < 0 {
-				t.Fatalf("%s: %+v", body, s)
+				t.Fatalf("%s: %+v", body, u)
 			}
-		}
-		if in := s.InputTokens(); in < prompt || in > prompt+audio {
-			t.Fatalf("%s: %d of input", body, in)
-		}
-		if out := s.OutputTokens(); out < completion {
-			t.Fatalf("%s: %d of output", body, out)
 		}
 	})
 }
