@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	hiddenInput   = 1024 // tokens that providers add to the text of a request, at most
+	hiddenInput   = 1024 // tokens that providers add to the text of a request, at most, but for those in knownHidden
 	audioBytes    = 16   // of audio, in base64, that make one token, at least
 	documentInput = 4    // tokens of a byte of a document, at most: its pages are compressed, and seen as images too
 	imageOutput   = 8192 // tokens of an image that is made, at most
@@ -32,8 +32,9 @@ const (
 type plan struct {
 	request  meter.Request
 	estimate tenant.Estimate
-	answers  int64 // among which the output is shared: choices times prompts
-	answer   int64 // tokens of output of one
+	answers  int64 // among which the output is shared: choices times prompts times turns
+	answer   int64 // tokens of output of one, as far as a limit binds it
+	beyond   int64 // and beside it
 	likely   int64 // tokens of input
 	round    int64 // and that a tool of the provider's brings into it each time that it is used
 	body     []byte
@@ -44,17 +45,26 @@ type plan struct {
 func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	q := meter.ReadRequest(e, body)
 	p := &plan{request: q, body: body, answers: min(min(q.Choices, mostAnswers)*min(q.Prompts, mostAnswers), mostAnswers)}
+	p.answers = min(p.answers*max(q.Turns, 1), mostAnswers)
 	p.answer = t.answer(e, &q)
+	if q.Unlimited {
+		p.beyond = cmp.Or(t.options.maxOutput, DefaultMaxOutput)
+	}
 	editable := !signed(r)
 
 	media := t.media(e, &q)
 	p.estimate = tenant.Estimate{
 		Provider: e.Provider, Model: q.Model, ServiceTier: cmp.Or(q.ServiceTier, tierOf(r)), LongCache: q.LongCache,
-		InputTokens:      min(q.InputBytes+hiddenInput+media, mostTokens),
+		InputTokens:      min(q.InputBytes+t.options.hiddenInput(r.URL)+media, mostTokens),
 		InputMediaTokens: min(media, mostTokens),
-		OutputTokens:     min(p.answer*p.answers, mostTokens),
+		OutputTokens:     min((p.answer+min(p.beyond, mostTokens/mostAnswers))*p.answers, mostTokens),
 	}
 	p.likely = min(q.InputBytes/likelyBytes+media+1, p.estimate.InputTokens)
+	if q.Passes > 1 { // each reads what was asked, and what others have written
+		p.estimate.InputTokens = min(q.Passes*(p.estimate.InputTokens+p.estimate.OutputTokens), mostTokens)
+		p.estimate.InputMediaTokens = min(q.Passes*media, p.estimate.InputTokens)
+		p.likely = min(q.Passes*p.likely, p.estimate.InputTokens)
+	}
 	if q.Open {
 		p.estimate.InputTokens = max(p.estimate.InputTokens, t.options.maxInput)
 		p.round = likelyRound
@@ -65,7 +75,7 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	if q.Stored || e.Kind == meter.Transcription { // whose input is audio as a whole, where it is not said in parts
 		p.estimate.InputMediaTokens = p.estimate.InputTokens
 	}
-	p.estimate.LeastOutputTokens = min(max(leastOutput, q.LeastOutput)*p.answers, p.estimate.OutputTokens)
+	p.estimate.LeastOutputTokens = min((max(leastOutput, q.LeastOutput)+p.beyond)*p.answers, p.estimate.OutputTokens)
 	limited, ok := body, false
 	if editable && p.answer > 0 {
 		limited, ok = meter.LimitOutput(e, body, p.answer)
@@ -78,6 +88,7 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	}
 	if editable && q.Stream && !q.IncludeUsage && !t.options.unasked {
 		p.body, p.filter = meter.AskForUsage(e, p.body)
+		p.filter = p.filter && !meter.StatesUnasked(r.URL)
 	}
 	return p
 }
@@ -130,7 +141,7 @@ func (t *Transport) answer(e meter.Endpoint, q *meter.Request) int64 {
 // limit makes the body fit what was granted.
 func (p *plan) limit(e meter.Endpoint, granted int64) {
 	if granted < p.estimate.OutputTokens {
-		p.body, _ = meter.LimitOutput(e, p.body, max(granted/p.answers, 1))
+		p.body, _ = meter.LimitOutput(e, p.body, max(granted/p.answers-p.beyond, 1))
 	}
 }
 

@@ -51,6 +51,10 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 		{name: "a body that cannot be read", url: openAI + "/v1/chat/completions", body: `{"model":`, open: DefaultMaxInput, all: true, output: DefaultMaxOutput, least: DefaultMaxOutput},
 		{name: "embeddings have no output", url: openAI + "/v1/embeddings", body: `{"model":"m","input":"x"}`},
 		{name: "images cannot be shortened", url: openAI + "/v1/images/generations", body: `{"model":"m","prompt":"x","n":2}`, output: 2 * imageOutput, least: 2 * imageOutput},
+		{name: "reasoning beside the limit", url: "https://api.x.ai/v1/responses", body: `{"model":"grok-9","input":"x","max_output_tokens":40}`, output: 40 + DefaultMaxOutput, least: 40 + DefaultMaxOutput},
+		{name: "of which the host knows how much it is", url: "https://api.x.ai/v1/responses", body: `{"model":"grok-9","input":"x","max_output_tokens":4000}`, options: []Option{WithMaxOutput(3000)}, output: 7000, least: 3256},
+		{name: "each turn has the limit to itself", url: anthropic + "/v1/messages", body: `{"model":"m","max_tokens":2000,"tools":[{"type":"web_search_20260209","max_uses":2}]}`, open: DefaultMaxInput, output: 6000, least: 3 * 256},
+		{name: "of how many nobody says", url: anthropic + "/v1/messages", body: `{"model":"m","max_tokens":2000,"tools":[{"type":"web_search_20260209"}]}`, open: DefaultMaxInput, output: 20_000, least: 2560},
 		{name: "a limit that nobody can mean", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":9007199254740992,"n":9007199254740992}`, output: mostTokens, least: 256 << 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -102,6 +106,93 @@ func TestPlan_NamesTheModelAsThePriceBookDoes(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		got := transport.books.(*ledger).asked
 		require.Equal(t, c.want, tenant.Estimate{Provider: got.Provider, Model: got.Model, ServiceTier: got.ServiceTier})
+	}
+}
+
+// In several passes the input is read again, and what was written before with it.
+func TestPlan_SeveralPassesReadTheInputAgain(t *testing.T) {
+	t.Parallel()
+	transport, err := newTransport(&ledger{}, nil)
+	require.NoError(t, err)
+	const body = `{"model":"m","input":"Name a river.","max_output_tokens":700,"reasoning":{"mode":"pro"}}`
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.openai.com/v1/responses", strings.NewReader(body))
+	require.NoError(t, err)
+	e, ok := meter.Recognise(r.Method, r.URL)
+	require.True(t, ok)
+	p := transport.plan(r, e, []byte(body))
+	require.EqualValues(t, 8*(len(body)+hiddenInput+700), p.estimate.InputTokens)
+	require.EqualValues(t, 700, p.estimate.OutputTokens)
+	require.EqualValues(t, 8*(len(body)/likelyBytes+1), p.input(0))
+}
+
+// What is granted is shared among the turns, and what no limit binds is not in the limit.
+func TestPlan_TheLimitIsOfWhatItBinds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url, body string
+		granted   int64
+		want      string
+	}{
+		{"https://api.anthropic.com/v1/messages", `{"max_tokens":2000,"model":"m","tools":[{"type":"web_search_20260209","max_uses":1}]}`, 1200, `{"max_tokens":600,"model":"m","tools":[{"type":"web_search_20260209","max_uses":1}]}`},
+		{"https://api.x.ai/v1/responses", `{"max_output_tokens":2000,"model":"grok-9"}`, DefaultMaxOutput + 500, `{"max_output_tokens":500,"model":"grok-9"}`},
+		{"https://api.x.ai/v1/responses", `{"max_output_tokens":2000,"model":"grok-9"}`, 100, `{"max_output_tokens":1,"model":"grok-9"}`},
+	} {
+		transport, err := newTransport(&ledger{}, nil)
+		require.NoError(t, err)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader(c.body))
+		require.NoError(t, err)
+		e, ok := meter.Recognise(r.Method, r.URL)
+		require.True(t, ok)
+		p := transport.plan(r, e, []byte(c.body))
+		p.limit(e, c.granted)
+		require.Equal(t, c.want, string(p.body))
+	}
+}
+
+func TestPlan_HostsAddWhatTheyAreKnownToAdd(t *testing.T) {
+	t.Parallel()
+	transport, err := newTransport(&ledger{}, nil, WithHiddenInput("Gateway.internal", 9000), WithHiddenInput("a.gateway.internal", 20), WithHiddenInput("127.0.0.1:8080", 3))
+	require.NoError(t, err)
+	for host, want := range map[string]int64{
+		"gateway.internal": 9000, "b.gateway.internal": 9000, "GATEWAY.internal:4000": 9000, "a.gateway.internal": 20, "othergateway.internal": hiddenInput,
+		"127.0.0.1:8080": 3, "127.0.0.1:8081": hiddenInput, "api.venice.ai": 4096, "api.openai.com": hiddenInput,
+	} {
+		const body = `{"model":"m","max_tokens":10,"messages":[]}`
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/v1/chat/completions", strings.NewReader(body))
+		require.NoError(t, err)
+		e, ok := meter.Recognise(r.Method, r.URL)
+		require.True(t, ok)
+		require.Equal(t, int64(len(body))+want, transport.plan(r, e, []byte(body)).estimate.InputTokens, host)
+	}
+	for _, c := range []struct {
+		host   string
+		tokens int64
+	}{{"", 5}, {"https://gateway.internal", 5}, {"gateway.internal/v1", 5}, {"a b", 5}, {":80", 5}, {"gateway.internal", 0}, {"gateway.internal", 1<<40 + 1}} {
+		_, err := newTransport(&ledger{}, nil, WithHiddenInput(c.host, c.tokens))
+		require.ErrorIs(t, err, tenant.ErrInvalidOption, c.host)
+		require.ErrorContains(t, err, "WithHiddenInput")
+	}
+}
+
+// A chunk that the provider sends unasked is the caller's, like all that it sends.
+func TestPlan_TakesNoChunkOutThatComesUnasked(t *testing.T) {
+	t.Parallel()
+	transport, err := newTransport(&ledger{}, nil)
+	require.NoError(t, err)
+	for url, filters := range map[string]bool{
+		"https://router.huggingface.co/novita/v3/openai/chat/completions": false,
+		"https://api.novita.ai/openai/v1/chat/completions":                false,
+		"https://router.huggingface.co/together/v1/chat/completions":      true,
+		"https://api.openai.com/v1/chat/completions":                      true,
+		"https://api.mistral.ai/v1/chat/completions":                      false,
+	} {
+		for body, unasked := range map[string]bool{`{"model":"m","stream":true}`: true, `{"model":"m","stream":true,"usage":{"include":true}}`: false, `{"model":"m","stream":true,"stream_options":{"include_usage":true}}`: false} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+			require.NoError(t, err)
+			e, ok := meter.Recognise(r.Method, r.URL)
+			require.True(t, ok)
+			require.Equal(t, filters && unasked, transport.plan(r, e, []byte(body)).filter, "%s %s", url, body)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package tenanthttp
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/llmtenant/tenant"
 )
@@ -13,6 +15,7 @@ type options struct {
 	maxInput        int64
 	maxOutput       int64
 	provider        string
+	hidden          map[string]int64 // by host
 	unasked         bool
 	refuseUnmetered bool
 	requireTenant   bool
@@ -41,6 +44,48 @@ func WithMaxInput(tokens int64) Option {
 // [DefaultMaxOutput] for each choice, unless its budget has room for less, so that a longer reply is an overrun.
 func WithMaxOutput(tokens int64) Option {
 	return func(o *options) error { return count(&o.maxOutput, "WithMaxOutput", tokens) }
+}
+
+// WithHiddenInput sets how many tokens of input a host adds to what a request has in it, at most: for a gateway or a server
+// with a prompt of its own. It counts for the host and those below its name; one with a port is that port alone. Given more
+// than once, each is for its own host. Defaults to 1,024, which covers the templates of models and tools, and 4,096 for
+// api.venice.ai.
+func WithHiddenInput(host string, tokens int64) Option {
+	return func(o *options) error {
+		name := strings.ToLower(host)
+		if u, err := url.Parse("http://" + name); err != nil || name == "" || u.Host != name || u.Hostname() == "" {
+			return fmt.Errorf("%w: WithHiddenInput: %.64q is no host", tenant.ErrInvalidOption, host)
+		}
+		if o.hidden == nil {
+			o.hidden = make(map[string]int64)
+		}
+		n := o.hidden[name]
+		if err := count(&n, "WithHiddenInput", tokens); err != nil {
+			return err
+		}
+		o.hidden[name] = n
+		return nil
+	}
+}
+
+// knownHidden are hosts that add more than others: Venice has a prompt of its own.
+var knownHidden = map[string]int64{"api.venice.ai": 4096}
+
+// hiddenInput returns how many tokens a host adds to a request. The longest name counts.
+func (o *options) hiddenInput(u *url.URL) int64 {
+	if n, ok := o.hidden[strings.ToLower(u.Host)]; ok {
+		return n
+	}
+	for name := strings.ToLower(u.Hostname()); name != ""; {
+		if n, ok := o.hidden[name]; ok {
+			return n
+		}
+		if n, ok := knownHidden[name]; ok {
+			return n
+		}
+		_, name, _ = strings.Cut(name, ".")
+	}
+	return hiddenInput
 }
 
 func count(to *int64, option string, tokens int64) error {

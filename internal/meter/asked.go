@@ -33,7 +33,12 @@ var (
 	askedConverse = schema(
 		[]rule{{"inferenceConfig.maxTokens", askMax, keep}},
 		each(askNone, keep, "toolConfig.tools[].toolSpec", "toolConfig.tools[].cachePoint"),
-		each(askOpen, keep, "toolConfig.tools[].*", "additionalModelRequestFields.tools", "additionalModelRequestFields.mcp_servers"),
+		each(askOpen, keep, "toolConfig.tools[].*", "additionalModelRequestFields.tools"),
+		each(askServer, keep, "additionalModelRequestFields.mcp_servers"),
+		[]rule{
+			{"additionalModelRequestFields.tools[]", askToolObject, keep}, {"additionalModelRequestFields.tools[].type", askTool, keep},
+			{"additionalModelRequestFields.tools[].max_uses", askToolUses, keep},
+		},
 		each(askBudget, keep, "additionalModelRequestFields.thinking.budget_tokens"),
 		each(askLife, keep, "system[].cachePoint.ttl", "messages[].content[].cachePoint.ttl", "toolConfig.tools[].cachePoint.ttl"),
 		[]rule{{"serviceTier.type", askTier, keep}},
@@ -83,6 +88,7 @@ func askedOpenAI() []rule {
 		[]rule{
 			{"model", askModel, keep},
 			{"stream_options.include_usage", askIncludeUsage, keep},
+			{"usage.include", askIncluded, keep}, {"reasoning.mode", askMode, keep},
 			{"service_tier", askTier, keep},
 			{"prompt[]", askPrompt, count}, {"prompt[][]", askNone, keep}, // several texts, or several lists of tokens
 			{"tools[].type", askTool, keep},
@@ -147,7 +153,9 @@ func askedMessages() []rule {
 	rules := concat(
 		each(askBudget, keep, "thinking.budget_tokens"),
 		each(askTool, keep, "tools[].type"),
-		each(askOpen, keep, "mcp_servers", "container", "context_management"),
+		each(askOpen, keep, "context_management"),
+		each(askServer, keep, "mcp_servers", "container"),
+		[]rule{{"tools[]", askToolObject, keep}, {"tools[].max_uses", askToolUses, keep}},
 		[]rule{{"speed", askSpeed, keep}, {"inference_geo", askRegion, keep}},
 		each(askLife, keep, "cache_control.ttl", "system[].cache_control.ttl", "tools[].cache_control.ttl",
 			"messages[].content[].cache_control.ttl", "messages[].content[].content[].cache_control.ttl"),

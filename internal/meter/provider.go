@@ -125,6 +125,14 @@ func providerOf(u *url.URL) string {
 	return ""
 }
 
+// StatesUnasked reports whether a host states the usage of a stream in a chunk of its own although nobody asks for it, so that
+// the chunk is the caller's: Novita does, also behind the router of Hugging Face.
+func StatesUnasked(u *url.URL) bool {
+	host := strings.ToLower(u.Hostname())
+	return host == "novita.ai" || strings.HasSuffix(host, ".novita.ai") ||
+		strings.HasSuffix(host, "huggingface.co") && strings.HasPrefix(u.Path, "/novita/")
+}
+
 // regionOf returns the region in the names of OpenAI's regional hosts.
 func regionOf(u *url.URL) string {
 	region, ok := strings.CutSuffix(strings.ToLower(u.Hostname()), ".api.openai.com")

@@ -23,6 +23,13 @@ type Request struct {
 	// Stream reports that the reply is streamed, IncludeUsage that the caller has asked for the usage in the stream.
 	Stream, IncludeUsage bool
 
+	// Turns is how many turns of a loop of the provider's own have MaxTokens to themselves, Passes how often a model reads the
+	// input and what it has written before; zero where it is once.
+	Turns, Passes int64
+
+	// Unlimited reports that reasoning comes beside MaxTokens, so that no limit binds it.
+	Unlimited bool
+
 	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there,
 	// AudioBytes and DocumentBytes those of two kinds of them. Video is a document.
 	InputBytes, MediaBytes, AudioBytes, DocumentBytes int64
@@ -68,6 +75,8 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	if e.Format == Responses && (e.Provider == OpenAIProvider || e.Provider == Azure) {
 		r.LeastOutput = max(r.LeastOutput, 16)
 	}
+	r.Turns, r.IncludeUsage = a.turns(e), r.IncludeUsage || a.included
+	r.Unlimited = e.Format == Responses && grok(e.Provider, r.Model)
 	if e.Format == AsyncChat {
 		r.Background = true
 	}
@@ -77,6 +86,38 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	r.ServiceTier = e.in(served(r.ServiceTier, a.speed, a.region))
 	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
 	return *r
+}
+
+const (
+	mostTurns = 10 // of Anthropic's loop, after which it pauses
+	proPasses = 8  // of reasoning in the mode pro, for want of a number that is documented
+)
+
+// turns is how often a model of Anthropic's can answer for one request: once more than it can use the provider's tools.
+func (a *asked) turns(e Endpoint) int64 {
+	switch {
+	case e.Format != Anthropic && e.Format != Invoke && e.Format != Converse || !a.serves:
+		return 0
+	case a.uses == 0 || a.freely:
+		return mostTurns
+	default:
+		return min(a.uses+1, mostTurns)
+	}
+}
+
+// ownTool reports whether Anthropic runs a tool itself: its other types are run by the caller.
+func ownTool(typ string) bool {
+	for _, theirs := range []string{"function", "custom", "bash_", "text_editor_", "computer_", "memory_"} {
+		if typ == "" || strings.HasPrefix(typ, theirs) {
+			return false
+		}
+	}
+	return true
+}
+
+// grok reports whether a model is one of xAI's that reasons, whose responses leave reasoning out of their limit.
+func grok(provider, model string) bool {
+	return (provider == XAI || strings.Contains(model, "grok")) && !strings.Contains(model, "non-reasoning")
 }
 
 // searches reports whether a model looks things up without being given a tool.
@@ -99,6 +140,7 @@ const (
 	askPrompt
 	askStream
 	askIncludeUsage
+	askIncluded // OpenRouter's name of the same
 	askTier
 	askSpeed
 	askRegion
@@ -107,7 +149,11 @@ const (
 	askStored     // it is enough that it is there
 	askOpen       //
 	askOpenIfTrue //
-	askTool       // a tool of the provider's, unless its type says otherwise
+	askServer     // likewise, and the provider's loop goes on with it
+	askMode       // of reasoning
+	askToolObject
+	askToolUses
+	askTool // a tool of the provider's, unless its type says otherwise
 	askItemType
 	askImage // media in base64, or a URL of any kind
 	askAudio
@@ -130,19 +176,32 @@ const (
 type asked struct {
 	reply
 	Request
-	prompts int64
-	speed   string
-	region  string
-	mime    string
-	medium  int64 // bytes of the medium that is read; -1: there is none
-	part    string
-	byURL   bool // the part is elsewhere
+	prompts  int64
+	speed    string
+	region   string
+	mime     string
+	included bool  // the usage is asked for
+	serves   bool  // the provider runs tools
+	freely   bool  // as often as it likes
+	uses     int64 // otherwise
+	tool     struct {
+		typ  string
+		uses int64
+	}
+	medium int64 // bytes of the medium that is read; -1: there is none
+	part   string
+	byURL  bool // the part is elsewhere
 }
 
 func (a *asked) begin(f field) {
 	switch f {
 	case askOpen, askStored:
 		a.opens(f)
+	case askServer:
+		a.opens(f)
+		a.serves, a.freely = true, true
+	case askToolObject:
+		a.tool.typ, a.tool.uses = "", 0
 	case askPrompt:
 		a.prompts++
 	case askMedium, askReference:
@@ -158,6 +217,9 @@ func (a *asked) begin(f field) {
 
 func (a *asked) end(f field) {
 	switch {
+	case f == askToolObject && ownTool(a.tool.typ):
+		a.serves, a.freely = true, a.freely || a.tool.uses == 0
+		a.uses = min(a.uses+a.tool.uses, mostTurns)
 	case f == askMedium && a.medium >= 0:
 		a.media(a.mime, a.medium)
 	case f == askContent:
@@ -234,6 +296,8 @@ func (a *asked) scalar(f field, v value) {
 		a.Stream = v.isTrue()
 	case askIncludeUsage:
 		a.IncludeUsage = v.isTrue()
+	case askIncluded:
+		a.included = v.isTrue()
 	case askTier:
 		a.ServiceTier = string(v.text)
 	case askSpeed:
@@ -258,7 +322,20 @@ func (a *asked) scalar(f field, v value) {
 	case askBackground:
 		a.Background = a.Background || v.isTrue()
 		a.Open = a.Open || v.isTrue()
+	case askServer:
+		if len(v.text) > 0 {
+			a.begin(f)
+		}
+	case askMode:
+		if v.is("pro") {
+			a.Passes = proPasses
+		}
+	case askToolUses:
+		if n, _, ok := scaled(v.text, 0); ok && n > 0 {
+			a.tool.uses = min(n, mostTurns)
+		}
 	case askTool:
+		a.tool.typ = string(v.text)
 		a.Open = a.Open || !v.is("function") && !v.is("custom")
 	case askItemType:
 		if v.is("item_reference") {

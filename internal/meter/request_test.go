@@ -67,6 +67,13 @@ func TestReadRequest(t *testing.T) {
 
 		{"responses", openAIResp, `{"model":"m","max_output_tokens":100,"input":"Hello","tools":[{"type":"function","name":"f"}]}`, Request{Model: "m", MaxTokens: 100, LeastOutput: 16}},
 		{"responses with a tool of the provider's", openAIResp, `{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"hi"}]}],"tools":[{"type":"web_search"}]}`, Request{Model: "m", LeastOutput: 16, Open: true}},
+		{"several passes", openAIResp, `{"model":"m","reasoning":{"effort":"high","mode":"pro"}}`, Request{Model: "m", LeastOutput: 16, Passes: 8}},
+		{"one pass", openAIResp, `{"model":"m","reasoning":{"mode":"standard"}}`, Request{Model: "m", LeastOutput: 16}},
+		{"reasoning beside the limit", "https://api.x.ai/v1/responses", `{"model":"grok-9","max_output_tokens":40}`, Request{Model: "grok-9", MaxTokens: 40, Unlimited: true}},
+		{"behind a gateway", "http://gateway.internal/v1/responses", `{"model":"xai/grok-9-mini","max_output_tokens":40}`, Request{Model: "xai/grok-9-mini", MaxTokens: 40, Unlimited: true}},
+		{"a model that does not reason", "https://api.x.ai/v1/responses", `{"model":"grok-9-non-reasoning","max_output_tokens":40}`, Request{Model: "grok-9-non-reasoning", MaxTokens: 40}},
+		{"its chats count it", "https://api.x.ai/v1/chat/completions", `{"model":"grok-9","max_tokens":40}`, Request{Model: "grok-9", MaxTokens: 40}},
+		{"a usage that is asked for by OpenRouter's name", "https://openrouter.ai/api/v1/chat/completions", `{"model":"m","stream":true,"usage":{"include":true}}`, Request{Model: "m", Stream: true, IncludeUsage: true}},
 		{"a stored conversation", openAIResp, `{"model":"m","previous_response_id":"r"}`, Request{Model: "m", LeastOutput: 16, Open: true, Stored: true}},
 		{"no stored conversation", openAIResp, `{"model":"m","previous_response_id":null,"conversation":null,"background":false}`, Request{Model: "m", LeastOutput: 16}},
 		{"a conversation as an object", openAIResp, `{"model":"m","conversation":{"id":"c"}}`, Request{Model: "m", LeastOutput: 16, Open: true, Stored: true}},
@@ -76,7 +83,11 @@ func TestReadRequest(t *testing.T) {
 
 		{"messages", messagesURL, `{"model":"m","max_tokens":4096,"thinking":{"type":"enabled","budget_tokens":2048},"stream":true,"tools":[{"name":"f","input_schema":{"type":"object"}},{"type":"custom","name":"g"}]}`,
 			Request{Model: "m", MaxTokens: 4096, LeastOutput: 2049, Stream: true}},
-		{"messages with a tool of the provider's", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"type":"web_search_20250305"}]}`, Request{Model: "m", MaxTokens: 1, Open: true}},
+		{"messages with a tool of the provider's", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"type":"web_search_20250305"}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Turns: 10}},
+		{"as often as it is allowed", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"type":"web_search_20250305","max_uses":2},{"type":"web_fetch_20250910","max_uses":1},{"name":"f"}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Turns: 4}},
+		{"one tool without bounds is enough", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"type":"web_search_20250305","max_uses":2},{"type":"code_execution_20250825"}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Turns: 10}},
+		{"no more often than the loop goes on", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"max_uses":5000000000,"type":"web_search_20250305"}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Turns: 10}},
+		{"tools that the caller runs", messagesURL, `{"model":"m","max_tokens":1,"tools":[{"type":"bash_20250124","name":"bash"},{"type":"text_editor_20250728"},{"type":"custom","name":"g"}]}`, Request{Model: "m", MaxTokens: 1, Open: true}},
 		{"messages with media", messagesURL, `{"model":"m","max_tokens":1,"messages":[{"content":[
 			{"type":"image","source":{"type":"base64","media_type":"image/png","data":"` + media + `"}},
 			{"type":"document","source":{"data":"` + media + `","media_type":"application/pdf","type":"base64"}},
@@ -91,7 +102,7 @@ func TestReadRequest(t *testing.T) {
 		{"gemini with a video elsewhere", gemini, `{"contents":[{"parts":[{"fileData":{"mimeType":"video/mp4","fileUri":"gs://b/o"}}]}]}`, Request{Model: "gemini-x", Open: true, Stored: true}},
 		{"converse with an image elsewhere", converse, `{"messages":[{"content":[{"image":{"source":{"s3Location":{"uri":"s3://b/o"}}}}]}]}`, Request{Model: "m", Images: 1}},
 		{"messages with a file", messagesURL, `{"model":"m","max_tokens":1,"messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Stored: true}},
-		{"messages with a server of tools", messagesURL, `{"model":"m","max_tokens":1,"mcp_servers":[{"url":"u"}]}`, Request{Model: "m", MaxTokens: 1, Open: true}},
+		{"messages with a server of tools", messagesURL, `{"model":"m","max_tokens":1,"mcp_servers":[{"url":"u"}]}`, Request{Model: "m", MaxTokens: 1, Open: true, Turns: 10}},
 
 		{"gemini", gemini, `{"contents":[{"parts":[{"text":"Hi"},{"inlineData":{"mimeType":"audio/wav","data":"` + media + `"}},{"inline_data":{"data":"` + media + `","mime_type":"image/png"}}]}],
 			"generationConfig":{"maxOutputTokens":100,"candidateCount":2},"tools":[{"functionDeclarations":[{"name":"f"}]}]}`,
@@ -110,6 +121,7 @@ func TestReadRequest(t *testing.T) {
 		{"converse", converse, `{"inferenceConfig":{"maxTokens":100},"toolConfig":{"tools":[{"toolSpec":{"name":"f"}},{"cachePoint":{"type":"default"}}]},
 			"messages":[{"content":[{"text":"hi"},{"image":{"format":"png","source":{"bytes":"` + media + `"}}}]}],"additionalModelRequestFields":{"thinking":{"budget_tokens":1024}}}`,
 			Request{Model: "m", MaxTokens: 100, LeastOutput: 1025, Images: 1, MediaBytes: 400}},
+		{"converse with a tool of Anthropic's", converse, `{"additionalModelRequestFields":{"tools":[{"type":"web_search_20250305","max_uses":3}]}}`, Request{Model: "m", Open: true, Turns: 4}},
 		{"converse with a tool of the provider's", converse, `{"toolConfig":{"tools":[{"systemTool":{"name":"nova_grounding"}}]}}`, Request{Model: "m", Open: true}},
 		{"converse with a stored document", converse, `{"messages":[{"content":[{"document":{"source":{"s3Location":{"uri":"s3://b/o"}}}}]}]}`, Request{Model: "m", Open: true, Stored: true}},
 		{"nova", nova, `{"inferenceConfig":{"max_new_tokens":100}}`, Request{Model: "amazon.nova-lite-v1:0", MaxTokens: 100}},
@@ -243,6 +255,13 @@ func TestUsageFilter(t *testing.T) {
 		{"no usage", sse(`{"choices":[],"usage":null}`, `{"error":{"message":"no"}}`, `{"choices":[]}`), ""},
 		{"usage alone is somebody else's", sse(`{"type":"response.completed","usage":{"input_tokens":9}}`), ""},
 		{"no events", `{"choices":[],"usage":{"prompt_tokens":9}}`, ""},
+		{"one that is not the last stays: nobody has asked for it", sse(usage, `{"choices":[{"delta":{"content":"Yes."}}]}`, usage), sse(usage, `{"choices":[{"delta":{"content":"Yes."}}]}`)},
+		{"of two the last goes", sse(usage, usage), sse(usage)},
+		{"comments after it stay", sseOpen(usage) + ": bye\n\n" + sse(), ": bye\n\n" + sse()},
+		{"comments in the midst stay where they are", sseOpen(usage) + ": wait\n\n" + sse(`{"choices":[{"delta":{}}]}`), ""},
+		{"an error beside it stays", sse(`{"choices":[],"usage":{"prompt_tokens":9},"error":{"code":502}}`), ""},
+		{"and what else the caller is told", sse(`{"choices":[],"usage":{"prompt_tokens":9},"citations":["https://a.example"]}`), ""},
+		{"llama.cpp has one for each answer", sse(`{"choices":[{"index":0}],"system_fingerprint":"b77-0a"}`, usage, `{"choices":[{"index":1}]}`, usage), sse(`{"choices":[{"index":0}],"system_fingerprint":"b77-0a"}`, `{"choices":[{"index":1}]}`)},
 		{"an event beyond measure", sse(`{"x":"` + strings.Repeat("x", mostHeld) + `","choices":[],"usage":{}}`), ""},
 	} {
 		if c.want == "" {
