@@ -14,16 +14,16 @@ import (
 
 // AuditEntry is a change of a budget: a GORM model to read with, see [AuditLog]. The ledger alone writes its table.
 type AuditEntry struct {
-	ID        string    `json:"id" gorm:"column:id;primaryKey"`    // a UUIDv7: ids sort by the time of the change
-	TenantID  string    `json:"tenant_id" gorm:"column:tenant_id"` // the tenant's id as it was then
-	ChangedAt time.Time `json:"changed_at,omitzero" gorm:"column:changed_at"`
-	Actor     string    `json:"actor" gorm:"column:actor"`   // see WithActor
-	Action    string    `json:"action" gorm:"column:action"` // what was called, such as "ConfigureBudget", or what became of the record, such as "restore"
-	Reason    string    `json:"reason" gorm:"column:reason"` // see WithReason
+	ID        string    `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the change
+	TenantID  string    `gorm:"column:tenant_id"`     // the tenant's id as it was then
+	ChangedAt time.Time `json:",omitzero" gorm:"column:changed_at"`
+	Actor     string    `gorm:"column:actor"`  // see WithActor
+	Action    string    `gorm:"column:action"` // what was called, such as "ConfigureBudget", or what became of the record, such as "restore"
+	Reason    string    `gorm:"column:reason"` // see WithReason
 
 	// Was and Became are the settings before and after, as JSON; empty where there were none.
-	Was    json.RawMessage `json:"was,omitzero" gorm:"column:was;serializer:json"`
-	Became json.RawMessage `json:"became,omitzero" gorm:"column:became;serializer:json"`
+	Was    json.RawMessage `json:",omitzero" gorm:"column:was;serializer:json"`
+	Became json.RawMessage `json:",omitzero" gorm:"column:became;serializer:json"`
 }
 
 // TableName implements gorm's Tabler: a naming strategy of the host does not change it.

@@ -17,43 +17,43 @@ import (
 
 // Budget is a tenant's settings: what is its own, without what it inherits. [BudgetStatus] says what is in force.
 type Budget struct {
-	TenantID string `json:"tenant_id"`
-	Name     string `json:"name"`
+	TenantID string
+	Name     string
 
 	// ParentID is the id of the tenant above it, whose budget counts the calls of this one too; empty: none but the
 	// [Root], if there is one. Who is moved takes effect with the next call, and takes no history along: what was spent
 	// below the old parent stays on its books.
-	ParentID string `json:"parent_id,omitzero"`
+	ParentID string `json:",omitzero"`
 
 	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, else Soft.
-	Enforcement Enforcement `json:"enforcement,omitzero"`
+	Enforcement Enforcement `json:",omitzero"`
 
 	// Inherit: the ledger's default limits hold for what Limits leaves absent, and its enforcement where there is none
 	// here.
-	Inherit bool `json:"inherit"`
+	Inherit bool
 
 	// TimeZone is the IANA name of the zone in which the tenant's days and months begin; empty: the ledger's.
-	TimeZone string `json:"time_zone,omitzero"`
+	TimeZone string `json:",omitzero"`
 
-	Limits Limits `json:"limits"`
+	Limits Limits
 
 	// Suspended: the tenant may make no calls. Those that are running go on and are booked.
-	Suspended bool `json:"suspended"`
+	Suspended bool
 }
 
 // Status is what a tenant's budget stands at.
 type Status struct {
-	TenantID string `json:"tenant_id"`
+	TenantID string
 
 	// Enforcement is the one in force, never empty.
-	Enforcement Enforcement `json:"enforcement"`
+	Enforcement Enforcement
 
 	// Suspended: the tenant, or one above it, may make no calls.
-	Suspended bool `json:"suspended"`
+	Suspended bool
 
 	// Limits are those in force, its own, the inherited ones and those of all tenants above it: those that count every call
 	// first, by window, then by metric, the nearest tenant's first.
-	Limits []LimitStatus `json:"limits"`
+	Limits []LimitStatus
 }
 
 // BudgetFor returns a tenant's settings. For a record that was registered and has no budget yet, they are those that its
@@ -65,7 +65,7 @@ func BudgetFor(ctx context.Context, db *gorm.DB, t Tenant) (*Budget, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := q.state(ctx)
+	s, err := q.answer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func budgetStatus(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (S
 	if err != nil {
 		return Status{}, err
 	}
-	s, err := q.state(ctx)
+	s, err := q.answer(ctx)
 	if err != nil {
 		return Status{}, err
 	}

@@ -61,6 +61,9 @@ func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action st
 		return err
 	case q.who.none():
 		return q.noBudget()
+	case q.who.uuid != book.NoTenant:
+		_, err := l.identify(t)
+		return err
 	case db.DryRun:
 		return fmt.Errorf("%w: %s: the *gorm.DB is a dry run", ErrInvalidOption, action)
 	}
@@ -91,7 +94,7 @@ func (c *configuration) done(ctx context.Context, err error) error {
 	if err == nil || c.own != nil {
 		return c.own
 	}
-	for _, known := range []error{ErrInvalidTenant, ErrIdentityConflict, ErrNotMigrated, ErrUnavailable} {
+	for _, known := range []error{ErrInvalidTenant, ErrIdentityConflict, ErrNotMigrated, ErrUnavailable, ErrUnknownTenant, ErrRowsOpen} {
 		if errors.Is(err, known) {
 			return err
 		}
@@ -199,6 +202,11 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 		return book.ID{}, err
 	}
 	if !c.made(s) {
+		if l := c.Ledger; l.options.knownOnly && c.action != "ConfigureBudget" && c.who.declaration == nil && c.who.key != string(Root) {
+			if err := l.unknown(ctx, c.books.Conn, c.who.key); err != nil {
+				return book.ID{}, err
+			}
+		}
 		c.who, err = c.makeTenant(ctx, tx, c.who)
 		if errors.Is(err, ErrTenantSuspended) {
 			err = c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))

@@ -9,7 +9,9 @@
 //
 //	func (o *Organization) LLMTenantID() string { return o.Slug }
 //
-//	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default())) // db: the host's *gorm.DB
+//	ledger, err := tenant.Open(db, // the host's *gorm.DB
+//		tenant.WithPrices(pricing.Default()),
+//		tenant.WithKnownTenantsOnly()) // a typo is refused, and is no new tenant without limits
 //	err = ledger.Migrate(ctx)
 //	err = ledger.Register(&Organization{},
 //		tenant.WithKey("Slug"),
@@ -52,7 +54,8 @@
 // them. The budget of a record follows it through whatever GORM does to it, in the host's own transaction: a new key
 // keeps the budget and what is spent, a soft delete suspends it until the record is restored ([WithOnDelete]), and a
 // hard delete removes it and keeps the executions. [Ledger.Backfill] gives records that were there before their budgets.
-// [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives it another.
+// [ID] is a tenant that is known by its id alone; [Ledger.Rename] gives it another. [WithKnownTenantsOnly] refuses ids that
+// nobody has declared or given a budget. [FormerTenants] finds those whose records are gone.
 //
 // Tenants can stand below each other ([WithParent]) and below [Root]: a call is then held to every budget above it. What
 // is spent can be corrected ([Ledger.Credit], [Ledger.Debit]; [Ledger.Reprice] after a wrong price), a limit raised until

@@ -24,33 +24,33 @@ const (
 
 // Effective is what is in force for a tenant, and where each part of it comes from.
 type Effective struct {
-	TenantID string `json:"tenant_id"`
+	TenantID string
 
-	Enforcement     Enforcement `json:"enforcement"`
-	EnforcementFrom Source      `json:"enforcement_from"`
+	Enforcement     Enforcement
+	EnforcementFrom Source
 
-	TimeZone     string `json:"time_zone"` // an IANA name
-	TimeZoneFrom Source `json:"time_zone_from"`
+	TimeZone     string // an IANA name
+	TimeZoneFrom Source
 
 	// Limits are those that a call of the tenant is held to: its own, the inherited ones, and those of the tenants above it,
 	// in the order of [Status].
-	Limits []EffectiveLimit `json:"limits"`
+	Limits []EffectiveLimit
 }
 
 // EffectiveLimit is a limit in force.
 type EffectiveLimit struct {
-	TenantID    string      `json:"tenant_id"` // whose limit it is: the tenant's, or one above it
-	Enforcement Enforcement `json:"enforcement"`
-	From        Source      `json:"from"`
+	TenantID    string // whose limit it is: the tenant's, or one above it
+	Enforcement Enforcement
+	From        Source
 
-	Metric Metric `json:"metric"`
-	Window Window `json:"window"`
-	Agent  string `json:"agent,omitzero"` // whose calls it counts; empty for all
-	Model  string `json:"model,omitzero"` // likewise // whose calls it counts; empty for all
+	Metric Metric
+	Window Window
+	Agent  string `json:",omitzero"` // whose calls it counts; empty for all
+	Model  string `json:",omitzero"` // likewise // whose calls it counts; empty for all
 
 	// Limit is what may be used, in US dollars, tokens or calls; TopUps is how much of it are top-ups, see [Ledger.TopUp].
-	Limit  decimal.Decimal `json:"limit"`
-	TopUps decimal.Decimal `json:"top_ups"`
+	Limit  decimal.Decimal
+	TopUps decimal.Decimal
 }
 
 // EffectiveBudget returns each limit in force for a tenant and where it comes from. For a tenant without a budget it is
@@ -60,7 +60,7 @@ func EffectiveBudget(ctx context.Context, db *gorm.DB, t Tenant) (Effective, err
 	if err != nil {
 		return Effective{}, err
 	}
-	s, err := q.state(ctx)
+	s, err := q.answer(ctx)
 	if err != nil {
 		return Effective{}, err
 	}

@@ -17,6 +17,13 @@ var (
 	// ErrInvalidTenant: a tenant whose id cannot be one, a nil pointer, or a record that was not saved yet.
 	ErrInvalidTenant = errors.New("tenant: invalid tenant")
 
+	// ErrUnknownTenant is matched by every *UnknownTenantError.
+	ErrUnknownTenant = errors.New("tenant: unknown tenant")
+
+	// ErrRowsOpen: rows of the host's own query are still open on the transaction that a function was given, and PostgreSQL
+	// answers one query of a connection at a time. Close them, or read them into a slice, first.
+	ErrRowsOpen = errors.New("tenant: rows are still open on this transaction; close them, or read them all, before anything else is asked on it")
+
 	// ErrTenantRequired: a call without a tenant on an agent that requires one.
 	ErrTenantRequired = errors.New("tenant: the call has no tenant, and its agent requires one")
 
@@ -30,7 +37,8 @@ var (
 	// eight would stand above each other, or there is none.
 	ErrHierarchy = errors.New("tenant: the tenant cannot stand there")
 
-	// ErrNoBudget: a tenant that has no budget of its own yet. Its first call gives it one, and so does ConfigureBudget.
+	// ErrNoBudget: a tenant that has no budget of its own yet. Its first call gives it one, and so does ConfigureBudget; the
+	// Root has none unless it was given one, and counts nothing then.
 	ErrNoBudget = errors.New("tenant: no budget")
 
 	// ErrBudgetExceeded is matched by every *BudgetExceededError.
@@ -70,20 +78,20 @@ var (
 
 // BudgetExceededError says which limit left no room for a call. It matches [ErrBudgetExceeded].
 type BudgetExceededError struct {
-	TenantID string `json:"tenant_id"`
+	TenantID string
 
 	// Limit is the limit and what it stood at.
-	Limit LimitStatus `json:"limit"`
+	Limit LimitStatus
 
 	// Requested is the least that the call would have needed, in the limit's unit.
-	Requested decimal.Decimal `json:"requested"`
+	Requested decimal.Decimal
 
 	// Contended says that what is spent would leave room, and that the calls running at the time held it for longer than
 	// this one would wait. Trying again makes sense.
-	Contended bool `json:"contended"`
+	Contended bool
 
 	// ResetsAt is when the limit's window ends.
-	ResetsAt time.Time `json:"resets_at,omitzero"`
+	ResetsAt time.Time `json:",omitzero"`
 }
 
 func (e *BudgetExceededError) Error() string {
@@ -207,28 +215,28 @@ func (m Metric) decimal(v int64) decimal.Decimal {
 // LimitStatus is a limit and how much of it is used.
 type LimitStatus struct {
 	// TenantID is whose limit it is: the tenant that was asked about, or one above it.
-	TenantID string `json:"tenant_id"`
+	TenantID string
 
-	Metric Metric `json:"metric"`
-	Window Window `json:"window"`
-	Agent  string `json:"agent,omitzero"` // the agent whose calls are counted; empty for all
-	Model  string `json:"model,omitzero"` // the model whose calls are counted; empty for all
+	Metric Metric
+	Window Window
+	Agent  string `json:",omitzero"` // the agent whose calls are counted; empty for all
+	Model  string `json:",omitzero"` // the model whose calls are counted; empty for all
 
 	// In US dollars for a cost limit, else tokens or calls. Remaining is never negative.
-	Limit     decimal.Decimal `json:"limit"`
-	Spent     decimal.Decimal `json:"spent"`
-	Held      decimal.Decimal `json:"held"`
-	Remaining decimal.Decimal `json:"remaining"`
+	Limit     decimal.Decimal
+	Spent     decimal.Decimal
+	Held      decimal.Decimal
+	Remaining decimal.Decimal
 
 	// Percent is how much of the limit is spent, rounded to hundredths; of a limit of zero, always 100.
-	Percent decimal.Decimal `json:"percent"`
+	Percent decimal.Decimal
 
 	// StartsAt and ResetsAt are the window, half-open; zero for one that never ends.
-	StartsAt time.Time `json:"starts_at,omitzero"`
-	ResetsAt time.Time `json:"resets_at,omitzero"`
+	StartsAt time.Time `json:",omitzero"`
+	ResetsAt time.Time `json:",omitzero"`
 
 	// Forecast is given by [BudgetStatus], and is nil elsewhere.
-	Forecast *Forecast `json:"forecast,omitzero"`
+	Forecast *Forecast `json:",omitzero"`
 }
 
 // describe says which limit it is, such as: daily cost limit of $5.00 of agent "support".

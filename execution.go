@@ -17,53 +17,53 @@ import (
 // Money is in nano-dollars (1e-9 US dollars) in the columns and in the fields whose names end in Nano; the methods give
 // US dollars.
 type Execution struct {
-	ID       string `json:"id" gorm:"column:id;primaryKey"`    // a UUIDv7: ids sort by the time of the call, as far as the clocks of the processes agree
-	TenantID string `json:"tenant_id" gorm:"column:tenant_id"` // the tenant's id as it was at the call; empty for a call without a tenant
+	ID       string `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the call, as far as the clocks of the processes agree
+	TenantID string `gorm:"column:tenant_id"`     // the tenant's id as it was at the call; empty for a call without a tenant
 
 	// Status is "running", and then "succeeded", "failed", "cancelled" (it was released, and not made) or "abandoned" (its
 	// process was gone, or it ran for too long: its hold was charged); or "adjusted", for what is no call, but a correction.
-	Status string `json:"status" gorm:"column:status"`
+	Status string `gorm:"column:status"`
 
-	Agent       string `json:"agent" gorm:"column:agent"`               // see WithAgent
-	Provider    string `json:"provider" gorm:"column:provider"`         // as the provider's price was looked up
-	Model       string `json:"model" gorm:"column:model"`               // as it was asked for
-	BilledModel string `json:"billed_model" gorm:"column:billed_model"` // as the provider reported it; empty while running
-	RequestID   string `json:"request_id" gorm:"column:request_id"`     // the provider's name for the call
+	Agent       string `gorm:"column:agent"`        // see WithAgent
+	Provider    string `gorm:"column:provider"`     // as the provider's price was looked up
+	Model       string `gorm:"column:model"`        // as it was asked for
+	BilledModel string `gorm:"column:billed_model"` // as the provider reported it; empty while running
+	RequestID   string `gorm:"column:request_id"`   // the provider's name for the call
 
-	IdempotencyKey string            `json:"idempotency_key" gorm:"column:idempotency_key"`    // see WithIdempotencyKey; empty (NULL in the table) for none
-	Tags           map[string]string `json:"tags,omitzero" gorm:"column:tags;serializer:json"` // see WithTag
-	Actor          string            `json:"actor" gorm:"column:actor"`                        // see WithActor
+	IdempotencyKey string            `gorm:"column:idempotency_key"`                       // see WithIdempotencyKey; empty (NULL in the table) for none
+	Tags           map[string]string `json:",omitzero" gorm:"column:tags;serializer:json"` // see WithTag
+	Actor          string            `gorm:"column:actor"`                                 // see WithActor
 
-	AdmittedAt time.Time  `json:"admitted_at,omitzero" gorm:"column:admitted_at"` // decides the day and the month that the call belongs to
-	DeadlineAt time.Time  `json:"deadline_at,omitzero" gorm:"column:deadline_at"` // a running call is abandoned after it
-	FinishedAt *time.Time `json:"finished_at,omitzero" gorm:"column:finished_at"` // nil while running
-	SettledAt  *time.Time `json:"settled_at,omitzero" gorm:"column:settled_at"`   // when its true usage was booked; nil where it was not
+	AdmittedAt time.Time  `json:",omitzero" gorm:"column:admitted_at"` // decides the day and the month that the call belongs to
+	DeadlineAt time.Time  `json:",omitzero" gorm:"column:deadline_at"` // a running call is abandoned after it
+	FinishedAt *time.Time `json:",omitzero" gorm:"column:finished_at"` // nil while running
+	SettledAt  *time.Time `json:",omitzero" gorm:"column:settled_at"`  // when its true usage was booked; nil where it was not
 
-	HeldCostNano     int64  `json:"held_cost_nano" gorm:"column:held_cost"`                  // held at admission
-	HeldTokens       int64  `json:"held_tokens" gorm:"column:held_tokens"`                   // held at admission
-	CostNano         int64  `json:"cost_nano" gorm:"column:cost"`                            // charged
-	Tokens           int64  `json:"tokens" gorm:"column:tokens"`                             // charged
-	Calls            int64  `json:"calls" gorm:"column:calls"`                               // 1 once it counts as a call made
-	ReportedCostNano *int64 `json:"reported_cost_nano,omitzero" gorm:"column:reported_cost"` // as the provider stated it; nil where it did not
-	OverrunCostNano  int64  `json:"overrun_cost_nano" gorm:"column:overrun_cost"`            // how far the charge went beyond the hold
-	OverrunTokens    int64  `json:"overrun_tokens" gorm:"column:overrun_tokens"`
+	HeldCostNano     int64  `gorm:"column:held_cost"`                      // held at admission
+	HeldTokens       int64  `gorm:"column:held_tokens"`                    // held at admission
+	CostNano         int64  `gorm:"column:cost"`                           // charged
+	Tokens           int64  `gorm:"column:tokens"`                         // charged
+	Calls            int64  `gorm:"column:calls"`                          // 1 once it counts as a call made
+	ReportedCostNano *int64 `json:",omitzero" gorm:"column:reported_cost"` // as the provider stated it; nil where it did not
+	OverrunCostNano  int64  `gorm:"column:overrun_cost"`                   // how far the charge went beyond the hold
+	OverrunTokens    int64  `gorm:"column:overrun_tokens"`
 
 	// Price is what it was charged by: the row of the price book (see [Price].Row); "hold" where no price of its usage was
 	// known, and what was held was charged. It is empty where the caller named the cost, and where nothing was charged by
 	// usage.
-	Price       string `json:"price" gorm:"column:price"`
-	ServiceTier string `json:"service_tier" gorm:"column:service_tier"` // that the provider says it was served in
+	Price       string `gorm:"column:price"`
+	ServiceTier string `gorm:"column:service_tier"` // that the provider says it was served in
 
-	Estimated bool   `json:"estimated" gorm:"column:estimated"`   // the charge is not by usage that the provider reported
-	Unpriced  bool   `json:"unpriced" gorm:"column:unpriced"`     // no price was known: the cost is not the truth
-	ErrorCode string `json:"error_code" gorm:"column:error_code"` // why it failed, in a word
-	Reason    string `json:"reason" gorm:"column:reason"`         // of an adjustment
+	Estimated bool   `gorm:"column:estimated"`  // the charge is not by usage that the provider reported
+	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: the cost is not the truth
+	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
+	Reason    string `gorm:"column:reason"`     // of an adjustment
 
 	// Corrects is, of an adjustment, the ID of the call whose cost it corrects, of the same tenant; empty (NULL in the table)
 	// for none.
-	Corrects string `json:"corrects" gorm:"column:corrects"`
+	Corrects string `gorm:"column:corrects"`
 
-	Usage Usage `json:"usage" gorm:"embedded"`
+	Usage Usage `gorm:"embedded"`
 }
 
 // TableName implements gorm's Tabler: a naming strategy of the host does not change it.
@@ -124,10 +124,18 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 		return nil
 	}
 	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's, nor was.
-	const id = `(SELECT w.id FROM llm_tenants w
+	if q.who.uuid != book.NoTenant || q.who.key == string(Root) || q.options.knownOnly && q.who.declaration == nil {
+		if _, err := q.answer(ctx); err != nil {
+			return err
+		}
+	}
+	const byKey = `(SELECT w.id FROM llm_tenants w
 		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL AND w.deleted_at IS NULL OR ? = ''))
 		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
-	args := []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
+	id, args := byKey, []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
+	if q.who.uuid != book.NoTenant {
+		id, args = "(?)", []any{q.who.uuid.String()}
+	}
 	if !asked.descendants {
 		db.Where(table+".tenant = "+id, args...)
 		return nil

@@ -106,13 +106,18 @@ func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
 		current identity
 		deleted error // which is no reason to undo what was mended
 	)
-	err := l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
-		current, err = l.makeTenant(ctx, tx, who)
-		if errors.Is(err, ErrTenantSuspended) {
-			deleted, err = err, nil
-		}
-		return err
-	})
+	var err error
+	if l.options.knownOnly && who.declaration == nil && who.key != string(Root) {
+		current, err = who, l.unknown(ctx, l.db.Statement.ConnPool, who.key)
+	} else {
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
+			current, err = l.makeTenant(ctx, tx, who)
+			if errors.Is(err, ErrTenantSuspended) {
+				deleted, err = err, nil
+			}
+			return err
+		})
+	}
 	switch {
 	case err == nil:
 		err = deleted

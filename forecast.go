@@ -18,14 +18,14 @@ import (
 // call is not that long ago is judged by the time since then, an hour at least.
 type Forecast struct {
 	// PerDay is the run rate: US dollars, tokens or calls a day.
-	PerDay decimal.Decimal `json:"per_day"`
+	PerDay decimal.Decimal
 
 	// Projected is what will be spent when the window ends; of a window that never ends, what is spent now.
-	Projected decimal.Decimal `json:"projected"`
+	Projected decimal.Decimal
 
 	// ExhaustedAt is when the limit will be used up; zero if that is not before the window ends, or not in the next
 	// hundred years.
-	ExhaustedAt time.Time `json:"exhausted_at,omitzero"`
+	ExhaustedAt time.Time `json:",omitzero"`
 }
 
 const (

@@ -74,13 +74,13 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 	case gorms:
 	case hosts:
 		if _, err := db.Statement.ConnPool.ExecContext(db.Statement.Context, "SAVEPOINT "+savepoint); err != nil {
-			return fmt.Errorf("make a savepoint: %w", err)
+			return rowsNamed(db, fmt.Errorf("make a savepoint: %w", err))
 		}
 		db.InstanceSet(ownSavepoint, true)
 	default:
 		tx := db.Begin(&sql.TxOptions{})
 		if tx.Error != nil {
-			return tx.Error
+			return rowsNamed(db, tx.Error)
 		}
 		db.Statement.ConnPool = tx.Statement.ConnPool
 		db.InstanceSet(ownTransaction, true)
@@ -108,9 +108,18 @@ func (p *plugin) finish(db *gorm.DB, failure string, err error) {
 		}
 	}
 	if err != nil {
+		err = rowsNamed(db, err)
 		db.RowsAffected = 0
 		_ = db.AddError(fmt.Errorf("tenant: %s: %w", failure, err))
 	}
+}
+
+// rowsNamed says so where rows of the host's own query are in the way of what a hook asks.
+func rowsNamed(db *gorm.DB, err error) error {
+	if !errors.Is(err, ErrRowsOpen) && rowsOpen(db.Statement.Context, db.Statement.ConnPool, err) {
+		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
+	}
+	return err
 }
 
 // end closes the transaction of begin.

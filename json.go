@@ -187,7 +187,7 @@ func (b *Budget) UnmarshalJSON(data []byte) error {
 }
 
 // strictly reads a JSON object into a struct that has a field for each of its names, in whatever case they are written: as
-// daily_cost, dailyCost or DailyCost. With an error the struct stays as it
+// DailyCost, dailyCost or daily_cost. With an error the struct stays as it
 // was.
 func strictly[T any](what string, data []byte, to *T) error {
 	if string(bytes.TrimSpace(data)) == "null" {
@@ -199,8 +199,7 @@ func strictly[T any](what string, data []byte, to *T) error {
 	}
 	var names []string
 	for f := range reflect.TypeFor[T]().Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names = append(names, name)
+		names = append(names, f.Name)
 	}
 	read, seen := *to, map[int]bool{}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
@@ -221,7 +220,7 @@ func strictly[T any](what string, data []byte, to *T) error {
 			if !errors.Is(err, ErrInvalidOption) {
 				err = fmt.Errorf("%w: %w", ErrInvalidOption, err)
 			}
-			return fmt.Errorf("%s.%s: %w", what, name, err)
+			return fmt.Errorf("%s.%s: %w", what, names[at], err)
 		}
 	}
 	*to = read

@@ -25,9 +25,9 @@ func TestJSON_OfABudgetIsWhatItSays(t *testing.T) {
 	}
 	text, err := json.Marshal(b)
 	require.NoError(t, err)
-	require.JSONEq(t, `{"tenant_id": "acme", "name": "Acme", "enforcement": "hard", "inherit": true, "time_zone": "Europe/Berlin",
-		"limits": {"daily_cost": "0.000000001", "monthly_tokens": 0,
-			"also": [{"window": "week", "agent": "support", "calls": 4611686018427387904}]}, "suspended": false}`, string(text))
+	require.JSONEq(t, `{"TenantID": "acme", "Name": "Acme", "Enforcement": "hard", "Inherit": true, "TimeZone": "Europe/Berlin",
+		"Limits": {"DailyCost": "0.000000001", "MonthlyTokens": 0,
+			"Also": [{"Window": "week", "Agent": "support", "Calls": 4611686018427387904}]}, "Suspended": false}`, string(text))
 	require.Contains(t, string(text), "4611686018427387904", "to the digit")
 	var again tenant.Budget
 	require.NoError(t, json.Unmarshal(text, &again))
@@ -50,8 +50,8 @@ func TestJSON_ReadsAPatchAndLeavesTheRest(t *testing.T) {
 func TestJSON_NamesWhatCannotBeMeant(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
-		`{"limits": {"daily_csot": "5"}}`:                     `unknown name "daily_csot"; there are daily_cost, `,
-		`{"limits": {"daily_cost": "five"}}`:                  `Budget.limits: Limits.daily_cost: tenant: invalid option: Money: amount "five" is not a number`,
+		`{"limits": {"daily_csot": "5"}}`:                     `unknown name "daily_csot"; there are DailyCost, `,
+		`{"limits": {"daily_cost": "five"}}`:                  `Budget.Limits: Limits.DailyCost: tenant: invalid option: Money: amount "five" is not a number`,
 		`{"limits": {"daily_cost": -1}}`:                      `is negative`,
 		`{"limits": {"daily_cost": ""}}`:                      `amount "" is empty`,
 		`{"limits": {"daily_cost": true}}`:                    `true is neither a number nor a string`,
@@ -64,11 +64,11 @@ func TestJSON_NamesWhatCannotBeMeant(t *testing.T) {
 		`{"limits": {"daily_tokens": 99999999999999999999}}`:  `above 2^62`,
 		`{"limits": {"daily_tokens": 4611686018427387905}}`:   `above 2^62`,
 		`{"limits": {"also": [{"window": "fortnight"}]}}`:     `"fortnight" is not hour, day, week, month or total`,
-		`{"limits": {"also": {"window": "day"}}}`:             `Limits.also`,
-		`{"limits": {"also": [{"windows": "day"}]}}`:          `did you mean window?`,
+		`{"limits": {"also": {"window": "day"}}}`:             `Limits.Also`,
+		`{"limits": {"also": [{"windows": "day"}]}}`:          `did you mean Window?`,
 		`{"limits": {"daily_cost": "1", "DailyCost": "2"}}`:   `says the same as another name`,
 		`{"enforcement": "hrad"}`:                             `unknown enforcement "hrad"`,
-		`{"inherit": "yes"}`:                                  `Budget.inherit`,
+		`{"inherit": "yes"}`:                                  `Budget.Inherit`,
 		`{"limits": [1]}`:                                     `not a JSON object`,
 	} {
 		b := tenant.Budget{Name: "before", Limits: tenant.Limits{DailyCost: tenant.USD("3")}}
@@ -94,7 +94,7 @@ func TestJSON_LeavesOutTimesThatAreNotSet(t *testing.T) {
 		text, err := json.Marshal(value)
 		require.NoError(t, err)
 		require.NotContains(t, string(text), "0001-01-01", "%T", value)
-		require.NotContains(t, string(text), `_at"`, "%T", value)
+		require.NotContains(t, string(text), `At":`, "%T", value)
 	}
 	text, err := json.Marshal(tenant.Limits{})
 	require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestJSON_LeavesOutTimesThatAreNotSet(t *testing.T) {
 	}
 	text, err = json.Marshal(status)
 	require.NoError(t, err)
-	require.Contains(t, string(text), `"resets_at":"2026-03-02T00:00:00Z"`)
+	require.Contains(t, string(text), `"ResetsAt":"2026-03-02T00:00:00Z"`)
 	var again tenant.LimitStatus
 	require.NoError(t, json.Unmarshal(text, &again))
 	require.True(t, status.Limit.Equal(again.Limit))

@@ -28,36 +28,36 @@ const (
 // nothing. Costs are US dollars, tokens are of all classes. The named ones count all calls of a day or a month; Also takes
 // every other.
 type Limits struct {
-	DailyCost   Money `json:"daily_cost,omitzero"`
-	MonthlyCost Money `json:"monthly_cost,omitzero"`
+	DailyCost   Money `json:",omitzero"`
+	MonthlyCost Money `json:",omitzero"`
 
-	DailyTokens   Quantity `json:"daily_tokens,omitzero"`
-	MonthlyTokens Quantity `json:"monthly_tokens,omitzero"`
-	DailyCalls    Quantity `json:"daily_calls,omitzero"`
-	MonthlyCalls  Quantity `json:"monthly_calls,omitzero"`
+	DailyTokens   Quantity `json:",omitzero"`
+	MonthlyTokens Quantity `json:",omitzero"`
+	DailyCalls    Quantity `json:",omitzero"`
+	MonthlyCalls  Quantity `json:",omitzero"`
 
 	// Also are more limits, any number of them.
-	Also []Limit `json:"also,omitzero"`
+	Also []Limit `json:",omitzero"`
 
 	// AllowLargerShort lets a limit pass that is larger than one of a longer window, and so never bites. Without it, such
 	// limits are a [*LimitOrderError]: one of them has a digit too few or too many. A limit in [Total] is not compared with
 	// others: credits that are bought may well be less than what a day allows.
-	AllowLargerShort bool `json:"allow_larger_short,omitzero"`
+	AllowLargerShort bool `json:",omitzero"`
 }
 
 // Limit is what may be used up of each metric in one kind of window, by all calls or by some.
 type Limit struct {
-	Window Window `json:"window"`
+	Window Window
 
 	// Agent and Model, where set, are whose calls are counted: those of one agent, by its name in [WithAgent], and those
 	// that ask for one model.
-	Agent string `json:"agent,omitzero"`
-	Model string `json:"model,omitzero"`
+	Agent string `json:",omitzero"`
+	Model string `json:",omitzero"`
 
 	// Those that are set are limits.
-	Cost   Money    `json:"cost,omitzero"`
-	Tokens Quantity `json:"tokens,omitzero"`
-	Calls  Quantity `json:"calls,omitzero"`
+	Cost   Money    `json:",omitzero"`
+	Tokens Quantity `json:",omitzero"`
+	Calls  Quantity `json:",omitzero"`
 }
 
 // LimitOrderError says that a limit is larger than one that counts the same for longer, or would be with a top-up, so that

@@ -48,6 +48,7 @@ type openOptions struct {
 	clock       func() time.Time
 
 	admitWhenUnavailable bool
+	knownOnly            bool
 }
 
 // WithPrices gives the ledger its price book. Defaults to none: every model is then without a price.

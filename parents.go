@@ -111,6 +111,11 @@ func (d *declaration) place(db *gorm.DB, placements []store.Placement) error {
 	}
 	for _, p := range missing {
 		if p.Key != "" {
+			if d.ledger.options.knownOnly {
+				if err := d.ledger.unknown(ctx, pool, p.Key); err != nil {
+					return fmt.Errorf("LLMTenantParent: %w", err)
+				}
+			}
 			if err := d.ledger.dialect.Ensure(ctx, pool, []store.Profile{{Key: p.Key, Name: p.Key, Inherit: true}}); err != nil {
 				return err
 			}

@@ -2,8 +2,11 @@ package tenant
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -30,7 +33,7 @@ func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 	if db.Error != nil {
 		return nil, db.Error // of a transaction that could not be begun, for one
 	}
-	who, err := l.identify(t)
+	who, err := l.asked(t)
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +42,11 @@ func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
 func (q *question) state(ctx context.Context) (*account.State, error) {
-	s, err := q.books.State(ctx, account.Who{
-		ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID,
-	})
+	who := account.Who{ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID}
+	if q.who.uuid != book.NoTenant {
+		who = account.Who{ID: q.who.uuid}
+	}
+	s, err := q.books.State(ctx, who)
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
@@ -50,6 +55,15 @@ func (q *question) state(ctx context.Context) (*account.State, error) {
 		return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.key, t.OwnerType, t.OwnerID)
 	}
 	return s, nil
+}
+
+// answer is state for a question, which needs a tenant to be about.
+func (q *question) answer(ctx context.Context) (*account.State, error) {
+	s, err := q.state(ctx)
+	if err == nil {
+		err = q.answerable(ctx, s)
+	}
+	return s, err
 }
 
 // made reports whether a state is of a tenant that is the asker's own already.
@@ -115,4 +129,30 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 		return err
 	}
 	return fmt.Errorf("tenant: %w", err)
+}
+
+// failure is that of the ledger, for a question on the host's own handle.
+func (q *question) failure(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() == nil && rowsOpen(ctx, q.books.Conn, err) {
+		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
+	}
+	return q.Ledger.failure(ctx, err)
+}
+
+// rowsOpen reports whether a connection of the host's answered with an error because rows are still being read from it. Pgx
+// has no type for that, and its database/sql driver makes a broken connection of it, except where a statement is prepared.
+func rowsOpen(ctx context.Context, c store.Conn, err error) bool {
+	const busy = "conn busy"
+	if strings.Contains(err.Error(), busy) {
+		return true
+	}
+	host, ok := c.(gorm.ConnPool)
+	if _, pool := c.(*sql.DB); pool || !ok || !errors.Is(err, driver.ErrBadConn) {
+		return false
+	}
+	statement, err := host.PrepareContext(ctx, "SELECT 1")
+	if err == nil {
+		_ = statement.Close()
+	}
+	return err != nil && strings.Contains(err.Error(), busy)
 }

@@ -55,7 +55,7 @@ func (r *repricing) run(ctx context.Context) (err error) {
 // ids are the tenants that were asked for, each once.
 func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 	for _, t := range r.only {
-		who, err := r.identify(t)
+		who, err := r.asked(t)
 		if err != nil {
 			return nil, err
 		}

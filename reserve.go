@@ -162,7 +162,7 @@ type Settlement struct {
 // Where running calls hold room that they may not use, Reserve waits its turn, first in, first out within a process; see
 // [WithWait]. Several processes share such room in turns of some seconds.
 //
-// Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [ErrInvalidTenant],
+// Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [*UnknownTenantError], [ErrInvalidTenant],
 // [ErrInvalidOption], [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own. None of them leaves a hold.
 func (l *Ledger) Reserve(ctx context.Context, t Tenant, e Estimate, options ...CallOption) (*Hold, error) {
 	h, err := l.reserveFor(ctx, t, e, options)

@@ -10,8 +10,8 @@ import (
 )
 
 // Root is the tenant that stands above all others: its budget counts every call of the ledger, with or without a tenant.
-// It is there once it has a budget, by [WithRootBudget] or by [ConfigureBudget]; it counts the calls that are admitted
-// from then on. Its id is taken: no other tenant can have it.
+// It is there once it has a budget, by [WithRootBudget] or by [ConfigureBudget], and until then each question about it is an
+// [ErrNoBudget]; it counts the calls that are admitted from then on. Its id is taken: no other tenant can have it.
 const Root ID = "llm_root"
 
 // WithRootBudget sets the budget that counts every call of the ledger. It is kept in the database, for all processes:

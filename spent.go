@@ -43,7 +43,8 @@ func WithDescendants() QueryOption { return func(q *query) { q.descendants = tru
 // hours that the period cuts.
 //
 // Errors: [ErrNotOpen], [ErrClosed], [ErrNotMigrated], [ErrInvalidTenant], [ErrIdentityConflict], [ErrInvalidOption] for
-// a period that cannot be, [ErrUnavailable], and ctx's own.
+// a period that cannot be, [ErrNoBudget] for the [Root] where there is no root budget, [*UnknownTenantError] with
+// [WithKnownTenantsOnly], [ErrRowsOpen], [ErrUnavailable], and ctx's own.
 func Cost(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (decimal.Decimal, error) {
 	sum, err := spent(ctx, db, t, p, options)
 	return money.Decimal(sum.Cost), err
@@ -128,7 +129,7 @@ func (q *question) during(ctx context.Context, p Period) (*account.State, store.
 	if p == nil {
 		return nil, store.Range{}, fmt.Errorf("%w: the period is nil", ErrInvalidOption)
 	}
-	s, err := q.state(ctx)
+	s, err := q.answer(ctx)
 	if err != nil {
 		return nil, store.Range{}, err
 	}

@@ -17,39 +17,39 @@ import (
 // Summary is what a tenant used in a period.
 type Summary struct {
 	// From and To are the period, half-open, in UTC; both are zero for AllTime.
-	From time.Time `json:"from,omitzero"`
-	To   time.Time `json:"to,omitzero"`
+	From time.Time `json:",omitzero"`
+	To   time.Time `json:",omitzero"`
 
 	Totals
 
 	// ByAgent and ByModel are the same, taken apart; the dearest come first.
-	ByAgent []AgentTotals `json:"by_agent"`
-	ByModel []ModelTotals `json:"by_model"`
+	ByAgent []AgentTotals
+	ByModel []ModelTotals
 }
 
 // Totals are sums over calls that have ended.
 type Totals struct {
-	Cost   decimal.Decimal `json:"cost"`   // US dollars
-	Tokens int64           `json:"tokens"` // charged, of all classes
+	Cost   decimal.Decimal // US dollars
+	Tokens int64           // charged, of all classes
 
 	// Usage is the tokens by class. A call that was abandoned, or whose usage could not be believed, is charged the tokens
 	// that it held without anybody knowing their classes: so Tokens can be more than the classes add up to.
-	Usage Usage `json:"usage"`
+	Usage Usage
 
-	Calls    int64 `json:"calls"`    // made, with those that failed
-	Errors   int64 `json:"errors"`   // calls that failed
-	Refusals int64 `json:"refusals"` // calls that were not made because a limit had no room; a lower bound, and counted by the hour
+	Calls    int64 // made, with those that failed
+	Errors   int64 // calls that failed
+	Refusals int64 // calls that were not made because a limit had no room; a lower bound, and counted by the hour
 }
 
 // AgentTotals are the calls of one agent, by the name that they were given [WithAgent]; empty for those without one.
 type AgentTotals struct {
-	Agent string `json:"agent"`
+	Agent string
 	Totals
 }
 
 // ModelTotals are the calls that one model was billed for; where nobody billed any, those that asked for it.
 type ModelTotals struct {
-	Model string `json:"model"`
+	Model string
 	Totals
 }
 

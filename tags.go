@@ -290,7 +290,7 @@ func unknown(word string, known []string) string {
 
 // meant asks for the known word that is meant by another one, if one is near.
 func meant(word string, known []string) string {
-	best, least := "", 1+max(1, len(word)/3)
+	best, least := "", 1+tolerance(word)
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
 			best, least = k, d

@@ -12,7 +12,8 @@ import (
 )
 
 // Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
-// [Ledger.Register]. A model without the method becomes one through [Ledger.Tenant], a plain string through [ID].
+// [Ledger.Register]. A model without the method becomes one through [Ledger.Tenant], a plain string through [ID]. See
+// [WithKnownTenantsOnly] for ids that come from outside.
 //
 // The id is the tenant's key: not empty, at most 255 bytes of UTF-8, without control characters, and without spaces at its
 // ends, which nobody sees. "acme" and "ACME" are two tenants. A nil Tenant is no
@@ -68,6 +69,9 @@ type identity struct {
 	primaryKey  []any  // the same as gorm takes it
 	declaration *declaration
 
+	// uuid is what it is asked about by, in place of all of these; the key is its text then.
+	uuid book.ID
+
 	// said is the key that the record has in memory, where it is known that the database has another one.
 	said string
 }
@@ -82,6 +86,9 @@ func (l *Ledger) identify(t Tenant) (identity, error) {
 	}
 	if v := reflect.ValueOf(t); v.Kind() == reflect.Pointer && v.IsNil() {
 		return identity{}, fmt.Errorf("%w: it is a nil %T", ErrInvalidTenant, t)
+	}
+	if u, ok := t.(UUID); ok {
+		return identity{}, fmt.Errorf("%w: %q is a UUID, by which a tenant can be asked about, and neither make calls nor be changed", ErrInvalidTenant, string(u))
 	}
 	if bound, ok := t.(*recordTenant); ok {
 		who, err := bound.identity()

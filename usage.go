@@ -10,36 +10,36 @@ import (
 // them apart first. Two usages are equal, by ==, where they count the same.
 type Usage struct {
 	// Input is plain input: neither read from nor written to a cache, neither audio nor image.
-	Input int64 `json:"input" gorm:"column:input_tokens"`
+	Input int64 `gorm:"column:input_tokens"`
 
 	// CacheRead is input served from the provider's prompt cache.
-	CacheRead int64 `json:"cache_read" gorm:"column:cache_read_tokens"`
+	CacheRead int64 `gorm:"column:cache_read_tokens"`
 
 	// CacheReadAudio is audio served from that cache. It is not part of CacheRead.
-	CacheReadAudio int64 `json:"cache_read_audio" gorm:"column:cache_read_audio_tokens"`
+	CacheReadAudio int64 `gorm:"column:cache_read_audio_tokens"`
 
 	// CacheWrite5m is input written to a cache that lives five minutes, or as long as the shortest kind of the provider's
 	// does; CacheWrite1h is input written to one that lives one hour, or as long as a longer kind does.
-	CacheWrite5m int64 `json:"cache_write_5m" gorm:"column:cache_write_5m_tokens"`
-	CacheWrite1h int64 `json:"cache_write_1h" gorm:"column:cache_write_1h_tokens"`
+	CacheWrite5m int64 `gorm:"column:cache_write_5m_tokens"`
+	CacheWrite1h int64 `gorm:"column:cache_write_1h_tokens"`
 
 	// Output is plain output: neither reasoning, audio nor image.
-	Output int64 `json:"output" gorm:"column:output_tokens"`
+	Output int64 `gorm:"column:output_tokens"`
 
 	// Reasoning is output spent on thinking.
-	Reasoning int64 `json:"reasoning" gorm:"column:reasoning_tokens"`
+	Reasoning int64 `gorm:"column:reasoning_tokens"`
 
-	InputAudio  int64 `json:"input_audio" gorm:"column:input_audio_tokens"`
-	OutputAudio int64 `json:"output_audio" gorm:"column:output_audio_tokens"`
-	InputImage  int64 `json:"input_image" gorm:"column:input_image_tokens"`
-	OutputImage int64 `json:"output_image" gorm:"column:output_image_tokens"`
+	InputAudio  int64 `gorm:"column:input_audio_tokens"`
+	OutputAudio int64 `gorm:"column:output_audio_tokens"`
+	InputImage  int64 `gorm:"column:input_image_tokens"`
+	OutputImage int64 `gorm:"column:output_image_tokens"`
 
 	// WebSearches counts searches that the provider charges by the piece. They are not tokens.
-	WebSearches int64 `json:"web_searches" gorm:"column:web_searches"`
+	WebSearches int64 `gorm:"column:web_searches"`
 
 	// Units are what else is charged by the piece or by its length: images, seconds of audio, pages. They are not tokens: what
 	// a provider charges as tokens is counted there, and nothing is counted in both.
-	Units units.Counts `json:"units,omitzero" gorm:"column:units"`
+	Units units.Counts `json:",omitzero" gorm:"column:units"`
 }
 
 // InputTokens returns the sum of all input classes.

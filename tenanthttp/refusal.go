@@ -94,6 +94,7 @@ var reasons = []struct {
 	{tenant.ErrTenantRequired, "tenant_required", hostErrorType},
 	{ErrUnmetered, "unmetered", hostErrorType},
 	{tenant.ErrInvalidTenant, "invalid_tenant", hostErrorType},
+	{tenant.ErrUnknownTenant, "unknown_tenant", hostErrorType},
 	{tenant.ErrIdentityConflict, "invalid_tenant", hostErrorType},
 	{tenant.ErrHierarchy, "invalid_tenant", hostErrorType},
 	{tenant.ErrInvalidOption, "invalid_option", hostErrorType},

@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 	// The ledger on it.
 	// The tables below say how far the budgets are used up, so no threshold has to.
-	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default()), tenant.WithThresholds())
+	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default()), tenant.WithKnownTenantsOnly(), tenant.WithThresholds())
 	if err != nil {
 		return err
 	}
