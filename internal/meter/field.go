@@ -85,6 +85,7 @@ const (
 	fieldDone
 	fieldCost
 	fieldEstimatedCost
+	fieldGatewayCost
 	fieldUpstreamCost
 	fieldMarketCost
 	fieldTicks

@@ -15,6 +15,7 @@ var everyFormat = []Endpoint{
 	{Format: Gemini, Kind: Chat}, {Format: Ollama, Kind: Chat}, {Format: Converse, Kind: Chat}, {Format: Invoke, Kind: Chat}, {Format: Cohere, Kind: Chat},
 	{Format: Interactions, Kind: Chat}, {Format: Conversations, Kind: Chat}, {Format: AsyncChat, Kind: Chat},
 	{Format: CloudflareRun, Kind: Chat}, {Format: WatsonxText, Kind: Chat}, {Format: DashScope, Kind: Chat}, {Format: VoyageMultimode, Kind: Embeddings},
+	{Format: Completions, Kind: Chat}, {Format: LlamaCpp, Kind: Chat}, {Format: TextGeneration, Kind: Chat}, {Format: TextGeneration, Kind: Embeddings},
 }
 
 func seeds(f *testing.F) {
@@ -31,6 +32,9 @@ func seeds(f *testing.F) {
 		`{"id":"a","status":"COMPLETED","response":{"usage":{"prompt_tokens":9,"completion_tokens":2}}}`, `{"request_id":"f"}`,
 		`{"outputs":[{"content":"x"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9,"connector_tokens":3}}`,
 		`{"meta":{"billed_units":{"input_tokens":7.0}}}`,
+		`{"choices":[{"index":1,"message":{"content":"a"},"usage":{"prompt_tokens":4}},{"index":0}],"system_fingerprint":"b7-x","usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":40,"prompt_tokens_details":{"cached_read_tokens":29,"cached_write_tokens":3}}}`,
+		sseOpen(`{"content":"a","stop":false,"tokens_predicted":1,"tokens_evaluated":8}`, `{"content":"","stop":true,"tokens_predicted":2,"tokens_evaluated":8,"timings":{"cache_n":9}}`),
+		`{"generated_text":"a","details":{"generated_tokens":3,"prefill":[{},{}],"best_of_sequences":[{"generated_tokens":4}]}}`,
 		event("metadata", `{"usage":{"inputTokens":9,"outputTokens":2,"cacheDetails":[{"ttl":"1h","inputTokens":3}]}}`),
 		chunk(`{"amazon-bedrock-invocationMetrics":{"inputTokenCount":9,"outputTokenCount":2}}`),
 		event("chunk", `{"bytes":"eyJpbnB!dFRva2VuQ291bnQiOjksIm91dHB1dFRva2VuQ291bnQiOjJ9fQ==","p":"abc"}`),
@@ -150,6 +154,7 @@ func FuzzRequest(f *testing.F) {
 	for i := range everyFormat {
 		f.Add([]byte(`{"model":"m","max_tokens":100,"prompt":["a",[1]],"tools":[{"type":"x"}],"generationConfig":{"maxOutputTokens":7},"options":null,"stream_options":{}}`), uint8(i), int64(50))
 		f.Add([]byte("--b\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n3\r\n--b--\r\n"), uint8(i), int64(1))
+		f.Add([]byte(`{"n_predict":-1,"parameters":{"max_new_tokens":9},"tools":[{"type":"web_search_1","max_uses":2}],"reasoning":{"mode":"pro"}}`), uint8(i), int64(5))
 		f.Add([]byte(`{"max\u005ftokens":1e3 , "inferenceConfig" : { } }`), uint8(i), int64(9))
 	}
 	f.Fuzz(func(t *testing.T, body []byte, format uint8, limit int64) {
@@ -189,6 +194,7 @@ func FuzzRequest(f *testing.F) {
 // FuzzUsageFilter holds for any stream: what comes out is what went in, less whole events, in pieces of any size.
 func FuzzUsageFilter(f *testing.F) {
 	f.Add([]byte(sse(`{"choices":[{}]}`, `{"choices":[],"usage":{}}`)), uint8(5))
+	f.Add([]byte(sse(`{"choices":[],"usage":{}}`)+": a\n\n"+sse(`{"system_fingerprint":"b1-a","choices":[],"usage":{}}`, `{"choices":[],"usage":{},"error":{}}`)), uint8(7))
 	f.Add([]byte("data: {\"choices\":[],\r\ndata: \"usage\":{}}\r\n\r\n\n\n:x\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
 		run := func(size int) []byte {

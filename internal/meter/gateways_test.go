@@ -70,6 +70,15 @@ func TestGateways_NameCountsInTheirOwnWay(t *testing.T) {
 			usage: book.Usage{Input: 700, Output: 12},
 		},
 		{
+			name: "Vercel's cost beside the usage, of an image", url: "https://ai-gateway.vercel.sh/v1/images/generations", cost: "40500000",
+			body: `{"created":1,"data":[{"b64_json":"AAAA"}],"providerMetadata":{"gateway":{"routing":{"x":1},"cost":"0.0405","marketCost":"0.0405"}}}`,
+		},
+		{
+			name: "the cost in the usage is the one that counts", url: "https://ai-gateway.vercel.sh/v1/chat/completions", cost: "1000000",
+			body:  `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":1,"cost":0.001},"provider_metadata":{"gateway":{"cost":"0.002"}}}`,
+			usage: book.Usage{Input: 5, Output: 1},
+		},
+		{
 			name: "Moonshot's usage is in the last choice of a stream", url: "https://api.moonshot.ai/v1/chat/completions", finished: []string{"stop"},
 			body: sse(`{"model":"kimi-x","choices":[{"index":0,"delta":{"content":"Aller"}}]}`,
 				`{"model":"kimi-x","choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":3100,"completion_tokens":44,"total_tokens":3144,"cached_tokens":2048}}]}`),
@@ -108,6 +117,8 @@ func TestReader_ZerosBesideTextAreNotBelieved(t *testing.T) {
 		{"Converse", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse", `{"output":{"message":{"content":[{"text":"` + said + `"}]}},"usage":{"inputTokens":0,"outputTokens":0}}`, false, false, book.Usage{Input: 99, Output: 11}},
 		{"an input that was counted, and an output that was not", anyChat, chatOf("m", `{"prompt_tokens":17,"completion_tokens":0,"total_tokens":17}`), true, false, book.Usage{Input: 17, Output: 4}},
 		{"nothing was said", anyChat, `{"choices":[{"message":{"content":""},"finish_reason":"length"}],"usage":{"prompt_tokens":17,"completion_tokens":0}}`, true, true, book.Usage{Input: 17}},
+		{"an output that was counted, and an input that was not", anyChat, chatOf("m", `{"prompt_tokens":0,"completion_tokens":6,"total_tokens":6}`), true, false, book.Usage{Input: 99, Output: 6}},
+		{"a prompt that Ollama has read before", "http://localhost:11434/api/chat", `{"message":{"content":"` + said + `"},"done":true,"eval_count":12}`, true, true, book.Usage{Output: 12}},
 		{"one token is a count", anyChat, chatOf("m", `{"prompt_tokens":17,"completion_tokens":1}`), true, true, book.Usage{Input: 17, Output: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -38,6 +38,7 @@ type openAI struct {
 	tool     tool
 	spent    spending
 	paying   spending // of the usage object that is being read
+	gateway  int64    // the cost that is stated beside a usage object
 
 	typ       string // of the event
 	usageTier string
@@ -94,6 +95,7 @@ func openAIRules() []rule {
 		[]rule{
 			{"type", fieldType, keep}, {"error", fieldError, keep},
 			{"system_fingerprint", fieldBuild, keep},
+			{"providerMetadata.gateway.cost", fieldGatewayCost, keep}, {"provider_metadata.gateway.cost", fieldGatewayCost, keep}, // Vercel
 			{"choices[]", fieldChoice, keep}, {"choices[].index", fieldChoiceIndex, keep},
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
@@ -177,7 +179,7 @@ func openAICounts() []rule {
 }
 
 func newOpenAI(e Endpoint) *openAI {
-	return &openAI{reply: newReply(), endpoint: e, spent: noSpending}
+	return &openAI{reply: newReply(), endpoint: e, spent: noSpending, gateway: notStated}
 }
 
 func (o *openAI) schema() *node { return openAISchema }
@@ -300,6 +302,8 @@ func (o *openAI) scalar(f field, v value) {
 		o.drawing.Model = string(v.text)
 	case fieldBilledSearches:
 		o.billed.read(fieldSearches, v)
+	case fieldGatewayCost:
+		o.implausible = !pay(&o.gateway, v, 9) || o.implausible
 	case fieldChoiceIndex:
 		if n, ok := v.count(); ok && n < maxAnswers {
 			o.answers = max(o.answers, n+1)
@@ -334,7 +338,9 @@ func (o *openAI) result(to *Result) {
 	if o.endpoint.Provider == "" && o.spent.market != notStated { // a proxy of the host's before it
 		o.endpoint.Provider = Vercel
 	}
-	o.cost = o.spent.stated(o.endpoint.Provider)
+	if o.cost = o.spent.stated(o.endpoint.Provider); o.cost == notStated {
+		o.cost = o.gateway
+	}
 	o.tier = cmp.Or(o.tier, o.usageTier)
 	o.pending = o.pending && o.typ == "" // a stream that is cut has had this status too
 	o.fill(to)

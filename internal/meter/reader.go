@@ -203,7 +203,7 @@ func (r *Reader) Result() *Result {
 	if f, ok := r.frame.(interface{ broken() bool }); ok && f.broken() {
 		to.Complete = false
 	}
-	to.believe(r.endpoint.Kind)
+	to.believe(r.endpoint)
 	to.Failed = to.Failed && !to.Found && !to.Implausible
 	to.Provider = r.endpoint.Provider
 	to.Model = cmp.Or(to.Model, r.endpoint.Model)
@@ -215,14 +215,20 @@ func (r *Reader) Result() *Result {
 	return to
 }
 
-// believe takes back a usage of zero that stands beside text: servers say so of what they have not counted.
-func (to *Result) believe(k Kind) {
+// believe takes back zeros that stand beside text: servers say so of what they have not counted. Ollama counts no prompt that
+// it has read before.
+func (to *Result) believe(e Endpoint) {
 	to.Read = to.Read || to.Found || to.Implausible || to.Pending || to.OutputChars > 0 || len(to.FinishReasons) > 0
-	if !to.Found || k.inputOnly() || to.OutputEstimate == 0 || outputOf(to.Usage) > 0 {
+	if !to.Found || e.Kind.inputOnly() || to.OutputEstimate == 0 {
 		return
 	}
-	to.Partial = true
-	to.Found = Input(to.Usage) > 0
+	input, output := Input(to.Usage) > 0, outputOf(to.Usage) > 0
+	switch {
+	case !output:
+		to.Partial, to.Found = true, input
+	case !input && e.Kind == Chat && e.Format != Ollama:
+		to.Partial = true
+	}
 }
 
 func newFrame(header http.Header, f family) frame {

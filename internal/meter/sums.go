@@ -28,17 +28,21 @@ const (
 	readPart            // of the cache
 	writePart
 	audioPart // of the input
+	imagePart // likewise
 	connectorPart
+	soundPart // of the output
+	picturePart
 
 	cacheParts = readPart | writePart
+	ofOutput   = reasoningPart | soundPart | picturePart
 )
 
 // explanations are the sets of parts that can be what a total has beyond prompt and completion. The first that has its
 // size is taken.
 var explanations = [...]parts{
-	reasoningPart, cacheParts, audioPart, connectorPart, readPart, writePart,
+	reasoningPart, cacheParts, audioPart, connectorPart, readPart, writePart, soundPart, imagePart, picturePart,
 	reasoningPart | cacheParts, reasoningPart | readPart, reasoningPart | writePart, reasoningPart | audioPart,
-	cacheParts | audioPart, readPart | audioPart, reasoningPart | cacheParts | audioPart,
+	cacheParts | audioPart, readPart | audioPart, reasoningPart | cacheParts | audioPart, audioPart | soundPart, imagePart | picturePart,
 	connectorPart | cacheParts, connectorPart | readPart, connectorPart | reasoningPart,
 }
 
@@ -47,13 +51,15 @@ type sums struct {
 	prompt, completion, total                int64
 	hasTotal                                 bool
 	reasoning, read, write, audio, connector int64
+	image, sound, picture                    int64
 }
 
 func (s *sums) size(of parts) (n int64) {
 	for _, p := range [...]struct {
 		part parts
 		size int64
-	}{{reasoningPart, s.reasoning}, {readPart, s.read}, {writePart, s.write}, {audioPart, s.audio}, {connectorPart, s.connector}} {
+	}{{reasoningPart, s.reasoning}, {readPart, s.read}, {writePart, s.write}, {audioPart, s.audio}, {connectorPart, s.connector},
+		{imagePart, s.image}, {soundPart, s.sound}, {picturePart, s.picture}} {
 		if of&p.part != 0 {
 			n += p.size
 		}
@@ -117,8 +123,8 @@ func (s *sums) explain(hidden int64, of source) (beside parts, known bool) {
 
 // put adds parts that lie beside to what they are to be inside of.
 func (s *sums) put(beside parts) {
-	s.completion += s.size(beside & reasoningPart)
-	s.prompt += s.size(beside &^ reasoningPart)
+	s.completion += s.size(beside & ofOutput)
+	s.prompt += s.size(beside &^ ofOutput)
 }
 
 // unexplained places what no parts add up to. What cannot be inside of the prompt is outside; Anthropic's models hide
@@ -164,6 +170,7 @@ func (t *tally) openAI(of source) (u book.Usage, ok bool) {
 	}
 	short, long := t.writes()
 	s.read, s.write, s.audio, s.connector = t.reads(), short+long, t.n[fieldAudioIn], t.n[fieldConnector]
+	s.image, s.sound, s.picture = t.n[fieldImageIn], t.n[fieldAudioOut], t.n[fieldImageOut]
 	research := of.Provider == Perplexity && t.has(fieldCitation) // leaves reasoning and citations out of its total
 	switch s.reasoning = t.n[fieldReasoning]; {
 	case of.Kind.inputOnly():

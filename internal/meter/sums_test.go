@@ -69,6 +69,16 @@ func TestSums_TheTotalSaysWhatIsBeside(t *testing.T) {
 			usage: book.Usage{Input: 70, InputAudio: 125, Output: 30, Reasoning: 40},
 		},
 		{
+			name: "sound that was said", url: anyChat,
+			body:  chatOf("m-1", `{"prompt_tokens":70,"completion_tokens":30,"total_tokens":145,"completion_tokens_details":{"audio_tokens":45}}`),
+			usage: book.Usage{Input: 70, Output: 30, OutputAudio: 45},
+		},
+		{
+			name: "images, seen and made", url: anyChat,
+			body:  chatOf("m-1", `{"prompt_tokens":70,"completion_tokens":30,"total_tokens":1690,"prompt_tokens_details":{"image_tokens":300},"completion_tokens_details":{"image_tokens":1290}}`),
+			usage: book.Usage{Input: 70, InputImage: 300, Output: 30, OutputImage: 1290},
+		},
+		{
 			name: "what connectors gave the model", url: "https://api.mistral.ai/v1/chat/completions",
 			body:  chatOf("mistral-x", `{"prompt_tokens":70,"completion_tokens":30,"total_tokens":2100,"connector_tokens":2000}`),
 			usage: book.Usage{Input: 2070, Output: 30},
