@@ -102,3 +102,20 @@ func TestDefer_WhatItCannotLeave(t *testing.T) {
 		require.Equal(t, tenant.Settled, s.Outcome)
 	})
 }
+
+// Whoever learns that a call has ended, and not what it used, charges what it holds.
+func TestSettleDeferred_AsHeld(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		acme := tenant.ID("acme")
+		deferredCall(t, ledger, acme, "v-1")
+		s, err := ledger.SettleDeferred(t.Context(), acme, "v-1", tenant.Actual{AsHeld: true, Usage: tenant.Usage{Output: 3}})
+		require.NoError(t, err)
+		require.Equal(t, tenant.Settled, s.Outcome)
+		require.Equal(t, "1", s.Cost.String())
+		require.True(t, s.Estimated)
+		require.False(t, s.Unpriced)
+		require.Equal(t, balance{SpentCost: 1_000_000_000, SpentTokens: 10, SpentCalls: 1}, balanceOf(t, db, "acme", "total"))
+		requireConservation(t, db)
+	})
+}

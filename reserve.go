@@ -123,6 +123,11 @@ type Actual struct {
 
 	// Estimated marks a usage that the provider did not report itself.
 	Estimated bool
+
+	// AsHeld charges the cost and the tokens that the call holds, in the place of what Usage costs, and marks them as
+	// estimated: for whoever learns that the call has ended, and not what it used. A ReportedCost that the price charges is
+	// charged all the same.
+	AsHeld bool
 }
 
 // Outcome says what became of a settle or a release.

@@ -204,6 +204,9 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 	}
 	e.Usage, e.ServiceTier = book.Usage(a.Usage), printable(a.ServiceTier)
 	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
+	if a.AsHeld {
+		e.Charged.Tokens, e.Estimated = e.Held.Tokens, true
+	}
 
 	cost, known := l.cost(e, a, fixed)
 	e.Charged.Cost, e.Unpriced = cost, !known
@@ -223,6 +226,10 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 	now := l.options.clock()
 	if a.Cost.set && !(a.Estimated && l.states(e, now)) {
 		return a.Cost.nano, true
+	}
+	if a.AsHeld && !l.states(e, now) {
+		e.Price = chargedHold
+		return e.Held.Cost, !e.Unpriced
 	}
 	nano, row, known, whole := l.charge(e, now)
 	switch {

@@ -18,6 +18,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/meter"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/units"
 )
 
 // A call is one request that was admitted.
@@ -187,6 +188,8 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	case r.Implausible:
 		return c.unknown(a)
 	case r.Found:
+	case (c.endpoint.Kind == meter.Video || c.endpoint.Format == meter.BedrockRerank) && r.Complete && !r.Failed && b.status/100 == 2:
+		return c.made(a, r)
 	case r.Failed && b.status < http.StatusBadRequest:
 		a.ErrorCode = "error"
 		return failed(a)
@@ -208,8 +211,34 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 			u = u.Plus(also.Usage)
 		}
 	}
+	u.Units = said(u.Units, c.plan.request.Units)
 	a.Usage = tenant.Usage(u)
 	return a
+}
+
+// made charges what the request has asked for by the piece, as far as it was made: some providers say no more of it.
+func (c *call) made(a tenant.Actual, r *meter.Result) tenant.Actual {
+	a.Estimated = true
+	for unit, n := range c.plan.request.Units.All() {
+		if asked := c.plan.request.Choices; r.Videos > 0 && r.Videos < asked {
+			n = n / asked * r.Videos
+		}
+		a.Usage.Units = a.Usage.Units.Plus(units.Of(unit, n))
+	}
+	return a
+}
+
+// said adds to the units of a reply what their price depends on, where the request alone has said it.
+func said(reply, request units.Counts) (all units.Counts) {
+	for unit, n := range reply.All() {
+		for asked := range request.All() {
+			if unit.Covers(asked) {
+				unit = asked
+			}
+		}
+		all = all.Plus(units.Of(unit, n))
+	}
+	return all
 }
 
 // stated is the cost that a reply states, if it does.
@@ -241,7 +270,7 @@ func (c *call) missed(b *body, r *meter.Result, err error) bool {
 // told reports whether a reply of the kind shows how much output there is.
 func told(k meter.Kind) bool {
 	switch k {
-	case meter.Images, meter.Speech, meter.Transcription, meter.OCR:
+	case meter.Images, meter.Speech, meter.Transcription, meter.OCR, meter.Video:
 		return false
 	}
 	return true
@@ -264,7 +293,7 @@ func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelU
 // unknown charges all that the call holds, unless the provider has stated a cost that the price charges.
 func (c *call) unknown(a tenant.Actual) tenant.Actual {
 	h := c.hold
-	a.Usage = tenant.Usage{Input: max(h.Tokens-h.OutputTokens, 0), Output: h.OutputTokens}
+	a.Usage = tenant.Usage{Input: max(h.Tokens-h.OutputTokens, 0), Output: h.OutputTokens, Units: c.plan.request.Units}
 	a.Estimated = true
 	if !h.Cost.IsZero() { // zero is for want of a price, which the ledger is to see
 		a.Cost = tenant.USDFrom(h.Cost)

@@ -58,6 +58,10 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 		InputTokens:      min(q.InputBytes+t.options.hiddenInput(r.URL)+media, mostTokens),
 		InputMediaTokens: min(media, mostTokens),
 		OutputTokens:     min((p.answer+min(p.beyond, mostTokens/mostAnswers))*p.answers, mostTokens),
+		Units:            q.Units,
+	}
+	if e.Kind == meter.Video { // no part of it is tokens
+		p.estimate.InputTokens, p.estimate.InputMediaTokens = 0, 0
 	}
 	p.likely = min(q.InputBytes/likelyBytes+media+1, p.estimate.InputTokens)
 	if q.Passes > 1 { // each reads what was asked, and what others have written
@@ -120,7 +124,7 @@ func tierOf(r *http.Request) string {
 // answer returns how many tokens of output one answer can have.
 func (t *Transport) answer(e meter.Endpoint, q *meter.Request) int64 {
 	switch e.Kind {
-	case meter.Embeddings, meter.Moderation, meter.Rerank, meter.OCR:
+	case meter.Embeddings, meter.Moderation, meter.Rerank, meter.OCR, meter.Video:
 		return 0
 	case meter.Images:
 		return imageOutput

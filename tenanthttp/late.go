@@ -84,17 +84,21 @@ func (t *Transport) retrieve(r *http.Request, e meter.Endpoint) (*http.Response,
 	}
 	reader := meter.NewReader(e, resp.StatusCode, resp.Header)
 	b := &body{inner: resp.Body, status: resp.StatusCode, reader: reader}
-	b.ended = func(b *body, err error) { t.retrieved(r, b, reader.Result(), err) }
+	b.ended = func(b *body, err error) { t.retrieved(r, e, b, reader.Result(), err) }
 	b.follow(r.Context(), resp)
 	return resp, nil
 }
 
-func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, err error) {
-	if result.Pending || !result.Complete {
+func (t *Transport) retrieved(r *http.Request, e meter.Endpoint, b *body, result *meter.Result, err error) {
+	if result.Pending || !result.Complete && !e.Download {
 		return
 	}
 	if c := t.late.take(r.URL.Host, result.ID); c != nil {
-		c.settle(c.actual(b, result, err))
+		if e.Download { // there is nothing to download before it is made
+			c.settle(c.made(tenant.Actual{}, result))
+		} else {
+			c.settle(c.actual(b, result, err))
+		}
 		return
 	}
 	if result.ID == "" || result.Implausible {
@@ -109,6 +113,8 @@ func (t *Transport) retrieved(r *http.Request, b *body, result *meter.Result, er
 	switch {
 	case result.Failed:
 		a.ErrorCode, a.Cost = "error", tenant.USDFrom(decimal.Zero)
+	case e.Kind == meter.Video && !result.Found:
+		a.AsHeld = true // its request has said how long it is to be, and its result does not
 	case !result.Found && result.ReportedCost < 0:
 		return
 	}

@@ -52,6 +52,17 @@ func askedSchema(e Endpoint) *node {
 	if d, ok := dialects[e.Format]; ok {
 		return d.asked
 	}
+	switch e.Kind {
+	case Video:
+		return askedVideo
+	case OCR:
+		return askedOCR
+	case Rerank:
+		if e.Format == BedrockRerank {
+			return askedBedrockRerank
+		}
+		return askedRerank
+	}
 	switch e.Format {
 	case Anthropic:
 		return askedAnthropic
@@ -104,6 +115,7 @@ func askedOpenAI() []rule {
 		each(askLife, keep, "messages[].content[].cache_control.ttl", "tools[].cache_control.ttl", "cache_control.ttl", "prompt_cache_options.ttl"),
 		each(askOpenIfTrue, keep, "enable_search"),
 		media("messages[].content[]"),
+		media("input_references[]"), // OpenRouter's, of images
 		media("input[].content[]"),
 		media("input[].output[]"), // of a tool that returns a screenshot
 		[]rule{{"image_url", askImage, measure}, {"image_url.url", askImage, measure}, {"document.document_url", askDocument, measure},

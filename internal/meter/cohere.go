@@ -1,6 +1,9 @@
 package meter
 
-import "github.com/llmtenant/tenant/internal/book"
+import (
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
+)
 
 // cohere reads chats, generated text, embeddings and classifications of both versions of the API, as JSON, as events
 // and as lines of JSON. What is billed is stated apart from what the model saw, which is not billed.
@@ -16,6 +19,7 @@ var cohereSchema = func() *node {
 		{"billed_units.input_tokens", fieldPrompt, keep},
 		{"billed_units.output_tokens", fieldCompletion, keep},
 		{"billed_units.image_tokens", fieldImageIn, keep},
+		{"billed_units.search_units", fieldSearches, keep},
 	}
 	return schema(
 		under("usage", billed),
@@ -67,7 +71,10 @@ func (c *cohere) result(to *Result) {
 		to.Implausible = true
 		return
 	}
-	if t.any(fieldPrompt, fieldCompletion, fieldImageIn) {
-		to.state(book.Usage{Input: t.n[fieldPrompt], InputImage: t.n[fieldImageIn], Output: t.n[fieldCompletion]})
+	if t.any(fieldPrompt, fieldCompletion, fieldImageIn, fieldSearches) {
+		to.state(book.Usage{
+			Input: t.n[fieldPrompt], InputImage: t.n[fieldImageIn], Output: t.n[fieldCompletion],
+			Units: units.Of(units.SearchUnits, t.n[fieldSearches]),
+		})
 	}
 }

@@ -19,6 +19,7 @@ const (
 	Moderation    Kind = "moderation"
 	Rerank        Kind = "rerank"
 	OCR           Kind = "ocr"
+	Video         Kind = "video"         // a job, whose result is a video
 	Batch         Kind = "batch"         // charged later, with its results
 	BatchResults  Kind = "batch_results" // may be asked for more than once; see Results
 	File          Kind = "file"          // what it holds may be the results of a batch; see Results
@@ -50,6 +51,7 @@ const (
 	Conversations Format = "mistral_conversations"
 	AsyncChat     Format = "perplexity_async" // a chat completion in an envelope
 	Videos        Format = "videos"
+	BedrockRerank Format = "bedrock_rerank"
 )
 
 // Endpoint is what a URL says about a call.
@@ -69,8 +71,10 @@ type Endpoint struct {
 	// Batch is the batch, or the file, that the path of its results names.
 	Batch string
 
-	// Job is what the path of a result calls the call that it is of, where the result may not say it.
-	Job string
+	// Job is what the path of a result calls the call that it is of, where the result may not say it. Download reports that
+	// the result is what was made itself, which says nothing of what it used.
+	Job      string
+	Download bool
 
 	// Streams reports that the path asks for a stream; elsewhere the request's body does.
 	Streams bool
@@ -117,7 +121,7 @@ func recognise(method string, u *url.URL, path path) (Endpoint, bool) {
 	switch {
 	case path.free(e.Provider):
 		return free, true
-	case e.later(path), e.dialect(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path), e.selfHosted(path):
+	case e.later(path), e.video(path), e.dialect(path), e.bedrock(path), e.google(path), e.ollama(path), e.cohere(path), e.anthropic(path), e.openAI(path), e.selfHosted(path):
 		return e, true
 	default:
 		return e, false
@@ -134,7 +138,7 @@ func (e Endpoint) read(method string, u *url.URL, path path, free Endpoint) (End
 	case get && path.back(1) == "responses" && (e.Provider != "" || strings.HasPrefix(path.back(0), "resp")):
 		e.Kind, e.Format, e.Retrieval = Chat, Responses, true
 		return e, true
-	case get && e.job(path):
+	case get && (e.job(path) || e.film(path)):
 		return e, true
 	case get && e.results(path):
 		return e, true
@@ -231,6 +235,10 @@ func (p path) has(name string) bool {
 }
 
 func (e *Endpoint) bedrock(p path) bool {
+	if e.Provider == Bedrock && len(p) == 1 && p[0] == "rerank" {
+		e.Kind, e.Format = Rerank, BedrockRerank
+		return true
+	}
 	if p.back(2) != "model" && p.back(2) != "models" {
 		return false
 	}
@@ -359,7 +367,7 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Format, e.Retrieval = Responses, true
 	case last == "embeddings":
 		e.Kind = Embeddings
-	case before == "images" && (last == "generations" || last == "edits" || last == "variations"):
+	case last == "images" && e.Provider == OpenRouter, before == "images" && (last == "generations" || last == "edits" || last == "variations"):
 		e.Kind = Images
 	case before == "audio" && (last == "transcriptions" || last == "translations"):
 		e.Kind = Transcription

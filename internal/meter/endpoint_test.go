@@ -120,7 +120,6 @@ func TestRecognise_WhatMayCostMoneyUnseenIsNotRecognised(t *testing.T) {
 		{http.MethodGet, "https://api.openai.com/v1/realtime?model=m"},
 		{http.MethodGet, "https://api.x.ai/v1/batches/b-1/results"},
 		{http.MethodPost, "https://generativelanguage.googleapis.com/v1beta/cachedContents"},
-		{http.MethodPost, "https://aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/veo:predictLongRunning"},
 		{http.MethodPost, "https://bedrock-runtime.us-east-1.amazonaws.com/async-invoke"},
 		{http.MethodPost, "https://example.com/orders"},
 		{http.MethodPost, "https://example.com/v1/decisions"},

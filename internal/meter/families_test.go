@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 const messagesURL = "https://api.anthropic.com/v1/messages"
@@ -273,25 +274,25 @@ func TestOllama(t *testing.T) {
 
 func TestCohere(t *testing.T) {
 	t.Parallel()
-	const units = `{"billed_units":{"input_tokens":10.0,"output_tokens":104},"tokens":{"input_tokens":505,"output_tokens":107},"cached_tokens":448}`
+	const billed = `{"billed_units":{"input_tokens":10.0,"output_tokens":104},"tokens":{"input_tokens":505,"output_tokens":107},"cached_tokens":448}`
 	want := book.Usage{Input: 10, Output: 104}
 	const host = "https://api.cohere.com/"
 	check(t, []golden{
-		{name: "what is billed, not what the model saw", url: host + "v2/chat", body: `{"id":"c","finish_reason":"COMPLETE","message":{"content":[{"type":"text","text":"Yes."}]},"usage":` + units + `}`,
+		{name: "what is billed, not what the model saw", url: host + "v2/chat", body: `{"id":"c","finish_reason":"COMPLETE","message":{"content":[{"type":"text","text":"Yes."}]},"usage":` + billed + `}`,
 			usage: want, finished: []string{"COMPLETE"}},
 		{name: "events", url: host + "v2/chat", usage: want,
 			body: sseOpen(`{"type":"message-start","id":"c"}`, `{"type":"content-delta","delta":{"message":{"content":{"text":"Yes."}}}}`,
-				`{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":`+units+`}}`)},
-		{name: "version 1", url: host + "v1/generate", body: `{"generations":[{"text":"Yes."}],"meta":` + units + `}`, usage: want},
+				`{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":`+billed+`}}`)},
+		{name: "version 1", url: host + "v1/generate", body: `{"generations":[{"text":"Yes."}],"meta":` + billed + `}`, usage: want},
 		{name: "version 1, lines", url: host + "v1/chat", usage: want,
-			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + units + `}}` + "\n"},
+			body: `{"event_type":"text-generation","text":"Yes."}` + "\n" + `{"event_type":"stream-end","response":{"text":"Yes.","meta":` + billed + `}}` + "\n"},
 		{name: "events, cut", url: host + "v2/chat", unended: true, body: sseOpen(`{"type":"message-start","id":"c"}`, `{"type":"content-delta","delta":{"message":{"content":{"text":"Yes."}}}}`)},
 		{name: "version 1, cut", url: host + "v1/chat", unended: true, body: `{"event_type":"text-generation","text":"Yes."}` + "\n"},
 		{name: "embeddings", url: host + "v2/embed", body: `{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3}}}`, usage: book.Usage{Input: 7, InputImage: 3}},
 		{name: "images", url: host + "v2/chat", body: `{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
 		{name: "images, events", url: host + "v2/chat", body: sseOpen(`{"type":"message-end","delta":{"usage":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`), usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
 		{name: "images, lines", url: host + "v1/chat", body: `{"event_type":"stream-end","response":{"meta":{"billed_units":{"input_tokens":7,"image_tokens":3,"output_tokens":1}}}}`, usage: book.Usage{Input: 7, InputImage: 3, Output: 1}},
-		{name: "searches of a ranking are no tokens", url: host + "v2/rerank", body: `{"meta":{"billed_units":{"search_units":1}}}`},
+		{name: "searches of a ranking are no tokens", url: host + "v2/rerank", body: `{"meta":{"billed_units":{"search_units":1}}}`, usage: book.Usage{Units: units.Of(units.SearchUnits, 1)}},
 		{name: "totals that nobody bills", url: host + "v2/chat", body: `{"usage":{"tokens":{"input_tokens":505,"output_tokens":107}}}`},
 	})
 }

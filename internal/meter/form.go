@@ -19,7 +19,7 @@ func HasForm(e Endpoint, body []byte) bool {
 	if bytes.HasPrefix(body, []byte("--")) {
 		a := &asked{}
 		a.form(body)
-		return (named || a.Model != "") && (e.Kind == Images || e.Kind == Transcription)
+		return (named || a.Model != "") && (e.Kind == Images || e.Kind == Transcription || e.Kind == Video)
 	}
 	f := new(form)
 	s := newScanner(formSchema, f)
@@ -115,6 +115,8 @@ func given(e Endpoint) []string {
 		return []string{"query"}
 	case OCR:
 		return []string{"document"}
+	case Video:
+		return []string{"prompt", "instances"}
 	default:
 		return []string{"input", "inputs"}
 	}

@@ -14,6 +14,7 @@ var everyFormat = []Endpoint{
 	{Format: ChatCompletions, Kind: Chat, Provider: Perplexity}, {Format: Anthropic, Kind: Chat},
 	{Format: Gemini, Kind: Chat}, {Format: Ollama, Kind: Chat}, {Format: Converse, Kind: Chat}, {Format: Invoke, Kind: Chat}, {Format: Cohere, Kind: Chat},
 	{Format: Interactions, Kind: Chat}, {Format: Conversations, Kind: Chat}, {Format: AsyncChat, Kind: Chat},
+	{Format: Videos, Kind: Video}, {Format: OpenAI, Kind: OCR}, {Format: OpenAI, Kind: Rerank},
 	{Format: CloudflareRun, Kind: Chat}, {Format: WatsonxText, Kind: Chat}, {Format: DashScope, Kind: Chat}, {Format: VoyageMultimode, Kind: Embeddings},
 	{Format: Completions, Kind: Chat}, {Format: LlamaCpp, Kind: Chat}, {Format: TextGeneration, Kind: Chat}, {Format: TextGeneration, Kind: Embeddings},
 }
@@ -31,6 +32,8 @@ func seeds(f *testing.F) {
 		sseOpen(`{"event_type":"interaction.completed","interaction":{"usage":{"total_input_tokens":9,"grounding_tool_count":[{"type":"google_search","count":-1}]}}}`),
 		`{"id":"a","status":"COMPLETED","response":{"usage":{"prompt_tokens":9,"completion_tokens":2}}}`, `{"request_id":"f"}`,
 		`{"outputs":[{"content":"x"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9,"connector_tokens":3}}`,
+		`{"id":"v","status":"completed","seconds":"8","size":"720x1280","video":{"duration":-3},"usage":{"cost":0.5}}`, `{"usage_info":{"pages_processed":7}}`,
+		`{"name":"a/b","done":true,"response":{"videos":[{},{}]}}`,
 		`{"meta":{"billed_units":{"input_tokens":7.0}}}`,
 		`{"choices":[{"index":1,"message":{"content":"a"},"usage":{"prompt_tokens":4}},{"index":0}],"system_fingerprint":"b7-x","usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":40,"prompt_tokens_details":{"cached_read_tokens":29,"cached_write_tokens":3}}}`,
 		sseOpen(`{"content":"a","stop":false,"tokens_predicted":1,"tokens_evaluated":8}`, `{"content":"","stop":true,"tokens_predicted":2,"tokens_evaluated":8,"timings":{"cache_n":9}}`),

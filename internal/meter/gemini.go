@@ -18,6 +18,7 @@ type gemini struct {
 	statistics  tally // of predictions, which are embeddings
 	grounded    int64 // queries of the candidates that are read
 	queries     int64
+	mapped      int64 // queries of a map
 }
 
 var geminiSchema = func() *node {
@@ -58,6 +59,7 @@ var geminiSchema = func() *node {
 			{"candidates[].finishReason", fieldFinish, keep},
 			{"candidates[].groundingMetadata.webSearchQueries[]", fieldQuery, keep},
 			{"candidates[].groundingMetadata.imageSearchQueries[]", fieldQuery, keep},
+			{"candidates[].groundingMetadata.groundingChunks[].maps", fieldMapped, keep},
 			{"promptFeedback.blockReason", fieldBlocked, keep},
 			{"predictions[].embeddings.statistics.token_count", fieldStatistics, keep},
 		},
@@ -76,6 +78,8 @@ func (g *gemini) begin(f field) {
 		g.next = tally{}
 	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail, fieldToolUseDetail:
 		g.modality, g.tokens = "", 0
+	case fieldMapped:
+		g.mapped = 1
 	default:
 		g.reply.begin(f)
 	}
@@ -163,6 +167,7 @@ func (g *gemini) result(to *Result) {
 			u.WebSearches = g.queries
 		}
 	}
+	u.Units = mapped(cmp.Or(g.model, g.asked), g.mapped)
 	to.state(u)
 }
 

@@ -14,6 +14,7 @@ type interactions struct {
 	streamed  bool
 	grounding grounding
 	searches  int64 // of the usage that is being read
+	places    int64 // likewise, of a map
 }
 
 // What the values of an interaction mean, beside those of Gemini's other replies.
@@ -22,6 +23,7 @@ const (
 	fieldGrounding
 	fieldGroundingTool
 	fieldGroundingCount
+	fieldMapped // a place of a map in Gemini's other replies
 )
 
 // grounding is how often a tool of the provider's was used.
@@ -88,7 +90,7 @@ func (i *interactions) schema() *node { return interactionsSchema }
 func (i *interactions) begin(f field) {
 	switch f {
 	case fieldUsage:
-		i.searches = 0
+		i.searches, i.places = 0, 0
 		i.gemini.begin(f)
 	case fieldGrounding:
 		i.grounding = grounding{}
@@ -100,12 +102,15 @@ func (i *interactions) begin(f field) {
 func (i *interactions) end(f field) {
 	switch f {
 	case fieldGrounding:
-		if i.grounding.tool == "google_search" {
+		switch i.grounding.tool {
+		case "google_search":
 			i.searches += i.grounding.count
+		case "google_maps":
+			i.places += i.grounding.count
 		}
 	case fieldUsage:
 		i.gemini.end(f)
-		i.queries = max(i.queries, i.searches)
+		i.queries, i.mapped = max(i.queries, i.searches), max(i.mapped, i.places)
 	default:
 		i.gemini.end(f)
 	}

@@ -109,7 +109,7 @@ func providerOf(u *url.URL) string {
 	switch {
 	case under("amazonaws.com"), under("amazonaws.com.cn"), under("api.aws"):
 		for label := range strings.SplitSeq(host, ".") { // private endpoints have a label before it
-			if strings.HasPrefix(label, "bedrock-runtime") || strings.HasPrefix(label, "bedrock-mantle") {
+			if strings.HasPrefix(label, "bedrock-runtime") || strings.HasPrefix(label, "bedrock-mantle") || strings.HasPrefix(label, "bedrock-agent-runtime") {
 				return Bedrock
 			}
 		}

@@ -52,6 +52,9 @@ type Result struct {
 	// Complete reports whether the reply has reached its end: the end mark of its format, or the last bracket.
 	Complete bool
 
+	// Videos is how many videos were made, where the reply lists them.
+	Videos int64
+
 	// Pending reports that the call goes on in the background. Its usage comes with a later reply that has the same ID.
 	Pending bool
 
@@ -168,11 +171,16 @@ func newFamily(e Endpoint) family {
 		return newConversations(e)
 	case AsyncChat:
 		return newAsyncChat(e)
+	case Videos:
+		return newVideos(e)
 	case ChatCompletions:
 		return newDeferredChat(e)
 	case Completions, LlamaCpp, TextGeneration:
 		return newNative(e)
 	default:
+		if e.Kind == OCR || e.Kind == Rerank {
+			return newPieces(e)
+		}
 		return newOpenAI(e)
 	}
 }
@@ -219,7 +227,7 @@ func (r *Reader) Result() *Result {
 // it has read before.
 func (to *Result) believe(e Endpoint) {
 	to.Read = to.Read || to.Found || to.Implausible || to.Pending || to.OutputChars > 0 || len(to.FinishReasons) > 0
-	if !to.Found || e.Kind.inputOnly() || to.OutputEstimate == 0 {
+	if !to.Found || e.Kind.inputOnly() || !to.Usage.Units.IsZero() || to.OutputEstimate == 0 {
 		return
 	}
 	input, output := Input(to.Usage) > 0, outputOf(to.Usage) > 0

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 // The recordings are no part of this repository. An independent script has read their usage.
@@ -251,6 +252,12 @@ var findings = map[string]struct {
 	},
 	"openllmetry/01872-bedrock-bedrock_invoke-stream.json": {
 		book.Usage{Input: 6, Output: 3}, "inputTextTokenCount and totalOutputTextTokenCount are Titan's own counts",
+	},
+	"ruby_llm/01725-cohere-cohere_rerank-json.json": {
+		book.Usage{Units: units.Of(units.SearchUnits, 1)}, "meta.billed_units.search_units are charged, and are no tokens",
+	},
+	"ruby_llm/01716-mistral-mistral_ocr-json.json": {
+		book.Usage{Units: units.Of(units.Pages, 1)}, "usage_info.pages_processed are charged, and are no tokens",
 	},
 }
 

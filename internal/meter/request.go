@@ -6,6 +6,8 @@ import (
 	"io"
 	"mime/multipart"
 	"strings"
+
+	"github.com/llmtenant/tenant/units"
 )
 
 // Request is what a request's body says about what the call can use.
@@ -51,6 +53,9 @@ type Request struct {
 	// says.
 	Background bool
 
+	// Units bound what else the call is charged for.
+	Units units.Counts
+
 	// LongCache reports that a cache is asked for that lives longer than the usual one.
 	LongCache bool
 }
@@ -85,6 +90,7 @@ func ReadRequest(e Endpoint, body []byte) Request {
 	}
 	r.ServiceTier = e.in(served(r.ServiceTier, a.speed, a.region))
 	r.Open = r.Open || e.Provider == Perplexity || searches(r.Model)
+	r.Units = e.pieces(a)
 	return *r
 }
 
@@ -191,10 +197,15 @@ type asked struct {
 	medium int64 // bytes of the medium that is read; -1: there is none
 	part   string
 	byURL  bool // the part is elsewhere
+	askedPieces
 }
 
 func (a *asked) begin(f field) {
 	switch f {
+	case askListed:
+		a.documents++
+	case askAnnotated:
+		a.annotated = true
 	case askOpen, askStored:
 		a.opens(f)
 	case askServer:
@@ -347,6 +358,8 @@ func (a *asked) scalar(f field, v value) {
 		a.part = string(v.text)
 	case askURL:
 		a.byURL = true
+	case askLength, askSize, askPages, askListed, askSilent:
+		a.piece(f, v)
 	case askImage, askAudio, askDocument:
 		a.mime = map[field]string{askImage: "image", askAudio: "audio", askDocument: "application"}[f]
 		text := strings.ToLower(string(v.text))
@@ -363,6 +376,8 @@ func (a *asked) text(f field, t text) {
 	switch f {
 	case askPrompt:
 		a.prompts++
+	case askListed:
+		a.documents++
 	case askImage, askAudio, askDocument:
 		a.media(a.mime, t.ascii)
 	case askMediumBytes:
@@ -400,6 +415,10 @@ func (a *asked) form(body []byte) {
 			a.scalar(askStream, v)
 		case "n":
 			a.scalar(askChoices, v)
+		case "seconds":
+			a.scalar(askLength, v)
+		case "size":
+			a.scalar(askSize, v)
 		}
 	}
 }

@@ -1,0 +1,194 @@
+package meter
+
+import (
+	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
+)
+
+// What is charged by the piece: the pages of a document that is read, the searches of a ranking.
+
+// What the values of such replies mean, beside those of OpenAI's.
+const (
+	piecePages field = 190 + iota
+	pieceSearches
+)
+
+// pieces reads replies that state such counts, beside whatever else they state.
+type pieces struct {
+	*openAI
+	counts units.Counts
+	bad    bool
+}
+
+// Pages are Mistral's, at whatever host (OCRUsageInfo of mistralai for Python). Searches are Cohere's under the names of its
+// own API, or OpenRouter's (its OpenAPI description).
+var piecesSchema = beside(openAISchema, nil, concat(
+	each(piecePages, keep, "usage_info.pages_processed"),
+	each(pieceSearches, keep, "meta.billed_units.search_units", "usage.search_units"),
+	each(fieldText, count, "pages[].markdown"),
+))
+
+func newPieces(e Endpoint) *pieces { return &pieces{openAI: newOpenAI(e)} }
+
+func (p *pieces) schema() *node { return piecesSchema }
+
+func (p *pieces) scalar(f field, v value) {
+	switch f {
+	case piecePages:
+		p.count(units.Pages, v)
+	case pieceSearches:
+		p.count(units.SearchUnits, v)
+	default:
+		p.openAI.scalar(f, v)
+	}
+}
+
+func (p *pieces) count(unit units.Unit, v value) {
+	n, ok := v.count()
+	p.bad = p.bad || !ok
+	p.counts, p.known = units.Of(unit, n), true
+}
+
+func (p *pieces) result(to *Result) {
+	p.openAI.result(to)
+	switch {
+	case p.bad:
+		to.Implausible = true
+	case !p.counts.IsZero():
+		u := to.Usage
+		if to.Found && p.endpoint.Kind == Rerank {
+			u = book.Usage{} // the tokens are what was ranked, and not what is charged
+		}
+		u.Units = p.counts
+		to.state(u)
+	}
+}
+
+// What a request says of its pieces.
+const (
+	askLength field = 200 + iota // of a video
+	askSize
+	askSilent
+	askPages     // that are to be read
+	askAnnotated // they are to be described as well
+	askListed    // a document to rank
+)
+
+// askedPieces is what of it was read.
+type askedPieces struct {
+	length           int64 // milliseconds
+	size             string
+	pages, documents int64
+	silent           bool
+	annotated        bool
+}
+
+func (a *askedPieces) piece(f field, v value) {
+	switch f {
+	case askLength:
+		if n, _, ok := scaled(v.text, 3); ok && n > 0 && n < maxCount {
+			a.length = n
+		}
+	case askSize:
+		a.size = strings.ToLower(string(v.text))
+	case askSilent:
+		a.silent = v.is("false")
+	case askPages:
+		a.pages += pagesOf(string(v.text))
+	}
+}
+
+// pagesOf counts the pages of a number, or of a list such as "1,3-5".
+func pagesOf(list string) (pages int64) {
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		first, _, ok := scaled([]byte(from), 0)
+		last, _, isLast := scaled([]byte(to), 0)
+		switch {
+		case !ok:
+		case isRange && isLast && last >= first && last < maxCount:
+			pages += last - first + 1
+		default:
+			pages++
+		}
+	}
+	return pages
+}
+
+var (
+	askedOCR = schema(askedOpenAI(), each(askPages, keep, "pages", "pages[]"),
+		each(askAnnotated, keep, "document_annotation_format", "bbox_annotation_format"))
+
+	askedRerank = schema(askedOpenAI(), each(askListed, count, "documents[]"))
+
+	// *Rerank* (Agents for Amazon Bedrock Runtime API reference): the model is an ARN, and the reply states nothing.
+	askedBedrockRerank = schema(
+		each(askModel, keep, "rerankingConfiguration.bedrockRerankingConfiguration.modelConfiguration.modelArn"),
+		each(askListed, keep, "sources[]"))
+)
+
+// The least and most of a request that is charged by the piece.
+const (
+	mostPages  = 1000 // of a document that Mistral reads
+	leastPage  = 256  // bytes of a document that make a page
+	searchOf   = 100  // documents that are ranked in one search
+	leastChunk = 500  // tokens of a document that count as one
+)
+
+// pieces bounds what a request is charged for beside its tokens.
+func (e Endpoint) pieces(a *asked) units.Counts {
+	switch {
+	case e.Kind == OCR:
+		unit := units.Pages
+		if a.annotated {
+			unit = unit.With("annotated")
+		}
+		return units.Of(unit, a.pagesAtMost())
+	case e.Kind == Rerank && (e.Format == Cohere || e.Provider == Bedrock || e.Provider == OpenRouter):
+		return units.Of(units.SearchUnits, max((a.documents+a.InputBytes/leastChunk+searchOf-1)/searchOf, 1))
+	case e.Kind == Video:
+		return a.videos(e)
+	default:
+		return units.Counts{}
+	}
+}
+
+// pagesAtMost are those that the request names, or that the document can have.
+func (a *asked) pagesAtMost() int64 {
+	switch {
+	case a.pages > 0:
+		return min(a.pages, mostPages)
+	case a.Images > 0 && a.Documents == 0:
+		return a.Images
+	case a.Open:
+		return mostPages
+	default:
+		return min(max(a.DocumentBytes/leastPage, 1), mostPages)
+	}
+}
+
+// mapped counts what Gemini charges for answers with data of a map: a prompt before Gemini 3, a query since then.
+func mapped(model string, queries int64) units.Counts {
+	if queries > 1 && !perQuery(model) {
+		queries = 1
+	}
+	return units.Of(units.MapGroundings, queries)
+}
+
+// resolution is how lists of prices call a size in pixels: by its shorter side.
+func resolution(size string) (words []string) {
+	words = append(words, size)
+	wide, high, ok := strings.Cut(strings.ToLower(size), "x")
+	w, _, isWide := scaled([]byte(wide), 0)
+	h, _, isHigh := scaled([]byte(high), 0)
+	if ok && isWide && isHigh {
+		short := wide
+		if h < w {
+			short = high
+		}
+		words = append(words, short+"p")
+	}
+	return words
+}
