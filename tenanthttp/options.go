@@ -40,7 +40,8 @@ func WithMaxInput(tokens int64) Option {
 }
 
 // WithMaxOutput gives requests that state no limit of their output one of so many tokens. Where the model's own limit is
-// lower, some providers refuse such a request. Defaults to none: a request without a limit is sent as it is and holds
+// lower, some providers refuse such a request. So much is held as well for reasoning that a limit does not bind, as in xAI's
+// responses. Defaults to none: a request without a limit is sent as it is and holds
 // [DefaultMaxOutput] for each choice, unless its budget has room for less, so that a longer reply is an overrun.
 func WithMaxOutput(tokens int64) Option {
 	return func(o *options) error { return count(&o.maxOutput, "WithMaxOutput", tokens) }

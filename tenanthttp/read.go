@@ -7,7 +7,6 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/meter"
-	"github.com/llmtenant/tenant/internal/money"
 )
 
 // ReadReply reads what a reply states that its call has used, as [Transport] reads it: for a [tenant.Model] on an SDK that
@@ -15,7 +14,7 @@ import (
 // [tenant.Ledger.Record]. The request says what the call is for, by its URL; the provider names who is behind a host that
 // is not known, and is empty for none; the body is that of the reply as it came, whole.
 //
-// It reports false where the reply states no usage: the model and the ids are there all the same. A usage or a cost that no
+// It reports false where the reply states no usage: the model, the ids and a cost that it states are there all the same. A usage or a cost that no
 // call can have comes as one of -1 tokens of input, which the ledger does not believe: Settle charges the hold and says so
 // in the log, Record refuses it. Where the body is not complete the usage is what was stated up to there, and Estimated. What
 // other models used for the call is added to the usage.
@@ -36,15 +35,13 @@ func ReadReply(provider string, r *http.Request, resp *http.Response, body []byt
 	if resp.StatusCode >= http.StatusBadRequest {
 		a.ErrorCode = "http_" + strconv.Itoa(resp.StatusCode)
 	}
+	a.ReportedCost = stated(result)
 	switch {
 	case result.Implausible:
 		a.Usage.Input = -1
 		return a, true
 	case !result.Found:
 		return a, false
-	}
-	if result.ReportedCost >= 0 {
-		a.ReportedCost = tenant.USDFrom(money.Decimal(result.ReportedCost))
 	}
 	used, estimated := result.Charged(0)
 	for _, also := range result.Also {

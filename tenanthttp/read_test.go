@@ -37,6 +37,16 @@ func TestReadReply_ReadsWhatTheTransportBooks(t *testing.T) {
 	}
 }
 
+// The cost is there without tokens too: an [tenant.Agent] charges it where the price does.
+func TestReadReply_KeepsACostWithoutTokens(t *testing.T) {
+	t.Parallel()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.x.ai/v1/images/generations", http.NoBody)
+	require.NoError(t, err)
+	a, _ := tenanthttp.ReadReply("", r, &http.Response{StatusCode: 200}, []byte(`{"data":[{"url":"a"}],"usage":{"cost_in_usd_ticks":210000000}}`))
+	require.Equal(t, tenant.USD("0.021"), a.ReportedCost)
+	require.Zero(t, a.Usage.TotalTokens())
+}
+
 func TestReadReply_SaysWhatIsNotStated(t *testing.T) {
 	t.Parallel()
 	post := func(address string) *http.Request {

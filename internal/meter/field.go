@@ -100,6 +100,7 @@ const (
 	fieldSemantic // whose way of counting a usage has
 	fieldSource   // who has counted
 	fieldBuild    // of a server
+	fieldTimings
 	fieldChoice
 	fieldChoiceIndex
 	fieldChoiceUsage

@@ -94,7 +94,7 @@ func openAIRules() []rule {
 		under("x_groq.usage", usage),
 		[]rule{
 			{"type", fieldType, keep}, {"error", fieldError, keep},
-			{"system_fingerprint", fieldBuild, keep},
+			{"system_fingerprint", fieldBuild, keep}, {"timings", fieldTimings, keep}, // llama.cpp
 			{"providerMetadata.gateway.cost", fieldGatewayCost, keep}, {"provider_metadata.gateway.cost", fieldGatewayCost, keep}, // Vercel
 			{"choices[]", fieldChoice, keep}, {"choices[].index", fieldChoiceIndex, keep},
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
@@ -195,6 +195,8 @@ func (o *openAI) begin(f field) {
 	switch f {
 	case fieldUsage, fieldChoiceUsage:
 		o.next, o.paying, o.other = tally{}, noSpending, nil
+	case fieldTimings:
+		o.build = true
 	case fieldChoice:
 		o.known = true
 		o.listed++
@@ -281,7 +283,7 @@ func (o *openAI) scalar(f field, v value) {
 	case fieldType:
 		o.typ = intern(o.typ, v)
 		switch o.typ {
-		case "response.completed", "response.incomplete", "response.failed", "response.done", "transcript.text.done", "speech.audio.done",
+		case "response.completed", "response.incomplete", "response.failed", "response.done", "transcript.text.done", "transcription.done", "speech.audio.done",
 			"image_generation.completed", "image_edit.completed":
 			o.ending = true
 		}

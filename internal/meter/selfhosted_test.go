@@ -133,6 +133,7 @@ func TestSelfHosted_SeveralAnswersOfLlamaCpp(t *testing.T) {
 		{build, strings.Repeat("x", 20), strings.Repeat("y", 35), 28, true}, // ten tokens for 20 letters, so 27.5 for 55
 		{build, strings.Repeat("x", 20), "", 10, true},
 		{build, "", strings.Repeat("y", 400), 100, true},
+		{`"timings":{"predicted_n":10},`, strings.Repeat("x", 20), strings.Repeat("y", 35), 28, true}, // behind a gateway that has taken the fingerprint away
 		{"", strings.Repeat("x", 20), strings.Repeat("y", 35), 10, false},
 		{`"system_fingerprint":"fp_0a1b2c",`, strings.Repeat("x", 20), strings.Repeat("y", 35), 10, false},
 	} {

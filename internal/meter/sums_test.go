@@ -89,6 +89,12 @@ func TestSums_TheTotalSaysWhatIsBeside(t *testing.T) {
 			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40},
 		},
 		{
+			name: "the sound of one in a stream, which has no other end", url: "https://api.mistral.ai/v1/audio/transcriptions",
+			body: sseOpen(`{"type":"transcription.text.delta","text":"Good day."}`,
+				`{"type":"transcription.done","model":"voxtral-x","text":"Good day.","usage":{"prompt_audio_seconds":52,"prompt_tokens":6,"completion_tokens":40,"total_tokens":711}}`),
+			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40},
+		},
+		{
 			name: "the sound of a chat with Mistral, likewise", url: "https://api.mistral.ai/v1/chat/completions",
 			body:  chatOf("voxtral-x", `{"prompt_audio_seconds":9,"prompt_tokens":6,"completion_tokens":40,"total_tokens":158}`),
 			usage: book.Usage{Input: 6, InputAudio: 112, Output: 40},

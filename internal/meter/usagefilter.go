@@ -25,7 +25,7 @@ const mostHeld = 64 << 10 // bytes of one event; the chunk has a few hundred
 
 var filterSchema = schema([]rule{
 	{"choices", fieldItems, keep}, {"choices[]", fieldItem, keep}, {"choices[].x", fieldNone, keep}, {"usage", fieldUsage, keep},
-	{"system_fingerprint", fieldBuild, keep}, {"error", fieldError, keep},
+	{"system_fingerprint", fieldBuild, keep}, {"timings", fieldTimings, keep}, {"error", fieldError, keep},
 }, each(fieldError, keep, "citations", "search_results", "content", "delta", "message"))
 
 // NewUsageFilter returns a filter for one stream.
@@ -43,6 +43,8 @@ func (f *UsageFilter) begin(is field) {
 		f.passing = true
 	case fieldUsage:
 		f.usage = true
+	case fieldTimings:
+		f.each = true
 	case fieldError:
 		f.more = true
 	}
