@@ -1,6 +1,6 @@
 # Every target walks all modules of the repository: the root and whatever has a go.mod below it.
 
-.PHONY: all fmt fmt-check vet lint test race bench profile examples tidy tidy-check help
+.PHONY: all fmt fmt-check vet lint test race bench profile prices examples tidy tidy-check help
 
 all: fmt-check vet lint test ## What to run before a commit
 
@@ -50,6 +50,13 @@ profile: ## Profile the hot path into the folder PROFILES, and print the top of 
 	go tool pprof -top -nodecount 30 $(PROFILES)/cpu.pprof
 	go tool pprof -top -nodecount 30 -sample_index alloc_objects $(PROFILES)/allocs.pprof
 	go tool pprof -top -nodecount 30 -sample_index alloc_space $(PROFILES)/allocs.pprof
+
+# The newest list of each kind counts: LiteLLM's model map, models.dev's api.json, and the data of genai-prices, each with its
+# day in its name. The lists are no part of the repository.
+LISTS ?= $(wildcard ../shared/prices/*.json)
+
+prices: ## Make pricing/book.json from the public price LISTS, and print what changed and who says so
+	go run ./pricing/internal/mktable -book pricing/book.json $(LISTS)
 
 # The second run of the quickstart finds what the first has left in its folder. It must work without a key.
 examples: ## Build everything and run the quickstart twice

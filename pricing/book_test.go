@@ -98,7 +98,7 @@ func TestOwnRowsMayTakeOverAnotherName(t *testing.T) {
 	require.Equal(t, "gpt-5.6", p.Model)
 	p, ok = book.Price(pricing.OpenAI, "gpt-5.6-sol", today)
 	require.True(t, ok)
-	require.Equal(t, int64(5_000_000_000), p.Input)
+	require.Equal(t, int64(4_000_000_000), p.Input)
 }
 
 func TestABadRowIsAnErrorThatNamesTheRowAndTheField(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package pricing is the price book that ships with tenant: what 1,300 models of fifteen providers cost, as of 2026-08-21.
+// Package pricing is the price book that ships with tenant: what 1,500 models of fifteen providers cost, as of
+// 2026-09-23.
 //
 //	ledger, err := tenant.Open(db, tenant.WithPrices(pricing.Default()))
 //
@@ -12,7 +13,8 @@
 // the host's rows, [Load] one of a list that was downloaded, and [Live] is a place to put a new book while calls go on.
 //
 // Rates are written in US dollars per million tokens as decimals, which are read exactly; a [tenant.Price] has them in
-// nano-dollars (1e-9 US dollars) per million tokens, so "0.15" is 150_000_000. Fees are in US dollars per search or call.
+// nano-dollars (1e-9 US dollars) per million tokens, so "0.15" is 150_000_000. Units ([Row].Units) are in US dollars per
+// million as well: an image at $0.04 is "40000". Fees are in US dollars per search or call.
 //
 // # Names
 //
@@ -42,13 +44,12 @@
 //
 // The table is book.json, one row a line, each with the source of its figures; the file says what was decided where
 // sources disagree, and the package's tests compare every figure with three public lists: pydantic/genai-prices of
-// 2026-08-21, LiteLLM of 2026-08-01 and models.dev of 2026-07-02. The rates are the public ones, before any discount, free
+// 2026-09-23, LiteLLM of 2026-08-01 and models.dev of 2026-07-02. The rates are the public ones, before any discount, free
 // allowance. What is charged for keeping a call to a region is charged where the lists have it: as [Row].Uplifts for
 // Anthropic and OpenAI, and as rows of their own on Bedrock; regional endpoints of Vertex AI, and Azure's data zones, are
 // priced as the global ones.
 //
-// Models are left out that charge for something that [tenant.Usage] does not count: tokens of video output, characters,
-// seconds, images by the piece. Where a provider charges cached images apart from cached text, the book has the rate of
+// Models are left out that charge for something that [tenant.Usage] does not count, such as tokens of video output. Where a provider charges cached images apart from cached text, the book has the rate of
 // cached text. OpenAI charges more for the older web_search_preview tool on models that do not reason ($0.025 a search);
 // the book has the fee of its successor.
 package pricing

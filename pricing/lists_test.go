@@ -51,9 +51,11 @@ var rulings = []ruling{
 	{OpenAI, "genai", "gpt-4o-2024-05-13", "*", ""},
 	{OpenAI, "models.dev", "gpt-5.5", "priority:*", "LiteLLM is newer"},
 	{OpenAI, "litellm", "gpt-4o*-search-preview", "web_search", ""},
+	{OpenAI, "genai", "gpt-4o*-search-preview*", "web_search", "the fee of the newer tool"},
 	{OpenAI, "litellm", "gpt-4o-mini-2024-07-18", "web_search", "the fees of 2025 by size of context"},
 	{OpenAI, "litellm", "gpt-4o-search-preview*", "cache_read", ""},
 	{OpenAI, "litellm", "gpt-4o*-transcribe*", "input_audio", ""},
+	{OpenAI, "litellm", "gpt-4o-mini-tts*", "*put", "the rates of a model that transcribes; OpenAI's own are genai-prices'"},
 	{OpenAI, "litellm", "gpt-5.?-pro*", "cache_read*", ""},
 	{OpenAI, "litellm", "gpt-image-2*", "output", ""},
 	{OpenAI, "litellm", "gpt-realtime-2", "output", ""},
@@ -105,6 +107,7 @@ var rulings = []ruling{
 	{Mistral, "genai", "mistral-large-*", "*put", "the rates of mistral-large-2411 for all of the family"},
 	{Mistral, "genai", "mistral-small-latest", "*", "the name leads to mistral-small-2603 now"},
 	{Mistral, "litellm", "codestral-latest", "*", "the rates of codestral-2405; the name leads to codestral-2508 now"},
+	{Mistral, "litellm", "mistral-medium", "*", "the rates of the first model; the name leads to mistral-medium-3-1 now"},
 	{Mistral, "litellm", "mistral-small-latest", "*", "the name leads to mistral-small-2603 now"},
 	{Mistral, "litellm", "open-mistral-nemo", "*", "the rates of the launch; genai-prices and models.dev agree"},
 	{Mistral, "models.dev", "ministral-8b-latest", "*", ""},
@@ -124,7 +127,10 @@ var rulings = []ruling{
 	{Vertex, "models.dev", "gemini-3.5-flash", "input_audio", "LiteLLM is newer"},
 	{Vertex, "models.dev", "openai/gpt-oss-*", "*", "LiteLLM is newer"},
 	{Vertex, "models.dev", "qwen/qwen3-235b-*", "*", "LiteLLM is newer"},
+	{Vertex, "genai", "claude-3-*", "*", "retired; LiteLLM has the later rates"},
+	{Vertex, "genai", "claude-opus-4-6", "*>200000", "the tier that Anthropic gave up on 2026-03-13"},
 	{XAI, "litellm", "grok-4.20-*", "*", ""},
+	{XAI, "genai", "*grok-4.5*", "cache_read*", "LiteLLM and models.dev agree, and what is charged is what xAI states"},
 }
 
 // leftOut are the models of the lists that the table does not have (patterns in which * is any text).
@@ -153,8 +159,6 @@ var leftOut = []struct{ provider, model, why string }{
 	{Google, "gemini-2.5-flash-preview", "retired"},
 	{Google, "gemini-flash-1.5*", "OpenRouter's names for gemini-1.5-flash"},
 	{Google, "gemini-pro-1.5", "OpenRouter's name for gemini-1.5-pro"},
-	{OpenAI, "gpt-4o*-tts*", "speech is charged without a usage to read"},
-	{Google, "gemini-embedding-2*", "its video input has a rate of its own, which Usage has no class for"},
 	{Google, "gemini-omni-flash-preview", "its video output has a rate of its own, which Usage has no class for"},
 	{Google, "deep-research-pro-preview-12-2025", "LiteLLM has the rates of an image model for it"},
 	{Google, "gemini-exp-*", "retired; no rates"},
@@ -162,8 +166,6 @@ var leftOut = []struct{ provider, model, why string }{
 	{OpenAI, "ft:gpt-4o", "a family, whose dated models each have a row"},
 	{OpenAI, "ft:gpt-4o-mini", "a family, whose dated models each have a row"},
 	{Azure, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
-	{Azure, "MAI-Image-*", "images by the piece"},
-	{Azure, "gpt-image-1*", "no list has all its rates"},
 	{Azure, "jais-30b-chat", "LiteLLM has a thousand times the rates"},
 	{Azure, "mistral-large-latest", "LiteLLM has two prices for it"},
 	{Azure, "model?router", "the router's fee alone, without the model that it chooses"},
@@ -193,6 +195,8 @@ var leftOut = []struct{ provider, model, why string }{
 	{Perplexity, "pplx-*b-*", "retired"},
 	{Perplexity, "sonar-*-chat", "retired"},
 	{Perplexity, "sonar-*-online", "retired"},
+	{Vertex, "claude-3-7-sonnet", "not a name of Vertex AI's"},
+	{Vertex, "claude-4-*", "not a name of Vertex AI's"},
 	{Vertex, "gemini-embedding-2*", "its video input has a rate of its own"},
 	{Vertex, "gemini-omni-flash-preview", "its video output has a rate of its own"},
 	{Vertex, "multimodalembedding*", "images and seconds by the piece"},
@@ -322,8 +326,6 @@ func TestEveryRateIsInAPublicList(t *testing.T) {
 func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 	standard, _ := rate(p, c.above, c.class)
 	base, _ := rate(p, 0, c.class)
-	before, launched := Default().Price(e.Provider, e.Model, e.From.Add(-1))
-	launch, _ := rate(before, c.above, c.class)
 	input, _ := rate(p, c.above, "input")
 	switch {
 	case c.service != "" && nano == standard:
@@ -332,11 +334,15 @@ func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 		return 2*nano == standard
 	case c.service == "batch" && strings.HasPrefix(e.Model, "gemini-") && !strings.HasPrefix(c.class, "cache_"):
 		return 2*nano == standard
-	case launched && strings.HasSuffix(e.Model, "claude-sonnet-5"):
-		return 2*nano == 3*launch && e.From.Equal(time.Date(2026, time.September, 1, 0, 0, 0, 0, time.UTC))
-	case e.Provider == OpenAI && c.service == "batch":
+	case e.Provider == OpenAI && (c.service == "batch" || c.service == "flex"):
 		flex, _ := rate(p.ForService("flex"), c.above, c.class)
-		return nano == flex
+		return nano == flex || 2*nano == standard
+	case e.Provider == OpenRouter && strings.Contains(e.Model, "embed"):
+		maker, _ := Default().Price("", path.Base(e.Model), asOf)
+		made, _ := rate(maker, c.above, c.class)
+		return nano == made && e.Note != ""
+	case e.Provider == Azure && c.class == "output" && strings.Contains(strings.ToLower(e.Model), "image"):
+		return nano == p.OutputImage // where a list has none for text
 	case c.above > 0 && nano == base:
 		return true // a tier that does not say otherwise charges as below it
 	case c.class == "cache_write_1h" && strings.Contains(e.Model, "claude"):

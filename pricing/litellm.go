@@ -74,25 +74,37 @@ func (l *list) litellm(name string, value json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	base := sets[set{}]
-	if base == nil {
-		return nil
+	if base := sets[set{}]; base != nil {
+		r.Rates = base.with(r.Rates)
 	}
-	r.Rates = base.with(r.Rates)
 	var mode string
 	_ = json.Unmarshal(fields["mode"], &mode) // whatever else it is, it is not a mode of text
 	counted, err := r.litellmCounted(fields, mode)
 	if err != nil {
 		return err
 	}
+	if err := r.litellmUnits(fields, mode); err != nil {
+		return err
+	}
 	_, inRanges := fields["tiered_pricing"]
-	priced := fields["input_cost_per_token"] != nil && (fields["output_cost_per_token"] != nil || mode == "embedding")
-	if !counted || inRanges || !priced || r.Provider == Ollama {
+	if r.Provider == Ollama || inRanges {
 		return nil
 	}
-	r.fill(sets)
-	if err := r.litellmFactors(fields); err != nil {
-		return err
+	if strings.HasPrefix(mode, "image_") && r.Output == "" && fields["output_cost_per_token"] == nil && r.OutputImage != "" {
+		r.Output = r.OutputImage // what it says of its images costs no less than they do
+	}
+	byTokens := fields["input_cost_per_token"] != nil && counted &&
+		(fields["output_cost_per_token"] != nil || mode == "embedding" || r.OutputImage != "")
+	switch {
+	case byTokens:
+		r.fill(sets)
+		if err := r.litellmFactors(fields); err != nil {
+			return err
+		}
+	case len(r.Units) > 0:
+		r.Rates = Rates{}
+	default:
+		return nil
 	}
 	l.add(r, rank)
 	return nil

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -17,17 +18,17 @@ import (
 // maxList is more than ten times the largest list there is, in bytes.
 const maxList = 64 << 20
 
-// Load reads a price list as LiteLLM (model_prices_and_context_window.json) or models.dev (api.json) publishes it; it
-// sees from the content which one it is. The book has that list's prices and no others. Names of providers become those
+// Load reads a price list as LiteLLM (model_prices_and_context_window.json), models.dev (api.json) or genai-prices (data.json)
+// publishes it; it sees from the content which one it is. The book has that list's prices and no others. Names of providers become those
 // of this package, and the prefix of a provider is cut off the name of a model, as in "azure/gpt-4o".
 //
 // A list that is malformed, cut short, or has a price that cannot be one is refused whole, with an error that names the
 // model and the field. Figures are read as decimals, never as floats; what is finer than a nano-dollar per million
 // tokens, as the noise of others' floats is, is rounded half up.
 //
-// Left out are models whose price cannot be charged by a [tenant.Usage]: those with a price by the image, the second
-// or the character that they have no rate of tokens for, and those listed at zero, which is how the lists say that they
-// do not know. Free are the models of OpenRouter that are named so, with ":free", and all that run on one's own Ollama.
+// Prices by the image, the second, the character, the page or the search become the Units of a row, where the model is not
+// charged by tokens. Left out are models whose price cannot be charged by a [tenant.Usage]: those that are charged by tokens
+// and by what they are given beside them, and those listed at zero, which is how the lists say that they do not know. Free are the models of OpenRouter that are named so, with ":free", and all that run on one's own Ollama.
 func Load(r io.Reader) (*Book, error) {
 	b, err := load(r)
 	if err != nil {
@@ -39,18 +40,38 @@ func Load(r io.Reader) (*Book, error) {
 func load(r io.Reader) (*Book, error) {
 	limited := &io.LimitedReader{R: r, N: maxList + 1}
 	l := list{rows: make(map[[2]string]listed)}
-	err := eachEntry(limited, l.entry)
+	buffered := bufio.NewReader(limited)
+	each := l.readObject
+	if first, _ := firstOf(buffered); first == '[' {
+		each = l.readGenai
+	}
+	err := each(buffered)
 	if limited.N <= 0 {
 		return nil, fmt.Errorf("the list is larger than %d MB", maxList>>20)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(l.rows) == 0 {
-		return nil, errors.New("there is no price in it; a list of LiteLLM's or of models.dev's is expected")
+	if len(l.rows)+len(l.dated) == 0 {
+		return nil, errors.New("there is no price in it; a list of LiteLLM's, of models.dev's or of genai-prices' is expected")
 	}
 	return l.book()
 }
+
+// firstOf returns the first byte that is no white space, and leaves it where it is.
+func firstOf(r *bufio.Reader) (byte, error) {
+	for {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		if !strings.ContainsRune(" \t\r\n", rune(b)) {
+			return b, r.UnreadByte()
+		}
+	}
+}
+
+func (l *list) readObject(r io.Reader) error { return eachEntry(r, l.entry) }
 
 // eachEntry calls f with the name and the value of each member of a JSON object, as they come.
 func eachEntry(r io.Reader, f func(name string, value json.RawMessage) error) error {
@@ -103,6 +124,7 @@ func cut(err error, format string, args ...any) error {
 type list struct {
 	format string
 	rows   map[[2]string]listed
+	dated  []Row // of models with a price for each of some periods
 }
 
 type listed struct {
@@ -115,6 +137,9 @@ func (l *list) entry(name string, value json.RawMessage) error {
 	var probe struct {
 		Provider json.RawMessage `json:"litellm_provider"`
 		Models   json.RawMessage `json:"models"`
+	}
+	if value[0] != '{' {
+		return nil // a note, such as the day of the list
 	}
 	if err := json.Unmarshal(value, &probe); err != nil {
 		return err
@@ -142,7 +167,7 @@ func (l *list) entry(name string, value json.RawMessage) error {
 
 // add takes a row, unless it has no price that can be charged.
 func (l *list) add(r Row, rank string) {
-	free := r.Input == "0" && r.Output == "0"
+	free := r.Input == "0" && r.Output == "0" && len(r.Units) == 0
 	if free && (r.Provider != OpenRouter || !strings.HasSuffix(r.Model, ":free")) || r.Model == Any {
 		return
 	}
@@ -156,6 +181,7 @@ func (l *list) add(r Row, rank string) {
 	if other.rank < rank {
 		first, second = other, first
 	}
+	first.addUnits(second.Row)
 	if first.agrees(second.Row) {
 		first.Rates = second.with(first.Rates)
 		if first.Tiers == nil && first.Services == nil {
@@ -182,10 +208,13 @@ func (r Row) agrees(s Row) bool {
 }
 
 func (l *list) book() (*Book, error) {
+	l.share()
+	l.tokensFirst()
 	rows := []Row{{Provider: Ollama, Model: Any, Rates: Rates{Input: "0", Output: "0"}}}
 	for _, r := range l.rows {
 		rows = append(rows, r.Row)
 	}
+	rows = append(rows, l.dated...)
 	slices.SortFunc(rows, func(a, b Row) int {
 		return strings.Compare(a.Provider+"\x00"+a.Model, b.Provider+"\x00"+b.Model)
 	})
@@ -197,7 +226,14 @@ func (l *list) book() (*Book, error) {
 
 // figure reads a price in US dollars, and returns it times 10^shift with no more than nine decimals. It is empty where
 // there is none, and where it is zero.
-func figure(raw json.RawMessage, shift int32) (string, error) {
+func figure(raw json.RawMessage, shift int32) (string, error) { return figureUpTo(raw, shift, maxRate) }
+
+// unitFigure is figure for a unit: a video may cost more than a million tokens do.
+func unitFigure(raw json.RawMessage, shift int32) (string, error) {
+	return figureUpTo(raw, shift, 1000*maxRate)
+}
+
+func figureUpTo(raw json.RawMessage, shift int32, most int64) (string, error) {
 	text := string(bytes.TrimSpace(raw))
 	if text == "" || text == "null" {
 		return "", nil
@@ -209,12 +245,12 @@ func figure(raw json.RawMessage, shift int32) (string, error) {
 	if n, err := n.Int64(); err == nil && n == 0 {
 		return "", nil
 	}
-	const least, most = -60, 20 // beyond these exponents no figure is a price, and arithmetic is slow
+	const least, greatest = -60, 20 // beyond these exponents no figure is a price, and arithmetic is slow
 	if len(n) > 100 {
 		return "", fmt.Errorf("%.40s... is not a price", n)
 	}
 	d, err := decimal.NewFromString(n.String())
-	if err != nil || d.Exponent() < least || d.Exponent() > most {
+	if err != nil || d.Exponent() < least || d.Exponent() > greatest {
 		return "", fmt.Errorf("%.40s is not a price", n)
 	}
 	if d.IsNegative() {
@@ -224,7 +260,7 @@ func figure(raw json.RawMessage, shift int32) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%.40s: %w", n, err)
 	}
-	if nano > maxRate {
+	if nano > most {
 		return "", fmt.Errorf("%.40s is more than anybody charges", n)
 	}
 	if nano == 0 {

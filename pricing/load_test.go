@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/pricing"
+	"github.com/llmtenant/tenant/units"
 )
 
 // A list in LiteLLM's form.
@@ -221,7 +222,8 @@ func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 	}
 	for want, list := range map[string]string{
 		"not a JSON object: the list is cut short":                           "",
-		"not a JSON object: [":                                               "[]",
+		"not a JSON object: 5":                                               "5",
+		"there is no price in it; a list of":                                 "[]",
 		"there is no price in it":                                            "{}",
 		"there is no price in it; a list":                                    `{"a": {"b": 1}}`,
 		"after the beginning: the list is cut short":                         "{",
@@ -250,7 +252,7 @@ func TestLoad_RefusesABadListWholeAndNamesModelAndField(t *testing.T) {
 		"acme: bad: cost.tiers[0].tier.size: \"\" is not a number of tokens": dev(`{"input": 1, "output": 1, "tiers": [{"input": 1, "output": 1}]}`),
 		"acme: bad: cost.context_over_200k.input: 2000000 is more than":      dev(`{"input": 1, "output": 1, "context_over_200k": {"input": 2000000}}`),
 		"acme: not a JSON object: 5":                                         `{"acme": {"models": 5}}`,
-		"bad: json: cannot unmarshal string":                                 `{"bad": "acme"}`,
+		"there is no price in it; a":                                         `{"bad": "acme"}`,
 		"invalid character":                                                  `{"bad": {"litellm_provider": nonsense}}`,
 		"acme: bad: json: cannot unmarshal number into Go struct field":      dev(`5`),
 		"acme: bad: cost.cache_write: 1.0000000000000000000000000000000000":  dev(`{"input": 1, "output": 1, "cache_write": 1.` + strings.Repeat("0", 200) + `}`),
@@ -306,7 +308,7 @@ func TestLoad_OfAModelThatIsThereTwiceEachAddsToTheOtherWhereTheyAgree(t *testin
 // Wherever a download stops, what is there is no list.
 func TestLoad_RefusesAListThatIsCutShortAnywhere(t *testing.T) {
 	t.Parallel()
-	for _, list := range []string{litellmList, modelsDevList} {
+	for _, list := range []string{litellmList, modelsDevList, genaiList} {
 		for i := range len(list) {
 			_, err := pricing.Load(strings.NewReader(list[:i]))
 			require.Error(t, err, "the first %d bytes", i)
@@ -316,7 +318,9 @@ func TestLoad_RefusesAListThatIsCutShortAnywhere(t *testing.T) {
 
 func TestLoad_ReadsThePublishedLists(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]int{"litellm_model_prices.*.json": 2200, "models.dev.api.*.json": 4200} {
+	for name, want := range map[string]int{
+		"litellm_model_prices.*.json": 2500, "models.dev.api.*.json": 4200, "genai-prices.npm-*.json": 1600,
+	} {
 		names, err := filepath.Glob(filepath.Join("../../shared/prices", name))
 		require.NoError(t, err)
 		if len(names) == 0 {
@@ -331,6 +335,9 @@ func TestLoad_ReadsThePublishedLists(t *testing.T) {
 		p, ok := book.Price("openai", "gpt-4.1-mini-2025-04-14", today)
 		require.True(t, ok)
 		require.Equal(t, int64(400_000_000), p.Input)
+		if whisper, ok := book.Price("openai", "whisper-1", today); ok { // not in models.dev's
+			require.Equal(t, int64(6_000_000), whisper.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 60_000)}))
+		}
 
 		over, err := pricing.Default().With(pricing.Override(book.Rows()...))
 		require.NoError(t, err)
@@ -339,7 +346,7 @@ func TestLoad_ReadsThePublishedLists(t *testing.T) {
 }
 
 func FuzzLoad(f *testing.F) {
-	for _, list := range []string{litellmList, modelsDevList, "", "{}", "[]", `{"a": {"litellm_provider": "openai"}}`} {
+	for _, list := range []string{litellmList, modelsDevList, genaiList, "", "{}", "[]", `{"a": {"litellm_provider": "openai"}}`} {
 		f.Add([]byte(list))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -359,7 +366,7 @@ func FuzzLoad(f *testing.F) {
 			usage := tenant.Usage{Input: 1_000_000, CacheRead: 1, Output: 1_000_000}
 			require.GreaterOrEqual(t, p.Cost(usage), int64(0))
 			free := r.Provider == pricing.Ollama || strings.HasSuffix(r.Model, ":free")
-			require.True(t, free || p.Cost(usage) > 0, "%+v is free", r)
+			require.True(t, free || p.Cost(usage) > 0 || len(p.Units) > 0, "%+v is free", r)
 		}
 		_, err = pricing.New(rows...)
 		require.NoError(t, err)

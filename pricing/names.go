@@ -165,7 +165,7 @@ func resource(provider, name string) string {
 }
 
 // bedrockRegions are the prefixes of Bedrock's inference profiles.
-var bedrockRegions = []string{"us", "us-gov", "eu", "apac", "jp", "au", "ca", "sa", "global"}
+var bedrockRegions = []string{"us", "us-gov", "eu", "apac", "jp", "au", "ca", "in", "sa", "global"}
 
 // cutRegion removes the region of an inference profile: "eu.amazon.nova-pro-v1:0".
 func cutRegion(name string) string {

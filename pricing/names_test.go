@@ -22,7 +22,7 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		{"openai", "gpt-4o-2024-08-06", "openai/gpt-4o"},
 		{"openai", "gpt-4o-2024-05-13", "openai/gpt-4o-2024-05-13"},
 		{"openai", "gpt-4-0613", "openai/gpt-4"},
-		{"openai", "gpt-5.6", "openai/gpt-5.6-sol"},
+		{"openai", "gpt-5.6", "openai/gpt-5.6-sol@2026-08-21"},
 		{"openai", "gpt-5.6-luna", "openai/gpt-5.6-luna@2026-07-30"},
 		{"openai", "gpt-5-chat-latest", "openai/gpt-5-chat-latest"},
 		{"anthropic", "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4-5"},

@@ -36,10 +36,9 @@ type recorded struct {
 var unexplained = map[int]string{
 	451:  "Avian is not in the book",
 	842:  "Perplexity rounds the cost of tokens to hundred-thousandths of a dollar: 0.00007 for the 0.000073 of its prices",
-	1684: "no list has the embeddings of OpenRouter",
 	1704: "an image by the piece",
 	1745: "the recording does not name its model",
-	4053: "no list has this model of OpenRouter's; OpenAI's own rates come to what is stated",
+	4053: "it was recorded before the price cut",
 	4384: "OpenRouter reports the same tokens as read from the cache and written to it, and charges both",
 }
 

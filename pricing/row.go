@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/units"
 )
 
 // Any is the Model of a row that stands for every model of the provider that has no row of its own. It is meant for
@@ -31,6 +32,11 @@ type Row struct {
 	Until time.Time `json:"until,omitzero"`
 
 	Rates
+
+	// Units are US dollars per million of what is counted in [tenant.Usage].Units, at any length of prompt: 40000 is an image
+	// at $0.04, 100 an hour of audio at $0.36 (in milliseconds). A row that has some may leave Input and Output empty: then
+	// nothing else is charged.
+	Units map[units.Unit]string `json:"units,omitempty"`
 
 	// Tiers are the rates for long prompts, ascending by threshold.
 	Tiers []Tier `json:"tiers,omitempty"`
@@ -55,11 +61,12 @@ type Tier struct {
 // that it does not name is the row's tier. So a discount that nobody has published is not given.
 type Service struct {
 	Rates
-	Tiers []Tier `json:"tiers,omitempty"`
+	Units map[units.Unit]string `json:"units,omitempty"`
+	Tiers []Tier                `json:"tiers,omitempty"`
 }
 
 // Rates are US dollars per million tokens, as decimals like "0.15". Input and Output of a row and of its tiers have to
-// be given, be it as "0". Any other class may be left empty and is then charged as [tenant.Rates] says.
+// be given, be it as "0", unless the row has Units and neither of them. Any other class may be left empty and is then charged as [tenant.Rates] says.
 type Rates struct {
 	Input          string `json:"input,omitempty"`
 	CacheRead      string `json:"cache_read,omitempty"`
@@ -84,7 +91,7 @@ func (r Row) price() (tenant.Price, error) {
 		p.Row += "@" + r.From.UTC().Format(time.DateOnly)
 	}
 	var err error
-	if p.Rates, p.Tiers, err = parse("", r.Rates, r.Tiers); err != nil {
+	if p.Rates, p.Tiers, err = parse("", r.Rates, r.Units, r.Tiers); err != nil {
 		return p, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Services)) {
@@ -97,7 +104,15 @@ func (r Row) price() (tenant.Price, error) {
 		if err != nil {
 			return p, err
 		}
-		if s.Rates, s.Tiers, err = parse(field, rates, tiers); err != nil {
+		of := r.Units
+		if len(r.Services[name].Units) > 0 {
+			of = maps.Clone(of)
+			if of == nil {
+				of = make(map[units.Unit]string)
+			}
+			maps.Copy(of, r.Services[name].Units)
+		}
+		if s.Rates, s.Tiers, err = parse(field, rates, of, tiers); err != nil {
 			return p, err
 		}
 		p.Services = append(p.Services, s)
@@ -149,9 +164,15 @@ func (r Rates) with(over Rates) Rates {
 	return r
 }
 
-func parse(field string, rates Rates, tiers []Tier) (tenant.Rates, []tenant.Tier, error) {
+func parse(field string, rates Rates, of map[units.Unit]string, tiers []Tier) (tenant.Rates, []tenant.Tier, error) {
+	if len(of) > 0 && rates.Input == "" && rates.Output == "" {
+		rates.Input, rates.Output = "0", "0"
+	}
 	base, err := rates.parse(field)
-	if err != nil || len(tiers) == 0 {
+	if err != nil {
+		return base, nil, err
+	}
+	if base.Units, err = parseUnits(field, of); err != nil || len(tiers) == 0 {
 		return base, nil, err
 	}
 	out := make([]tenant.Tier, len(tiers))
@@ -172,9 +193,24 @@ func parse(field string, rates Rates, tiers []Tier) (tenant.Rates, []tenant.Tier
 		if t.Request == "" {
 			rates.Request = base.Request
 		}
+		rates.Units = base.Units
 		out[i] = tenant.Tier{Above: t.Above, Rates: rates}
 	}
 	return base, out, nil
+}
+
+func parseUnits(field string, of map[units.Unit]string) (rates []tenant.UnitRate, err error) {
+	for _, unit := range slices.Sorted(maps.Keys(of)) {
+		if !unit.Valid() {
+			return nil, fmt.Errorf("%sUnits: %q is not a unit as units.Unit is written", field, string(unit))
+		}
+		n, err := money.Parse(of[unit])
+		if err != nil {
+			return nil, fmt.Errorf("%sUnits[%s]: %w", field, unit, err)
+		}
+		rates = append(rates, tenant.UnitRate{Unit: unit, Rate: n})
+	}
+	return rates, nil
 }
 
 type field struct {

@@ -19,6 +19,8 @@ const (
 	OutputImages     Unit = "output_images"      // images that it makes, by size and quality as in "output_images+1024x1024+hd"
 	InputCharacters  Unit = "input_characters"   // Unicode code points of text, where tokens are not counted
 	OutputCharacters Unit = "output_characters"  // likewise
+	InputVideoTokens Unit = "input_video_tokens" // tokens of video, where they are charged apart from all other input
+	InputMessages    Unit = "input_messages"     // messages of text that are put into a session of speech
 	Pages            Unit = "pages"              // of documents that are read; "pages+annotated" are those that are described too
 	SearchUnits      Unit = "search_units"       // of a rerank: a query with some documents, 100 of them with Cohere
 	FileSearches     Unit = "file_searches"      // calls of a tool that searches files which the provider keeps
@@ -45,6 +47,9 @@ func (u Unit) With(words ...string) Unit {
 	}
 	return Unit(strings.Join(append([]string{kind}, parts...), "+"))
 }
+
+// Valid reports whether the unit is written as [Unit.With] writes one.
+func (u Unit) Valid() bool { return u != "" && u == u.tidy() }
 
 // Kind returns the unit without what its price depends on.
 func (u Unit) Kind() Unit {

@@ -86,6 +86,11 @@ func TestUnit_HasOneName(t *testing.T) {
 	require.Equal(t, units.OutputImages, units.OutputImages.With("x").Kind())
 	require.EqualValues(t, "pages", units.Pages.With("ü \"\\\n"))
 
+	require.True(t, units.OutputImages.With("hd", "1024x1024").Valid())
+	for _, u := range []units.Unit{"", "Pages", "pages+", "pages+b+a", "pages+a+a", "a b", "+a"} {
+		require.False(t, u.Valid(), u)
+	}
+
 	c := units.Of("Pages+\"b,:}+a+a", 2)
 	require.Equal(t, `{"pages+a+b":2}`, c.String())
 	require.EqualValues(t, 2, c.Count("pages+a+b"))

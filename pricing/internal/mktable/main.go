@@ -1,25 +1,34 @@
-// Command mktable makes the rows of pricing/book.json that are not ruled by hand, from public price lists:
+// Command mktable makes pricing/book.json from public price lists, and prints what has changed and which list says so:
 //
-//	go run ./pricing/internal/mktable -lists ../shared/prices pricing/book.json
+//	make prices LISTS="../shared/prices/*.json"
+//	go run ./pricing/internal/mktable -book pricing/book.json LIST...
 //
-// The lists are LiteLLM's model map, the v2 data of genai-prices and the api.json of models.dev, by the names that they
-// have in the folder. Rows of the providers in byHand stay as they are, but for their service tiers, which LiteLLM alone
-// has. For every other provider the sources name the lists in the order in which they are believed, and picks the models
-// for which another one is. A row has the figures of one list. A row that the rules for names make needless is left out:
-// a dated name, or a region's, that costs what the name without it costs.
+// A list is LiteLLM's model map, models.dev's api.json or the data of genai-prices, as published; what it is is seen from
+// its content, and its day from its name. Of two of a kind the newer one counts.
+//
+// For most providers the sources name the lists in the order in which they are believed, and picks the models for which
+// another one is. A row has the figures of one list. A row that the rules for names make needless is left out: a dated name,
+// or a region's, that costs what the name without it costs.
+//
+// Rows of the providers in byHand stay, each with its note, and so do rows whose source is a provider's own page. Of those, a
+// row of genai-prices without a note follows the list, models that only a list has are added, and service tiers are
+// LiteLLM's.
 package main
 
 import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -35,13 +44,9 @@ const (
 	litellm   = "litellm"
 	genai     = "genai-prices"
 	modelsDev = "models.dev"
-)
 
-var files = map[string]string{
-	litellm:   "litellm_model_prices.*.json",
-	genai:     "genai-prices.v2.data.*.json",
-	modelsDev: "models.dev.api.*.json",
-}
+	page = "page" // a provider's own, which the note of the row names
+)
 
 var byHand = []string{pricing.OpenAI, pricing.Anthropic, pricing.Google}
 
@@ -50,22 +55,24 @@ var byHand = []string{pricing.OpenAI, pricing.Anthropic, pricing.Google}
 type source struct{ list, only string }
 
 var sources = map[string][]source{
-	pricing.Azure:    {{litellm, "*"}, {modelsDev, "*"}},
-	pricing.Bedrock:  {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"}, {genai, "openai.gpt-*"}},
-	pricing.Cohere:   {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.Azure: {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.Bedrock: {{litellm, "*"}, {modelsDev, "*"}, {genai, "amazon.nova-*"},
+		{genai, "openai.gpt-*"}, {genai, "global.openai.gpt-*"}, {genai, "*anthropic.claude-opus-5-?*"}, {genai, "*anthropic.claude-fable-5-1*"}},
+	pricing.Cohere:   {{litellm, "*"}, {modelsDev, "*"}, {genai, "c4ai-*"}},
 	pricing.DeepSeek: {{modelsDev, "*"}, {litellm, "*"}},
 	// Models that are not sold any more are in genai-prices alone.
 	pricing.Groq:    {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}, {genai, "*"}, {genai, "*/*"}},
-	pricing.Mistral: {{genai, "*-2[45678]??"}, {modelsDev, "*"}, {litellm, "*"}},
+	pricing.Mistral: {{genai, "*-2[45678]??"}, {genai, "mistral-ocr-*"}, {genai, "mistral-medium-3-?"}, {modelsDev, "*"}, {litellm, "*"}},
 	pricing.OpenRouter: {
 		{modelsDev, "*/*"}, {litellm, "*/*"},
 		// What came after models.dev's date; all else that genai-prices alone has is gone.
-		{genai, "anthropic/claude-*-5"}, {genai, "anthropic/claude-opus-5-fast"}, {genai, "moonshotai/kimi-k3"}, {genai, "z-ai/glm-5.3"},
+		{genai, "anthropic/claude-*-5"}, {genai, "anthropic/claude-opus-5-fast"}, {genai, "moonshotai/kimi-k3"}, {genai, "z-ai/glm-5.3*"},
+		{genai, "anthropic/claude-*-5.?"}, {genai, "openai/gpt-5.6-*"}, {genai, "openai/gpt-6-*"},
 	},
-	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "pplx-*"}, {genai, "r1-*"}},
+	pricing.Perplexity: {{litellm, "sonar*"}, {litellm, "search"}, {litellm, "pplx-*"}, {genai, "r1-*"}},
 	pricing.Vercel:     {{modelsDev, "*/*"}, {litellm, "*/*"}},
-	pricing.Vertex:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}},
-	pricing.XAI:        {{litellm, "*"}, {modelsDev, "*"}},
+	pricing.Vertex:     {{litellm, "*"}, {litellm, "*/*"}, {modelsDev, "*"}, {modelsDev, "*/*"}, {genai, "claude-*-5-*"}},
+	pricing.XAI:        {{litellm, "*"}, {modelsDev, "*"}, {genai, "grok-4.[6-9]"}, {genai, "grok-voice-*"}},
 	pricing.OpenAI:     {{litellm, fineTuned}},
 }
 
@@ -85,8 +92,9 @@ var picks = []pick{
 	{pricing.Bedrock, "mistral.mistral-large-2402-v1:0", genai, "LiteLLM has twice the rates"},
 	{pricing.Bedrock, "eu.anthropic.claude-opus-4-5-20251101-v1:0", modelsDev, "LiteLLM lacks the tenth that a region costs more"},
 	{pricing.XAI, "grok-4.20-*", modelsDev, "LiteLLM has the rates of the launch; genai-prices and models.dev have these"},
-	{pricing.Mistral, "mistral-medium-latest", litellm, "an alias that Mistral moves: to mistral-medium-2604, after models.dev's date"},
-	{pricing.Mistral, "ministral-8b-latest", litellm, "an alias that Mistral moves: to ministral-8b-2512"},
+	{pricing.Mistral, "mistral-medium-latest", genai, "an alias that Mistral moves: to mistral-medium-2604, after models.dev's date"},
+	{pricing.Mistral, "ministral-8b-latest", genai, "an alias that Mistral moves: to ministral-8b-2512"},
+	{pricing.Groq, "whisper-*", genai, "LiteLLM has the price of an hour as a rounded one of a second"},
 	{pricing.Vertex, "claude-3-5-haiku@20241022", modelsDev, "LiteLLM has the rates of the launch"},
 	{pricing.Vertex, "deepseek-ai/deepseek-v3.1-maas", modelsDev, "LiteLLM has the rates of before the price cut"},
 }
@@ -98,10 +106,44 @@ var leftOut = []struct{ provider, model, why string }{
 	{pricing.Bedrock, "us.amazon.nova-lite-v1:0", "LiteLLM has no discount for cache reads; it is one of the aliases"},
 	{pricing.Bedrock, "us.amazon.nova-micro-v1:0", "likewise"},
 	{pricing.Bedrock, "us.amazon.nova-pro-v1:0", "likewise"},
-	{pricing.Azure, "gpt-image-1*", "no list has all its rates"},
+	{pricing.Azure, "speech/*", "services of Azure's own that are no models of its API for language models"},
+	{pricing.Azure, "doc-intelligence/*", "likewise"},
+	{pricing.Azure, "container", "the price of a tool, under a name that is LiteLLM's own"},
+	{pricing.OpenAI, "container", "likewise"},
+	{pricing.OpenAI, "ft:gpt-3.5-turbo-", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "ft:gpt-4o", "a family, whose dated models each have a row"},
+	{pricing.OpenAI, "ft:gpt-4o-mini", "a family, whose dated models each have a row"},
+	{pricing.OpenAI, "gpt-4o-mini-2024-07-18.ft-", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "chatgpt-image-latest", "LiteLLM has the rates of gpt-image-1 for a model of gpt-image-1.5's date"},
+	{pricing.OpenAI, "gpt-5.4-image-2", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "gpt-5-image*", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "gpt-oss-*", "not sold by OpenAI"},
+	{pricing.OpenAI, "gpt-4o:extended", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "gpt-3.5-0301", "the list's name for gpt-3.5-turbo-0301"},
+	{pricing.OpenAI, "gpt-5.3", "not a name of OpenAI's API"},
+	{pricing.OpenAI, "computer-use", "the list's name for computer-use-preview"},
+	{pricing.OpenAI, "gpt-chat-latest", "only known from OpenRouter"},
+	{pricing.OpenAI, "ada", "retired"},
+	{pricing.OpenAI, "babbage", "retired"},
+	{pricing.OpenAI, "curie", "retired"},
+	{pricing.OpenAI, "davinci", "retired"},
+	{pricing.OpenAI, "text-davinci-00?", "retired"},
+	{pricing.Anthropic, "claude-2", "retired"},
+	{pricing.Anthropic, "claude-v1", "retired"},
+	{pricing.Google, "gemma-*", "free on the Gemini API, or priced by other hosts"},
+	{pricing.Google, "gemini-gemma-*", "free on the Gemini API"},
+	{pricing.Google, "gemini-pro", "retired"},
+	{pricing.Google, "gemini-1.0-*", "retired"},
+	{pricing.Google, "gemini-2.5-flash-preview", "retired"},
+	{pricing.Google, "gemini-2.0-flash-exp-image-generation", "retired"},
+	{pricing.Google, "gemini-flash-1.5*", "OpenRouter's names for gemini-1.5-flash"},
+	{pricing.Google, "gemini-pro-1.5", "OpenRouter's name for gemini-1.5-pro"},
+	{pricing.Google, "gemini-exp-*", "retired; no rates"},
+	{pricing.Google, "gemini-omni-flash-preview", "its video output has a rate of its own, which Usage has no class for"},
 	{pricing.Azure, "mistral-large-latest", "LiteLLM has two prices for it"},
 	{pricing.Azure, "jais-30b-chat", "LiteLLM has a thousand times the rates"},
 	{pricing.Cohere, "embed-multilingual-light-v3.0", "LiteLLM has a thousand times the rate"},
+	{pricing.Mistral, "mistral-medium", "an alias, of which LiteLLM has the rates of the first model"},
 	{pricing.Mistral, "mistral-small-24b-instruct-2501", "not a name of Mistral's API"},
 	{pricing.Mistral, "voxtral-small-24b-2507", "not a name of Mistral's API"},
 	{pricing.Perplexity, "pplx-*b-*", "retired"},
@@ -118,19 +160,11 @@ var aliases = map[key][]string{
 	{pricing.Bedrock, "amazon.nova-lite-v1:0"}:  {"us.amazon.nova-lite-v1:0"},
 	{pricing.Bedrock, "amazon.nova-micro-v1:0"}: {"us.amazon.nova-micro-v1:0"},
 	{pricing.Bedrock, "amazon.nova-pro-v1:0"}:   {"us.amazon.nova-pro-v1:0"},
+	{pricing.Mistral, "mistral-medium-3-1"}:     {"mistral-medium"},
 	{pricing.XAI, "grok-3-fast-latest"}:         {"grok-3-fast"},
 	{pricing.XAI, "grok-4-fast-reasoning"}:      {"grok-4-fast", "grok-4-fast-reasoning-latest"},
 	{pricing.XAI, "grok-4-fast-non-reasoning"}:  {"grok-4-fast-non-reasoning-latest"},
 }
-
-// changes are prices that end on a day that the list which a row is made from does not know.
-var changes = []struct {
-	model, factor, why string
-	at                 time.Time
-}{{
-	"*claude-sonnet-5", "1.5", "genai-prices has the end of the launch price at Anthropic, Amazon and OpenRouter; the others charge Anthropic's prices",
-	time.Date(2026, time.September, 1, 0, 0, 0, 0, time.UTC),
-}}
 
 type table struct {
 	AsOf    string            `json:"as_of"`
@@ -149,46 +183,56 @@ type key struct{ provider, model string }
 
 func main() {
 	log.SetFlags(0)
-	folder := flag.String("lists", "", "the folder that has the lists")
+	book := flag.String("book", "pricing/book.json", "the table that is made anew")
 	flag.Parse()
-	if *folder == "" || flag.NArg() != 1 {
-		log.Fatal("usage: mktable -lists folder book.json")
+	if flag.NArg() == 0 {
+		log.Fatal("usage: mktable [-book book.json] LIST...")
 	}
-	if err := run(*folder, flag.Arg(0)); err != nil {
+	if err := run(os.Stdout, *book, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(folder, name string) error {
+func run(report io.Writer, name string, paths []string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	var t table
-	if err := json.Unmarshal(data, &t); err != nil {
+	var before, t table
+	if err := errors.Join(json.Unmarshal(data, &before), json.Unmarshal(data, &t)); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	asOf, err := time.Parse(time.DateOnly, t.AsOf)
+	all, days, err := readLists(paths)
 	if err != nil {
 		return err
 	}
-	all, err := readLists(folder)
+	for list, day := range days {
+		t.Sources[list] = published[list] + " of " + day
+		t.AsOf = max(t.AsOf, day)
+	}
+	asOf, err := time.Parse(time.DateOnly, days[litellm])
 	if err != nil {
 		return err
 	}
-	t.Rows = slices.DeleteFunc(t.Rows, func(e entry) bool { return !slices.Contains(byHand, e.Provider) || match(fineTuned, e.Model) })
+	t.Rows = slices.DeleteFunc(t.Rows, func(e entry) bool { return !e.kept() })
+	t.Rows = refresh(t.Rows, all)
+	if t.Rows, err = addNew(t.Rows, all); err != nil {
+		return err
+	}
 	for i := range t.Rows {
-		addServices(&t.Rows[i], all, asOf)
+		if e := &t.Rows[i]; e.Source != page && slices.Contains(byHand, e.Provider) {
+			addServices(e, all, asOf)
+			addUnits(e, all)
+		}
 	}
 	for provider := range sources {
-		rows, err := compact(choose(provider, all))
+		rows, err := compact(choose(provider, all, t.Rows))
 		if err != nil {
 			return err
 		}
-		for _, e := range rows {
-			t.Rows = append(t.Rows, changed(e)...)
-		}
+		t.Rows = append(t.Rows, rows...)
 	}
+	t.Rows = append(t.Rows, resold(t.Rows)...)
 	t.Rows = append(t.Rows, entry{
 		Row:    pricing.Row{Provider: pricing.Ollama, Model: pricing.Any, Rates: pricing.Rates{Input: "0", Output: "0"}},
 		Source: litellm, Note: "a machine of one's own; the models of Ollama's cloud are not meant",
@@ -200,7 +244,15 @@ func run(folder, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := tell(report, before, t); err != nil {
+		return err
+	}
 	return os.WriteFile(name, out, 0o644)
+}
+
+// kept reports whether a row is no work of this program.
+func (e *entry) kept() bool {
+	return e.Source == page || slices.Contains(byHand, e.Provider) && !match(fineTuned, e.Model)
 }
 
 // lists are the rows of each list, in the order of time.
@@ -215,49 +267,102 @@ func (l lists) of(list, provider, model string) (pricing.Row, bool) {
 	return rows[len(rows)-1], true
 }
 
-func readLists(folder string) (lists, error) {
-	all := make(lists)
-	for list, pattern := range files {
-		names, err := filepath.Glob(filepath.Join(folder, pattern))
-		if err != nil || len(names) != 1 {
-			return nil, fmt.Errorf("%s: there are %d of it in %s, %w", pattern, len(names), folder, err)
-		}
-		f, err := os.Open(names[0])
+// published is where the lists are.
+var published = map[string]string{
+	litellm:   "github.com/BerriAI/litellm (MIT), model map",
+	genai:     "github.com/pydantic/genai-prices (MIT), data",
+	modelsDev: "models.dev (MIT), api.json",
+}
+
+var dayInName = regexp.MustCompile(`\d{4}-\d{2}-\d{2}`)
+
+// readLists reads the newest list of each kind, and returns the day of each.
+func readLists(paths []string) (all lists, days map[string]string, err error) {
+	newest, days := make(map[string]string), make(map[string]string)
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		var rows []pricing.Row
-		if list == genai {
-			rows, err = readGenai(f)
-		} else {
-			var b *pricing.Book
-			if b, err = pricing.Load(f); err == nil {
-				rows = b.Rows()
-			}
+		day := dayInName.FindString(filepath.Base(path))
+		if day == "" {
+			return nil, nil, fmt.Errorf("%s: there is no day in its name, as in data.2026-01-31.json", path)
 		}
-		if err := cmp.Or(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("%s: %w", names[0], err)
+		list := modelsDev
+		switch {
+		case bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")):
+			list = genai
+		case bytes.Contains(data, []byte(`"litellm_provider"`)):
+			list = litellm
 		}
-		all[list] = make(map[key][]pricing.Row)
-		for _, r := range rows {
-			k := key{r.Provider, r.Model}
-			all[list][k] = append(all[list][k], r)
+		if day > days[list] {
+			newest[list], days[list] = path, day
 		}
 	}
-	return all, nil
+	all = make(lists)
+	for list := range published {
+		if newest[list] == "" {
+			return nil, nil, fmt.Errorf("there is none of %s among the lists", published[list])
+		}
+		f, err := os.Open(newest[list])
+		if err != nil {
+			return nil, nil, err
+		}
+		b, err := pricing.Load(f)
+		if err := cmp.Or(err, f.Close()); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", newest[list], err)
+		}
+		all[list] = make(map[key][]pricing.Row)
+		for _, r := range b.Rows() {
+			for _, name := range namesOf(list, r) {
+				k := key{r.Provider, name}
+				r.Model, r.Tiers = name, thresholds(r.Tiers)
+				all[list][k] = append(all[list][k], r)
+			}
+		}
+	}
+	return all, days, nil
+}
+
+// thresholds are those of the providers: of "more than 272,000" genai-prices has the last prompt below.
+func thresholds(tiers []pricing.Tier) []pricing.Tier {
+	tiers = slices.Clone(tiers)
+	for i, t := range tiers {
+		if t.Above%1000 == 999 {
+			tiers[i].Above++
+		}
+	}
+	return tiers
+}
+
+// namesOf returns the names that a model of a list has on Bedrock. "regional." is genai-prices' for all regions but the global
+// one. Models without a region cost what the global one costs, except OpenAI's, which cost what the others do.
+func namesOf(list string, r pricing.Row) []string {
+	if rest, ok := strings.CutPrefix(r.Model, "regional."); ok && list == genai {
+		if strings.HasPrefix(rest, "openai.") {
+			return []string{rest}
+		}
+		return []string{"us." + rest, "eu." + rest, "jp." + rest, "au." + rest}
+	}
+	if rest, ok := strings.CutPrefix(r.Model, "global."); ok && list == genai && !strings.HasPrefix(rest, "openai.") {
+		return []string{rest}
+	}
+	return []string{r.Model}
 }
 
 // choose returns a row for each model of a provider that a list has, from the list that is believed.
-func choose(provider string, all lists) map[string][]entry {
+// What a provider's own page says goes before all lists.
+func choose(provider string, all lists, kept []entry) map[string][]entry {
 	chosen := make(map[string][]entry)
+	own := func(model string) bool {
+		return slices.ContainsFunc(kept, func(e entry) bool { return e.Provider == provider && e.Model == model })
+	}
 	take := func(list, only, note string, over bool) {
 		for k, rows := range all[list] {
-			if k.provider != provider || !match(only, k.model) {
+			if k.provider != provider || !match(only, k.model) || own(k.model) {
 				continue
 			}
-			if slices.ContainsFunc(leftOut, func(l struct{ provider, model, why string }) bool {
-				return l.provider == provider && match(l.model, k.model)
-			}) {
+			if isLeftOut(k) {
 				continue
 			}
 			if _, taken := chosen[k.model]; taken && !over {
@@ -287,25 +392,6 @@ func choose(provider string, all lists) map[string][]entry {
 	return chosen
 }
 
-// changed returns the rows of an entry whose price has an end.
-func changed(e entry) []entry {
-	for _, c := range changes {
-		if !match(c.model, path.Base(e.Model)) || !e.From.IsZero() || !e.Until.IsZero() {
-			continue
-		}
-		before, after := e, e
-		before.Until, after.From = c.at, c.at
-		before.Note, after.Note = c.why, c.why
-		after.Rates, after.Tiers = times(e.Rates, c.factor), tiersTimes(e.Tiers, c.factor)
-		after.Services = make(map[string]pricing.Service)
-		for name, s := range e.Services {
-			after.Services[name] = pricing.Service{Rates: times(s.Rates, c.factor), Tiers: tiersTimes(s.Tiers, c.factor)}
-		}
-		return []entry{before, after}
-	}
-	return []entry{e}
-}
-
 // mend changes what no list has right.
 func mend(e *entry) {
 	if e.Provider == pricing.Perplexity && e.Model == "sonar-deep-research" {
@@ -324,6 +410,10 @@ func mend(e *entry) {
 			e.Tiers[i].CacheRead = e.CacheRead
 		}
 		e.Note = "cache reads are from genai-prices: LiteLLM has no rate for them"
+	}
+	if e.Provider == pricing.Mistral && match("mistral-medium-25??", e.Model) && e.CacheRead == "" {
+		e.CacheRead = "0.04"
+		e.Note = "cache reads are from genai-prices: models.dev has no rate for them"
 	}
 	if e.Provider == pricing.OpenAI && e.Model == "ft:gpt-4o-2024-11-20" {
 		e.CacheRead, e.CacheWrite5m = e.CacheWrite5m, ""

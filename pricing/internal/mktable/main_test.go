@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,8 +20,11 @@ func TestTheTableIsWhatTheListsMakeOfIt(t *testing.T) {
 	require.NoError(t, err)
 	name := filepath.Join(t.TempDir(), "book.json")
 	require.NoError(t, os.WriteFile(name, before, 0o600))
-	require.NoError(t, run(lists, name))
+	paths, err := filepath.Glob(filepath.Join(lists, "*.json"))
+	require.NoError(t, err)
+	var report strings.Builder
+	require.NoError(t, run(&report, name, paths))
 	after, err := os.ReadFile(name)
 	require.NoError(t, err)
-	require.Equal(t, string(before), string(after))
+	require.Equal(t, string(before), string(after), report.String())
 }

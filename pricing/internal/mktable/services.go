@@ -26,6 +26,10 @@ func addServices(e *entry, all lists, asOf time.Time) {
 		}
 		return
 	}
+	if e.Provider == pricing.OpenAI && e.From.After(asOf) && len(e.Tiers) > 0 || e.Provider == pricing.OpenAI && e.Source == genai && !ok && len(e.Tiers) > 0 {
+		e.Services = map[string]pricing.Service{"batch": half(e.Row), "flex": half(e.Row)}
+		return
+	}
 	if ok && !past && !e.From.After(asOf) {
 		e.Uplifts = listed.Uplifts
 		if len(listed.Services) > 0 && listed.Input == e.Input && listed.Output == e.Output {
@@ -57,6 +61,17 @@ func (e *entry) servicesOf(listed pricing.Row) map[string]pricing.Service {
 		services[name] = s
 	}
 	// OpenAI sells flex processing at the rates of its batches, and LiteLLM has those of cache reads for flex alone.
+	// Above a threshold they cost half of what is charged above it, as below.
+	for _, name := range []string{"batch", "flex"} {
+		s, there := services[name]
+		if !there || e.Provider != pricing.OpenAI || len(s.Tiers) > 0 || len(e.Tiers) == 0 || times(e.Rates, "0.5").Output != s.Output {
+			continue
+		}
+		for _, t := range half(e.Row).Tiers {
+			s.Tiers = append(s.Tiers, t)
+		}
+		services[name] = s
+	}
 	batch, flex := services["batch"], services["flex"]
 	if e.Provider == pricing.OpenAI && batch.Input != "" && batch.Input == flex.Input && batch.Output == flex.Output {
 		services["batch"] = flex
@@ -70,7 +85,7 @@ var noBatches = []string{"*live*", "*native-audio*", "*computer-use*", "*robotic
 // halveBatch completes what LiteLLM has of Google's batches: they cost half of the input and the output, in each tier, on
 // the Gemini API and on Vertex AI. What is read from a cache costs what it costs elsewhere.
 func halveBatch(e *entry) {
-	if e.Provider != pricing.Google && e.Provider != pricing.Vertex || !strings.HasPrefix(e.Model, "gemini-") ||
+	if e.Input == "" || e.Provider != pricing.Google && e.Provider != pricing.Vertex || !strings.HasPrefix(e.Model, "gemini-") ||
 		slices.ContainsFunc(noBatches, func(pattern string) bool { return match(pattern, e.Model) }) {
 		return
 	}
