@@ -59,8 +59,9 @@ var (
 	// ErrClosed: the ledger was closed.
 	ErrClosed = errors.New("tenant: the ledger is closed")
 
-	// ErrUnavailable: the database cannot be reached, so nothing can be admitted. See WithAdmitWhenUnavailable.
-	ErrUnavailable = errors.New("tenant: the database cannot be reached")
+	// ErrUnavailable: the books cannot be written, so nothing can be admitted: the database cannot be reached or refuses to
+	// write them, or somebody has them locked. The error says which. See WithAdmitWhenUnavailable.
+	ErrUnavailable = errors.New("tenant: the books are not available")
 
 	// ErrReleased: a settle of a hold that was released before. Its usage is not booked.
 	ErrReleased = errors.New("tenant: the hold was released, so its usage is not booked; Record books a call without a hold")

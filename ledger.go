@@ -47,11 +47,12 @@ type Ledger struct {
 
 	closing chan struct{}
 
-	mu     sync.Mutex
-	closed bool
-	open   map[book.ID]*Hold // holds that are neither settled nor released
-	inside int               // calls in the ledger, with or without a hold
-	empty  chan struct{}     // closed when closing and nobody is inside any more
+	mu      sync.Mutex
+	closed  bool
+	pending map[*pendingEnd]bool
+	open    map[book.ID]*Hold // holds that are neither settled nor released
+	inside  int               // calls in the ledger, with or without a hold
+	empty   chan struct{}     // closed when closing and nobody is inside any more
 }
 
 // Open opens a ledger on the host's database, PostgreSQL or SQLite. It installs itself as a gorm plugin, so that
@@ -82,7 +83,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		o.observer = &logObserver{log: o.log}
 	}
 	l := &Ledger{
-		db: db, options: o, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
+		db: db, options: o, pending: map[*pendingEnd]bool{}, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
 		outages: outages{log: o.log}, insisting: make(chan struct{}, 1), making: make(chan struct{}, makingAtOnce),
 	}
 	if err := l.connect(); err != nil {
@@ -244,8 +245,11 @@ func (l *Ledger) explain(err error) error {
 	var (
 		unavailable *lane.UnavailableError
 		missing     *lane.NotMigratedError
+		refused     *lane.RefusedError
 	)
 	switch {
+	case errors.As(err, &refused):
+		return fmt.Errorf("%w: %w", ErrUnavailable, refused)
 	case errors.As(err, &missing):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
 	case errors.As(err, &unavailable):

@@ -21,7 +21,7 @@ import (
 // be quick; what it does cannot change what has happened. It is called by several goroutines at once.
 type Observer interface {
 	// Observe is given one of *SettledEvent, *ThresholdEvent, *RefusalEvent, *HostErrorEvent, *OverrunEvent, *UnpricedEvent,
-	// *CostDiffersEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
+	// *CostDiffersEvent, *PendingEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
 	Observe(ctx context.Context, e Event)
 }
 
@@ -72,6 +72,24 @@ type CostDiffersEvent struct {
 	Computed, Reported, Charged decimal.Decimal
 }
 
+// PendingEvent says that a call has ended and is not on the books yet: [Ledger.Settle] or [Ledger.Release] was answered
+// [Pending]. It comes once for each, and once more, Booked, when it is on the books. In between it is tried again and again,
+// whatever the database says; [Ledger.Pending] says how many are. The ledger's logger has the same.
+type PendingEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+
+	// Err is what stands in the way, in the words of the database; nil where that has given no answer, and once it is Booked.
+	Err error
+
+	// Booked: the call is on the books now, After that time.
+	Booked bool
+	After  time.Duration
+
+	// Unbooked: no hold stands for the call; see [WithAdmitWhenUnavailable].
+	Unbooked bool
+}
+
 // UnmeteredEvent says that a request was let pass without being metered.
 type UnmeteredEvent struct {
 	TenantID     string
@@ -88,9 +106,10 @@ func (*RefusalEvent) event()     {}
 func (*OverrunEvent) event()     {}
 func (*UnpricedEvent) event()    {}
 func (*UnmeteredEvent) event()   {}
+func (*PendingEvent) event()     {}
 func (*CostDiffersEvent) event() {}
 
-// WithObserver sets who hears of settled calls, thresholds, refusals, overruns, and unpriced and unmetered calls. Defaults
+// WithObserver sets who hears of settled calls, thresholds, refusals, overruns, and pending, unpriced and unmetered calls. Defaults
 // to one that writes to the ledger's logger, but for settled calls: refusals at the level of debugging, and a model without
 // a price once.
 func WithObserver(o Observer) OpenOption {

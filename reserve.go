@@ -89,6 +89,7 @@ type Hold struct {
 	usage    Usage           // once it is settling; guarded by the ledger
 	took     time.Duration   // how long the call took, once it is settling; guarded by the ledger
 	settling bool
+	carrier  *lane.Task // the last that brings its end to the books; guarded by the ledger
 
 	// Of an unbooked hold.
 	who  identity
@@ -427,8 +428,7 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	case h.Err != nil:
 		because = l.unavailable(h.Err, l.away(h) && errors.Is(why, errWaited))
 	case h.Outcome.Code == decide.Busy:
-		because = fmt.Errorf("%w: another transaction has locked the books of tenant %q; a call made inside the transaction "+
-			"that creates or changes its tenant has to wait for the commit", ErrUnavailable, op.Key)
+		because = fmt.Errorf("%w: %w", ErrUnavailable, lockedError(op.Key))
 	default:
 		because = exceeded(op, &h.Outcome)
 	}

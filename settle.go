@@ -60,7 +60,8 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	if h.Unbooked {
 		return l.finishUnbooked(ctx, h, op)
 	}
-	task := l.lanes.Submit(op, h.exec.TenantKey)
+	since := time.Now()
+	task := l.carry(h, l.lanes.Submit(op, h.exec.TenantKey))
 	timer := l.timers.start(l.options.settleWait)
 	defer l.timers.stop(timer)
 	select {
@@ -68,18 +69,11 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 		return l.finished(ctx, h, task)
 	case <-timer.C:
 	}
-	l.options.log.Warn("tenant: a call is not on the books yet; its hold stands for it", "execution", h.ExecutionID, "tenant", h.TenantID)
-	go func() {
+	return l.postpone(ctx, h, &op, since, func() error {
 		<-task.Done()
-		if _, err := l.finished(ctx, h, task); err != nil {
-			l.options.log.Error("tenant: a call could not be booked; its hold stands for it",
-				"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
-		}
-	}()
-	l.tellPending(ctx, h, &op)
-	s := settlement(&op.Exec)
-	s.Outcome = Pending
-	return s, nil
+		_, err := l.finished(ctx, h, task)
+		return err
+	}), nil
 }
 
 func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settlement, error) {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -14,7 +15,7 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesWhoseLeaseIsOver(t *testing.T) {
+func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesThatAreGone(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		dialect := map[string]*store.Dialect{"postgres": store.Postgres, "sqlite": store.SQLite}[db.Name()]
@@ -42,15 +43,16 @@ func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesWhoseLeaseIsOver(t *
 
 		call() // its own, with a heartbeat of just now
 		of(process(0, time.Minute), call())
-		of(process(-time.Hour, 2*time.Hour), call()) // it is its lease that counts, whatever anybody else's is
-		over := of(process(-time.Hour, time.Minute), call())
+		of(process(-time.Hour, time.Minute), call()) // whatever the database's clock says of its heartbeat
+		silent := process(time.Hour, time.Minute)
+		over := of(silent, call())
 		unknown := of(book.NewID().String(), call())
 		late := of(process(0, time.Minute), call())
 		require.NoError(t, db.Exec(`UPDATE llm_executions SET deadline_at = ? WHERE id = ?`, at(-time.Minute), late).Error)
 		settled := of(process(-time.Hour, time.Minute), call())
 		require.NoError(t, db.Exec(`UPDATE llm_executions SET status = 'succeeded' WHERE id = ?`, settled).Error)
 
-		lapsed, err := processes.Lapsed(t.Context(), 100)
+		lapsed, err := processes.Lapsed(t.Context(), []book.Process{{ID: book.NewID()}, {ID: uuid.MustParse(silent)}}, 100)
 		require.NoError(t, err)
 		var ids []string
 		for _, e := range lapsed {

@@ -27,7 +27,10 @@ const (
 // unreachableError is an ErrUnavailable for which nobody but the database is to blame, no lock of a host and no limit.
 type unreachableError struct{ err error }
 
-func (e *unreachableError) Error() string   { return fmt.Sprintf("%v: %v", ErrUnavailable, e.err) }
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("%v: the database cannot be reached: %v", ErrUnavailable, e.err)
+}
+
 func (e *unreachableError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
 
 // away reports whether what a task waits for is a database that cannot be reached. One that does not answer is, but on
@@ -119,7 +122,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 		Settlement
 		error
 	}
-	answers, over := make(chan answer, 1), make(chan struct{})
+	answers, over, since := make(chan answer, 1), make(chan struct{}), time.Now()
 	l.mu.Lock()
 	earlier := h.last
 	h.last = over
@@ -140,16 +143,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 		return a.Settlement, a.error
 	case <-timer.C:
 	}
-	go func() {
-		if a := <-answers; a.error != nil {
-			l.options.log.Error("tenant: a call that was admitted while the database was away could not be booked, and no hold stands for it",
-				"execution", h.ExecutionID, "tenant", h.TenantID, "error", a.error)
-		}
-	}()
-	l.tellPending(ctx, h, &op)
-	s := settlement(&op.Exec)
-	s.Outcome = Pending
-	return s, nil
+	return l.postpone(ctx, h, &op, since, func() error { return (<-answers).error }), nil
 }
 
 // bringToBooks ends an unbooked call, however long the database stays away, and makes its tenant where it has to. Ctx ends
@@ -167,6 +161,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		} else {
 			h.task = l.lanes.After(h.task, op)
 		}
+		l.carry(h, h.task)
 		<-h.task.Done()
 		out, err := h.task.Outcome()
 		if missing := (*lane.NotMigratedError)(nil); errors.As(err, &missing) {

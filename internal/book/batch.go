@@ -22,6 +22,9 @@ type Want struct {
 
 	// Missing returns the balances of a state that are to be filled before it is decided on.
 	Missing func(*State) []Sum
+
+	// Rehearse, where set, returns what is to be written after the effects, to see whether it can be, and undone.
+	Rehearse func(*State) Effects
 }
 
 // IdempotencyUse is an idempotency key that an operation wants to use, of a tenant that is known by its key or by its id.

@@ -286,6 +286,3 @@ type Process struct {
 	BeatAt time.Time
 	Lease  time.Duration
 }
-
-// Alive reports whether the lease of the process has not run out.
-func (p Process) Alive(now time.Time) bool { return now.Before(p.BeatAt.Add(p.Lease)) }

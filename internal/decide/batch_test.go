@@ -180,7 +180,7 @@ func TestWindow_HoursOfTheRollUpAreThoseOfAdmission(t *testing.T) {
 	db.now = noon.Add(59 * time.Minute)
 	db.codes(ask(1, 10), ask(2, 10))
 	db.now = noon.Add(61 * time.Minute)
-	db.codes(settle(1, 10), record(3, 10), expire(2))
+	db.codes(settle(1, 10), record(3, 10), with(expire(2), func(op *decide.Op) { op.LastBeat = noon }))
 	require.Len(t, db.hours, 3)
 	require.EqualValues(t, 10, db.hours[book.HourKey{Tenant: acme, Hour: noon, Agent: "a", Model: "m", BilledModel: "m-1"}].Charged.Cost)
 	require.EqualValues(t, 10, db.hours[book.HourKey{Tenant: acme, Hour: noon, Agent: "a", Model: "m"}].Charged.Cost)

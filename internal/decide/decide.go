@@ -47,6 +47,10 @@ type Op struct {
 
 	// Lifetime is how long a reserve's execution may run.
 	Lifetime time.Duration
+
+	// LastBeat is, for an expire, the heartbeat of the execution's process that no other has followed for as long as the
+	// process's lease, as whoever asks has seen by a clock of its own; zero where that is not known.
+	LastBeat time.Time
 }
 
 // ByKey reports whether the tenant is still to be found by its key. Once found, it stays the same: a key may move.
@@ -401,7 +405,8 @@ func (b *batch) expire(op *Op) Outcome {
 	if e == nil || e.Status != book.Running {
 		return Outcome{Code: Alive, Exec: e}
 	}
-	if b.Now.Before(e.DeadlineAt) && b.Processes[e.Process].Alive(b.Now) {
+	// No time is compared with that of a heartbeat: the database's clock may have gone back or forward since.
+	if beat := b.Processes[e.Process].BeatAt; b.Now.Before(e.DeadlineAt) && !beat.IsZero() && !beat.Equal(op.LastBeat) {
 		return Outcome{Code: Alive, Exec: e}
 	}
 	counting := b.counting(e)

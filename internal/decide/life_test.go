@@ -288,19 +288,25 @@ func TestRelease_OfAnUnknownHoldDefeatsALateReserve(t *testing.T) {
 func TestExpire_OnlyWhatNobodyCanSettleInTime(t *testing.T) {
 	t.Parallel()
 
+	second := noon.Add(time.Second)
 	for _, c := range []struct {
 		rule    string
 		process int
 		after   time.Duration
-		beats   bool
+		beats   bool      // meanwhile
+		last    time.Time // the heartbeat that whoever asks has seen no other after
 		want    decide.Code
 	}{
-		{"alive and in time", 0, time.Hour - time.Nanosecond, true, decide.Alive},
-		{"at the deadline, however alive", 0, time.Hour, true, decide.Expired},
-		{"after the deadline", 0, time.Hour + time.Nanosecond, true, decide.Expired},
-		{"the lease not yet run out", 0, lease - time.Nanosecond, false, decide.Alive},
-		{"the lease run out", 0, lease, false, decide.Expired},
-		{"a process that nobody knows", 7, 0, true, decide.Expired},
+		{"alive and in time", 0, time.Hour - time.Nanosecond, true, time.Time{}, decide.Alive},
+		{"at the deadline, however alive", 0, time.Hour, true, time.Time{}, decide.Expired},
+		{"after the deadline", 0, time.Hour + time.Nanosecond, true, time.Time{}, decide.Expired},
+		{"a heartbeat of long ago that nobody has watched", 0, time.Hour - time.Nanosecond, false, time.Time{}, decide.Alive},
+		{"a heartbeat that none has followed", 0, lease, false, noon, decide.Expired},
+		{"one that has come after all", 0, lease, true, noon, decide.Alive},
+		{"one that stands still while the clock goes back", 0, -2 * time.Hour, false, noon, decide.Expired},
+		{"one that has come by a clock that went back", 0, -2 * time.Hour, true, noon, decide.Alive},
+		{"another one than was watched", 0, lease, false, second, decide.Alive},
+		{"a process that nobody knows", 7, 0, true, time.Time{}, decide.Expired},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			t.Parallel()
@@ -312,7 +318,7 @@ func TestExpire_OnlyWhatNobodyCanSettleInTime(t *testing.T) {
 			if c.beats {
 				db.beat()
 			}
-			out := db.run(expire(1))[0]
+			out := db.run(with(expire(1), func(op *decide.Op) { op.LastBeat = c.last }))[0]
 			require.Equal(t, c.want, out.Code)
 			require.Equal(t, db.execution(1), *out.Exec)
 			if c.want == decide.Alive {

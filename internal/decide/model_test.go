@@ -438,8 +438,8 @@ func (m *model) expire(op *decide.Op) answer {
 	if e == nil {
 		return answer{code: decide.Alive}
 	}
-	process, now := m.db.processes[e.Process], m.db.now
-	if e.Status != book.Running || (now.Before(e.DeadlineAt) && now.Sub(process.BeatAt) < process.Lease) {
+	beat, now := m.db.processes[e.Process].BeatAt, m.db.now
+	if e.Status != book.Running || (now.Before(e.DeadlineAt) && !beat.IsZero() && !beat.Equal(op.LastBeat)) {
 		return answer{code: decide.Alive, exec: e.ID}
 	}
 	if m.moved(e) {

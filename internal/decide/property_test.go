@@ -209,8 +209,11 @@ func (h *history) op() *decide.Op {
 		return op
 	}
 	op := &decide.Op{Kind: kind, Exec: h.target()}
-	if kind == decide.Settle {
+	switch {
+	case kind == decide.Settle:
 		h.usage(&op.Exec)
+	case kind == decide.Expire && h.chance(2, "silent"):
+		op.LastBeat = h.db.processes[id(0)].BeatAt
 	}
 	return op
 }

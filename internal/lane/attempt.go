@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"slices"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
@@ -30,6 +31,14 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 	)
 	want := wanted(batch, noWait)
 	want.Missing = func(s *book.State) []book.Sum { return decide.Missing(l.decide, s) }
+	rehearsed := false
+	if l.doubts.some.Load() {
+		want.Rehearse = func(s *book.State) book.Effects {
+			effects := l.rehearsal(s, ops, outcomes)
+			rehearsed = !effects.Empty()
+			return effects
+		}
+	}
 	err = l.session.Batch(ctx, want, func(s *book.State) book.Effects {
 		var effects book.Effects
 		s.Reported = l.reported
@@ -60,6 +69,9 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 		for _, t := range met {
 			l.reported[t.ThresholdKey] = true
 		}
+		if rehearsed || decided && want.Rehearse != nil && slices.ContainsFunc(outcomes, books) {
+			l.doubts.general.Store(false)
+		}
 	}
 	return outcomes, decided, err
 }
@@ -71,6 +83,11 @@ func (l *lane) remember(hours map[book.HourKey]book.HourSum) {
 			l.refusals[key] += sum.Refusals
 		}
 	}
+}
+
+// books reports whether an outcome is of a call that was entered into all of the books.
+func books(out decide.Outcome) bool {
+	return out.Code == decide.Settled || out.Code == decide.Corrected || out.Code == decide.Expired
 }
 
 func wanted(batch []*Task, noWait bool) *book.Want {

@@ -4,6 +4,7 @@ package lane
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -35,8 +36,10 @@ const (
 	// unavailable is how long a reserve waits for a database that is away.
 	unavailable = 2 * time.Second
 
-	// maxConflicts is how often a batch is tried again at once.
-	maxConflicts = 20
+	// maxConflicts and maxBreaks are how often a batch is tried again at once, after it lost against another transaction, and
+	// after the connection broke with it or the server did not write. A part of one that failed is tried less often.
+	maxConflicts, maxBreaks         = 20, 3
+	maxPartConflicts, maxPartBreaks = 3, 1
 )
 
 type lane struct {
@@ -58,6 +61,13 @@ type lane struct {
 	backoff  time.Duration
 	refusals map[book.HourKey]int64
 	reported map[book.ThresholdKey]bool
+
+	// Also of the goroutine: what the database does not take, whether that is being tried again, how deep in the parts of a
+	// batch the lane is, and how many operations in a row have failed alone.
+	stuck    stuck
+	retrying bool
+	depth    int
+	failures int
 }
 
 func (l *lane) push(t *Task) {
@@ -85,7 +95,31 @@ func (l *lane) run() {
 		if !ok {
 			return
 		}
-		l.execute(batch, noWait)
+		l.carry(batch, noWait)
+		l.retry()
+	}
+}
+
+// carry executes a batch. What the database did not take before goes last, by itself.
+func (l *lane) carry(batch []*Task, noWait bool) {
+	var suspects []*Task
+	for _, t := range batch {
+		if t.suspect {
+			suspects = append(suspects, t)
+		}
+	}
+	if len(suspects) > 0 {
+		batch = slices.DeleteFunc(batch, func(t *Task) bool { return t.suspect })
+	}
+	l.failures = 0
+	l.execute(batch, noWait)
+	l.failures = 0
+	for i, t := range suspects {
+		if l.failures == maxFailures {
+			l.setAside(suspects[i:])
+			return
+		}
+		l.execute([]*Task{t}, noWait)
 	}
 }
 
@@ -100,11 +134,16 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 		more := len(l.queue) > 0
 		l.mu.Unlock()
 
-		due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
-		if len(batch) > 0 || due {
+		now := time.Now()
+		if len(batch) > 0 || isDue(l.pollAt, now) || isDue(l.stuck.retryAt, now) {
+			select {
+			case b := <-l.beats:
+				l.beat(b)
+			default:
+			}
 			break
 		}
-		if l.ctx.Err() != nil || (l.draining() && len(l.waiting)+len(l.aside) == 0 && !more) {
+		if l.ctx.Err() != nil || (l.draining() && len(l.waiting)+len(l.aside)+len(l.stuck.heads) == 0 && !more) {
 			return nil, false, false
 		}
 		drain := l.drain
@@ -112,23 +151,37 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 			drain = nil
 		}
 		var timer <-chan time.Time
-		if !l.pollAt.IsZero() {
-			timer = time.After(time.Until(l.pollAt))
+		if next := earliest(l.pollAt, l.stuck.retryAt); !next.IsZero() {
+			timer = time.After(next.Sub(now))
 		}
 		select {
 		case <-l.wake:
 		case <-timer:
+		case b := <-l.beats:
+			l.beat(b)
 		case <-l.ctx.Done():
 		case <-drain:
+			l.stuck.wait = 0
+			l.scheduleRetry(0) // soon: somebody waits for the end
 		}
 	}
 	batch, noWait = l.join(batch)
 	return batch, noWait, true
 }
 
+func isDue(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+// earliest returns the earlier of two times, of which the zero one is none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // join adds to a batch the tasks that wait for the same tenants, or all that wait if their time has come.
 func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
-	due := !l.pollAt.IsZero() && !time.Now().Before(l.pollAt)
+	due := isDue(l.pollAt, time.Now())
 	waited := map[book.ID]bool{}
 	if due {
 		l.pollAt = time.Time{}
@@ -218,14 +271,22 @@ func (t *Task) undo() *Task {
 	return u
 }
 
-// execute runs a batch until every task of it has its outcome or waits for something.
+// execute runs a batch until every task of it has its outcome, waits for something or is set aside.
 func (l *lane) execute(batch []*Task, noWait bool) {
-	for conflicts := 0; ; {
-		if batch = l.live(batch); len(batch) == 0 {
+	mostConflicts, mostBreaks := maxConflicts, maxBreaks
+	if l.depth > 0 || l.retrying {
+		mostConflicts, mostBreaks = maxPartConflicts, maxPartBreaks
+	}
+	for conflicts, breaks := 0, 0; ; {
+		if batch = l.follow(l.live(batch)); len(batch) == 0 {
 			return
 		}
 		outcomes, decided, err := l.attempt(batch, noWait)
-		if decided {
+		var class store.Class
+		if err != nil {
+			class = l.store.Classify(err)
+		}
+		if refused := class == store.Fatal || class == store.NotMigrated; decided && (err == nil || !refused) {
 			for i, t := range batch {
 				if writes(outcomes[i].Code) {
 					t.did = outcomes[i].Code
@@ -233,34 +294,24 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 			}
 		}
 		if err == nil {
-			l.backoff = 0
+			l.backoff, l.failures = 0, 0
 			l.deliver(batch, outcomes)
 			return
 		}
-		switch class := l.store.Classify(err); {
-		case class == store.Conflict && conflicts < maxConflicts:
+		switch {
+		case class == store.Conflict && conflicts < mostConflicts:
 			conflicts++
 			l.sleep(time.Duration(rand.Int64N(int64(conflicts) * int64(time.Millisecond))))
 		case class == store.Locked && !noWait:
 			noWait = true
-		case class == store.Locked, class == store.Conflict:
-			l.hinder(batch, &Hindrance{Err: err})
-			l.setAside(batch)
-			return
-		case class == store.Unavailable:
+		case class == store.Unavailable && (breaks < mostBreaks || errors.Is(err, store.ErrConnect) || l.ctx.Err() != nil):
+			breaks++
 			if batch = l.away(batch, err); batch == nil {
 				return
 			}
-		case len(batch) == 1 || class == store.NotMigrated:
-			for _, t := range batch {
-				l.fail(t, err)
-			}
-			return
 		default:
-			// One of them is to blame, and must not fail its neighbours.
-			half := len(batch) / 2
-			l.execute(slices.Clone(batch[:half]), noWait)
-			batch = slices.Clone(batch[half:])
+			l.blame(batch, noWait, err, class)
+			return
 		}
 	}
 }
@@ -299,12 +350,16 @@ func (l *lane) hinder(batch []*Task, h *Hindrance) {
 	}
 }
 
-// fail gives a task an error that trying again does not cure.
+// fail gives a task an error that trying again does not cure. What an earlier try of it may have done is undone.
 func (l *lane) fail(t *Task, err error) {
 	if l.store.Classify(err) == store.NotMigrated {
 		err = &NotMigratedError{err}
+	} else {
+		err = &RefusedError{err}
 	}
-	t.finish(decide.Outcome{}, err)
+	if t.finish(decide.Outcome{}, err) && t.did != 0 && t.op.Kind != decide.Expire {
+		l.push(t.undo())
+	}
 }
 
 // abandon gives up what is left when the ledger must end.
@@ -317,6 +372,7 @@ func (l *lane) abandon(batch []*Task) {
 func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
 	var busy []*Task
 	for i, t := range batch {
+		t.suspect = false
 		out := outcomes[i]
 		switch out.Code {
 		case decide.Wait:

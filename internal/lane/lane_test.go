@@ -2,12 +2,10 @@ package lane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,154 +14,9 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// memory is a store that keeps the books in memory, and fails as a test tells it to.
-type memory struct {
-	mu         sync.Mutex
-	now        time.Time
-	tenant     book.Tenant // the only one; its key is "acme"
-	executions map[book.ExecutionKey]book.Execution
-	hours      map[book.HourKey]book.HourSum
-	locked     bool        // somebody else has the tenant's anchor
-	others     bool        // other processes are alive
-	batches    []book.Want // those that were tried
-	sizes      []int
-
-	// before and after are called around each commit; their error is the batch's. After before's, nothing was done; after
-	// after's, everything was.
-	before, after func(want *book.Want, e *book.Effects) error
-}
-
-var (
-	errConflict    = errors.New("conflict")
-	errLocked      = errors.New("locked")
-	errUnavailable = errors.New("unavailable")
-	errFatal       = errors.New("fatal")
-)
-
-func newMemory(limit int64) *memory {
-	id := book.NewID()
-	m := &memory{
-		now:        time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
-		tenant:     book.Tenant{ID: id, Key: "acme", Enforcement: book.Hard},
-		executions: map[book.ExecutionKey]book.Execution{}, hours: map[book.HourKey]book.HourSum{},
-	}
-	m.tenant.Limits = []book.Limit{{Scope: book.Scope{Window: period.Day}, Metric: book.Calls, Max: limit}}
-	for _, s := range book.Standing {
-		b := book.Balance{Scope: s, Start: time.Unix(0, 0), End: time.Unix(0, 0)}
-		if s == book.Anchor {
-			b.End = time.Time{}
-		}
-		m.tenant.Balances = append(m.tenant.Balances, b)
-	}
-	return m
-}
-
-func (m *memory) Session() store.Session { return m }
-func (m *memory) Close() error           { return nil }
-
-func (m *memory) Classify(err error) store.Class {
-	switch {
-	case errors.Is(err, errConflict):
-		return store.Conflict
-	case errors.Is(err, errLocked):
-		return store.Locked
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return store.Unavailable
-	}
-	return store.Fatal
-}
-
-func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	m.batches = append(m.batches, *want)
-	if m.locked && !want.NoWait {
-		return errLocked
-	}
-	t := m.tenant
-	t.Balances = slices.Clone(t.Balances)
-	s := &book.State{
-		Now: m.now, Keys: map[string]book.ID{t.Key: t.ID}, Tenants: map[book.ID]*book.Tenant{},
-		Busy: map[book.ID]bool{}, Executions: map[book.ExecutionKey]*book.Execution{},
-		Idempotent: map[book.IdempotencyKey]*book.Execution{}, Processes: map[book.ID]book.Process{},
-	}
-	if m.locked {
-		s.Busy[t.ID] = true
-	} else {
-		s.Tenants[t.ID] = &t
-	}
-	s.Tenants[book.NoTenant] = &book.Tenant{Balances: []book.Balance{{Scope: book.Anchor}}}
-	for _, k := range want.Executions {
-		if e, ok := m.executions[k]; ok {
-			s.Executions[k] = &e
-		}
-	}
-	effects := decide(s)
-	if effects.Empty() {
-		return nil
-	}
-	if m.before != nil {
-		if err := m.before(want, &effects); err != nil {
-			return err
-		}
-	}
-	m.sizes = append(m.sizes, len(effects.Insert)+len(effects.Update))
-	for _, e := range effects.Insert {
-		key := book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}
-		if _, there := m.executions[key]; there {
-			return errFatal
-		}
-		m.executions[key] = *e
-	}
-	for _, u := range effects.Update {
-		m.executions[book.ExecutionKey{Tenant: u.Tenant, ID: u.ID}] = *u.Execution
-	}
-	for _, b := range effects.Balances {
-		if b.Tenant == m.tenant.ID {
-			*m.tenant.Balance(b.Scope) = *b.Balance
-		}
-	}
-	for k, h := range effects.Hours {
-		sum := m.hours[k]
-		sum.Refusals += h.Refusals
-		sum.Charged = sum.Charged.Plus(h.Charged)
-		m.hours[k] = sum
-	}
-	if m.after != nil {
-		return m.after(want, &effects)
-	}
-	return nil
-}
-
-func (m *memory) held() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.tenant.Balance(book.Scope{Window: period.Day}).Held.Calls
-}
-
-// Beat, Lapsed and Leave implement Processes.
-func (m *memory) Beat(context.Context, book.ID, time.Duration) (bool, error) { return !m.others, nil }
-func (m *memory) Lapsed(context.Context, int) ([]book.Execution, error)      { return nil, nil }
-func (m *memory) Leave(context.Context, book.ID) error                       { return nil }
-func (m *memory) set(change func())                                          { m.mu.Lock(); defer m.mu.Unlock(); change() }
-func (m *memory) statuses() (out map[book.Status]int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out = map[book.Status]int{}
-	for _, e := range m.executions {
-		out[e.Status]++
-	}
-	return out
-}
 
 func open(t *testing.T, m *memory) *Set {
 	s := New(Config{
@@ -172,7 +25,10 @@ func open(t *testing.T, m *memory) *Set {
 		Prepare: func(context.Context) error { return nil },
 	})
 	require.NoError(t, s.Start(t.Context()))
-	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
+	t.Cleanup(func() {
+		m.set(func() { m.before = nil }) // what it refuses is never given up
+		require.NoError(t, s.Close(context.Background()))
+	})
 	return s
 }
 
@@ -384,7 +240,7 @@ func TestDatabaseAway_RefusesReservesAndKeepsSettles(t *testing.T) {
 	m := newMemory(10)
 	s := open(t, m)
 	held := result(t, s.Submit(reserve("m"), "acme")).Exec
-	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errUnavailable } })
+	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errAway } })
 	settling := s.Submit(settle(held), "acme")
 	refused := s.Submit(reserve("m"), "acme")
 	<-refused.Done()

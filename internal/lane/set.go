@@ -25,6 +25,15 @@ type UnavailableError struct{ Err error }
 func (e *UnavailableError) Error() string { return "the database cannot be reached: " + e.Err.Error() }
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
+// RefusedError says that the database does not write an operation, and would not the next time.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return "the database refuses it: " + e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// errBehind is what an operation waits for that comes after another one on the same execution.
+var errBehind = errors.New("an earlier operation on the call is not on the books yet")
+
 // NotMigratedError says that the tables are not there.
 type NotMigratedError struct{ Err error }
 
@@ -33,11 +42,13 @@ func (e *NotMigratedError) Unwrap() error { return e.Err }
 
 // Processes is where the processes that have the ledger open are kept.
 type Processes interface {
-	// Beat says that a process is alive, and will be for the time of the lease. It reports whether it is the only one.
-	Beat(ctx context.Context, id book.ID, lease time.Duration) (alone bool, err error)
+	// Beat says, over a connection, that a process is alive, and will be for the time of the lease. It returns the last
+	// heartbeats of all processes, its own too, and the database's time.
+	Beat(ctx context.Context, conn store.Conn, id book.ID, lease time.Duration) (all []book.Process, now time.Time, err error)
 
-	// Lapsed returns some executions that are running although their deadline has passed or their process is gone.
-	Lapsed(ctx context.Context, limit int) ([]book.Execution, error)
+	// Lapsed returns some executions that are running although their deadline has passed or their process is gone: it is one
+	// of these, or is not known.
+	Lapsed(ctx context.Context, gone []book.Process, limit int) ([]book.Execution, error)
 
 	// Leave says that a process has ended.
 	Leave(ctx context.Context, id book.ID) error
@@ -81,6 +92,8 @@ type Set struct {
 	closed  bool          // guarded by start
 
 	chains chains
+	doubts doubts
+	beats  chan *beat
 
 	ctx     context.Context //nolint:containedctx // of the goroutines, not of a call
 	cancel  context.CancelFunc
@@ -96,7 +109,7 @@ func New(c Config) *Set {
 	s := &Set{
 		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
-		ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
+		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{
@@ -128,8 +141,19 @@ func (s *Set) Start(ctx context.Context) error {
 	if s.started.Load() {
 		return nil
 	}
-	if err := s.beat(ctx); err != nil {
-		return s.explain(ctx, err)
+	// The first lane has a connection from now on, for the heartbeats that follow.
+	var first beat
+	for until := time.Now().Add(maxLocked); ; {
+		err := s.send(ctx, s.lanes[0].session, &first)
+		if err == nil {
+			break
+		}
+		if s.store.Classify(err) != store.Locked || time.Now().After(until) || store.Pause(ctx, minPoll) != nil {
+			if err = s.explain(ctx, err); s.store.Classify(err) == store.Fatal && !errors.Is(err, ErrClosed) {
+				err = &RefusedError{err}
+			}
+			return err
+		}
 	}
 	if err := s.prepare(ctx); err != nil {
 		return s.explain(ctx, err)
@@ -139,34 +163,13 @@ func (s *Set) Start(ctx context.Context) error {
 		go l.run()
 	}
 	s.keepers.Add(1)
-	go s.keep()
+	go s.keep(&first)
 	s.started.Store(true)
 	return nil
 }
 
 // Started reports whether the set takes tasks, as it does after Start and until Close.
 func (s *Set) Started() bool { return s.started.Load() }
-
-// beat sends a heartbeat. A database that somebody else has locked is tried again for a while: SQLite's may be.
-func (s *Set) beat(ctx context.Context) error {
-	for until := time.Now().Add(maxLocked); ; {
-		alone, err := s.processes.Beat(ctx, s.ID, s.lease)
-		if err == nil {
-			s.alone.Store(alone)
-		}
-		if err == nil || s.store.Classify(err) != store.Locked || time.Now().After(until) {
-			return err
-		}
-		select {
-		case <-time.After(minPoll):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// maxLocked is how long a heartbeat tries to get past somebody else's lock.
-const maxLocked = 5 * time.Second
 
 func (s *Set) explain(ctx context.Context, err error) error {
 	if s.Ended() {
@@ -274,90 +277,22 @@ func (s *Set) Close(ctx context.Context) error {
 		l.over = true
 		left := l.queue
 		l.mu.Unlock()
-		for _, tasks := range [][]*Task{left, l.waiting, l.aside} {
+		for _, tasks := range [][]*Task{left, l.waiting, l.aside, l.stuck.heads} {
+			l.abandon(tasks)
+		}
+		for _, tasks := range l.stuck.behind {
 			l.abandon(tasks)
 		}
 	}
-	if !s.started.Swap(false) || ctx.Err() != nil {
+	started := s.started.Swap(false)
+	if !started {
+		_ = s.lanes[0].session.Close() // a start that failed may have left it connected
+	}
+	if !started || ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != store.Unavailable {
 		return fmt.Errorf("end the process's heartbeat: %w", err)
 	}
 	return nil
-}
-
-// keep sends the process's heartbeat, and ends the executions of processes that send none any more.
-func (s *Set) keep() {
-	defer s.keepers.Done()
-	var (
-		reached time.Time // since when the database answers
-		swept   = time.Now()
-		ticker  = time.NewTicker(s.lease / 4)
-	)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-s.quit:
-			return
-		case <-s.ctx.Done():
-			return
-		}
-		ctx, cancel := context.WithTimeout(s.ctx, max(s.lease/2, time.Second))
-		err := s.beat(ctx)
-		cancel()
-		if err != nil {
-			if s.ctx.Err() == nil {
-				s.log.Warn("tenant: the heartbeat failed; other processes may end this one's calls", "error", err)
-			}
-			reached = time.Time{}
-			continue
-		}
-		now := time.Now()
-		if reached.IsZero() {
-			reached = now
-		}
-		// After an outage every heartbeat is old: whoever sweeps gives the others time to come back first.
-		if now.Sub(reached) < s.lease || now.Sub(swept) < s.lease/2 {
-			continue
-		}
-		swept = now
-		s.sweep()
-	}
-}
-
-const maxSweep = 500
-
-func (s *Set) sweep() {
-	ctx, cancel := context.WithTimeout(s.ctx, batchTimeout)
-	defer cancel()
-	lapsed, err := s.processes.Lapsed(ctx, maxSweep)
-	if err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Warn("tenant: looking for abandoned calls failed", "error", err)
-		}
-		return
-	}
-	tasks := make([]*Task, len(lapsed))
-	for i, e := range lapsed {
-		tasks[i] = s.Submit(decide.Op{Kind: decide.Expire, Exec: e}, e.TenantKey)
-	}
-	for i, t := range tasks {
-		select {
-		case <-t.Done():
-		case <-s.quit:
-			return
-		}
-		out, err := t.Outcome()
-		if err != nil {
-			s.log.Error("tenant: ending an abandoned call failed", "execution", lapsed[i].ID, "error", err)
-		} else if out.Code == decide.Expired {
-			s.log.Warn("tenant: a call was abandoned by its process; its hold is charged",
-				"execution", out.Exec.ID, "tenant", out.Exec.TenantKey, "process", out.Exec.Process)
-			if s.ended != nil {
-				s.ended(out)
-			}
-		}
-	}
 }

@@ -24,6 +24,9 @@ type Task struct {
 	// something may have been done to is looked up before it is done again.
 	did decide.Code
 
+	suspect bool // the database did not take it when it came without others
+	tried   bool // it is stuck, and is being tried again
+
 	after *Task // the task before this one of the same execution, if it was told; see Set.After
 
 	// hindrance is why it is not decided yet: the outcome of the last attempt, or what keeps the database away.
@@ -51,6 +54,9 @@ func (t *Task) Outcome() (decide.Outcome, error) { return t.outcome, t.err }
 
 // Hindrance returns why the task is not decided yet, nil where it was not its turn.
 func (t *Task) Hindrance() *Hindrance { return t.hindrance.Load() }
+
+// Since is when the task was handed in.
+func (t *Task) Since() time.Time { return t.since }
 
 // Execution is the execution that the task is about.
 func (t *Task) Execution() *book.Execution { return &t.op.Exec }

@@ -24,19 +24,12 @@ type Dialect struct {
 
 	numbered bool   // placeholders are $1, $2, not ?
 	Clock    string // an expression for the present
-	lapsed   string
 }
 
 // The dialects.
 var (
-	Postgres = &Dialect{
-		Name: "postgres", numbered: true, Clock: "clock_timestamp()",
-		lapsed: "p.beat_at + p.lease_ms * interval '1 millisecond' <= clock_timestamp()",
-	}
-	SQLite = &Dialect{
-		Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')",
-		lapsed: "unixepoch(p.beat_at, 'subsec') + p.lease_ms / 1000.0 <= unixepoch('now', 'subsec')",
-	}
+	Postgres = &Dialect{Name: "postgres", numbered: true, Clock: "clock_timestamp()"}
+	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"}
 )
 
 // Bind turns the placeholders ? of a statement into those of the dialect.
@@ -89,29 +82,43 @@ type Processes struct {
 }
 
 // Beat implements lane.Processes.
-func (p Processes) Beat(ctx context.Context, id book.ID, lease time.Duration) (alone bool, err error) {
-	end, err := p.Turn(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer end()
-	_, err = p.DB.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
-		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = `+p.Clock),
+func (p Processes) Beat(ctx context.Context, conn Conn, id book.ID, lease time.Duration) (all []book.Process, now time.Time, err error) {
+	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
+		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at`),
 		id.String(), lease.Milliseconds())
 	if err != nil {
-		return false, err
+		return nil, now, err
 	}
-	var others int64
-	err = p.DB.QueryRowContext(ctx, p.Bind(`SELECT count(*) FROM llm_processes p WHERE p.id <> ? AND NOT (`+p.lapsed+`)`),
-		id.String()).Scan(&others)
-	return others == 0, err
+	rows, err := conn.QueryContext(ctx, `SELECT `+ProcessColumns+`, `+p.Clock+` FROM llm_processes p`)
+	if err != nil {
+		return nil, now, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var (
+			process book.Process
+			lease   int64
+		)
+		if err := rows.Scan(&process.ID, Instant(&process.BeatAt), &lease, Instant(&now)); err != nil {
+			return nil, now, err
+		}
+		process.Lease = time.Duration(lease) * time.Millisecond
+		all = append(all, process)
+	}
+	return all, now, rows.Err()
 }
 
 // Lapsed implements lane.Processes.
-func (p Processes) Lapsed(ctx context.Context, limit int) ([]book.Execution, error) {
+func (p Processes) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]book.Execution, error) {
+	of, args := "", make([]any, 0, len(gone)+1)
+	for _, process := range gone {
+		of += "?, "
+		args = append(args, process.ID.String())
+	}
 	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process, CAST(e.parents AS text)
 		FROM llm_executions e LEFT JOIN llm_processes p ON p.id = e.process
-		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR `+p.lapsed+`) LIMIT ?`), limit)
+		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR p.id IN (`+of+`NULL)) LIMIT ?`),
+		append(args, limit)...)
 	if err != nil {
 		return nil, err
 	}

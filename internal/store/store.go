@@ -3,6 +3,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"github.com/llmtenant/tenant/internal/book"
 )
@@ -22,7 +23,12 @@ type Session interface {
 	// and the clock after that, fills in the balances that want.Missing names, hands the state to decide, and commits what
 	// decide returns. When it returns nil, the effects are durable; when it returns an error, they may be: see Class.
 	// Decide is called at most once.
+	//
+	// What want.Rehearse returns is written after the effects, and undone before the commit: if that fails, so does the batch.
 	Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error
+
+	// Do runs some statements on the session's connection, outside a batch.
+	Do(ctx context.Context, do func(context.Context, Conn) error) error
 
 	// Close gives the connection back.
 	Close() error
@@ -36,6 +42,9 @@ const (
 	Fatal       Class = iota // trying the same again fails again
 	Conflict                 // the transaction lost against another one; it can be tried again at once
 	Locked                   // a lock was not to be had in time: somebody sits on one of the rows
-	Unavailable              // the database cannot be reached, or the connection broke: what was sent may have been done
+	Unavailable              // the database cannot be reached or does not write now, or the connection broke: what was sent may have been done
 	NotMigrated              // the tables are not there
 )
+
+// ErrConnect marks an error that came while connecting. Whatever it says, it is of the database, not of what was to be sent.
+var ErrConnect = errors.New("connect to the database")

@@ -35,34 +35,56 @@ func (s *Store) Session() store.Session { return &session{db: s.db} }
 
 // Classify implements store.Store.
 func (s *Store) Classify(err error) store.Class {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		switch {
-		case pg.Code == "55P03":
-			return store.Locked
-		case pg.Code == "40001", pg.Code == "40P01", pg.Code == "57014", pg.Code == "0A000", pg.Code == assertion:
-			return store.Conflict
-		case pg.Code == "42P01", pg.Code == "42703":
-			return store.NotMigrated
-		case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "53"),
-			pg.Code == "25P03", pg.Code == "25006":
-			return store.Unavailable
-		}
-		return store.Fatal
-	}
 	var (
+		pg      *pgconn.PgError
 		network net.Error
 		connect *pgconn.ConnectError
 	)
+	told := errors.As(err, &pg)
 	switch {
-	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+	case errors.Is(err, store.ErrConnect), errors.As(err, &connect):
+		return store.Unavailable
+	case told && (pg.Code == "55P03" || pg.Code == "25P04"): // waited for a lock until the time of a statement, or of the transaction, was over
+		return store.Locked
+	case errors.Is(err, errConnection), told && ends(pg):
+		return store.Unavailable // whatever the server said with it
+	case told:
+		return classes(pg)
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
-		pgconn.SafeToRetry(err), errors.Is(err, errConnection):
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), pgconn.SafeToRetry(err):
 		return store.Unavailable
 	}
 	return store.Fatal
 }
+
+// ends reports whether the server has ended the session with an error.
+func ends(pg *pgconn.PgError) bool {
+	return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC"
+}
+
+// classes says what the server means by an error after which the connection is there.
+func classes(pg *pgconn.PgError) store.Class {
+	switch pg.Code {
+	case "40001", "40P01", "57014", assertion:
+		return store.Conflict
+	case "42P01", "42703":
+		return store.NotMigrated
+	case "25P03", "25006":
+		return store.Unavailable
+	}
+	switch {
+	case unprepared(pg), pg.Code == "0A000" && (pg.Routine == "RevalidateCachedQuery" || strings.Contains(pg.Message, "cached plan")):
+		return store.Conflict // the other 0A000 are refused for good
+	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "53"):
+		return store.Unavailable
+	}
+	return store.Fatal
+}
+
+// unprepared reports whether the server's prepared statements are not those of this connection, as behind a PgBouncer that
+// gives each transaction another one of the server's connections.
+func unprepared(pg *pgconn.PgError) bool { return pg.Code == "26000" || pg.Code == "42P05" }
 
 // assertion is the code of a division by zero: how a write says that it did not find the rows that it expects.
 const assertion = "22012"
@@ -87,45 +109,85 @@ func (s *session) Close() error {
 	return conn.Close()
 }
 
-// Batch implements store.Session.
-func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
-	if s.conn == nil {
-		conn, err := s.db.Conn(ctx)
-		if err == nil {
-			err = conn.Raw(func(raw any) error {
-				s.untyped = untyped(raw.(*stdlib.Conn).Conn())
-				return nil
-			})
-		}
-		if err != nil {
-			return fmt.Errorf("connect to the database: %w", err)
-		}
-		s.conn = conn
+// take returns the session's connection, which it has no more until it is given back: if what uses it panics, database/sql
+// closes it.
+func (s *session) take(ctx context.Context) (*sql.Conn, error) {
+	if conn := s.conn; conn != nil {
+		s.conn = nil
+		return conn, nil
 	}
-	conn := s.conn
-	s.conn = nil // until it is known to be usable; if decide panics, database/sql closes it
-	var failure error
-	err := conn.Raw(func(raw any) error {
-		conn := raw.(*stdlib.Conn).Conn()
-		failure = s.transaction(ctx, conn, want, decide)
-		if failure == nil {
-			return nil
-		}
-		// Not the batch's own context: it may be what ended the transaction.
-		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		if !conn.IsClosed() {
-			if _, err := conn.Exec(rollback, "ROLLBACK"); err == nil {
-				return nil
-			}
-		}
-		failure = errors.Join(failure, errConnection)
-		return driver.ErrBadConn
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrConnect, err)
+	}
+	err = conn.Raw(func(raw any) error {
+		s.untyped = untyped(raw.(*stdlib.Conn).Conn())
+		return nil
 	})
 	if err != nil {
-		return errors.Join(failure, err)
+		_ = conn.Close()
+		return nil, fmt.Errorf("%w: %w", store.ErrConnect, err)
+	}
+	return conn, nil
+}
+
+// Batch implements store.Session.
+func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
+	return s.use(ctx, func(conn *sql.Conn) (failure, broken error) {
+		broken = conn.Raw(func(raw any) error {
+			conn := raw.(*stdlib.Conn).Conn()
+			if failure = s.transaction(ctx, conn, want, decide); failure == nil {
+				return nil
+			}
+			return s.recover(ctx, conn, failure)
+		})
+		return failure, broken
+	})
+}
+
+// recover ends the transaction of a batch that failed. Where it cannot, the connection is not used any more.
+func (s *session) recover(ctx context.Context, conn *pgx.Conn, failure error) error {
+	// Not the batch's own context: it may be what ended the transaction.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	if conn.IsClosed() {
+		return driver.ErrBadConn
+	}
+	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+		return driver.ErrBadConn
+	}
+	if pg := (*pgconn.PgError)(nil); errors.As(failure, &pg) && unprepared(pg) && conn.DeallocateAll(ctx) != nil {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
+// Do implements store.Session.
+func (s *session) Do(ctx context.Context, do func(context.Context, store.Conn) error) error {
+	return s.use(ctx, func(conn *sql.Conn) (failure, broken error) {
+		if failure = do(ctx, conn); failure == nil {
+			return nil, nil
+		}
+		return failure, conn.Raw(func(raw any) error { return s.recover(ctx, raw.(*stdlib.Conn).Conn(), failure) })
+	})
+}
+
+// use has the session's connection used, and keeps it where that is not broken by it.
+func (s *session) use(ctx context.Context, with func(*sql.Conn) (failure, broken error)) error {
+	conn, err := s.take(ctx)
+	if err != nil {
+		return err
+	}
+	failure, broken := with(conn)
+	if broken != nil {
+		_ = conn.Close() // database/sql has closed it already, unless it was broken before
+		return errors.Join(failure, errConnection, broken)
 	}
 	s.conn = conn
+	if pg := (*pgconn.PgError)(nil); errors.As(failure, &pg) && unprepared(pg) {
+		return fmt.Errorf("%w (behind a PgBouncer in transaction mode nothing can be prepared: open the database with "+
+			"default_query_exec_mode=exec)", failure)
+	}
 	return failure
 }
 
@@ -144,5 +206,9 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 		_, err := conn.Exec(ctx, "ROLLBACK")
 		return err
 	}
-	return write(ctx, conn, &effects, s.untyped)
+	var rehearse func() book.Effects
+	if want.Rehearse != nil {
+		rehearse = func() book.Effects { return want.Rehearse(state) }
+	}
+	return write(ctx, conn, &effects, rehearse, s.untyped)
 }

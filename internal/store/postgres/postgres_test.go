@@ -284,6 +284,9 @@ func TestClassify(t *testing.T) {
 	_, null := db.Exec(`INSERT INTO llm_limits (tenant) VALUES (NULL)`)
 	_, assertion := db.Exec(`SELECT 1 / (count(*) = 1)::int FROM llm_limits`)
 	_, refused := pool(t, "host=/nonexistent").Exec(`SELECT 1`)
+	_, unsupported := db.Exec(`SELECT 1 UNION SELECT 2 FOR UPDATE`)
+	require.ErrorContains(t, unsupported, "SQLSTATE 0A000")
+	_, ended := db.Exec(`SELECT pg_terminate_backend(pg_backend_pid())`)
 	code := func(code string) error { return fmt.Errorf("batch: %w", &pgconn.PgError{Code: code}) }
 	for _, c := range []struct {
 		err  error
@@ -293,7 +296,15 @@ func TestClassify(t *testing.T) {
 		{code("40001"), store.Conflict},
 		{code("40P01"), store.Conflict},
 		{code("57014"), store.Conflict},
-		{code("0A000"), store.Conflict},
+		{&pgconn.PgError{Code: "0A000", Message: "cached plan must not change result type"}, store.Conflict},
+		{&pgconn.PgError{Code: "0A000", Message: "Zwischengespeicherter Plan", Routine: "RevalidateCachedQuery"}, store.Conflict},
+		{code("0A000"), store.Fatal},
+		{unsupported, store.Fatal},
+		{code("26000"), store.Conflict},
+		{code("42P05"), store.Conflict},
+		{code("25P04"), store.Locked},
+		{&pgconn.PgError{Code: "25P04", SeverityUnlocalized: "FATAL"}, store.Locked},
+		{errors.Join(code("25P04"), postgres.ErrConnection), store.Locked},
 		{assertion, store.Conflict},
 		{missing, store.NotMigrated},
 		{column, store.NotMigrated},
@@ -313,6 +324,15 @@ func TestClassify(t *testing.T) {
 		{sql.ErrConnDone, store.Unavailable},
 		{context.DeadlineExceeded, store.Unavailable},
 		{context.Canceled, store.Unavailable},
+		{ended, store.Unavailable},
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL"}, store.Unavailable},
+		{errors.Join(code("XX000"), postgres.ErrConnection), store.Unavailable},
+		{errors.Join(errors.New("what a proxy says"), postgres.ErrConnection), store.Unavailable},
+		{fmt.Errorf("%w: %w", store.ErrConnect, code("42501")), store.Unavailable},
+		{fmt.Errorf("%w: %w", store.ErrConnect, code("42P01")), store.Unavailable},
+		{code("XX000"), store.Fatal},
+		{code("42501"), store.Fatal},
+		{code("P0001"), store.Fatal},
 		{null, store.Fatal},
 		{code("23505"), store.Fatal},
 		{code("22003"), store.Fatal},

@@ -148,18 +148,25 @@ func adding[T any](table string, t store.Table[T]) func(k, n string) string {
 	}
 }
 
-// write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run.
-func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool) error {
-	batch := request{untyped: untyped}
-	updates.queue(&batch, eff.Update) // what ends comes before what begins: it may free an idempotency key
-	inserts.queue(&batch, eff.Insert)
-	updates.queue(&batch, store.Finished(eff))
-	balanced.queue(&batch, eff.Balances)
-	hours := store.Hours(eff)
-	summed.queue(&batch, hours)
-	summedUnits.queue(&batch, store.Units(hours))
-	if q := entered.queue(&batch, eff.Thresholds); q != nil {
-		q.Query(each(func(row store.Row) error { return first(row, eff.Thresholds) }))
+// write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
+// to be rehearsed comes between the two.
+func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
+	batch := &request{untyped: untyped}
+	batch.effects(eff)
+	if rehearse != nil {
+		if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+			return err
+		}
+		batch = &request{untyped: untyped}
+		if eff := rehearse(); !eff.Empty() {
+			batch.Queue("SAVEPOINT rehearsal")
+			batch.effects(&eff)
+			batch.Queue("ROLLBACK TO SAVEPOINT rehearsal")
+			if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+				return fmt.Errorf("what the call will have used could not be booked: %w", err)
+			}
+			batch = &request{untyped: untyped}
+		}
 	}
 	var tag string
 	batch.Queue("COMMIT").Exec(func(t pgconn.CommandTag) error { tag = t.String(); return nil })
@@ -170,6 +177,20 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, untyped bool)
 		return fmt.Errorf("the database answered the commit with %s", tag)
 	}
 	return nil
+}
+
+// effects queues what writes them.
+func (r *request) effects(eff *book.Effects) {
+	updates.queue(r, eff.Update) // what ends comes before what begins: it may free an idempotency key
+	inserts.queue(r, eff.Insert)
+	updates.queue(r, store.Finished(eff))
+	balanced.queue(r, eff.Balances)
+	hours := store.Hours(eff)
+	summed.queue(r, hours)
+	summedUnits.queue(r, store.Units(hours))
+	if q := entered.queue(r, eff.Thresholds); q != nil {
+		q.Query(each(func(row store.Row) error { return first(row, eff.Thresholds) }))
+	}
 }
 
 // first marks the threshold that a row was entered for.

@@ -51,6 +51,8 @@ func explain(err error) error {
 // Classify implements store.Store.
 func (s *Store) Classify(err error) store.Class {
 	switch {
+	case errors.Is(err, store.ErrConnect) && !isBusy(err):
+		return store.Unavailable
 	case errors.Is(err, errMoved):
 		return store.Conflict
 	case errors.Is(err, errOverflow):

@@ -122,6 +122,16 @@ func (session) Close() error { return nil }
 // Batch implements store.Session. The context ends the waiting, for the write lock too; what comes after that is work of
 // milliseconds, and is not interrupted: a driver may take an interrupted commit for one that succeeded.
 func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
+	return s.use(ctx, func(conn *sql.Conn) error { return s.transaction(ctx, conn, want, decide) })
+}
+
+// Do implements store.Session.
+func (s session) Do(ctx context.Context, do func(context.Context, store.Conn) error) error {
+	return s.use(ctx, func(conn *sql.Conn) error { return do(ctx, conn) })
+}
+
+// use has a connection used when it is the session's turn.
+func (s session) use(ctx context.Context, with func(*sql.Conn) error) error {
 	end, err := s.Turn(ctx)
 	if err != nil {
 		return err
@@ -129,10 +139,10 @@ func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 	defer end()
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to the database: %w", err)
+		return fmt.Errorf("%w: %w", store.ErrConnect, err)
 	}
 	defer func() { _ = conn.Close() }()
-	return explain(s.transaction(ctx, conn, want, decide))
+	return explain(with(conn))
 }
 
 func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Want, decide func(*book.State) book.Effects) error {
@@ -170,12 +180,36 @@ func (s session) transaction(ctx context.Context, conn *sql.Conn, want *book.Wan
 	if err := write(undisturbed, conn, &effects); err != nil {
 		return err
 	}
+	if want.Rehearse != nil {
+		if err := rehearse(undisturbed, conn, want.Rehearse(state)); err != nil {
+			return fmt.Errorf("what the call will have used could not be booked: %w", err)
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	_, err = conn.ExecContext(undisturbed, "COMMIT")
 	committed = err == nil
 	return err
+}
+
+// rehearse writes effects and undoes that.
+func rehearse(ctx context.Context, conn *sql.Conn, effects book.Effects) error {
+	if effects.Empty() {
+		return nil
+	}
+	if _, err := conn.ExecContext(ctx, "SAVEPOINT rehearsal"); err != nil {
+		return err
+	}
+	if err := write(ctx, conn, &effects); err != nil {
+		return err // the batch is undone with it
+	}
+	for _, statement := range []string{"ROLLBACK TO SAVEPOINT rehearsal", "RELEASE SAVEPOINT rehearsal"} {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const (
