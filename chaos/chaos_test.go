@@ -50,23 +50,6 @@ func TestLargest_IsTheLargestAmountThatMayHaveBeenInForce(t *testing.T) {
 	require.EqualValues(t, 2, largestWithin(history, at(31), at(99)))
 }
 
-func TestEve_IsShortlyBeforeTheNextMonthAndAlwaysToCome(t *testing.T) {
-	t.Parallel()
-	zone, err := time.LoadLocation("Asia/Kolkata")
-	require.NoError(t, err)
-	for now, want := range map[string]string{
-		"2028-02-05 10:00:00": "2028-02-29 23:59:58",
-		"2027-12-31 23:59:57": "2027-12-31 23:59:58",
-		"2027-12-31 23:59:58": "2028-01-31 23:59:58",
-		"2027-12-31 23:59:59": "2028-01-31 23:59:58",
-		"2028-01-31 12:00:00": "2028-01-31 23:59:58",
-	} {
-		at, err := time.ParseInLocation(time.DateTime, now, zone)
-		require.NoError(t, err)
-		require.Equal(t, want, at.Add(eve(at, 2*time.Second)).Format(time.DateTime), now)
-	}
-}
-
 func TestCosts_AreThoseOfThePricesInEffectWhileTheCallRan(t *testing.T) {
 	t.Parallel()
 	u := tenant.Usage{Output: 1000}

@@ -27,12 +27,15 @@ END $$`
 
 // clock is the database's, as the run has it.
 type clock struct {
-	zone  *time.Location // in which days and months begin
-	ahead atomic.Int64   // of the machine's own, in microseconds, as far as is known
+	calendar
+	ahead atomic.Int64 // of the machine's own, in microseconds, as far as is known
 }
 
-// zones are whole hours from UTC, half an hour off, and far from it on both sides.
-var zones = []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Auckland"}
+// zones are whole hours from UTC, half an hour off, and far from it on both sides; the last three have a date without a
+// midnight in each year, and one with two.
+var zones = []string{
+	"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Auckland", "America/Santiago", "Atlantic/Azores", "America/Havana",
+}
 
 // makeClock makes the clock of the run, on an empty database.
 func (r *runner) makeClock(ctx context.Context) (err error) {
@@ -82,29 +85,25 @@ func (r *runner) putForward(ctx context.Context, conn *pgx.Conn, by time.Duratio
 // jump is a way to put the clock forward.
 type jump struct {
 	what string
-	far  func(now time.Time, zone *time.Location, rng *rand.Rand) time.Duration
+	far  func(now time.Time, c *calendar, rng *rand.Rand) time.Duration
 }
 
-// The jumps end all calls that run, whose processes then settle them late. After the first kind, a day and a month end
-// with calls in the middle of them that are settled in time.
+// The jumps end all calls that run, whose processes then settle them late. After the first two kinds, a day and a month
+// end, or the clocks change, with calls in the middle of them that are settled in time.
 var jumps = [...]jump{
-	{toEve, func(now time.Time, zone *time.Location, rng *rand.Rand) time.Duration {
-		return eve(now.In(zone), 1500*time.Millisecond+time.Duration(rng.Int64N(int64(1500*time.Millisecond))))
+	{toEve, func(now time.Time, c *calendar, rng *rand.Rand) time.Duration { return c.eve(now, shortly(rng)) }},
+	{byDay, func(time.Time, *calendar, *rand.Rand) time.Duration { return 26 * time.Hour }},
+	{toChange, func(now time.Time, c *calendar, rng *rand.Rand) time.Duration {
+		return c.untilChange(now, shortly(rng))
 	}},
-	{byDay, func(time.Time, *time.Location, *rand.Rand) time.Duration { return 26 * time.Hour }},
-	{byHours, func(_ time.Time, _ *time.Location, rng *rand.Rand) time.Duration {
+	{byHours, func(_ time.Time, _ *calendar, rng *rand.Rand) time.Duration {
 		return time.Hour + time.Duration(rng.Int64N(int64(7*time.Hour)))
 	}},
 }
 
-// eve returns how long it is from now to shortly before a month ends.
-func eve(now time.Time, before time.Duration) time.Duration {
-	for months := time.Month(1); ; months++ {
-		next := time.Date(now.Year(), now.Month()+months, 1, 0, 0, 0, 0, now.Location())
-		if d := next.Add(-before).Sub(now); d > 0 {
-			return d
-		}
-	}
+// shortly is the time for which calls are made before a jump's end.
+func shortly(rng *rand.Rand) time.Duration {
+	return 1500*time.Millisecond + time.Duration(rng.Int64N(int64(1500*time.Millisecond)))
 }
 
 // passTime puts the database's clock forward, in one way after the other, until ctx ends.
@@ -138,7 +137,11 @@ func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
 		if !busy {
 			return errIdle
 		}
-		if err := r.putForward(ctx, conn, j.far(now, r.clock.zone, rng)); err != nil {
+		by := j.far(now, &r.clock.calendar, rng)
+		if by == 0 {
+			return nil
+		}
+		if err := r.putForward(ctx, conn, by); err != nil {
 			return err
 		}
 		r.tally.add(j.what)
@@ -155,23 +158,3 @@ func (r *runner) ahead(worker uint64) time.Duration {
 	}
 	return time.Duration(r.clock.ahead.Load())*time.Microsecond + apart
 }
-
-// window names the day or the month of a time.
-func (c *clock) window(unit string, at time.Time) string {
-	if unit == "month" {
-		return at.In(c.zone).Format("2006-01")
-	}
-	return at.In(c.zone).Format(time.DateOnly)
-}
-
-// bounds returns the day or the month that contains a time.
-func (c *clock) bounds(unit string, at time.Time) (start, end time.Time) {
-	year, month, day := at.In(c.zone).Date()
-	if unit == "month" {
-		return time.Date(year, month, 1, 0, 0, 0, 0, c.zone), time.Date(year, month+1, 1, 0, 0, 0, 0, c.zone)
-	}
-	return time.Date(year, month, day, 0, 0, 0, 0, c.zone), time.Date(year, month, day+1, 0, 0, 0, 0, c.zone)
-}
-
-// text writes a time as the tenants' clocks show it.
-func (c *clock) text(t time.Time) string { return t.In(c.zone).Format(time.RFC3339Nano) }

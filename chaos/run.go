@@ -233,13 +233,14 @@ func (r *runner) summary(journals []entry) string {
 	}
 	fmt.Fprintf(&s, "  %-52s %6d\n", "limits that were used up", len(used))
 	fmt.Fprintln(&s, "\ntrouble:")
-	kinds := []string{starts, kills, stops, breaks, sittings, raises, cuts, ambiguous, restarts, toEve, byDay, byHours}
+	kinds := []string{starts, kills, stops, breaks, sittings, raises, cuts, ambiguous, restarts, toEve, byDay, toChange, byHours}
 	for _, what := range kinds {
 		fmt.Fprintf(&s, "  %-52s %6d\n", what, r.tally.of(what))
 	}
 	var missing []string
 	for _, what := range append(rows, kinds...) {
-		if r.tally.of(what) == 0 && what != ambiguous {
+		never := what == ambiguous || (what == toChange && r.clock.untilChange(time.Now(), 0) == 0)
+		if r.tally.of(what) == 0 && !never {
 			missing = append(missing, what)
 		}
 	}

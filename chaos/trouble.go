@@ -21,6 +21,7 @@ const (
 	ambiguous = "limit changes with no answer"
 	toEve     = "jumps of the database's clock to the end of a month"
 	byDay     = "jumps of the database's clock by more than a day"
+	toChange  = "jumps of the database's clock to a change of the zone's clocks"
 	byHours   = "jumps of the database's clock by hours"
 )
 
