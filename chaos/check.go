@@ -82,6 +82,8 @@ func (r *runner) check(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger, 
 		}
 	}
 	r.neverLost(journals, byID)
+	r.neverDropped(journals, rows)
+	r.neverSwept(journals, byID)
 	if _, err := r.neverWrong(ctx, db, "", slices.Concat(sums, []query{rest})); err != nil {
 		return err
 	}
@@ -236,7 +238,7 @@ func (r *runner) neverLost(journals []entry, byID map[string]*execution) {
 			r.violation("a call of %s (%s) got what it must not: %s", e.Tenant, e.ID, e.Detail)
 			continue
 		}
-		if e.ID == "" {
+		if e.ID == "" || e.What == unsettled {
 			continue
 		}
 		row := byID[e.ID]

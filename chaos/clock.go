@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ownClock gives a database a clock that can be put forward. Whoever has the schema in its search path before Postgres's
+// ownClock gives a database a clock that can be put forward, and back. Whoever has the schema in its search path before Postgres's
 // own finds this function where it asks for the time, so that the ledger has to be asked nothing. How far it is ahead is
-// a row: it is committed, and so never goes back, also not by the loss of power that a restart stands for. The row is
+// a row: it is committed, and so is not lost with the power either, as which a restart counts. The row is
 // read by its key, because a ledger's transactions shun whole tables.
 const ownClock = `
 CREATE SCHEMA chaos;
@@ -126,6 +126,8 @@ var errIdle = errors.New("no call is running")
 
 // jump puts the database's clock forward, if calls are running.
 func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
+	r.calm.RLock()
+	defer r.calm.RUnlock()
 	return r.session(ctx, func(conn *pgx.Conn) error {
 		var (
 			now  time.Time
@@ -147,6 +149,23 @@ func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
 		r.tally.add(j.what)
 		return nil
 	})
+}
+
+// turnBack puts the database's clock back by hours, right after a worker that held calls was killed.
+func (r *runner) turnBack(ctx context.Context, held []string) {
+	rng := rand.New(rand.NewPCG(r.Seed, 22))
+	by := time.Hour + time.Duration(rng.Int64N(int64(7*time.Hour)))
+	err := r.patiently(ctx, func() error {
+		return r.session(ctx, func(conn *pgx.Conn) error { return r.putForward(ctx, conn, -by) })
+	})
+	if err != nil {
+		r.fatal(fmt.Errorf("put the clock back: %w", err))
+		return
+	}
+	r.tally.add(turned)
+	for range held {
+		r.tally.add(orphaned)
+	}
 }
 
 // ahead returns how far the clock of a worker process is ahead of the machine's: about as far as the database's, but

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,6 +23,11 @@ const (
 	duplicate = "duplicate" // refused: the idempotency key is taken
 	ended     = "ended"     // the call's ctx ended first
 	away      = "away"      // the database could not be reached
+	failed    = "failed"    // refused in the database's own words
+	answered  = "answered"  // a call through the transport has its reply
+	alive     = "alive"     // the worker has had its turn
+	unsettled = "unsettled" // Close has said that the call is not on the books
+	closed    = "closed"    // the ledger is closed
 	wrong     = "wrong"     // an answer that the library must not give
 )
 
@@ -36,9 +42,20 @@ type entry struct {
 	Tokens  int64  `json:"tokens,omitempty"`
 	Detail  string `json:"detail,omitempty"`
 
+	// Costs are those that a call which was answered may have.
+	Costs []int64 `json:"costs,omitempty"`
+
+	// Release says that what is pending is a release.
+	Release bool `json:"release,omitempty"`
+
+	// At is the machine's time of an entry that the worker is alive.
+	At time.Time `json:"at,omitzero"`
+
 	// Since and Until are the database's time before the call to the library and after it; zero where nobody asked.
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
+
+	life string // the worker whose journal it is
 }
 
 // journal is the file to which one worker process writes what the library acknowledged, before it goes on. What is
@@ -98,6 +115,7 @@ func readJournal(file string) ([]entry, error) {
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, fmt.Errorf("%s: %q: %w", filepath.Base(file), line, err)
 		}
+		e.life = strings.TrimSuffix(filepath.Base(file), ".journal")
 		entries = append(entries, e)
 	}
 	return entries, nil

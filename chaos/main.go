@@ -1,8 +1,16 @@
-// Chaos makes calls from several processes and, meanwhile, all the trouble that it can: it kills and stops processes,
-// restarts Postgres without a shutdown, breaks connections, sits on rows, changes limits, sets the clocks of the processes
-// hours apart, and puts the database's clock forward, so that days and months end. Meanwhile and in the end it checks from
-// the rows that the ledger has kept its promises: no admission passed a limit, no acknowledged settle is missing, all
-// sums agree, times and windows are those of the database's clock, and no hold is left.
+// Chaos makes calls from several processes, through the ledger and through the HTTP transport, and, meanwhile, all the
+// trouble that it can: it kills and stops processes, restarts Postgres without a shutdown, breaks connections, sits on
+// rows, changes limits, sets the clocks of the processes hours apart, and puts the database's clock forward, so that days
+// and months end, and clocks change; and in the end, after a kill, back.
+//
+// Between the processes and the database there is a proxy, by which any statement fails with any SQLSTATE, requests are
+// carried out and not answered, logins are led to a database that there is not, and the server's restarts are told as
+// pgpool-II tells them. In the database passwords change, roles may not log in or insert, triggers raise, tables have other
+// names, no login is let in, and no further connection is to be had.
+//
+// Meanwhile and in the end it checks from the rows that the ledger has kept its promises: no admission passed a limit, no
+// acknowledged settle is missing, no call is dropped that is pending or whose caller has the reply, nobody ends the calls
+// of a process that lives, all sums agree, times and windows are those of the database's clock, and no hold is left.
 //
 //	go run ./chaos -seed 1 -duration 20s
 //
@@ -32,7 +40,7 @@ func main() {
 
 // defaults are the run that the flags change.
 func defaults() config {
-	return config{Seed: 1, Duration: 20 * time.Second, Workers: 6, Goroutines: 32, Cold: 20, Apart: 12 * time.Hour, Jump: 4 * time.Second, Patience: 2 * time.Minute}
+	return config{Seed: 1, Duration: 20 * time.Second, Workers: 6, Goroutines: 32, Cold: 20, Apart: 12 * time.Hour, Jump: 4 * time.Second, Faults: true, Patience: 2 * time.Minute}
 }
 
 func command() int {
@@ -44,6 +52,7 @@ func command() int {
 	flag.IntVar(&c.Cold, "tenants", c.Cold, "tenants beside the hot one")
 	flag.DurationVar(&c.Apart, "apart", c.Apart, "how far the clocks of the processes are from the database's: evenly spread from so far behind it to so far ahead")
 	flag.DurationVar(&c.Jump, "jump", c.Jump, "about how often the database's clock is put forward: in turn to just before a month ends, by 26 hours, and by 1 to 8; 0: never")
+	flag.BoolVar(&c.Faults, "faults", c.Faults, "whether the database refuses logins, statements fail, and tables are gone for a while")
 	flag.DurationVar(&c.Patience, "patience", c.Patience, "how long the end of all calls is waited for")
 	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, whose server is not restarted; default: a throw-away server")
 	flag.Parse()

@@ -7,9 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -27,6 +26,8 @@ type config struct {
 	Workers, Goroutines int // processes, and callers in each
 	Cold                int // tenants beside the hot one
 
+	Faults bool // of the database: it refuses logins, statements fail, tables are gone
+
 	Apart time.Duration // how far a process's clock may be from the database's
 	Jump  time.Duration // about how often the database's clock is put forward; zero: never, it is left alone
 
@@ -34,9 +35,9 @@ type config struct {
 	Patience time.Duration
 }
 
-// farewell is how long a worker may take to end when the run is over. It gives up what it cannot book after two seconds,
-// so that only a machine without any time for it lets it come to this.
-const farewell = 30 * time.Second
+// farewell is how long a worker may take to end when the run is over: longer than it tries to book what is left, so that
+// only a machine without any time for it lets it come to this.
+const farewell = closing + 30*time.Second
 
 // runner is a run.
 type runner struct {
@@ -50,7 +51,13 @@ type runner struct {
 	abort    context.CancelCauseFunc
 	unsound  bool // an audit has found a wrong sum
 
+	proxy  *proxy       // between the workers and the database
+	server sync.Mutex   // held by whoever has the database fail
+	calm   sync.RWMutex // held by whoever wants nothing else to go wrong
+	hush   atomic.Bool  // somebody is about to want that: what takes long does not begin
+
 	mu          sync.Mutex
+	crowded     []stretch // in which no further connection was to be had, and nothing else went wrong
 	violations  []string
 	wereStopped map[string]bool // executions whose worker was stopped while they ran
 }
@@ -91,6 +98,13 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 	if err := r.makeClock(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.makeWorkers(ctx); err != nil {
+		return nil, err
+	}
+	if r.proxy, err = startProxy(r.URL, rand.New(rand.NewPCG(r.Seed, 21)), r.tally.add); err != nil {
+		return nil, err
+	}
+	defer r.proxy.close()
 	db, ledger, err := open(r.URL, r.clock.zone.String(), time.Now)
 	if err != nil {
 		return nil, err
@@ -169,19 +183,46 @@ func sweep(ctx context.Context, ledger *tenant.Ledger) error {
 }
 
 // makeTrouble runs workers and trouble for the time of the run, and returns when both have ended.
+//
+// The last worker does not end: when all others have, it is killed, and at once the database's clock goes back by hours,
+// as in a failover to a server whose clock is slow. What it held is to be ended all the same.
 func (r *runner) makeTrouble(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, r.Duration)
+	troubled, cancel := context.WithTimeout(ctx, r.Duration)
 	defer cancel()
-	var running sync.WaitGroup
+	lasting, doom := context.WithCancel(ctx)
+	defer doom()
+	var running, doomed sync.WaitGroup
 	for i := range r.Workers {
-		r.workers = append(r.workers, &slot{runner: r, number: uint64(i)})
+		s := &slot{runner: r, number: uint64(i), spared: i < r.Workers/3, doomed: r.Faults && r.Jump > 0 && i == r.Workers-1}
+		r.workers = append(r.workers, s)
+		if s.doomed {
+			doomed.Go(func() { s.run(lasting) })
+		} else {
+			running.Go(func() { s.run(troubled) })
+		}
 	}
-	for _, s := range r.workers {
-		running.Go(func() { s.run(ctx) })
-	}
-	r.trouble(ctx)
+	r.trouble(troubled)
 	r.troubles.Wait()
 	running.Wait()
+	if last := r.workers[len(r.workers)-1]; last.doomed {
+		waiting, cancel := context.WithTimeout(ctx, r.Patience)
+		defer cancel()
+		r.makeRoom(waiting)
+		until(waiting, func() bool { return len(last.open()) > 0 })
+		doom()
+		doomed.Wait()
+		r.turnBack(ctx, last.open())
+	}
+}
+
+// makeRoom raises the limits of the hot tenant far above what is spent.
+func (r *runner) makeRoom(ctx context.Context) {
+	amounts := map[rule]int64{}
+	for _, of := range r.limits.of(hot) {
+		amounts[of] = r.limits.last(hot, of) + of.calls(10_000)
+	}
+	for r.limits.configure(ctx, hot, amounts) != nil && wait(ctx, 100*time.Millisecond) {
+	}
 }
 
 // quiet waits until no call runs any more: the living have settled theirs, and those of the others were ended.
@@ -203,65 +244,6 @@ func (r *runner) quiet(ctx context.Context, db *gorm.DB) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// summary says what happened, so that one sees whether the run had teeth.
-func (r *runner) summary(journals []entry) string {
-	told, outcomes, used := map[string]int{}, map[string]int{}, map[string]int{}
-	for _, e := range journals {
-		told[e.What]++
-		switch e.What {
-		case settled, released:
-			outcomes[e.What+": "+e.Outcome]++
-		case exhausted:
-			used[e.Tenant+", "+e.Detail]++
-		}
-	}
-	var s strings.Builder
-	fmt.Fprintf(&s, "seed %d, %v, %d processes x %d callers, %d tenants, days of %v\n", r.Seed, r.Duration, r.Workers, r.Goroutines, r.Cold+1, r.clock.zone)
-	fmt.Fprintln(&s, "\ncalls, by what the workers were told:")
-	for _, what := range []string{held, exhausted, contended, duplicate, ended, away, settled, released, pending, leaked, wrong} {
-		fmt.Fprintf(&s, "  %-10s %6d\n", what, told[what])
-	}
-	for _, what := range sorted(outcomes) {
-		fmt.Fprintf(&s, "  %-28s %6d\n", what, outcomes[what])
-	}
-	fmt.Fprintln(&s, "\nfrom the rows:")
-	rows := []string{admissions, overruns, abandoned, corrected, stoppedLate, cancelled, windows, days, months, across, lateAcross, timed, audits}
-	for _, what := range rows {
-		fmt.Fprintf(&s, "  %-52s %6d\n", what, r.tally.of(what))
-	}
-	fmt.Fprintf(&s, "  %-52s %6d\n", "limits that were used up", len(used))
-	fmt.Fprintln(&s, "\ntrouble:")
-	kinds := []string{starts, kills, stops, breaks, sittings, raises, cuts, ambiguous, restarts, toEve, byDay, toChange, byHours}
-	for _, what := range kinds {
-		fmt.Fprintf(&s, "  %-52s %6d\n", what, r.tally.of(what))
-	}
-	var missing []string
-	for _, what := range append(rows, kinds...) {
-		never := what == ambiguous || (what == toChange && r.clock.untilChange(time.Now(), 0) == 0)
-		if r.tally.of(what) == 0 && !never {
-			missing = append(missing, what)
-		}
-	}
-	for _, what := range []string{held, exhausted, contended, duplicate, ended, settled, released, leaked} {
-		if told[what] == 0 {
-			missing = append(missing, what)
-		}
-	}
-	if len(missing) > 0 {
-		fmt.Fprintf(&s, "\nNOT TRIED: this run had none of: %s\n", strings.Join(missing, ", "))
-	}
-	return s.String()
-}
-
-func sorted(counts map[string]int) []string {
-	keys := make([]string, 0, len(counts))
-	for key := range counts {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // tail is the end of what a worker has said.

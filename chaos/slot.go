@@ -23,6 +23,8 @@ const starts = "workers started"
 type slot struct {
 	*runner
 	number uint64
+	spared bool // nobody kills it
+	doomed bool // it is killed when it is to end
 
 	mu        sync.Mutex
 	process   *os.Process
@@ -42,11 +44,15 @@ func (s *slot) run(ctx context.Context) {
 }
 
 func (s *slot) live(ctx context.Context, life uint64) error {
-	name := filepath.Join(s.dir, fmt.Sprintf("worker-%d-%d", s.number, life))
+	name := filepath.Join(s.dir, fmt.Sprint(s.name(), life))
 	journal := name + ".journal"
+	reached, err := s.workersURL()
+	if err != nil {
+		return err
+	}
 	o, err := json.Marshal(order{
-		URL: s.URL, Journal: journal, Seed: s.Seed, Slot: s.number, Life: life,
-		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number),
+		URL: reached, Journal: journal, Seed: s.Seed, Slot: s.number, Life: life,
+		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number), Spared: s.spared,
 	})
 	if err != nil {
 		return err
@@ -83,6 +89,11 @@ func (s *slot) live(ctx context.Context, life uint64) error {
 	select {
 	case err = <-exited:
 	case <-ctx.Done():
+		if s.doomed {
+			s.end()
+			err = <-exited
+			break
+		}
 		s.send(syscall.SIGCONT)
 		_, _ = io.WriteString(input, "end\n") // it may have ended
 		select {
@@ -119,7 +130,7 @@ func (s *slot) end() {
 func (s *slot) kill() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process == nil || s.protected || s.killed {
+	if s.process == nil || s.protected || s.killed || s.spared {
 		return false
 	}
 	s.killed = true
@@ -168,3 +179,6 @@ func (s *slot) expose() {
 	defer s.mu.Unlock()
 	s.protected = false
 }
+
+// name is what the names of the worker's journals begin with.
+func (s *slot) name() string { return fmt.Sprintf("worker-%d-", s.number) }

@@ -11,18 +11,24 @@ import (
 
 // The kinds of trouble, as they are counted.
 const (
-	kills     = "workers killed"
-	stops     = "workers stopped for longer than their lease"
-	restarts  = "immediate restarts of Postgres"
-	breaks    = "connections broken"
-	sittings  = "host transactions that sat on a tenant's balances"
-	raises    = "limits raised"
-	cuts      = "limits cut"
-	ambiguous = "limit changes with no answer"
-	toEve     = "jumps of the database's clock to the end of a month"
-	byDay     = "jumps of the database's clock by more than a day"
-	toChange  = "jumps of the database's clock to a change of the zone's clocks"
-	byHours   = "jumps of the database's clock by hours"
+	kills      = "workers killed"
+	stops      = "workers stopped for longer than their lease"
+	restarts   = "immediate restarts of Postgres"
+	pooled     = "immediate restarts of Postgres behind a pgpool-II"
+	breaks     = "connections broken"
+	sittings   = "host transactions that sat on a tenant's balances"
+	raises     = "limits raised"
+	cuts       = "limits cut"
+	ambiguous  = "limit changes with no answer"
+	toEve      = "jumps of the database's clock to the end of a month"
+	byDay      = "jumps of the database's clock by more than a day"
+	turned     = "times that the database's clock went back by hours"
+	toChange   = "jumps of the database's clock to a change of the zone's clocks"
+	injected   = "statements that were made to fail"
+	unanswered = "requests that were carried out and not answered"
+	led        = "logins that were led to a database that there is not"
+	pgpooled   = "sessions that were ended in the words of pgpool-II"
+	byHours    = "jumps of the database's clock by hours"
 )
 
 // trouble makes all kinds of trouble until ctx ends.
@@ -49,6 +55,12 @@ func (r *runner) trouble(ctx context.Context) {
 	if r.Restart != nil {
 		start(6, 3*time.Second, 6*time.Second, r.restart)
 	}
+	if r.Faults {
+		r.troubles.Go(func() { r.fail(ctx) })
+		if r.Restart != nil {
+			start(23, 5*time.Second, 10*time.Second, r.crowd)
+		}
+	}
 }
 
 // kill kills a worker. Its slot starts another at once.
@@ -63,6 +75,10 @@ func (r *runner) kill(_ context.Context, rng *rand.Rand) {
 func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	s := r.workers[rng.IntN(len(r.workers))]
 	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
+	if r.hush.Load() || !r.calm.TryRLock() {
+		return
+	}
+	defer r.calm.RUnlock()
 	if !s.protect() {
 		return
 	}
@@ -93,8 +109,21 @@ func until(ctx context.Context, so func() bool) bool {
 	return true
 }
 
-// restart loses all sessions, and what was not committed, as a loss of power does.
-func (r *runner) restart(ctx context.Context, _ *rand.Rand) {
+// restart loses all sessions, and what was not committed, as a loss of power does. Every other time the workers are told
+// of it as pgpool-II does.
+func (r *runner) restart(ctx context.Context, rng *rand.Rand) {
+	r.calm.RLock()
+	defer r.calm.RUnlock()
+	r.server.Lock()
+	defer r.server.Unlock()
+	if rng.IntN(2) == 0 && r.Faults {
+		r.proxy.do(harm{pgpool: true})
+		defer func() {
+			wait(ctx, 200*time.Millisecond)
+			r.proxy.do(harm{})
+		}()
+		defer r.tally.add(pooled)
+	}
 	// It is not to end half way: those who check need the server.
 	if err := r.Restart(context.WithoutCancel(ctx)); err != nil {
 		r.fatal(err)
@@ -115,6 +144,8 @@ func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) error {
 
 // breakConnections ends the sessions of some backends.
 func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
+	r.calm.RLock()
+	defer r.calm.RUnlock()
 	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY backend_start, pid`)

@@ -19,6 +19,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/tenanthttp"
 )
 
 const (
@@ -28,6 +29,10 @@ const (
 	// lease and callTime are short, so that calls of the dead, the stopped and the forgetful are ended within a run.
 	lease    = time.Second
 	callTime = 3 * time.Second
+
+	// closing is how long a ledger may take to book what is left, and hurried how long one of a worker that may be killed.
+	closing = 40 * time.Second
+	hurried = 2 * time.Second
 
 	// exitBroken is the exit code of a worker that could not do its work; a worker that was told to end has 0.
 	exitBroken = 3
@@ -43,6 +48,7 @@ type order struct {
 	Cold       int
 	Zone       string        // in which days begin
 	Ahead      time.Duration // how far the worker's clock is ahead of the machine's
+	Spared     bool          // nobody kills it, and it books all that there is to book
 }
 
 // now is the time by the worker's clock.
@@ -120,32 +126,64 @@ func workerMain() int {
 		}
 		stop()
 	}()
+	transport, err := tenanthttp.NewTransport(ledger, provider{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return exitBroken
+	}
 	var wg sync.WaitGroup
 	for i := range o.Goroutines {
 		wg.Go(func() {
 			c := caller{
-				order: &o, db: db, ledger: ledger, journal: journal,
+				order: &o, db: db, ledger: ledger, transport: transport, journal: journal, number: i,
 				rng: rand.New(rand.NewPCG(o.Seed, o.Slot<<40|o.Life<<16|uint64(i))),
 			}
 			for ctx.Err() == nil {
-				c.call(ctx)
+				if c.chance(25) {
+					c.ask(ctx)
+				} else {
+					c.call(ctx)
+				}
 			}
 		})
 	}
+	for wait(ctx, lease/10) {
+		journal.write(entry{What: alive, At: time.Now()})
+	}
 	wg.Wait()
-	closing, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	_ = ledger.Close(closing) // what it leaves unsettled, others end
+	closeLedger(ledger, &o, journal)
 	return 0
+}
+
+// closeLedger books what is left, and writes down what cannot be booked: others end it.
+func closeLedger(ledger *tenant.Ledger, o *order, journal *journal) {
+	patience := hurried
+	if o.Spared {
+		patience = closing
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := ledger.Close(ctx)
+	if left := (*tenant.UnsettledError)(nil); errors.As(err, &left) {
+		for _, u := range left.Unsettled {
+			journal.write(entry{What: unsettled, Tenant: u.TenantID, ID: u.ExecutionID})
+		}
+	} else if err != nil {
+		journal.write(entry{What: wrong, Detail: "close: " + err.Error()})
+	}
+	journal.write(entry{What: closed})
 }
 
 // caller makes one call after the other.
 type caller struct {
 	*order
-	db      *gorm.DB
-	ledger  *tenant.Ledger
-	journal *journal
-	rng     *rand.Rand
+	db        *gorm.DB
+	ledger    *tenant.Ledger
+	transport *tenanthttp.Transport
+	journal   *journal
+	rng       *rand.Rand
+	number    int // of the caller in its worker
+	calls     int // through the transport
 }
 
 // chance is true in n of 100 cases.
@@ -154,11 +192,16 @@ func (c *caller) chance(n int) bool { return c.rng.IntN(100) < n }
 // between returns a number of the closed interval.
 func (c *caller) between(least, most int64) int64 { return least + c.rng.Int64N(most-least+1) }
 
-func (c *caller) call(stop context.Context) {
-	key := hot
+// tenant draws whom a call is for.
+func (c *caller) tenant() string {
 	if c.chance(45) {
-		key = cold(c.rng.IntN(c.Cold))
+		return cold(c.rng.IntN(c.Cold))
 	}
+	return hot
+}
+
+func (c *caller) call(stop context.Context) {
+	key := c.tenant()
 	estimate := tenant.Estimate{InputTokens: c.between(100, 2000), OutputTokens: c.between(300, 3000)}
 	if fixed := c.chance(50); fixed {
 		estimate.Model = "fixed"
@@ -281,7 +324,7 @@ func (c *caller) answered(e entry, what string, s tenant.Settlement, err error, 
 	case err != nil:
 		e.What, e.Detail = wrong, what+": "+err.Error()
 	case s.Outcome == tenant.Pending:
-		e.What = pending
+		e.What, e.Release = pending, what == released
 	case what == settled && !slices.Contains(want, e.Cost):
 		e.What, e.Detail = wrong, fmt.Sprintf("a settle that may cost %v was answered with a cost of %d", want, e.Cost)
 	}
@@ -305,6 +348,8 @@ func (c *caller) refused(stop context.Context, key string, err error) {
 		e.What = duplicate
 	case errors.Is(err, tenant.ErrUnavailable):
 		e.What, e.Detail = away, err.Error()
+	case code(err) != "", errors.Is(err, tenant.ErrNotMigrated):
+		e.What, e.Detail = failed, err.Error()
 	default:
 		e.What, e.Detail = wrong, "reserve: "+err.Error()
 	}
