@@ -127,24 +127,34 @@ func (s *sums) put(beside parts) {
 	s.prompt += s.size(beside &^ ofOutput)
 }
 
-// unexplained places what no parts add up to. What cannot be inside of the prompt is outside; Anthropic's models hide
-// nothing but input, Mistral's and transcriptions sound; all others hide reasoning.
+// unexplained places what no parts add up to. What cannot be inside of the prompt is outside; of reasoning that is stated
+// nothing more is hidden; Anthropic's models hide nothing but input, Mistral's and transcriptions sound; all others hide
+// reasoning.
 func (s *sums) unexplained(hidden int64, of source) {
-	for _, p := range [...]parts{readPart, writePart, audioPart} {
-		if n := s.size(p); n <= hidden && n > 0 && (n > s.prompt || of.claude && p != audioPart) && of.Provider != Google {
+	for _, p := range [...]parts{reasoningPart, readPart, writePart, audioPart} {
+		n := s.size(p)
+		fits := n > 0 && n <= hidden
+		switch p {
+		case reasoningPart:
+		case audioPart:
+			fits = fits && n > s.prompt && of.Provider != Google
+		default:
+			fits = fits && (n > s.prompt || of.claude) && of.Provider != Google
+		}
+		if fits {
 			s.put(p)
 			hidden -= n
 		}
 	}
 	switch {
-	case of.claude, s.prompt == 0: // a prompt of zero is one that is not known
+	case of.claude, s.reasoning > 0, s.prompt == 0: // a prompt of zero is one that is not known
 		s.prompt += hidden
 	case of.Kind == Transcription || of.Provider == Mistral:
 		s.prompt += hidden
 		s.audio = max(s.audio, hidden)
 	default:
 		s.completion += hidden
-		s.reasoning = max(s.reasoning, hidden)
+		s.reasoning = hidden
 	}
 }
 

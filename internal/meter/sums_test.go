@@ -110,6 +110,22 @@ func TestSums_TheTotalSaysWhatIsBeside(t *testing.T) {
 			usage: book.Usage{Input: 70, CacheRead: 1000, Output: 30, Reasoning: 50},
 		},
 		{
+			name: "of reasoning that is stated nothing more is hidden: the rest is what tools gave the model", url: anyChat,
+			body:  chatOf("gemini-x", `{"prompt_tokens":70,"completion_tokens":30,"total_tokens":590,"prompt_tokens_details":{"cached_tokens":64},"completion_tokens_details":{"reasoning_tokens":450}}`),
+			usage: book.Usage{Input: 46, CacheRead: 64, Output: 30, Reasoning: 450},
+		},
+		{
+			name: "also where the reasoning is inside", url: anyChat,
+			body:  chatOf("m-1", `{"prompt_tokens":70,"completion_tokens":480,"total_tokens":575,"completion_tokens_details":{"reasoning_tokens":450}}`),
+			usage: book.Usage{Input: 95, Output: 30, Reasoning: 450},
+		},
+		{
+			name: "a gateway that has Claude's cache inside, of Bedrock", url: anyChat,
+			body: chatOf("us.anthropic."+aClaude, `{"prompt_tokens":914,"completion_tokens":30,"total_tokens":944,"prompt_tokens_details":{"cached_tokens":800},
+				"cache_read_input_tokens":800,"cache_creation_input_tokens":100}`),
+			usage: book.Usage{Input: 14, CacheRead: 800, CacheWrite5m: 100, Output: 30},
+		},
+		{
 			name: "Claude hides no reasoning: what remains was read", url: anyChat,
 			body:  chatOf("anthropic/"+aClaude, `{"prompt_tokens":70,"completion_tokens":30,"total_tokens":190,"prompt_tokens_details":{"cached_tokens":50}}`),
 			usage: book.Usage{Input: 110, CacheRead: 50, Output: 30},
