@@ -128,7 +128,11 @@ func (d *declaration) identity(r any) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	return identity{key: key, ownerType: d.schema.Table, ownerID: id, primaryKey: primaryKey, declaration: d}, nil
+	who := identity{key: key, ownerType: d.schema.Table, ownerID: id, primaryKey: primaryKey, declaration: d}
+	if d.budgetOf != nil {
+		who.record = v
+	}
+	return who, nil
 }
 
 // ownerID is a record's primary key, in one canonical form and as it is.

@@ -15,15 +15,15 @@ type HostErrorEvent struct {
 	TenantID               string // empty where there is none, or none that can be
 	Agent, Provider, Model string
 
-	// Err is what the caller got: one that wraps [ErrTenantRequired], [ErrInvalidTenant], [ErrIdentityConflict],
-	// [ErrHierarchy], [ErrInvalidOption], or an error of whoever has called [Ledger.HostError].
+	// Err is what the caller got: one that wraps [ErrTenantRequired], [ErrInvalidTenant], [ErrUnknownTenant],
+	// [ErrIdentityConflict], [ErrHierarchy], [ErrInvalidOption], or an error of whoever has called [Ledger.HostError].
 	Err error
 }
 
 func (*HostErrorEvent) event() {}
 
 // hostErrors are those that a program makes, and its customers do not.
-var hostErrors = []error{ErrTenantRequired, ErrInvalidTenant, ErrIdentityConflict, ErrHierarchy, ErrInvalidOption}
+var hostErrors = []error{ErrTenantRequired, ErrInvalidTenant, ErrUnknownTenant, ErrIdentityConflict, ErrHierarchy, ErrInvalidOption}
 
 // HostError tells the log and the observer of a call that was refused for what is wrong with the program, as a
 // [*HostErrorEvent]. It is for whoever stands between a program and its providers, as package tenanthttp does; what

@@ -84,17 +84,21 @@ func (q *question) expected(s *account.State) *book.Tenant {
 	if d == nil {
 		return t
 	}
+	p := store.Profile{Key: q.who.key, Inherit: d.inherit, Enforcement: d.enforcement, Zone: d.zone, Limits: d.limits}
+	if d.budgetOf != nil && q.who.record.IsValid() {
+		_ = d.plan(&p, q.who.record) // where it fails, so does the first call
+	}
 	if s.Tenant == nil {
-		t.Inherit = d.inherit
+		t.Inherit = p.Inherit
 	}
 	if t.Enforcement == book.Inherited {
-		t.Enforcement = d.enforcement
+		t.Enforcement = p.Enforcement
 	}
 	if t.Zone == "" {
-		t.Zone = d.zone
+		t.Zone = p.Zone
 	}
 	// Declared limits are added as inherited ones are: where the tenant has none of its own.
-	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: d.limits}, s.Now)
+	t.Limits = decide.Effective(&book.Tenant{Limits: t.Limits, Inherit: true}, &book.Tenant{Limits: p.Limits}, s.Now)
 	return t
 }
 

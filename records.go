@@ -181,6 +181,9 @@ func (d *declaration) ensure(db *gorm.DB, keys [][]any, fresh bool) error {
 	for len(keys) > 0 {
 		n := min(len(keys), maxLoad)
 		profiles, _, err := d.present(db, keys[:n])
+		if err == nil {
+			err = d.plans(db, keys[:n], profiles)
+		}
 		if err != nil {
 			return err
 		}

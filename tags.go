@@ -18,6 +18,7 @@ import (
 type settings struct {
 	key, name   *schema.Field
 	budget      bool
+	budgetOf    func(record reflect.Value, b *Budget) error // nil where the declaration says it for all records
 	limits      []book.Limit
 	enforcement book.Enforcement
 	inherits    *bool

@@ -68,6 +68,7 @@ type identity struct {
 	ownerID     string // the record's primary key in canonical form
 	primaryKey  []any  // the same as gorm takes it
 	declaration *declaration
+	record      reflect.Value // a pointer to it as it is in memory, where the declaration makes its budget by it
 
 	// uuid is what it is asked about by, in place of all of these; the key is its text then.
 	uuid book.ID

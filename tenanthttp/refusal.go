@@ -93,6 +93,7 @@ var reasons = []struct {
 	{tenant.ErrNoPrice, "no_price", hostErrorType},
 	{tenant.ErrTenantRequired, "tenant_required", hostErrorType},
 	{ErrUnmetered, "unmetered", hostErrorType},
+	{tenant.ErrUnknownTenant, "unknown_tenant", hostErrorType},
 	{tenant.ErrInvalidTenant, "invalid_tenant", hostErrorType},
 	{tenant.ErrUnknownTenant, "unknown_tenant", hostErrorType},
 	{tenant.ErrIdentityConflict, "invalid_tenant", hostErrorType},
