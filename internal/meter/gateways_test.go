@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestGateways_NameCountsInTheirOwnWay(t *testing.T) {
@@ -130,6 +131,20 @@ func TestReader_ZerosBesideTextAreNotBelieved(t *testing.T) {
 			require.Equal(t, c.want, u)
 			require.Equal(t, !c.exact, estimated)
 		})
+	}
+}
+
+// What is charged by the piece has no tokens, whatever text there is.
+func TestReader_PiecesBesideTextAreBelieved(t *testing.T) {
+	t.Parallel()
+	used := book.Usage{Units: units.Of(units.InputAudio, 9000)}
+	for kind, found := range map[Kind]bool{Transcription: true, Chat: false} {
+		r := Result{Found: true, Complete: true, Usage: used, OutputChars: 23, OutputEstimate: 6}
+		r.believe(Endpoint{Kind: kind})
+		require.Equal(t, found, r.Found, "a chat has tokens as well")
+		u, estimated := r.Charged(0)
+		require.Equal(t, !found, estimated)
+		require.Equal(t, used.Units, u.Units)
 	}
 }
 

@@ -227,7 +227,8 @@ func (r *Reader) Result() *Result {
 // it has read before.
 func (to *Result) believe(e Endpoint) {
 	to.Read = to.Read || to.Found || to.Implausible || to.Pending || to.OutputChars > 0 || len(to.FinishReasons) > 0
-	if !to.Found || e.Kind.inputOnly() || !to.Usage.Units.IsZero() || to.OutputEstimate == 0 {
+	byThePiece := e.Kind != Chat && !to.Usage.Units.IsZero()
+	if !to.Found || e.Kind.inputOnly() || byThePiece || to.OutputEstimate == 0 {
 		return
 	}
 	input, output := Input(to.Usage) > 0, outputOf(to.Usage) > 0
