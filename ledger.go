@@ -26,6 +26,7 @@ import (
 // admitted and booked. It is safe for concurrent use.
 type Ledger struct {
 	db      *gorm.DB
+	host    *sql.DB // of db
 	pool    *sql.DB // of the write path
 	dialect *store.Dialect
 	store   store.Store
@@ -60,8 +61,10 @@ type Ledger struct {
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
 // goroutine; Open itself does not talk to PostgreSQL.
 //
-// It fails for another database, for one in memory, for connections that are not pgx's, and for a pool too small for
-// the lanes (see [WithLanes]) and one more connection.
+// It fails for another database, for one in memory, for connections that are not pgx's, and for a pool, or a pgxpool under
+// it, that is too small for the lanes (see [WithLanes]) and one more connection. Connections that instruments have wrapped
+// around pgx's are looked at: those of otelsql and others that show what is under them are used, and for those that do not
+// (sqlmw), [WithLaneDB] gives the ledger a pool without them.
 func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if db == nil {
 		return nil, fmt.Errorf("%w: Open: the *gorm.DB is nil", ErrInvalidOption)
@@ -114,6 +117,7 @@ func (l *Ledger) connect() error {
 	if err != nil {
 		return fmt.Errorf("%w: Open: the *gorm.DB has no connection pool: %w", ErrInvalidOption, err)
 	}
+	l.host = pool
 	if l.options.laneDB != nil {
 		pool = l.options.laneDB
 	}
@@ -121,13 +125,16 @@ func (l *Ledger) connect() error {
 	switch name := l.db.Name(); name {
 	case "postgres":
 		l.dialect = store.Postgres
-		if most := pool.Stats().MaxOpenConnections; most > 0 && most < l.options.lanes+1 {
-			return fmt.Errorf("%w: Open: the pool allows %d connections, and %d lanes need %d: raise SetMaxOpenConns, or use WithLanes or WithLaneDB",
-				ErrInvalidOption, most, l.options.lanes, l.options.lanes+1)
+		if most := postgres.MaxConns(pool); most > 0 && most < l.options.lanes+1 {
+			return fmt.Errorf("%w: Open: %s allows %d connections, and %d lanes need %d: raise SetMaxOpenConns (MaxConns of a pgxpool), or use WithLanes or WithLaneDB",
+				ErrInvalidOption, l.poolName(), most, l.options.lanes, l.options.lanes+1)
 		}
-		if l.store, err = postgres.New(pool); err != nil {
+		books, err := postgres.New(pool)
+		if err != nil {
 			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
 		}
+		books.Sessions, books.Short = l.options.lanes, l.shortOf
+		l.store = books
 	case "sqlite":
 		l.dialect = store.SQLite
 		l.options.lanes = 1
@@ -139,6 +146,45 @@ func (l *Ledger) connect() error {
 		return fmt.Errorf("%w: Open: the database is %q, and the ledger runs on postgres and sqlite", ErrInvalidOption, name)
 	}
 	return nil
+}
+
+// poolName is the pool of the write path, as its host knows it.
+func (l *Ledger) poolName() string {
+	if l.options.laneDB != nil {
+		return "the pool of WithLaneDB"
+	}
+	return "the pool of the *gorm.DB"
+}
+
+// shortOf reports a pool that was made smaller after Open.
+func (l *Ledger) shortOf(most int) {
+	l.options.log.Warn("tenant: "+l.poolName()+" was cut to fewer connections than the ledger's lanes need, which keep none now and wait for the host's "+
+		"queries: raise SetMaxOpenConns, or give the ledger a pool of its own with WithLaneDB", "connections", most, "needed", l.options.lanes+1)
+}
+
+// crowded says so where no connection of a pool was left to wait for.
+func (l *Ledger) crowded(err error) error {
+	for _, p := range []struct {
+		name string
+		pool *sql.DB
+	}{{l.poolName(), l.pool}, {"the pool of the *gorm.DB", l.host}} {
+		stats := p.pool.Stats()
+		most, limit := stats.MaxOpenConnections, "SetMaxOpenConns"
+		if l.dialect == store.Postgres {
+			if all := postgres.MaxConns(p.pool); all != most {
+				most, limit = all, "MaxConns of its pgxpool"
+			}
+		}
+		switch { // the users of a pgxpool are not all known here
+		case most > 0 && stats.InUse >= most:
+			return fmt.Errorf("%w; all %d connections of %s are in use: raise %s, or give the ledger a pool of its own with WithLaneDB",
+				err, most, p.name, limit)
+		case most > 0 && most != stats.MaxOpenConnections:
+			return fmt.Errorf("%w; %s allows %d connections: if they are all in use, raise %s, or give the ledger a pool of its own with WithLaneDB",
+				err, p.name, most, limit)
+		}
+	}
+	return err
 }
 
 // Migrate creates the ledger's tables, or brings them up to date. It may be called at every start, by several processes
@@ -253,7 +299,7 @@ func (l *Ledger) explain(err error) error {
 	case errors.As(err, &missing):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
 	case errors.As(err, &unavailable):
-		return l.unavailable(unavailable.Err, l.store.Classify(unavailable.Err) == store.Unavailable)
+		return l.unavailable(l.crowded(unavailable.Err), l.store.Classify(unavailable.Err) == store.Unavailable)
 	case errors.Is(err, lane.ErrClosed):
 		return ErrClosed
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -136,8 +136,8 @@ func WithLanes(n int) OpenOption {
 }
 
 // WithLaneDB gives the ledger's write path a connection pool of its own on the same database, so that a host that uses
-// up its pool does not hold up its calls. It is also the way for a host whose own pool is not of pgx connections. The
-// caller closes it after the ledger. Defaults to the pool of the *gorm.DB.
+// up its pool does not hold up its calls. It is also the way for a host whose own pool is too small, or is not of pgx's
+// connections, or of such that an instrument has wrapped and does not show. The caller closes it after the ledger. Defaults to the pool of the *gorm.DB.
 func WithLaneDB(db *sql.DB) OpenOption {
 	return func(o *openOptions) error {
 		if db == nil {

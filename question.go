@@ -119,6 +119,9 @@ func (q *question) standings(ctx context.Context, s *account.State, own *book.Te
 // failure gives an error of a question the form in which the host sees it.
 func (l *Ledger) failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
+		if errors.Is(ended, context.DeadlineExceeded) {
+			return l.crowded(ended)
+		}
 		return ended
 	}
 	switch l.store.Classify(err) {

@@ -416,10 +416,12 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	case errors.Is(why, ErrClosed):
 		return ErrClosed
 	case h == nil && errors.Is(why, errWaited) && l.dialect.Name == store.SQLite.Name:
-		return fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
-			"transaction must be made after its commit", ErrUnavailable, patience)
+		return l.crowded(fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
+			"transaction must be made after its commit", ErrUnavailable, patience))
 	case h == nil && errors.Is(why, errWaited):
-		return l.unavailable(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond)), l.away(h))
+		return l.unavailable(l.crowded(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond))), l.away(h))
+	case h == nil && errors.Is(why, context.DeadlineExceeded):
+		return l.crowded(why)
 	case h == nil:
 		return why
 	}

@@ -10,28 +10,43 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Store is a PostgreSQL database.
-type Store struct{ db *sql.DB }
+type Store struct {
+	// Sessions is how many sessions there are. In a pool that has not one more they keep no connection, and Short is told
+	// once of how many it has. Both are set before the first session.
+	Sessions int
+	Short    func(most int)
 
-// New returns the store on a pool of pgx connections. It does not connect.
+	db    *sql.DB
+	under int // the limit of a pgxpool under the pool
+	warn  sync.Once
+}
+
+// New returns the store on a pool of pgx connections, which others may be wrapped around. It does not connect but to look
+// at one that is wrapped.
 func New(db *sql.DB) (*Store, error) {
-	if _, ok := db.Driver().(*stdlib.Driver); !ok {
-		return nil, fmt.Errorf("tenant: the connections are of %T, and the ledger needs pgx's (the default of gorm.io/driver/postgres)", db.Driver())
+	if err := usable(db); err != nil {
+		return nil, err
 	}
-	return &Store{db}, nil
+	s := &Store{db: db}
+	if most := MaxConns(db); most != db.Stats().MaxOpenConnections {
+		s.under = most
+	}
+	return s, nil
 }
 
 // Session implements store.Store.
-func (s *Store) Session() store.Session { return &session{db: s.db} }
+func (s *Store) Session() store.Session { return &session{store: s} }
 
 // Classify implements store.Store.
 func (s *Store) Classify(err error) store.Class {
@@ -93,36 +108,40 @@ const assertion = "22012"
 var errConnection = errors.New("the connection to the database is broken")
 
 type session struct {
-	db      *sql.DB
-	conn    *sql.Conn
+	store   *Store
 	untyped bool // of the connection
 	kin     kin
+
+	mu   sync.Mutex
+	conn *sql.Conn // that is kept, nil while it is used
+	look *time.Timer
 }
 
 // Close implements store.Session.
 func (s *session) Close() error {
-	if s.conn == nil {
+	conn := s.kept()
+	if conn == nil {
 		return nil
 	}
-	conn := s.conn
-	s.conn = nil
 	return conn.Close()
 }
 
 // take returns the session's connection, which it has no more until it is given back: if what uses it panics, database/sql
 // closes it.
 func (s *session) take(ctx context.Context) (*sql.Conn, error) {
-	if conn := s.conn; conn != nil {
-		s.conn = nil
+	if conn := s.kept(); conn != nil {
 		return conn, nil
 	}
-	conn, err := s.db.Conn(ctx)
+	conn, err := s.store.db.Conn(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrConnect, err)
 	}
 	err = conn.Raw(func(raw any) error {
-		s.untyped = untyped(raw.(*stdlib.Conn).Conn())
-		return nil
+		conn, err := pgxOf(raw)
+		if err == nil {
+			s.untyped = untyped(conn)
+		}
+		return err
 	})
 	if err != nil {
 		_ = conn.Close()
@@ -135,7 +154,10 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {
 	return s.use(ctx, func(conn *sql.Conn) (failure, broken error) {
 		broken = conn.Raw(func(raw any) error {
-			conn := raw.(*stdlib.Conn).Conn()
+			conn, err := pgxOf(raw)
+			if err != nil {
+				return err
+			}
 			if failure = s.transaction(ctx, conn, want, decide); failure == nil {
 				return nil
 			}
@@ -168,7 +190,13 @@ func (s *session) Do(ctx context.Context, do func(context.Context, store.Conn) e
 		if failure = do(ctx, conn); failure == nil {
 			return nil, nil
 		}
-		return failure, conn.Raw(func(raw any) error { return s.recover(ctx, raw.(*stdlib.Conn).Conn(), failure) })
+		return failure, conn.Raw(func(raw any) error {
+			conn, err := pgxOf(raw)
+			if err != nil {
+				return err
+			}
+			return s.recover(ctx, conn, failure)
+		})
 	})
 }
 
@@ -183,7 +211,7 @@ func (s *session) use(ctx context.Context, with func(*sql.Conn) (failure, broken
 		_ = conn.Close() // database/sql has closed it already, unless it was broken before
 		return errors.Join(failure, errConnection, broken)
 	}
-	s.conn = conn
+	s.keep(conn)
 	if pg := (*pgconn.PgError)(nil); errors.As(failure, &pg) && unprepared(pg) {
 		return fmt.Errorf("%w (behind a PgBouncer in transaction mode nothing can be prepared: open the database with "+
 			"default_query_exec_mode=exec)", failure)
