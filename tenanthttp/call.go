@@ -168,6 +168,9 @@ func (c *call) replied(resp *http.Response) {
 
 // ended books a call whose reply has ended, and says how: err is nil where it was read to its end.
 func (c *call) ended(b *body, r *meter.Result, err error) {
+	if c.endpoint.Format == meter.Conversations && r.ID != "" && r.Model != "" {
+		c.transport.conversations.put(c.request.URL.Host, r.ID, r.Model)
+	}
 	if r.ID != "" && b.status/100 == 2 && (r.Pending || c.plan.request.Background && !r.Complete) {
 		c.background(r.ID)
 		return

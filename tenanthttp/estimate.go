@@ -44,6 +44,9 @@ type plan struct {
 // plan bounds a request, and edits its body as far as is known before the budgets are asked.
 func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	q := meter.ReadRequest(e, body)
+	if q.Model == "" && e.Job != "" {
+		q.Model = t.conversations.model(r.URL.Host, e.Job)
+	}
 	p := &plan{request: q, body: body, answers: min(min(q.Choices, mostAnswers)*min(q.Prompts, mostAnswers), mostAnswers)}
 	p.answers = min(p.answers*max(q.Turns, 1), mostAnswers)
 	p.answer = t.answer(e, &q)

@@ -227,13 +227,18 @@ func TestInteractions_AreHeldLimitedAndBooked(t *testing.T) {
 
 func TestConversations_AreBooked(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setting{}, replies("application/json", `{"object":"conversation.response","conversation_id":"c","outputs":[{"type":"message.output","model":"test-model","content":"Hi"}],
+	b := newBench(t, setting{limits: tenant.Limits{DailyCost: tenant.USD("5")}}, replies("application/json", `{"object":"conversation.response","conversation_id":"c","outputs":[{"type":"message.output","model":"test-model","content":"Hi"}],
 		"usage":{"prompt_tokens":400,"completion_tokens":500,"total_tokens":1500,"connector_tokens":600,"connectors":{"web_search":1}}}`))
 	b.post("/v1/conversations", `{"model":"test-model","inputs":"Hello","tools":[{"type":"web_search"}]}`)
 	e := b.execution()
 	require.Equal(t, tenant.Usage{Input: 1000, Output: 500, WebSearches: 1}, e.Usage)
 	require.EqualValues(t, 2_000_000, e.CostNano)
+	b.post("/v1/conversations/c", `{"inputs":"And now?"}`)
+	require.Len(t, b.executions(), 2, "it goes on with its model, which has a price")
+	require.Equal(t, "test-model", b.executions()[1].Model)
+	resp, _ := b.post("/v1/conversations/d", `{"inputs":"And now?"}`)
+	require.Equal(t, http.StatusPaymentRequired, resp.StatusCode, "nobody knows which model this one has")
 	b.post("/v1/conversations", `{"items":[{"type":"message","role":"user","content":"Hello"}]}`)
-	require.Len(t, b.executions(), 1, "OpenAI's conversations are no calls")
+	require.Len(t, b.executions(), 2, "OpenAI's conversations are no calls")
 	require.Empty(t, b.witness.unmetered())
 }

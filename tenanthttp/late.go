@@ -135,3 +135,35 @@ func (t *Transport) retrieved(r *http.Request, e meter.Endpoint, b *body, result
 		_ = t.record(r, key+"/"+strconv.Itoa(i), result.Provider, also, a)
 	}
 }
+
+// A conversation goes on with the model that it has begun with, which its later requests do not name.
+type conversations struct {
+	mu     sync.Mutex
+	models map[lateKey]string
+	order  []lateKey // the oldest first
+}
+
+const mostConversations = 4096
+
+func (c *conversations) put(host, id, model string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.models == nil {
+		c.models = make(map[lateKey]string)
+	}
+	key := lateKey{host, id}
+	if _, known := c.models[key]; !known {
+		c.order = append(c.order, key)
+	}
+	c.models[key] = model
+	if len(c.order) > mostConversations {
+		delete(c.models, c.order[0])
+		c.order = c.order[1:]
+	}
+}
+
+func (c *conversations) model(host, id string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.models[lateKey{host, id}]
+}

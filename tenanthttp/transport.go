@@ -23,6 +23,8 @@ type Transport struct {
 	base    http.RoundTripper
 	options options
 	late    late
+
+	conversations conversations
 }
 
 // books is the ledger, as far as a transport needs it.

@@ -138,6 +138,8 @@ func (e *Endpoint) dialect(p path) bool {
 	switch {
 	case e.Provider == Cloudflare && p.holds([]string{"ai", "run"}):
 		e.Format, e.Model = CloudflareRun, p.afterAll("ai", "run")
+	case p.holds([]string{"workers-ai"}) && strings.HasPrefix(p.after("workers-ai"), "@"): // through its gateway
+		e.Format, e.Model = CloudflareRun, p.afterAll("workers-ai")
 	case p.holds([]string{"ml", "v1"}) && before == "text":
 		return e.watsonx(last)
 	case e.Provider == Alibaba && p.holds([]string{"api", "v1", "services"}):

@@ -10,12 +10,14 @@ func (e *Endpoint) later(p path) bool {
 	last, before := p.back(0), p.back(1)
 	e.Kind = Chat
 	switch {
-	case last == "interactions" && p.google(e.Provider), last == "interactions" && e.Provider == Vertex:
+	case last == "interactions" && (e.Provider == "" || e.Provider == Google || e.Provider == Vertex):
 		e.Format = Interactions
 	case last == "cancel" && p.back(2) == "interactions":
 		e.Format, e.Retrieval, e.Job = Interactions, true, before
 	case last == "completions" && before == "chat" && p.back(2) == "async", last == "sonar" && before == "async":
 		e.Format = AsyncChat
+	case last == "agent" && e.Provider == Perplexity:
+		e.Format = Responses
 	case last == "sonar" && (e.Provider == Perplexity || before == "v1"):
 		e.Format = ChatCompletions
 	case p.conversation(e.Provider):
@@ -43,8 +45,10 @@ func (p path) conversation(provider string) bool {
 func (e *Endpoint) job(p path) bool {
 	last, before := p.back(0), p.back(1)
 	switch {
-	case before == "interactions" && (p.google(e.Provider) || e.Provider == Vertex):
+	case before == "interactions" && (p.google(e.Provider) || e.Provider == Vertex || e.Provider == "" && p.has("v1")):
 		e.Format = Interactions
+	case before == "agent" && e.Provider == Perplexity:
+		e.Format = Responses
 	case before == "deferred-completion":
 		e.Format = ChatCompletions
 	case before == "completions" && p.back(2) == "chat" && p.back(3) == "async", before == "sonar" && p.back(2) == "async":
