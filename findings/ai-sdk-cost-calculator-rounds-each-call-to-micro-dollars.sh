@@ -21,7 +21,7 @@ for (let i = 0; i < 100000; i++) {
 	sum += calculateEmbeddingCost({ model, usage: { tokens: 20 } }).totalCost
 	tracker.addUsage({ tokens: 20 })
 }
-console.log(`calls=${sum} tracker=${tracker.getTotalCost()} tokens=${tracker.getTotalTokens()}`)
+console.log(`calls=${sum} tracker=${tracker.getTotalCost().totalCost} tokens=${tracker.getTotalTokens()}`)
 JS
 seen=$(node cost.mjs)
 echo "$seen"
