@@ -238,6 +238,9 @@ func (l *lineReader) done()                  {}
 // call ends a call.
 func (l *lineReader) call() {
 	h := &l.line
+	if l.ordinary { // however much of the line was read at once
+		return
+	}
 	if !(h.replied || h.failed) || !h.named && l.endpoint.Format != Gemini {
 		l.not()
 		return

@@ -228,7 +228,7 @@ func TestRecordings_OfBatchesHaveAUsageForEachLine(t *testing.T) {
 func FuzzResults(f *testing.F) {
 	urls := []string{openAIFile, googleFile, googleBatch, claudeBatch, mistralJobs}
 	for i := range urls {
-		for _, body := range []string{completion + "\n" + expired, `{"custom_id":"a","result":{"type":"succeeded","message":{"usage":{"input_tokens":1,"output_tokens":1}}}}`, `{"outputs":[` + embedding + `]}`, "[1,\n"} {
+		for _, body := range []string{completion + "\n" + expired, `{"x":{}}{"custom_id":"a","error":"b"}0`, `{"custom_id":"a","result":{"type":"succeeded","message":{"usage":{"input_tokens":1,"output_tokens":1}}}}`, `{"outputs":[` + embedding + `]}`, "[1,\n"} {
 			f.Add([]byte(body), uint8(i), uint16(3))
 		}
 	}
