@@ -97,7 +97,8 @@ type Rates struct {
 // UnitRate is what a unit costs, in nano-dollars per million of it: a call's fees. It holds for each unit that it covers, as
 // [units.Unit.Covers] says; where several do, the one that says the most, and of those the dearest. A unit that no rate
 // covers is charged at the dearest of those that say more than it does. Where there is none either, its price is not known:
-// the rest of the call is charged, and the call is marked as unpriced.
+// the rest of the call is charged, and the call is marked as unpriced, unless the unit measures what its tokens are charged for
+// ([units.Unit.Measures]).
 type UnitRate struct {
 	Unit units.Unit
 	Rate int64
@@ -276,17 +277,16 @@ func (r Rates) unitBound(u units.Unit) int64 {
 	return most
 }
 
-// prices reports whether the price knows what all of a call costs.
+// prices reports whether the price knows what all of a call costs. What measures the same as tokens, such as the length of
+// audio, needs no rate where the tokens beside it have one.
 func (r Rates) prices(tokens int64, counts units.Counts) bool {
-	if len(r.Units) == 0 {
-		return counts.IsZero()
-	}
+	byTokens := tokens > 0 && (r.Input != 0 || r.Output != 0)
 	for unit := range counts.All() {
-		if _, known := r.unit(unit); !known {
+		if _, known := r.unit(unit); !known && !(byTokens && unit.Measures()) {
 			return false
 		}
 	}
-	return r.Input != 0 || r.Output != 0 || tokens == 0 || !counts.IsZero()
+	return len(r.Units) == 0 || byTokens || tokens == 0 || !counts.IsZero()
 }
 
 func (p Price) rates(input int64) Rates {

@@ -236,6 +236,9 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 		if a.Usage != (Usage{}) {
 			e.Price = chargedHold
 		}
+		if !a.Usage.Units.IsZero() && a.Usage.TotalTokens() == 0 {
+			e.Charged.Tokens = e.Held.Tokens // they measure what tokens are charged for, which nobody has counted
+		}
 		return e.Held.Cost, true
 	default:
 		return 0, a.Usage == Usage{}

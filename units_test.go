@@ -83,11 +83,16 @@ func TestReserve_HoldsWhatUnitsCostAtMost(t *testing.T) {
 		for _, e := range []tenant.Estimate{
 			{Model: "draws", InputTokens: 5},
 			{Model: "draws", Units: units.Of(units.Pages, 1)},
-			{Model: "talks", InputTokens: 5, Units: units.Of(units.Pages, 1)},
+			{Model: "talks", Units: units.Of(units.Pages, 1)},
+			{Model: "talks", InputTokens: 5, Units: units.Of(units.FileSearches, 1)},
 		} {
 			_, err = ledger.Reserve(t.Context(), org, e)
 			require.ErrorIs(t, err, tenant.ErrNoPrice, "%+v", e)
 		}
+		hold, err = ledger.Reserve(t.Context(), org, tenant.Estimate{Model: "talks", InputTokens: 5, Units: units.Of(units.Pages, 1)})
+		require.NoError(t, err, "its pages are read as tokens")
+		_, err = ledger.Release(t.Context(), hold)
+		require.NoError(t, err)
 		for _, n := range []int64{-1, 1<<40 + 1} {
 			_, err = ledger.Reserve(t.Context(), org, tenant.Estimate{Model: "draws", Units: units.Of(image, n)})
 			require.ErrorIs(t, err, tenant.ErrInvalidOption)

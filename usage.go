@@ -38,7 +38,7 @@ type Usage struct {
 	WebSearches int64 `gorm:"column:web_searches"`
 
 	// Units are what else is charged by the piece or by its length: images, seconds of audio, pages. They are not tokens: what
-	// a provider charges as tokens is counted there, and nothing is counted in both.
+	// a provider states as tokens is counted there, and nothing is counted in both.
 	Units units.Counts `json:",omitzero" gorm:"column:units"`
 }
 

@@ -193,6 +193,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 	case r.Found:
 	case (c.endpoint.Kind == meter.Video || c.endpoint.Format == meter.BedrockRerank) && r.Complete && !r.Failed && b.status/100 == 2:
 		return c.made(a, r)
+	case c.endpoint.Kind == meter.Speech && !r.Failed && b.status/100 == 2 && !c.plan.request.Units.IsZero():
+		a.Usage.Units = c.plan.request.Units // all that is charged for was in the request
+		return a
 	case r.Failed && b.status < http.StatusBadRequest:
 		a.ErrorCode = "error"
 		return failed(a)

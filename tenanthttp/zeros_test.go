@@ -82,7 +82,7 @@ func TestCharged_AStatedCostCountsWithoutTokens(t *testing.T) {
 			require.False(t, e.Unpriced)
 			if c.held > 0 {
 				c.cost = c.held*1000 + 2*8192*2000
-				require.Equal(t, c.held, e.Usage.Input)
+				require.Equal(t, c.held+2*8192, e.Tokens, "nobody has counted any")
 			}
 			require.Equal(t, c.cost, e.CostNano)
 		})

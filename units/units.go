@@ -57,6 +57,16 @@ func (u Unit) Kind() Unit {
 	return Unit(kind)
 }
 
+// Measures reports whether a unit measures what other models are charged for by tokens: the length of audio and video, images,
+// characters, pages and searches of a ranking. Others, such as the calls of a tool, are charged on top of tokens.
+func (u Unit) Measures() bool {
+	switch u.Kind() {
+	case InputAudio, OutputAudio, InputVideo, OutputVideo, InputImages, OutputImages, InputCharacters, OutputCharacters, Pages, SearchUnits:
+		return true
+	}
+	return false
+}
+
 // Covers reports whether what is said of a unit holds of another one: they are of the same kind, and the other has all
 // that this one's price depends on.
 func (u Unit) Covers(other Unit) bool {

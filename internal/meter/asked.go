@@ -57,6 +57,12 @@ func askedSchema(e Endpoint) *node {
 		return askedVideo
 	case OCR:
 		return askedOCR
+	case Speech:
+		return askedSpeech
+	case Images:
+		if e.Format == OpenAI {
+			return askedImages
+		}
 	case Rerank:
 		if e.Format == BedrockRerank {
 			return askedBedrockRerank

@@ -81,6 +81,7 @@ const (
 	fieldItem
 	fieldItemType
 	fieldItemAction
+	fieldItemContainer
 	fieldDoneItem
 	fieldDone
 	fieldCost
@@ -107,4 +108,5 @@ const (
 	fieldGenerated
 	fieldDetails
 	fieldPrefill
+	fieldMade
 )

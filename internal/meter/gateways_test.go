@@ -72,7 +72,8 @@ func TestGateways_NameCountsInTheirOwnWay(t *testing.T) {
 		},
 		{
 			name: "Vercel's cost beside the usage, of an image", url: "https://ai-gateway.vercel.sh/v1/images/generations", cost: "40500000",
-			body: `{"created":1,"data":[{"b64_json":"AAAA"}],"providerMetadata":{"gateway":{"routing":{"x":1},"cost":"0.0405","marketCost":"0.0405"}}}`,
+			body:  `{"created":1,"data":[{"b64_json":"AAAA"}],"providerMetadata":{"gateway":{"routing":{"x":1},"cost":"0.0405","marketCost":"0.0405"}}}`,
+			usage: book.Usage{Units: units.Of(units.OutputImages, 1)},
 		},
 		{
 			name: "the cost in the usage is the one that counts", url: "https://ai-gateway.vercel.sh/v1/chat/completions", cost: "1000000",

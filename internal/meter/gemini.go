@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/units"
 )
 
 // gemini reads generated content and embeddings of the Gemini API and of Vertex AI, as JSON, as events, and as the array
@@ -19,6 +21,9 @@ type gemini struct {
 	grounded    int64 // queries of the candidates that are read
 	queries     int64
 	mapped      int64 // queries of a map
+	embeds      bool  // whose video is charged apart from its other input
+	video       int64 // tokens of it
+	made        int64 // images
 }
 
 var geminiSchema = func() *node {
@@ -62,20 +67,23 @@ var geminiSchema = func() *node {
 			{"candidates[].groundingMetadata.groundingChunks[].maps", fieldMapped, keep},
 			{"promptFeedback.blockReason", fieldBlocked, keep},
 			{"predictions[].embeddings.statistics.token_count", fieldStatistics, keep},
+			{"predictions[].mimeType", fieldMade, keep}, // of an image
 		},
 		each(fieldText, count, "candidates[].content.parts[].text", "candidates[].content.parts[].executableCode.code",
 			"candidates[].content.parts[].functionCall.name"),
 	)
 }()
 
-func newGemini(e Endpoint) *gemini { return &gemini{reply: newReply(), asked: e.Model} }
+func newGemini(e Endpoint) *gemini {
+	return &gemini{reply: newReply(), asked: e.Model, embeds: e.Kind == Embeddings}
+}
 
 func (g *gemini) schema() *node { return geminiSchema }
 
 func (g *gemini) begin(f field) {
 	switch f {
 	case fieldUsage:
-		g.next = tally{}
+		g.next, g.video = tally{}, 0
 	case fieldPromptDetail, fieldCachedDetail, fieldCompletionDetail, fieldToolUseDetail:
 		g.modality, g.tokens = "", 0
 	case fieldMapped:
@@ -109,6 +117,10 @@ func (g *gemini) end(f field) {
 		g.next.add(class[0], g.tokens)
 	case "IMAGE", "2":
 		g.next.add(class[1], g.tokens)
+	case "VIDEO", "3":
+		if g.embeds && f == fieldPromptDetail {
+			g.video = money.Add(g.video, g.tokens)
+		}
 	}
 }
 
@@ -127,6 +139,8 @@ func (g *gemini) scalar(f field, v value) {
 		g.statistics.add(fieldPrompt, t.n[fieldTotal])
 	case fieldQuery:
 		g.grounded++
+	case fieldMade:
+		g.made++
 	case fieldBlocked:
 		g.ending = true
 		g.reply.scalar(fieldFinish, v)
@@ -158,6 +172,9 @@ func (g *gemini) result(to *Result) {
 		return
 	}
 	if !t.any(fieldPrompt, fieldCompletion, fieldCompletionTwin, fieldReasoning, fieldTotal) {
+		if g.made > 0 {
+			to.state(book.Usage{Units: units.Of(units.OutputImages, g.made)})
+		}
 		return
 	}
 	u := t.gemini()
@@ -167,7 +184,7 @@ func (g *gemini) result(to *Result) {
 			u.WebSearches = g.queries
 		}
 	}
-	u.Units = mapped(cmp.Or(g.model, g.asked), g.mapped)
+	u.Units = mapped(cmp.Or(g.model, g.asked), g.mapped).Plus(units.Of(units.InputVideoTokens, take(&u.Input, g.video)))
 	to.state(u)
 }
 

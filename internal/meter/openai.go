@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 // openAI reads chat completions, completions, responses, embeddings, images, speech and transcriptions, as JSON and as
@@ -44,13 +45,37 @@ type openAI struct {
 	usageTier string
 	seconds   int64 // in nanoseconds
 	item      item
-	items     int64 // searches among the items of a whole response
-	doneItems int64 // searches among the items that a stream has finished
-	finishing bool  // the chunk has a reason of finishing
-	finished  bool  // a whole chunk had one
+	items     used // the provider's tools among the items of a whole response
+	doneItems used // and among those that a stream has finished
+	finishing bool // the chunk has a reason of finishing
+	finished  bool // a whole chunk had one
 }
 
-type item struct{ typ, action string }
+type item struct{ typ, action, container string }
+
+// used is what a response used of the provider's tools that is charged by the piece.
+type used struct {
+	searches, files int64
+	containers      []string // that code ran in, each once: several calls can share one
+}
+
+// plus counts an item: a search, and not the opening of a page that it has found.
+func (u *used) plus(i item) {
+	switch i.typ {
+	case "web_search_call":
+		if i.action == "" || i.action == "search" {
+			u.searches++
+		}
+	case "file_search_call":
+		u.files++
+	case "code_interpreter_call":
+		if i.container != "" && len(u.containers) < maxContainers && !slices.Contains(u.containers, i.container) {
+			u.containers = append(u.containers, i.container)
+		}
+	}
+}
+
+const maxContainers = 100 // of one response, beyond which nobody looks
 
 // semantic is what gateways say of how a usage is counted.
 type semantic struct{ claude, beside bool }
@@ -71,6 +96,7 @@ func openAIRules() []rule {
 			{"status", fieldStatus, keep}, {"incomplete_details.reason", fieldFinish, keep},
 			{"output", fieldItems, keep}, {"output[]", fieldItem, keep},
 			{"output[].type", fieldItemType, keep}, {"output[].action.type", fieldItemAction, keep},
+			{"output[].container_id", fieldItemContainer, keep},
 		},
 		each(fieldText, count, "output[].content[].text", "output[].summary[].text", "output[].arguments"),
 		[]rule{
@@ -100,6 +126,7 @@ func openAIRules() []rule {
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
+			{"item.container_id", fieldItemContainer, keep},
 		},
 		under("choices[].usage", usage), // Moonshot
 		[]rule{{"choices[].usage", fieldChoiceUsage, keep}},
@@ -211,7 +238,7 @@ func (o *openAI) begin(f field) {
 		o.tool = tool{}
 	case fieldItems:
 		o.known = true
-		o.items, o.drawings = 0, others{}
+		o.items, o.drawings = used{}, others{}
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
 	default:
@@ -247,7 +274,7 @@ func (o *openAI) end(f field) {
 			o.painter = o.tool.model
 		}
 	case fieldItem:
-		o.items += o.item.searches()
+		o.items.plus(o.item)
 	}
 }
 
@@ -264,18 +291,10 @@ func (o *openAI) text(f field, t text) {
 
 func (o *openAI) done() {
 	if o.typ == "response.output_item.done" {
-		o.doneItems += o.item.searches()
+		o.doneItems.plus(o.item)
 	}
 	o.item, o.listed, o.finished = item{}, 0, o.finished || o.finishing
 	o.reply.done()
-}
-
-// searches counts what the provider charges for: a search, not the opening of a page that it has found.
-func (i item) searches() int64 {
-	if i.typ == "web_search_call" && (i.action == "" || i.action == "search") {
-		return 1
-	}
-	return 0
 }
 
 func (o *openAI) scalar(f field, v value) {
@@ -296,6 +315,8 @@ func (o *openAI) scalar(f field, v value) {
 		o.item.typ = intern(o.item.typ, v)
 	case fieldItemAction:
 		o.item.action = intern(o.item.action, v)
+	case fieldItemContainer:
+		o.item.container = intern(o.item.container, v)
 	case fieldToolType:
 		o.tool.typ = intern(o.tool.typ, v)
 	case fieldToolModel:
@@ -359,12 +380,21 @@ func (o *openAI) result(to *Result) {
 		return
 	}
 	u, ok := t.openAI(o.source(t))
-	u.WebSearches = o.searches()
+	u.WebSearches, u.Units = o.searches(), o.charged()
 	if ok {
 		to.state(u)
-	} else if plausible(u) {
-		to.Usage.WebSearches = u.WebSearches // of a stream that was cut before it stated its tokens
+	} else if plausible(u) { // of a stream that was cut before it stated its tokens
+		to.Usage.WebSearches, to.Usage.Units = u.WebSearches, u.Units
 	}
+}
+
+// charged is what OpenAI charges of its tools beside tokens and searches of the web: searches of files, and containers.
+func (o *openAI) charged() units.Counts {
+	if o.endpoint.Provider != OpenAIProvider && o.endpoint.Provider != Azure {
+		return units.Counts{}
+	}
+	return units.Of(units.FileSearches, max(o.items.files, o.doneItems.files)).
+		Plus(units.Of(units.Containers, int64(max(len(o.items.containers), len(o.doneItems.containers)))))
 }
 
 // counts are the counts of the whole reply.
@@ -419,7 +449,7 @@ func (o *openAI) searches() int64 {
 	}
 	t := o.counts()
 	if !t.any(fieldSearches, fieldOtherSearches) {
-		return max(o.items, o.doneItems)
+		return max(o.items.searches, o.doneItems.searches)
 	}
 	n := t.n[fieldSearches]
 	if o.endpoint.Provider != Perplexity || t.has(fieldCitation) { // else a fee for the request covers them

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 const (
@@ -464,7 +465,8 @@ func TestOpenAI_OtherEndpoints(t *testing.T) {
 		{name: "speech as sound", url: api + "audio/speech", header: http.Header{"Content-Type": {"audio/mpeg"}}, body: `{"usage":{"prompt_tokens":1,"completion_tokens":1}}`, unended: true},
 	})
 	timed := readIn(1, at(t, http.MethodPost, api+"audio/transcriptions"), 200, nil, []byte(`{"text":"Yes.","usage":{"type":"duration","seconds":12.5}}`))
-	require.False(t, timed.Found, "there is no class for time")
+	require.True(t, timed.Found)
+	require.Equal(t, book.Usage{Units: units.Of(units.InputAudio, 12_500)}, timed.Usage)
 	require.Equal(t, 12500*time.Millisecond, timed.AudioDuration)
 }
 

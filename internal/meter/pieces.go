@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -13,13 +14,17 @@ import (
 const (
 	piecePages field = 190 + iota
 	pieceSearches
+	pieceImage // that was made
+	pieceDuration
 )
 
 // pieces reads replies that state such counts, beside whatever else they state.
 type pieces struct {
 	*openAI
-	counts units.Counts
-	bad    bool
+	counts   units.Counts
+	bad      bool
+	images   int64
+	duration int64 // milliseconds
 }
 
 // Pages are Mistral's, at whatever host (OCRUsageInfo of mistralai for Python). Searches are Cohere's under the names of its
@@ -30,9 +35,28 @@ var piecesSchema = beside(openAISchema, nil, concat(
 	each(fieldText, count, "pages[].markdown"),
 ))
 
+// An image is charged by the piece where the reply states no tokens, and audio by its length.
+var madeSchema = beside(openAISchema, nil, concat(
+	each(pieceImage, keep, "data[]"),
+	each(pieceDuration, keep, "duration"), // of verbose JSON
+))
+
 func newPieces(e Endpoint) *pieces { return &pieces{openAI: newOpenAI(e)} }
 
-func (p *pieces) schema() *node { return piecesSchema }
+func (p *pieces) schema() *node {
+	if p.endpoint.Kind == Images || p.endpoint.Kind == Transcription {
+		return madeSchema
+	}
+	return piecesSchema
+}
+
+func (p *pieces) begin(f field) {
+	if f == pieceImage {
+		p.images++
+		return
+	}
+	p.openAI.begin(f)
+}
 
 func (p *pieces) scalar(f field, v value) {
 	switch f {
@@ -40,6 +64,10 @@ func (p *pieces) scalar(f field, v value) {
 		p.count(units.Pages, v)
 	case pieceSearches:
 		p.count(units.SearchUnits, v)
+	case pieceDuration:
+		n, _, ok := scaled(v.text, 3)
+		p.bad = p.bad || !ok || n < 0 || n > maxCount
+		p.duration = n
 	default:
 		p.openAI.scalar(f, v)
 	}
@@ -53,6 +81,21 @@ func (p *pieces) count(unit units.Unit, v value) {
 
 func (p *pieces) result(to *Result) {
 	p.openAI.result(to)
+	const second = 1000
+	switch p.endpoint.Kind {
+	case Images:
+		if !to.Found {
+			p.counts = units.Of(units.OutputImages, p.images)
+		}
+	case Transcription:
+		length := to.AudioDuration.Milliseconds() // as it is billed
+		if length == 0 {
+			length = (p.duration + second/2) / second * second // to whole seconds, as OpenAI bills them
+		}
+		if !to.Found { // else it is charged by the tokens that it states
+			p.counts = units.Of(units.InputAudio, length)
+		}
+	}
 	switch {
 	case p.bad:
 		to.Implausible = true
@@ -74,13 +117,16 @@ const (
 	askPages     // that are to be read
 	askAnnotated // they are to be described as well
 	askListed    // a document to rank
+	askQuality
+	askSpoken // text that is to be spoken
 )
 
 // askedPieces is what of it was read.
 type askedPieces struct {
 	length           int64 // milliseconds
-	size             string
+	size, quality    string
 	pages, documents int64
+	spoken, heard    int64 // characters, and milliseconds
 	silent           bool
 	annotated        bool
 }
@@ -93,6 +139,8 @@ func (a *askedPieces) piece(f field, v value) {
 		}
 	case askSize:
 		a.size = strings.ToLower(string(v.text))
+	case askQuality:
+		a.quality = strings.ToLower(string(v.text))
 	case askSilent:
 		a.silent = v.is("false")
 	case askPages:
@@ -120,6 +168,9 @@ func pagesOf(list string) (pages int64) {
 var (
 	askedOCR = schema(askedOpenAI(), each(askPages, keep, "pages", "pages[]"),
 		each(askAnnotated, keep, "document_annotation_format", "bbox_annotation_format"))
+
+	askedImages = schema(askedOpenAI(), []rule{{"size", askSize, keep}, {"quality", askQuality, keep}})
+	askedSpeech = schema(askedOpenAI(), []rule{{"input", askSpoken, count}})
 
 	askedRerank = schema(askedOpenAI(), each(askListed, count, "documents[]"))
 
@@ -150,9 +201,41 @@ func (e Endpoint) pieces(a *asked) units.Counts {
 		return units.Of(units.SearchUnits, max((a.documents+a.InputBytes/leastChunk+searchOf-1)/searchOf, 1))
 	case e.Kind == Video:
 		return a.videos(e)
+	case e.Kind == Images:
+		return units.Of(a.drawn(), a.drawings(e))
+	case e.Kind == Speech:
+		return units.Of(units.InputCharacters, a.spoken)
+	case e.Kind == Transcription:
+		return units.Of(units.InputAudio, a.heard)
 	default:
 		return units.Counts{}
 	}
+}
+
+// drawn is the unit of an image that is asked for. What a request of OpenAI's older models leaves out has its default.
+func (a *asked) drawn() units.Unit {
+	size, quality := a.size, a.quality
+	if size == "auto" {
+		size = ""
+	}
+	if quality == "auto" {
+		quality = ""
+	}
+	if strings.Contains(a.Model, "dall-e") {
+		size = cmp.Or(size, "1024x1024")
+	}
+	if strings.Contains(a.Model, "dall-e-3") {
+		quality = cmp.Or(quality, "standard")
+	}
+	return units.OutputImages.With(size, quality)
+}
+
+// drawings is how many images are asked for: Google makes four where nobody says it.
+func (a *asked) drawings(e Endpoint) int64 {
+	if e.Format == Gemini && !a.chosen {
+		return 4
+	}
+	return min(a.Choices, maxCount)
 }
 
 // pagesAtMost are those that the request names, or that the document can have.

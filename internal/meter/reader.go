@@ -37,7 +37,7 @@ type Result struct {
 	// FinishReasons are the distinct reasons of all choices, in the provider's own words.
 	FinishReasons []string
 
-	// AudioDuration is the length of the audio, where that is what the provider charges for. No class counts it.
+	// AudioDuration is the length of the audio, where that is what the provider charges for.
 	AudioDuration time.Duration
 
 	// Partial reports that the usage is of a part of the reply: zeros beside text, or one answer of several, of which the
@@ -178,7 +178,8 @@ func newFamily(e Endpoint) family {
 	case Completions, LlamaCpp, TextGeneration:
 		return newNative(e)
 	default:
-		if e.Kind == OCR || e.Kind == Rerank {
+		switch e.Kind {
+		case OCR, Rerank, Images, Transcription:
 			return newPieces(e)
 		}
 		return newOpenAI(e)

@@ -165,6 +165,10 @@ func TestRecordings_HaveTheUsageThatWasReadIndependently(t *testing.T) {
 			want.Output = want.Headers["x-amzn-bedrock-output-token-count"]
 		}
 		stated := want.Input+want.Output > 0
+		if images := got.Usage.Units; e.Kind == Images && !stated && r.Status == http.StatusOK {
+			require.Positive(t, images.Count(units.OutputImages), "without tokens they are counted")
+			got.Found, got.Usage.Units = false, images.Minus(images)
+		}
 		require.Equal(t, stated, got.Found)
 		if !stated {
 			require.Zero(t, got.Usage)

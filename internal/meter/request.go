@@ -197,6 +197,7 @@ type asked struct {
 	medium int64 // bytes of the medium that is read; -1: there is none
 	part   string
 	byURL  bool // the part is elsewhere
+	chosen bool // how many answers there are to be
 	askedPieces
 }
 
@@ -301,7 +302,7 @@ func (a *asked) scalar(f field, v value) {
 		}
 	case askChoices:
 		if n, _, ok := scaled(v.text, 0); ok && n > 0 {
-			a.Choices = max(a.Choices, n)
+			a.Choices, a.chosen = max(a.Choices, n), true
 		}
 	case askStream:
 		a.Stream = v.isTrue()
@@ -358,7 +359,7 @@ func (a *asked) scalar(f field, v value) {
 		a.part = string(v.text)
 	case askURL:
 		a.byURL = true
-	case askLength, askSize, askPages, askListed, askSilent:
+	case askLength, askSize, askQuality, askPages, askListed, askSilent:
 		a.piece(f, v)
 	case askImage, askAudio, askDocument:
 		a.mime = map[field]string{askImage: "image", askAudio: "audio", askDocument: "application"}[f]
@@ -378,6 +379,8 @@ func (a *asked) text(f field, t text) {
 		a.prompts++
 	case askListed:
 		a.documents++
+	case askSpoken:
+		a.spoken += t.ascii + t.wide
 	case askImage, askAudio, askDocument:
 		a.media(a.mime, t.ascii)
 	case askMediumBytes:
@@ -398,12 +401,13 @@ func (a *asked) form(body []byte) {
 			return
 		}
 		if part.FileName() != "" {
-			n, _ := io.Copy(io.Discard, part)
+			file, _ := io.ReadAll(part)
 			kind := part.Header.Get("Content-Type")
 			if part.FormName() == "file" {
 				kind = "audio" // of a transcription; nobody else calls it so
+				a.heard += lengthOf(file)
 			}
-			a.media(kind, n)
+			a.media(kind, int64(len(file)))
 			continue
 		}
 		text, _ := io.ReadAll(io.LimitReader(part, maxToken))
@@ -419,6 +423,8 @@ func (a *asked) form(body []byte) {
 			a.scalar(askLength, v)
 		case "size":
 			a.scalar(askSize, v)
+		case "quality":
+			a.scalar(askQuality, v)
 		}
 	}
 }

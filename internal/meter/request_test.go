@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/llmtenant/tenant/units"
 )
 
 func TestReadRequest(t *testing.T) {
@@ -150,7 +152,7 @@ func TestReadRequest_Form(t *testing.T) {
 	_, _ = fmt.Fprint(file, strings.Repeat("RIFF", 100))
 	require.NoError(t, w.Close())
 	e := at(t, http.MethodPost, "https://api.openai.com/v1/audio/transcriptions")
-	want := Request{Model: "gpt-x-transcribe", Choices: 1, Prompts: 1, Stream: true, Audio: 1, MediaBytes: 400, AudioBytes: 400, InputBytes: int64(body.Len()) - 400}
+	want := Request{Model: "gpt-x-transcribe", Choices: 1, Prompts: 1, Stream: true, Audio: 1, MediaBytes: 400, Units: units.Of(units.InputAudio, 400), AudioBytes: 400, InputBytes: int64(body.Len()) - 400}
 	require.Equal(t, want, ReadRequest(e, body.Bytes()))
 	cut := ReadRequest(e, body.Bytes()[:body.Len()-30])
 	require.True(t, cut.Open)

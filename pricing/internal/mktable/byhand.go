@@ -110,7 +110,7 @@ func isLeftOut(k key) bool {
 }
 
 // addUnits gives a row of OpenAI that is charged by tokens what its tools charge beside them: a search of files as
-// genai-prices has it for the models that can, a container as LiteLLM has it for all.
+// genai-prices has it, a container as LiteLLM has it.
 func addUnits(e *entry, all lists) {
 	if e.Input == "" {
 		return
@@ -127,13 +127,15 @@ func addUnits(e *entry, all lists) {
 	}
 	for _, name := range append([]string{e.Model}, e.Also...) {
 		if r, ok := all.of(genai, e.Provider, name); ok {
-			add(units.FileSearches, r.Units[units.FileSearches])
 			if strings.Contains(name, "embedding") { // others count video with all other input
 				add(units.InputVideoTokens, r.Units[units.InputVideoTokens])
 			}
 		}
 	}
-	if e.Provider == pricing.OpenAI && e.WebSearch != "" {
+	if e.Provider == pricing.OpenAI && e.WebSearch != "" { // a model that can use tools: they cost the same with each
+		if r, ok := all.of(genai, e.Provider, "gpt-4.1"); ok {
+			add(units.FileSearches, r.Units[units.FileSearches])
+		}
 		if r, ok := all.of(litellm, e.Provider, "container"); ok {
 			add(units.Containers, r.Units[units.Containers])
 		}
