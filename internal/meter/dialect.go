@@ -198,7 +198,7 @@ func (e *Endpoint) dashScope(p path) bool {
 // afterAll returns what follows segments in a path, with its slashes: names of models have some.
 func (p path) afterAll(segments ...string) string {
 	for i := range len(p) - len(segments) + 1 {
-		if path(p[i : i+len(segments)]).holds(segments) {
+		if p[i : i+len(segments)].holds(segments) {
 			return strings.Join(p[i+len(segments):], "/")
 		}
 	}
