@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/units"
 )
 
 // asOf is a time at which the rows for the date of the book are in force.
@@ -423,5 +424,15 @@ func TestTheDocumentationCountsTheModels(t *testing.T) {
 		})
 		require.Contains(t, tab.Sources[most], row[3], row[1])
 		require.Equal(t, providers[row[1]].reported, row[5] == "as reported", row[1])
+	}
+}
+
+// Grounding by a map has a fee of its own, which no list has.
+func TestDefault_GroundingByMapsHasAFee(t *testing.T) {
+	t.Parallel()
+	for model, want := range map[string]int64{"gemini-2.5-flash": 25_000_000, "gemini-3-flash-preview": 14_000_000} {
+		price, ok := Default().Price(Google, model, time.Now())
+		require.True(t, ok, model)
+		require.Equal(t, want, price.Bill(tenant.Usage{Units: units.Of(units.MapGroundings, 1)}).Fees, model)
 	}
 }

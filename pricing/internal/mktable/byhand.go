@@ -140,7 +140,14 @@ func addUnits(e *entry, all lists) {
 			add(units.Containers, r.Units[units.Containers])
 		}
 	}
+	if e.Provider == pricing.Google && strings.HasPrefix(e.Model, "gemini-") {
+		add(units.MapGroundings, mapGroundings[e.WebSearch])
+	}
 }
+
+// mapGroundings is what the Gemini API charges for a million answers with data of a map, by what it charges for a search: no
+// list has it. It is $25 for 1,000 prompts before Gemini 3, and $14 for 1,000 queries since then (its page of prices).
+var mapGroundings = map[string]string{"0.035": "25000", "0.014": "14000"}
 
 // resold are the embeddings that OpenRouter passes on. No list has them; it charges what their makers do, and states it.
 func resold(rows []entry) (out []entry) {
