@@ -5,4 +5,6 @@
 // It is a module of its own, so that nobody else needs the SDKs that it needs, and outside of go.work: go there with
 // GOWORK=off. SDKs that do not agree with the others on a version are in modules below it. An SDK is added by a file that
 // describes it as a [harness.SDK], and by its name in the list in sdks_test.go; a provider's format by a [harness.Wire].
+//
+// What drives a real gateway, installed from npm, is behind a build tag, and needs Node: go test -tags realservers -run Portkey .
 package compat
