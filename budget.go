@@ -51,6 +51,9 @@ type Status struct {
 	// Suspended: the tenant, or one above it, may make no calls.
 	Suspended bool
 
+	// PricesAsOf is the day of the ledger's price book (see [DatedPrices]), zero where it does not say.
+	PricesAsOf time.Time `json:",omitzero"`
+
 	// Limits are those in force, its own, the inherited ones and those of all tenants above it: those that count every call
 	// first, by window, then by metric, the nearest tenant's first.
 	Limits []LimitStatus
@@ -143,6 +146,7 @@ func budgetStatus(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (S
 		Suspended: slices.ContainsFunc(append([]*book.Tenant{own}, s.Above...), func(t *book.Tenant) bool {
 			return t.Suspended || t.Deleted
 		}),
+		PricesAsOf: q.pricesAsOf(),
 	}
 	first := map[book.ID]time.Time{}
 	for i := range standings {

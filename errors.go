@@ -120,6 +120,9 @@ func (e *BudgetExceededError) Is(target error) bool { return target == ErrBudget
 // [ErrNoPrice].
 type NoPriceError struct {
 	TenantID, Provider, Model string
+
+	// PricesAsOf is the day of the price book (see [DatedPrices]), zero where it does not say.
+	PricesAsOf time.Time `json:",omitzero"`
 }
 
 func (e *NoPriceError) Error() string {
@@ -127,8 +130,12 @@ func (e *NoPriceError) Error() string {
 	if e.Provider != "" {
 		model += fmt.Sprintf(" of provider %q", e.Provider)
 	}
-	return fmt.Sprintf("tenant %q has a cost limit that is enforced, and the price book has no price for %s; give tenant.Open a "+
-		"price book that knows it (tenant.WithPrices)", e.TenantID, model)
+	of := ""
+	if !e.PricesAsOf.IsZero() {
+		of = " of " + e.PricesAsOf.Format(time.DateOnly)
+	}
+	return fmt.Sprintf("tenant %q has a cost limit that is enforced, and the price book%s has no price for %s; put a newer list into a "+
+		"pricing.Live with pricing.Load, or a row for it with pricing.Override, and give that to tenant.WithPrices (docs/prices.md)", e.TenantID, of, model)
 }
 
 // Is reports whether target is [ErrNoPrice].

@@ -26,6 +26,13 @@ type TenantPrices interface {
 	TenantPrice(tenantID, provider, model string, at time.Time) (Price, bool)
 }
 
+// DatedPrices is implemented by [Prices] that know of which day they are: the ledger says so in a [NoPriceError] and in
+// [BudgetStatus], so that a book that has grown old is seen.
+type DatedPrices interface {
+	// AsOf is the day of the newest of the prices, zero where nobody knows.
+	AsOf() time.Time
+}
+
 // Price is what one model costs. A call is priced as a whole: where its prompt is longer than a tier's threshold,
 // every token of the call is charged at that tier's rates.
 type Price struct {

@@ -301,6 +301,14 @@ func (l *Ledger) price(tenantID, provider, model string, at time.Time) (Price, b
 	return l.options.prices.Price(provider, model, at)
 }
 
+// pricesAsOf is the day of the price book, zero where it does not say.
+func (l *Ledger) pricesAsOf() time.Time {
+	if dated, ok := l.options.prices.(DatedPrices); ok {
+		return dated.AsOf()
+	}
+	return time.Time{}
+}
+
 // describe gives an operation its tenant and its execution.
 func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *callOptions) error {
 	tags, err := o.tagJSON()
@@ -459,7 +467,7 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 	case decide.Exceeded, decide.Wait:
 		return exceeded(op, out)
 	case decide.NoPrice:
-		return &NoPriceError{TenantID: op.Key, Provider: op.Exec.Provider, Model: op.Exec.Model}
+		return &NoPriceError{TenantID: op.Key, Provider: op.Exec.Provider, Model: op.Exec.Model, PricesAsOf: l.pricesAsOf()}
 	case decide.Duplicate:
 		return &DuplicateError{
 			IdempotencyKey: op.Exec.IdempotencyKey, ExecutionID: out.Exec.ID.String(),

@@ -133,3 +133,29 @@ func repricesUnits(t *testing.T, db *gorm.DB) {
 	require.EqualValues(t, 6, summary.Usage.Units.Count(units.FileSearches))
 	requireVerified(t, db, ledger)
 }
+
+// dayOf is a catalogue that says of which day it is.
+type dayOf struct {
+	catalogue
+	day time.Time
+}
+
+func (d dayOf) AsOf() time.Time { return d.day }
+
+func TestNoPriceError_SaysOfWhichDayTheBookIsAndHowToBringANewerOne(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2026, time.May, 4, 0, 0, 0, 0, time.UTC)
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
+		_, err := ledger.Reserve(t.Context(), org, tenant.Estimate{Model: "next", InputTokens: 1})
+		var refused *tenant.NoPriceError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, day, refused.PricesAsOf)
+		require.ErrorContains(t, err, `the price book of 2026-05-04 has no price for model "next"`)
+		require.ErrorContains(t, err, "pricing.Live")
+		status, err := tenant.BudgetStatus(t.Context(), db, org)
+		require.NoError(t, err)
+		require.Equal(t, day, status.PricesAsOf)
+	}, tenant.WithPrices(dayOf{day: day}))
+	require.NotContains(t, (&tenant.NoPriceError{Model: "m"}).Error(), "0001")
+}

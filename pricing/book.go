@@ -14,6 +14,7 @@ import (
 var (
 	_ tenant.Prices       = (*Book)(nil)
 	_ tenant.TenantPrices = (*Book)(nil)
+	_ tenant.DatedPrices  = (*Book)(nil)
 )
 
 // Book is a set of prices, with rules of how they are charged. It never changes, and is safe for use by many goroutines
@@ -26,6 +27,7 @@ type Book struct {
 	deployments map[string]string // the model behind each
 	terms       map[string]*terms // by tenant
 	above       func(string) string
+	day         time.Time
 }
 
 type listing struct {
@@ -152,6 +154,10 @@ func (b *Book) Rows() []Row {
 	}
 	return rows
 }
+
+// AsOf returns the day of the newest list that the book's figures are from, which [AsOf] sets; zero for a book of rows, or of
+// a list, that nobody has dated. Rows that are laid over a book leave it its day.
+func (b *Book) AsOf() time.Time { return b.day }
 
 // Price returns the price that is in force at the given time, as [tenant.Prices] requires. The package's documentation
 // says how names are found. The price's Tiers and Services are the book's own: they must not be modified.

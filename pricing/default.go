@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 )
 
 //go:embed book.json
@@ -57,5 +58,12 @@ func (t table) book() (*Book, error) {
 	for i, e := range t.Rows {
 		rows[i] = e.Row
 	}
-	return New(rows...)
+	b, err := New(rows...)
+	if err != nil {
+		return nil, err
+	}
+	if b.day, err = time.Parse(time.DateOnly, t.AsOf); err != nil {
+		return nil, fmt.Errorf("pricing: book.json: as_of: %w", err)
+	}
+	return b, nil
 }

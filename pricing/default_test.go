@@ -50,6 +50,8 @@ func TestAMalformedTableIsAnError(t *testing.T) {
 	require.ErrorContains(t, err, "inptu")
 	_, err = readTable([]byte(`{"rows": [`))
 	require.Error(t, err)
+	_, err = table{AsOf: "yesterday"}.book()
+	require.ErrorContains(t, err, "as_of")
 }
 
 // The order and the spelling are fixed so that a change of one price is a change of one line, and so that no line can

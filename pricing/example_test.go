@@ -57,7 +57,8 @@ func ExampleLoad() {
 		fmt.Println(err) // and the book stays as it is
 		return
 	}
-	book, err := pricing.Default().With(pricing.Override(fresh.Rows()...))
+	today := time.Date(2026, time.November, 2, 0, 0, 0, 0, time.UTC)
+	book, err := pricing.Default().With(pricing.Override(fresh.Rows()...), pricing.AsOf(today))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -65,12 +66,12 @@ func ExampleLoad() {
 	live.Set(book)
 
 	price, _ := live.Price("acme", "house-8b", time.Now())
-	fmt.Println(price.Row, price.Input)
+	fmt.Println(price.Row, price.Input, "as of", live.AsOf().Format(time.DateOnly))
 
 	_, err = pricing.Load(strings.NewReader(`{"acme/house-8b": {"litellm_provider": "acme", "input_cost_per_token": -1}}`))
 	fmt.Println(err)
 	// Output:
-	// acme/house-8b 50000000
+	// acme/house-8b 50000000 as of 2026-11-02
 	// pricing: Load: acme/house-8b: input_cost_per_token: -1 is negative
 }
 

@@ -10,6 +10,7 @@ import (
 var (
 	_ tenant.Prices       = (*Live)(nil)
 	_ tenant.TenantPrices = (*Live)(nil)
+	_ tenant.DatedPrices  = (*Live)(nil)
 )
 
 // Live is a place for a book that is replaced while calls go on: a ledger that was opened with it prices each call by
@@ -33,6 +34,9 @@ func (l *Live) Set(b *Book) {
 
 // Book returns the book that is in it.
 func (l *Live) Book() *Book { return l.book.Load() }
+
+// AsOf returns the day of the book that is in it, as [Book.AsOf].
+func (l *Live) AsOf() time.Time { return l.Book().AsOf() }
 
 // Price implements [tenant.Prices].
 func (l *Live) Price(provider, model string, at time.Time) (tenant.Price, bool) {

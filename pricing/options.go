@@ -1,10 +1,12 @@
 package pricing
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Option changes a book; see [Book.With].
@@ -33,6 +35,17 @@ func Override(rows ...Row) Option {
 			return nil, err
 		}
 		return b.over(top), nil
+	}
+}
+
+// AsOf says of which day the book's figures are: that of the list which was laid over it.
+func AsOf(day time.Time) Option {
+	return func(b *Book) (*Book, error) {
+		if day.IsZero() {
+			return nil, errors.New("pricing: AsOf: no day")
+		}
+		b.day = day
+		return b, nil
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -345,4 +346,29 @@ func TestLive_PricesByTheBookThatIsInIt(t *testing.T) {
 	require.Error(t, err)
 	require.Nil(t, fresh)
 	require.Same(t, two, live.Book())
+}
+
+func TestBook_SaysOfWhichDayItIs(t *testing.T) {
+	t.Parallel()
+	live := pricing.NewLive(pricing.Default())
+	first := live.AsOf()
+	require.Equal(t, pricing.Default().AsOf(), first)
+	require.False(t, first.Before(day(2026, time.September, 23)))
+
+	laid := row("acme", "m", "1", "1")
+	book, err := pricing.Default().With(pricing.Override(laid))
+	require.NoError(t, err)
+	require.Equal(t, first, book.AsOf(), "a row of one's own makes no new book")
+	book, err = book.With(pricing.Override(laid), pricing.AsOf(day(2026, time.November, 28)), pricing.Override(laid))
+	require.NoError(t, err)
+	live.Set(book)
+	require.Equal(t, day(2026, time.November, 28), live.AsOf())
+	require.Equal(t, first, pricing.Default().AsOf())
+
+	own, err := pricing.New(laid)
+	require.NoError(t, err)
+	require.True(t, own.AsOf().IsZero())
+	require.True(t, pricing.NewLive(nil).AsOf().IsZero())
+	_, err = own.With(pricing.AsOf(time.Time{}))
+	require.ErrorContains(t, err, "pricing: AsOf")
 }
