@@ -78,12 +78,25 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 	if err := l.enter(); err != nil {
 		return Settlement{}, err
 	}
-	defer l.leave(nil)
-	h := &Hold{ExecutionID: e.ID.String(), TenantID: e.TenantKey, ledger: l, exec: e}
 	if err := l.start(ctx, &decide.Op{Kind: decide.Settle}); err != nil {
+		l.leave(nil)
 		return Settlement{}, err
 	}
-	return l.Settle(ctx, h, a)
+	h := &Hold{ExecutionID: e.ID.String(), TenantID: e.TenantKey, ledger: l, exec: e}
+	l.mu.Lock()
+	own := l.open[e.ID] == nil // it is this ledger's until it is booked: Close waits for it, and names it
+	if own {
+		l.open[e.ID] = h
+	}
+	l.mu.Unlock()
+	s, err := l.Settle(ctx, h, a)
+	switch {
+	case !own:
+		l.leave(nil)
+	case err != nil:
+		l.leave(h)
+	}
+	return s, err
 }
 
 // deferred reads the call that has a key.

@@ -119,3 +119,27 @@ func TestSettleDeferred_AsHeld(t *testing.T) {
 		requireConservation(t, db)
 	})
 }
+
+// A deferred call whose settle is pending is the ledger's that was told how it ended, also where Close runs out of time.
+func TestSettleDeferred_ThatIsPendingIsNamedByClose(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger, err := tenant.Open(db, tenant.WithSettleWait(20*time.Millisecond))
+	require.NoError(t, err)
+	hold, err := ledger.Reserve(t.Context(), tenant.ID("acme"), cent)
+	require.NoError(t, err)
+	require.NoError(t, ledger.Defer(t.Context(), hold, "background"))
+	require.NoError(t, db.Exec(`ALTER TABLE llm_usage RENAME TO elsewhere`).Error)
+	settlement, err := ledger.SettleDeferred(t.Context(), tenant.ID("acme"), "background", tenant.Actual{Usage: tenant.Usage{Output: 7}})
+	require.NoError(t, err)
+	require.Equal(t, tenant.Pending, settlement.Outcome)
+	require.Equal(t, 1, ledger.Pending().Bookings)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var unsettled *tenant.UnsettledError
+	require.ErrorAs(t, ledger.Close(ctx), &unsettled)
+	require.Len(t, unsettled.Unsettled, 1)
+	require.Equal(t, hold.ExecutionID, unsettled.Unsettled[0].ExecutionID)
+	require.Equal(t, tenant.Usage{Output: 7}, unsettled.Unsettled[0].Usage)
+}

@@ -97,6 +97,7 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 		l.compare(ctx, out.Exec)
 	}
 	if out.Exec == nil {
+		l.options.log.Error("tenant: a call cannot be booked: the books of its tenant are gone", "execution", h.ExecutionID, "tenant", h.TenantID)
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
 	}
 	s := settlement(out.Exec)

@@ -30,6 +30,8 @@ func Run(t *testing.T, open Open) {
 		{"effects are there after nil and none after an error", effectsAreAtomic},
 		{"a batch without effects writes nothing", emptyWritesNothing},
 		{"a panic of the decision leaves nothing behind", panicLeavesNothing},
+		{"what is rehearsed is undone, and fails the batch where it cannot be written", rehearsalIsUndone},
+		{"a session runs statements beside its batches", sessionRunsStatements},
 		{"a cancelled context leaves nothing behind", cancelLeavesNothing},
 		{"decide is not called when the state was not read", decideNotCalledOnError},
 		{"tenants are found by key and by id", tenantsByKeyAndID},

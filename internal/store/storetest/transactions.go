@@ -57,6 +57,63 @@ func emptyWritesNothing(b *Books) {
 	require.Equal(b, [3]int64{}, b.written())
 }
 
+func rehearsalIsUndone(b *Books) {
+	id := b.Tenant("acme")
+	reserve := func() (*book.Want, func(*book.State) book.Effects, *decide.Op) {
+		op := Reserve(id, book.Amount{Cost: 5})
+		want := &book.Want{
+			Tenants: []book.ID{id},
+			Missing: func(s *book.State) []book.Sum { return decide.Missing(config, s) },
+			Rehearse: func(s *book.State) book.Effects {
+				e := *s.Executions[book.ExecutionKey{Tenant: id, ID: op.Exec.ID}]
+				s.Executions[book.ExecutionKey{Tenant: id, ID: op.Exec.ID}] = &e
+				_, effects := decide.Batch(config, s, []*decide.Op{Settle(op, book.Amount{Cost: 7, Calls: 1})})
+				return effects
+			},
+		}
+		return want, func(s *book.State) book.Effects {
+			_, effects := decide.Batch(config, s, []*decide.Op{op})
+			return effects
+		}, op
+	}
+	want, decision, first := reserve()
+	require.NoError(b, b.Batch(want, decision))
+	require.Equal(b, [3]int64{1, 0, 0}, b.written())
+	require.EqualValues(b, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE status = 'running'`))
+
+	b.Exec(`ALTER TABLE llm_usage RENAME TO elsewhere`)
+	want, decision, _ = reserve()
+	err := b.Batch(want, decision)
+	require.Equal(b, store.NotMigrated, b.Store.Classify(err), "%v", err)
+	want.Rehearse = func(*book.State) book.Effects { return book.Effects{} }
+	require.NoError(b, b.Batch(want, decision), "nothing to rehearse is nothing that can fail")
+	b.Exec(`ALTER TABLE elsewhere RENAME TO llm_usage`)
+	require.Equal(b, [3]int64{2, 0, 0}, b.written(), "the one that failed left nothing")
+
+	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(first, book.Amount{Cost: 7, Calls: 1})), "it can be settled yet")
+	require.EqualValues(b, 7, b.Int(`SELECT cost FROM llm_executions WHERE status = 'succeeded'`))
+}
+
+func sessionRunsStatements(b *Books) {
+	id := b.Tenant("acme")
+	var n int64
+	count := func(ctx context.Context, c store.Conn) error {
+		return c.QueryRowContext(ctx, `SELECT count(*) FROM llm_tenants WHERE tenant_id = 'acme'`).Scan(&n)
+	}
+	require.NoError(b, b.Session.Do(b.Context(), count))
+	require.EqualValues(b, 1, n)
+	err := b.Session.Do(b.Context(), func(ctx context.Context, c store.Conn) error {
+		_, err := c.ExecContext(ctx, `SELECT 1 FROM nowhere`)
+		return err
+	})
+	require.Equal(b, store.NotMigrated, b.Store.Classify(err), "%v", err)
+	ctx, cancel := context.WithCancel(b.Context())
+	cancel()
+	require.Equal(b, store.Unavailable, b.Store.Classify(b.Session.Do(ctx, count)))
+	require.NoError(b, b.Write(example(id)), "the session goes on")
+	require.NoError(b, b.Session.Do(b.Context(), count))
+}
+
 func panicLeavesNothing(b *Books) {
 	id := b.Tenant("acme")
 	require.PanicsWithValue(b, "the decision", func() {
