@@ -33,9 +33,10 @@
 // booked, and stored as such.
 //
 // A call's hold is committed before the call is made, and its cost is committed before the reply is handed out. Where
-// the database is away, the reply goes out after the time of [WithSettleWait], with the hold standing for its cost. A
-// call in flight at a crash is found by another process when the lease ([WithLease]) has run out; its hold is charged
-// then, because hard means hard.
+// the database does not take it, the reply goes out after the time of [WithSettleWait], with the hold standing for its cost,
+// and the booking goes on until it succeeds or [Ledger.Close] ends it; [Ledger.Pending] counts what is left. A call
+// in flight at a crash is found by another process when the lease ([WithLease]) has run out; its hold is charged then,
+// because hard means hard.
 //
 // Money is whole nano-dollars (1e-9 US dollars), rounded once per call; tokens are counted in disjoint classes; and what
 // a balance says is spent is the sum of the executions and of the roll-up, to the nano, at every commit.

@@ -124,7 +124,7 @@ func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
 	case errors.Is(err, ErrUnavailable):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, l.crowded(err))
-	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Unavailable:
+	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Conflict, l.store.Classify(err) == store.Unavailable:
 		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.key, err), l.store.Classify(err) == store.Unavailable)
 	}
 	return current, err

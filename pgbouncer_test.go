@@ -1,7 +1,12 @@
 package tenant_test
 
 import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
@@ -68,4 +73,50 @@ func callThroughBouncer(t *testing.T, db *gorm.DB) {
 	var executions []tenant.Execution
 	require.NoError(t, tenant.Executions(t.Context(), db, org).Find(&executions).Error)
 	require.Len(t, executions, 100)
+}
+
+// A host that has not turned off prepared statements finds those of others on its connections, and not its own (42P05,
+// 26000). What was admitted all the same is booked.
+func TestPgBouncer_WithPreparedStatementsLosesNoCall(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	direct, through := openAt(t, postgres.Open(dsn)), pgtest.Bouncer(t, dsn)
+	var ledgers []*tenant.Ledger
+	for range 2 {
+		ledger, err := tenant.Open(openAt(t, postgres.Open(through)), tenant.WithSettleWait(50*time.Millisecond))
+		require.NoError(t, err)
+		ledgers = append(ledgers, ledger)
+	}
+	var admitted, pending atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 5 {
+				hold, err := ledgers[i%2].Reserve(t.Context(), tenant.ID(fmt.Sprintf("t%d", i%4)), cent, tenant.WithWait(time.Second))
+				if err != nil {
+					t.Logf("reserve: %v", err)
+					continue
+				}
+				admitted.Add(1)
+				s, err := ledgers[i%2].Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
+				if err != nil {
+					t.Errorf("settle: %v", err)
+				}
+				if s.Outcome == tenant.Pending {
+					pending.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d calls were admitted, %d of them were pending", admitted.Load(), pending.Load())
+	for _, ledger := range ledgers {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		require.NoError(t, ledger.Close(ctx))
+		cancel()
+	}
+	var booked int64
+	require.NoError(t, direct.Raw(`SELECT count(*) FROM llm_executions WHERE status = 'succeeded'`).Scan(&booked).Error)
+	require.Equal(t, admitted.Load(), booked)
+	requireConservation(t, direct)
 }

@@ -15,8 +15,8 @@ import (
 
 // Settle books what a held call used, and drops its hold. It records the truth, also past the hold and past the limit:
 // that is an overrun. It books although ctx has ended. Where the books cannot be reached it returns after the time of
-// [WithSettleWait] with the outcome Pending: the booking goes on until it succeeds or [Ledger.Close] ends it. An unbooked
-// hold's call enters the books only now.
+// [WithSettleWait] with the outcome Pending: the booking goes on, whatever the database says, until it succeeds or
+// [Ledger.Close] ends it; see [Ledger.Pending]. An unbooked hold's call enters the books only now.
 //
 // A usage that cannot be true (negative, or beyond 2^40 tokens or a million dollars) is not believed: the hold is
 // charged, and the execution is marked estimated. Settling twice does nothing the second time.

@@ -298,6 +298,11 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 			l.deliver(batch, outcomes)
 			return
 		}
+		for _, t := range batch {
+			if t.keeps() {
+				t.hindrance.Store(&Hindrance{Err: err})
+			}
+		}
 		switch {
 		case class == store.Conflict && conflicts < mostConflicts:
 			conflicts++

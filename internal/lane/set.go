@@ -3,7 +3,6 @@ package lane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"sync"
@@ -148,7 +147,8 @@ func (s *Set) Start(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if s.store.Classify(err) != store.Locked || time.Now().After(until) || store.Pause(ctx, minPoll) != nil {
+		class := s.store.Classify(err)
+		if class != store.Locked && class != store.Conflict || time.Now().After(until) || store.Pause(ctx, minPoll) != nil {
 			if err = s.explain(ctx, err); s.store.Classify(err) == store.Fatal && !errors.Is(err, ErrClosed) {
 				err = &RefusedError{err}
 			}
@@ -292,7 +292,7 @@ func (s *Set) Close(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != store.Unavailable {
-		return fmt.Errorf("end the process's heartbeat: %w", err)
+		s.log.Warn("tenant: the process's last heartbeat could not be taken back; it runs out by itself", "error", err)
 	}
 	return nil
 }
