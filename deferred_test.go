@@ -124,7 +124,7 @@ func TestSettleDeferred_AsHeld(t *testing.T) {
 func TestSettleDeferred_ThatIsPendingIsNamedByClose(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")
-	ledger, err := tenant.Open(db, tenant.WithSettleWait(20*time.Millisecond))
+	ledger, err := tenant.Open(db, tenant.WithSettleWait(2*time.Second)) // which the reading of the call has, too
 	require.NoError(t, err)
 	hold, err := ledger.Reserve(t.Context(), tenant.ID("acme"), cent)
 	require.NoError(t, err)

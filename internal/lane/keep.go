@@ -14,7 +14,6 @@ type beat struct {
 	answer chan error // has room for it
 	all    []book.Process
 	now    time.Time
-	lane   *lane // that has sent it
 }
 
 // maxLocked is how long a heartbeat tries to get past somebody else's lock.
