@@ -26,7 +26,7 @@ func TestChaos_BreaksNoPromise(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	c := defaults()
-	c.URL, c.Duration, c.Faults = server.URL(), 12*time.Second, false
+	c.URL, c.Duration = server.URL(), 12*time.Second
 	c.Restart = func(ctx context.Context) error { return server.Restart(ctx, pgtest.Immediate) }
 	violations, err := run(t.Context(), c, t.Output())
 	require.NoError(t, err)

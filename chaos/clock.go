@@ -122,11 +122,16 @@ func (r *runner) passTime(ctx context.Context) {
 	}
 }
 
-var errIdle = errors.New("no call is running")
+var (
+	errIdle = errors.New("no call is running")
+	errCalm = errors.New("nothing is to go wrong now")
+)
 
 // jump puts the database's clock forward, if calls are running.
 func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
-	r.calm.RLock()
+	if !r.mayFail() {
+		return errCalm
+	}
 	defer r.calm.RUnlock()
 	return r.session(ctx, func(conn *pgx.Conn) error {
 		var (

@@ -95,9 +95,14 @@ func (r *runner) fail(ctx context.Context) {
 	}
 }
 
+// mayFail reports whether something may go wrong now. Whoever it tells so gives calm back.
+func (r *runner) mayFail() bool { return !r.hush.Load() && r.calm.TryRLock() }
+
 // make makes a fault, and mends it. Nothing ends before it is mended.
 func (r *runner) make(ctx context.Context, rng *rand.Rand, f *fault) {
-	r.calm.RLock()
+	if !r.mayFail() {
+		return
+	}
 	defer r.calm.RUnlock()
 	r.server.Lock()
 	defer r.server.Unlock()
@@ -110,8 +115,9 @@ func (r *runner) make(ctx context.Context, rng *rand.Rand, f *fault) {
 	}
 }
 
-// crowd takes all connections that are to be had, for longer than a lease. Nothing else goes wrong meanwhile.
-func (r *runner) crowd(ctx context.Context, _ *rand.Rand) {
+// full leaves the workers the connections that they have, and none more, for longer than a lease: as a server does whose
+// max_connections are used up. Nothing else goes wrong meanwhile.
+func (r *runner) full(ctx context.Context, _ *rand.Rand) {
 	r.hush.Store(true)
 	defer r.hush.Store(false)
 	if !until(ctx, r.calm.TryLock) {
@@ -121,11 +127,15 @@ func (r *runner) crowd(ctx context.Context, _ *rand.Rand) {
 	if !wait(ctx, 2*lease) { // whoever was cut off comes back
 		return
 	}
-	c := crowd{runner: r}
-	defer c.leave(context.WithoutCancel(ctx))
-	if c.come(ctx) == nil {
+	limit := func(ctx context.Context, n int) error {
+		return r.administer(ctx, fmt.Sprint("ALTER ROLE ", worker, " CONNECTION LIMIT ", n))
+	}
+	if limit(ctx, 0) == nil {
 		r.tally.add(crowds)
 		r.observed(ctx, 4*lease)
+	}
+	mending := context.WithoutCancel(ctx)
+	for limit(mending, -1) != nil && wait(mending, 20*time.Millisecond) {
 	}
 }
 
@@ -316,66 +326,4 @@ func (t *table) rename(ctx context.Context, rng *rand.Rand) error {
 	name := tables[rng.IntN(len(tables))]
 	undo := []string{"ALTER TABLE IF EXISTS " + name + "_away RENAME TO " + name}
 	return t.change(ctx, undo, "ALTER TABLE "+name+" RENAME TO "+name+"_away")
-}
-
-// crowd is whoever takes all connections that the server has.
-type crowd struct {
-	*runner
-	guests []*pgx.Conn
-	stop   func()
-}
-
-// come takes the connections that are left, and any that is given back.
-func (c *crowd) come(ctx context.Context) error {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return err
-	}
-	u.User = url.UserPassword(worker, password) // a superuser's are reserved
-	for {
-		full, err := c.invite(ctx, u.String())
-		if err != nil || full {
-			if err == nil {
-				c.keepFull(ctx, u.String())
-			}
-			return err
-		}
-	}
-}
-
-// invite takes one more connection. It reports whether there is none.
-func (c *crowd) invite(ctx context.Context, dsn string) (full bool, err error) {
-	conn, err := pgx.Connect(ctx, dsn)
-	if code(err) == "53300" {
-		return true, nil
-	}
-	if err == nil {
-		c.guests = append(c.guests, conn)
-	}
-	return false, err
-}
-
-// keepFull takes what others give back.
-func (c *crowd) keepFull(ctx context.Context, dsn string) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	c.stop = func() {
-		cancel()
-		<-ended
-	}
-	go func() {
-		defer close(ended)
-		for wait(ctx, 10*time.Millisecond) {
-			_, _ = c.invite(ctx, dsn) // the next time
-		}
-	}()
-}
-
-func (c *crowd) leave(ctx context.Context) {
-	if c.stop != nil {
-		c.stop()
-	}
-	for _, guest := range c.guests {
-		_ = guest.Close(ctx) // the server may have ended it
-	}
 }

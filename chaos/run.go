@@ -54,7 +54,7 @@ type runner struct {
 	proxy  *proxy       // between the workers and the database
 	server sync.Mutex   // held by whoever has the database fail
 	calm   sync.RWMutex // held by whoever wants nothing else to go wrong
-	hush   atomic.Bool  // somebody is about to want that: what takes long does not begin
+	hush   atomic.Bool  // somebody is about to want that
 
 	mu          sync.Mutex
 	crowded     []stretch // in which no further connection was to be had, and nothing else went wrong

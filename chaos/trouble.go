@@ -58,7 +58,7 @@ func (r *runner) trouble(ctx context.Context) {
 	if r.Faults {
 		r.troubles.Go(func() { r.fail(ctx) })
 		if r.Restart != nil {
-			start(23, 5*time.Second, 10*time.Second, r.crowd)
+			start(23, 6*time.Second, 12*time.Second, r.full)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func (r *runner) kill(_ context.Context, rng *rand.Rand) {
 func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 	s := r.workers[rng.IntN(len(r.workers))]
 	d := 2*lease + time.Duration(rng.Int64N(int64(2*lease)))
-	if r.hush.Load() || !r.calm.TryRLock() {
+	if !r.mayFail() {
 		return
 	}
 	defer r.calm.RUnlock()
@@ -83,20 +83,31 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 		return
 	}
 	defer s.expose()
-	if !until(ctx, func() bool { return len(s.open()) > 0 }) || !wait(ctx, time.Duration(rng.Int64N(int64(lease/4)))) || !s.send(syscall.SIGSTOP) {
+	for range 20 { // it may have none for long, and somebody may want calm
+		if len(s.open()) > 0 || !wait(ctx, 50*time.Millisecond) {
+			break
+		}
+	}
+	if len(s.open()) == 0 || !wait(ctx, time.Duration(rng.Int64N(int64(lease/4)))) || !s.send(syscall.SIGSTOP) {
 		return
 	}
 	open := s.open()
 	r.stopped(open)
-	whole := wait(ctx, d) && until(ctx, func() bool {
+	began := time.Now()
+	until(ctx, func() bool { return r.hush.Load() || time.Since(began) >= d })
+	whole := until(ctx, func() bool {
+		if r.hush.Load() {
+			return true
+		}
 		var running int64
 		err := r.limits.db.WithContext(ctx).Raw("SELECT count(*) FROM llm_executions WHERE CAST(id AS text) IN ? AND status = 'running'", open).Scan(&running).Error
 		return err == nil && running == 0
 	})
-	if s.send(syscall.SIGCONT) && whole {
+	if s.send(syscall.SIGCONT) && whole && !r.hush.Load() {
 		r.tally.add(stops)
 	}
-	wait(ctx, 2*lease)
+	awake := time.Now()
+	until(ctx, func() bool { return r.hush.Load() || time.Since(awake) >= 2*lease })
 }
 
 // until reports false if ctx ends before something is so.
@@ -112,7 +123,9 @@ func until(ctx context.Context, so func() bool) bool {
 // restart loses all sessions, and what was not committed, as a loss of power does. Every other time the workers are told
 // of it as pgpool-II does.
 func (r *runner) restart(ctx context.Context, rng *rand.Rand) {
-	r.calm.RLock()
+	if !r.mayFail() {
+		return
+	}
 	defer r.calm.RUnlock()
 	r.server.Lock()
 	defer r.server.Unlock()
@@ -144,7 +157,9 @@ func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) error {
 
 // breakConnections ends the sessions of some backends.
 func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
-	r.calm.RLock()
+	if !r.mayFail() {
+		return
+	}
 	defer r.calm.RUnlock()
 	_ = r.session(ctx, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
