@@ -73,9 +73,8 @@ func TestSettle_ThatTheDatabaseRefusesIsTriedUntilItIsTakenAndItsNeighboursAreNo
 
 func TestSettle_ThatIsStuckIsTriedEverLessOften(t *testing.T) {
 	t.Parallel()
-	m := newMemory(10)
-	l := open(t, m).lanes[0]
-	l.stuck.heads = []*Task{{}} // of the test alone: the lane has nothing to do
+	l := New(Config{Store: newMemory(10)}).lanes[0] // which does not run
+	l.stuck.heads = []*Task{{}}
 	var last time.Duration
 	for range 12 {
 		before := time.Now()
