@@ -124,7 +124,7 @@ func TestLoad_ReadsGenaiPrices(t *testing.T) {
 	p, _ = book.Price("mistral", "reads-2", day)
 	require.EqualValues(t, 3e9, p.Cost(annotated))
 	p, _ = book.Price("xai", "sings", day)
-	require.EqualValues(t, int64(7_204_000_000), p.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 3_600_000).Plus(units.Of(units.InputMessages, 1))}))
+	require.Equal(t, int64(7_204_000_000), p.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 3_600_000).Plus(units.Of(units.InputMessages, 1))}))
 
 	for bad, want := range map[string]string{
 		`[5]`: "after the beginning: json: cannot unmarshal number",

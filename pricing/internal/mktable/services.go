@@ -26,7 +26,8 @@ func addServices(e *entry, all lists, asOf time.Time) {
 		}
 		return
 	}
-	if e.Provider == pricing.OpenAI && e.From.After(asOf) && len(e.Tiers) > 0 || e.Provider == pricing.OpenAI && e.Source == genai && !ok && len(e.Tiers) > 0 {
+	newer := e.From.After(asOf) || e.Source == genai && !ok // than LiteLLM's list
+	if e.Provider == pricing.OpenAI && newer && len(e.Tiers) > 0 {
 		e.Services = map[string]pricing.Service{"batch": half(e.Row), "flex": half(e.Row)}
 		return
 	}
@@ -67,9 +68,7 @@ func (e *entry) servicesOf(listed pricing.Row) map[string]pricing.Service {
 		if !there || e.Provider != pricing.OpenAI || len(s.Tiers) > 0 || len(e.Tiers) == 0 || times(e.Rates, "0.5").Output != s.Output {
 			continue
 		}
-		for _, t := range half(e.Row).Tiers {
-			s.Tiers = append(s.Tiers, t)
-		}
+		s.Tiers = half(e.Row).Tiers
 		services[name] = s
 	}
 	batch, flex := services["batch"], services["flex"]
@@ -120,13 +119,6 @@ func half(r pricing.Row) pricing.Service {
 func halved(r pricing.Rates) pricing.Rates {
 	r.WebSearch, r.Request = "", ""
 	return times(r, "0.5")
-}
-
-func tiersTimes(tiers []pricing.Tier, factor string) (out []pricing.Tier) {
-	for _, t := range tiers {
-		out = append(out, pricing.Tier{Above: t.Above, Rates: times(t.Rates, factor)})
-	}
-	return out
 }
 
 // times returns the rates with those of tokens multiplied.
