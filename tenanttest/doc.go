@@ -8,5 +8,7 @@
 //		…
 //	}
 //
+// It takes no name for its SQLite driver, so that it can be imported beside any driver of the program's own.
+//
 // Nothing here sleeps or waits for a clock: a call that has to be in flight for a while is held by a [Gate].
 package tenanttest

@@ -2,12 +2,12 @@ package tenanttest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
@@ -21,11 +21,12 @@ const closeWait = 3 * time.Second
 // closed when the test ends, which fails if a call is left that was neither settled nor released. Options go before
 // those that Open sets itself.
 //
-// The host's tables are the test's to make, for example with db.Exec.
+// The host's tables are the test's to make, with db.AutoMigrate or db.Exec. AutoMigrate makes tables, columns and indices; it
+// does not change a column that is there.
 func Open(t testing.TB, options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tenant.db")
-	db, err := gorm.Open(sqlite.Open(file+"?_pragma=busy_timeout(5000)"), &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(dialector{sql.OpenDB(connector{file})}, &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		t.Fatalf("tenanttest: open %s: %v", file, err)
 	}
