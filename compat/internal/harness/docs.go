@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -42,6 +43,8 @@ type seen struct {
 	Version string
 	Code    string // the lines that put the transport under it
 	Notes   []string
+
+	Gateways []string `json:",omitempty"`
 }
 
 const keptIn = "sdks.json"
@@ -58,7 +61,7 @@ func (r *results) document(t *testing.T, sdks []*SDK) {
 			return
 		}
 		require.NotEmpty(t, versions[sdk.Module], "%s is not in go.mod", sdk.Module)
-		all[i] = seen{Name: sdk.Name, Module: sdk.Module, Version: versions[sdk.Module], Code: transportLines(t, sdk), Notes: sdk.Notes}
+		all[i] = seen{Name: sdk.Name, Module: sdk.Module, Version: versions[sdk.Module], Code: transportLines(t, sdk), Notes: sdk.Notes, Gateways: gatewaysOf(sdk)}
 	}
 	kept, err := json.MarshalIndent(all, "", "\t")
 	require.NoError(t, err)
@@ -121,6 +124,7 @@ var meanings = []struct {
 	{Cancelled, "a stream given up half-way, by its context or by its own means: the provider sees that the reader has gone, what came is charged once and marked estimated"},
 	{Refused, "without room in the budget nothing is sent or tried again, streams included; `AsBudgetError` finds the refusal in the SDK's error, whose type says 402"},
 	{Failed, "each of the SDK's own attempts is a failed execution that costs nothing, the one that succeeds is charged once; the error that is left has the SDK's own type"},
+	{Gateways, "replies in the forms that these servers have for them, of whatever provider is behind: counted by what their numbers mean, and estimated where they say nothing"},
 	{Tenants, "one client, calls of two tenants at the same time: each tenant's executions and cost are its own"},
 }
 
@@ -137,6 +141,9 @@ func render(sdks []seen) string {
 		fmt.Fprintf(&page, "| %s | %s |", sdk.Name, sdk.Version)
 		for _, c := range cases {
 			mark := "✓"
+			if c.name == Gateways {
+				mark = cmp.Or(strings.Join(sdk.Gateways, ", "), "none")
+			}
 			for i, note := range sdk.Notes {
 				if strings.HasPrefix(note, string(c.name)+":") {
 					mark += fmt.Sprintf(" (%d)", i+1)

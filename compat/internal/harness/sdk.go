@@ -80,6 +80,7 @@ const (
 	Refused   Case = "refused"
 	Failed    Case = "429 and 500"
 	Tenants   Case = "two tenants"
+	Gateways  Case = "gateways"
 )
 
 var cases = []struct {
@@ -87,6 +88,7 @@ var cases = []struct {
 	run  func(*bench)
 }{
 	{Plain, plain}, {Streamed, streamed}, {ToolCall, toolCall}, {Cancelled, cancelled}, {Refused, refused}, {Failed, failed}, {Tenants, tenants},
+	{Gateways, throughGateways},
 }
 
 // RunAll runs all cases with all SDKs of a module, and checks that the documentation says what has come out.
