@@ -137,7 +137,7 @@ func (l *Ledger) backfill(record any, options []BackfillOption) (*backfill, erro
 		return nil, fmt.Errorf("the model was not declared; call ledger.Register(&%s{}, …) first",
 			strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))
 	}
-	b := &backfill{declaration: d, size: maxLoad, progress: func(BackfillReport) {}}
+	b := &backfill{records: records{declaration: d}, size: maxLoad, progress: func(BackfillReport) {}}
 	for _, option := range options {
 		if option == nil {
 			return nil, fmt.Errorf("a nil BackfillOption")
@@ -158,7 +158,7 @@ func (l *Ledger) backfill(record any, options []BackfillOption) (*backfill, erro
 
 // backfill is one run of Backfill.
 type backfill struct {
-	*declaration
+	records  // once it runs
 	size     int
 	rest     time.Duration
 	progress func(BackfillReport)
@@ -186,7 +186,14 @@ func (b *backfill) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		batch := b.records
+		if b.owner == "" {
+			at, err := b.atHome(b.ledger.db.WithContext(ctx))
+			if err != nil {
+				return b.ledger.failure(ctx, err)
+			}
+			b.records = at
+		}
+		batch := b.more
 		if b.at.Orphans {
 			batch = b.orphans
 		}

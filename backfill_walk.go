@@ -91,8 +91,8 @@ func (p *position) parse(s string) error {
 	return nil
 }
 
-// records takes the next batch of records on.
-func (b *backfill) records(ctx context.Context) error {
+// more takes the next batch of records on.
+func (b *backfill) more(ctx context.Context) error {
 	keys, err := b.page(ctx)
 	if err != nil {
 		return err
@@ -138,14 +138,14 @@ func (b *backfill) page(ctx context.Context) (keys [][]any, err error) {
 		}
 	}
 	limit := b.size
-	err = b.read(b.ledger.db.WithContext(ctx), b.schema.PrimaryFields, func(s *gorm.Statement) {
+	err = b.read(b.ledger.db.WithContext(ctx), b.primary(), func(s *gorm.Statement) {
 		if after != nil {
 			row := "( " + marks(len(columns)) + ")" // directly behind a parenthesis, gorm takes bytes for a list
 			s.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: row + " > " + row, Vars: append(columns, after...)}}})
 		}
 		s.AddClause(order)
 		s.AddClause(clause.Limit{Limit: &limit})
-	}, func(record reflect.Value) error {
+	}, func(record reflect.Value, _ facts) error {
 		_, key, err := b.ownerID(record)
 		keys = append(keys, key)
 		return err
@@ -225,7 +225,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 // another one by now, even one that the portion is to give up, so that only all of them together can change.
 func (b *backfill) inTheWay(p portion, err error) []any {
 	var conflict *store.ConflictError
-	if !errors.As(err, &conflict) || conflict.OtherType != b.schema.Table {
+	if !errors.As(err, &conflict) || conflict.OtherType != b.owner {
 		return nil
 	}
 	for _, key := range p.keys {
@@ -296,7 +296,7 @@ func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err er
 		for i, p := range profiles {
 			valid[i] = byID[p.OwnerID]
 		}
-		return b.ledger.mending(tx, func() error { return b.ensure(tx, valid, false) })
+		return b.ledger.mending(tx, func() error { return b.ensure(tx, valid) })
 	})
 	if err != nil {
 		if !begun {
@@ -345,12 +345,12 @@ func (b *backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err erro
 // there returns the canonical keys of those of some records that are in the database.
 func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (map[string]bool, error) {
 	ids := map[string]bool{}
-	err := b.read(db, b.schema.PrimaryFields, func(s *gorm.Statement) {
+	err := b.read(db, b.primary(), func(s *gorm.Statement) {
 		s.AddClause(clause.Where{Exprs: []clause.Expression{b.having(keys)}})
 		for _, c := range also {
 			s.AddClause(c)
 		}
-	}, func(record reflect.Value) error {
+	}, func(record reflect.Value, _ facts) error {
 		id, _, err := b.ownerID(record)
 		ids[id] = true
 		return err
@@ -362,7 +362,7 @@ func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (m
 func (b *backfill) orphans(ctx context.Context) error {
 	l := b.ledger
 	db := l.db.WithContext(ctx)
-	tenants, err := l.dialect.OwnedAfter(ctx, db.Statement.ConnPool, b.at.Table, b.at.Owner, b.size)
+	tenants, err := l.dialect.OwnedAfter(ctx, db.Statement.ConnPool, b.owner, b.at.Owner, b.size)
 	if err != nil {
 		return err
 	}
@@ -371,7 +371,7 @@ func (b *backfill) orphans(ctx context.Context) error {
 		// Whoever deletes a record through GORM changes its tenant in the same transaction. So it is to be seen that the
 		// record is not there while the tenant, locked, still belongs to it.
 		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
-			if orphans, err = l.dialect.LockOwned(ctx, tx.Statement.ConnPool, b.at.Table, orphans); err != nil {
+			if orphans, err = l.dialect.LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
 				return err
 			}
 			if orphans, err = b.recordless(tx, orphans); err != nil || !b.removes {

@@ -89,12 +89,21 @@ func (d *declaration) plans(db *gorm.DB, keys [][]any, profiles []store.Profile)
 			all = append(all, f)
 		}
 	}
-	where := func(s *gorm.Statement) { s.AddClause(clause.Where{Exprs: []clause.Expression{d.having(keys)}}) }
-	return d.read(db, all, where, func(record reflect.Value) error {
-		id, _, err := d.ownerID(record)
-		if p := byID[id]; err == nil && p != nil && p.Err == nil && !p.Deleted {
-			err = d.plan(p, record)
+	for len(keys) > 0 {
+		n := min(len(keys), maxLoad)
+		err := d.read(db, selection{declaration: d, fields: all}, func(s *gorm.Statement) {
+			s.AddClause(clause.Where{Exprs: []clause.Expression{d.having(keys[:n])}})
+		}, func(record reflect.Value, _ facts) error {
+			id, _, err := d.ownerID(record)
+			if p := byID[id]; err == nil && p != nil && p.Err == nil && !p.Deleted {
+				err = d.plan(p, record)
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return err
-	})
+		keys = keys[n:]
+	}
+	return nil
 }

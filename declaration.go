@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm/schema"
 
@@ -30,6 +31,9 @@ type declaration struct {
 	// columns are those that a record's tenant depends on, the primary key first; all says that it may be any of them.
 	columns []*schema.Field
 	all     bool
+
+	own   atomic.Pointer[records] // where the ledger's own handle finds the records, once it has looked
+	plain sync.Map                // the tables that are neither views nor in partitions, by the name in a statement
 }
 
 // field finds a field by its name in Go, or, of an embedded struct, by its path, such as Billing.Slug.
@@ -128,7 +132,7 @@ func (d *declaration) identity(r any) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	who := identity{key: key, ownerType: d.schema.Table, ownerID: id, primaryKey: primaryKey, declaration: d}
+	who := identity{key: key, ownerType: d.ownerType(), ownerID: id, primaryKey: primaryKey, declaration: d}
 	if d.budgetOf != nil {
 		who.record = v
 	}
@@ -271,19 +275,19 @@ func (d *declaration) nameOf(v reflect.Value, key string) string {
 }
 
 // profile is what a record's tenant is to be. Where the record has no key that a tenant can have, the profile says why.
-func (d *declaration) profile(v reflect.Value) (store.Profile, error) {
-	id, _, err := d.ownerID(v)
+func (r records) profile(v reflect.Value) (store.Profile, error) {
+	id, _, err := r.ownerID(v)
 	if err != nil {
 		return store.Profile{}, err
 	}
 	p := store.Profile{
-		OwnerType: d.schema.Table, OwnerID: id, Enforcement: d.enforcement, Inherit: d.inherit, Zone: d.zone, Limits: d.limits,
+		OwnerType: r.owner, OwnerID: id, Enforcement: r.enforcement, Inherit: r.inherit, Zone: r.zone, Limits: r.limits,
 	}
-	p.Key, p.Err = d.keyOf(v)
-	if p.Parent, err = d.above(v); p.Err == nil {
+	p.Key, p.Err = r.keyOf(v)
+	if p.Parent, err = r.above(v); p.Err == nil {
 		p.Err = err
 	}
-	p.Name = d.nameOf(v, p.Key)
+	p.Name = r.nameOf(v, p.Key)
 	return p, nil
 }
 
@@ -292,18 +296,24 @@ type declarations struct {
 	mu      sync.RWMutex
 	byType  map[reflect.Type]*declaration
 	byTable map[string]*declaration
+	byName  map[string]*declaration // by the table's name without its schema; nil where several have it
 }
 
 func (ds *declarations) add(d *declaration) error {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	if ds.byType == nil {
-		ds.byType, ds.byTable = map[reflect.Type]*declaration{}, map[string]*declaration{}
+		ds.byType, ds.byTable, ds.byName = map[reflect.Type]*declaration{}, map[string]*declaration{}, map[string]*declaration{}
 	}
 	if other := ds.byTable[d.schema.Table]; other != nil {
 		return fmt.Errorf("%w: Register %s: the table %s was declared before, for %s", ErrInvalidOption, d.typ, d.schema.Table, other.typ)
 	}
-	ds.byType[d.typ], ds.byTable[d.schema.Table] = d, d
+	name := d.schema.Table
+	ds.byType[d.typ], ds.byTable[name] = d, d
+	if _, several := ds.byName[bare(name)]; several {
+		d = nil
+	}
+	ds.byName[bare(name)] = d
 	return nil
 }
 
@@ -317,10 +327,15 @@ func (ds *declarations) of(t reflect.Type) *declaration {
 	return ds.byType[t]
 }
 
+// ofTable finds the declaration of the records of a table. Whether a name with another schema, or with one or without, means
+// the declared table, only the database can say.
 func (ds *declarations) ofTable(table string) *declaration {
 	ds.mu.RLock()
 	defer ds.mu.RUnlock()
-	return ds.byTable[table]
+	if d := ds.byTable[table]; d != nil {
+		return d
+	}
+	return ds.byName[bare(table)]
 }
 
 // Tenant turns a record of a declared model into a [Tenant], for models without the method LLMTenantID. It goes by the

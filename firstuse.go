@@ -138,27 +138,73 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 		return who, l.makeRoot(ctx, tx)
 	}
 	if who.declaration == nil {
-		return who, l.refused(l.dialect.Ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}}))
+		_, err := l.dialect.Ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
+		return who, l.refused(err)
 	}
-	d, keys := who.declaration, [][]any{who.primaryKey}
-	profiles, err := d.current(tx.WithContext(ctx), keys)
+	tx = tx.WithContext(ctx)
+	at, row, err := l.find(tx, who, who.declaration.atHome)
 	switch {
 	case err != nil:
-		return who, l.refused(fmt.Errorf("read %s %s: %w", who.ownerType, who.ownerID, err))
-	case len(profiles) == 0:
-		return who, fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
-			"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
-	case profiles[0].Err != nil && !profiles[0].Deleted:
-		return who, profiles[0].Err
+		return who, err
+	case row == nil: // its table is in a schema of its own
+		who.ownerType = at.owner
+		return who, nil
+	case row.Err != nil && !row.Deleted:
+		return who, row.Err
 	}
-	if who.key = profiles[0].Key; profiles[0].Deleted {
+	who.ownerType = at.owner
+	if who.key = row.Key; row.Deleted {
 		err = fmt.Errorf("%w: the record %s %s is deleted", ErrTenantSuspended, who.ownerType, who.ownerID)
 	}
-	if failed := l.mending(tx.WithContext(ctx), func() error { return d.ensure(tx.WithContext(ctx), keys, false) }); failed != nil {
+	if failed := l.mending(tx, func() error { return at.ensure(tx, [][]any{who.primaryKey}) }); failed != nil {
 		err = failed
 	}
 	return who, err
 }
+
+// find finds the record that somebody has in memory, in the transaction of tx. A record of the same struct may be of another
+// table, where its number is somebody else's: it is who it says it is if its row has the same key, or its tenant has had that
+// key. No row is returned for one of another schema, whose tenant has the key and the number.
+func (l *Ledger) find(tx *gorm.DB, who identity, where func(*gorm.DB) (records, error)) (at records, row *store.Profile, err error) {
+	ctx, pool, d := tx.Statement.Context, tx.Statement.ConnPool, who.declaration
+	var rows []store.Profile
+	absent := (*absentError)(nil)
+	at, reading := where(tx)
+	if reading == nil {
+		rows, reading = at.current(tx, [][]any{who.primaryKey})
+	}
+	switch {
+	case errors.As(reading, &absent):
+	case reading != nil:
+		return at, nil, l.refused(fmt.Errorf("read %s %s: %w", d.schema.Table, who.ownerID, reading))
+	case len(rows) == 0:
+	case plainKey(who.key) == plainKey(rows[0].Key), rows[0].Err != nil:
+		return at, &rows[0], nil
+	default:
+		row = &rows[0]
+		if had, err := l.dialect.Had(ctx, pool, at.owner, who.ownerID, who.key); err != nil || had {
+			return at, row, l.refused(err)
+		}
+	}
+	if !strings.Contains(d.schema.Table, ".") {
+		owner, err := l.dialect.InSchema(ctx, pool, d.schema.Table, who.ownerID, who.key)
+		if err != nil || owner != "" {
+			return records{declaration: d, owner: owner}, nil, l.refused(err)
+		}
+	}
+	switch {
+	case absent != nil:
+		return at, nil, fmt.Errorf("%w: the record %s %s cannot be read: %w", ErrInvalidTenant, d.schema.Table, who.ownerID, absent)
+	case row == nil:
+		return at, nil, fmt.Errorf("%w: there is no record %s %s in the database; a call made inside the transaction that "+
+			"creates it has to wait for the commit", ErrInvalidTenant, who.ownerType, who.ownerID)
+	}
+	return at, nil, fmt.Errorf("%w: the record says that it is %q, and %s %s is %q: it is of another table, or out of date; load it again, "+
+		"or give the call tenant.ID(%[2]q)", ErrInvalidTenant, who.key, at.owner, who.ownerID, row.Key)
+}
+
+// plainKey is a key without what a database may change of it: columns that are padded, and those that know no case.
+func plainKey(key string) string { return strings.ToLower(strings.TrimRight(key, " ")) }
 
 // saveDefaults writes the default settings and the root's budget that Open was given.
 func (l *Ledger) saveDefaults(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"gorm.io/gorm"
@@ -15,23 +14,23 @@ import (
 // Initialize implements gorm.Plugin: it makes the budgets of declared models follow their records. All callbacks are
 // registered here, because gorm's are not to be changed once the db is used.
 //
-// They never go by the struct in memory, nor by a record's old key. They find out which primary keys a statement hits,
-// read back what these records are after it, and make the tenants that belong to them follow.
+// They never go by the struct in memory, nor by a record's old key. The statement itself is made to say which records it
+// has written and what they have become (see watched), and the tenants that belong to them follow.
 func (p *plugin) Initialize(db *gorm.DB) error {
 	// Both Before and After, each time: gorm runs a callback that names only one neighbour at the end of the chain,
 	// which is after the commit.
 	create, update, remove := db.Callback().Create(), db.Callback().Update(), db.Callback().Delete()
 	return errors.Join(
-		create.After("gorm:begin_transaction").Before("gorm:before_create").Register("llmtenant:before_create", p.beforeCreate),
-		create.After("gorm:create").Before("gorm:save_after_associations").Register("llmtenant:after_create", p.afterCreate),
+		create.After("gorm:save_before_associations").Before("gorm:create").Register("llmtenant:before_create", p.before(creating)),
+		create.After("gorm:create").Before("gorm:save_after_associations").Register("llmtenant:after_create", p.after),
 		create.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_create", p.end),
 
-		update.After("gorm:save_before_associations").Before("gorm:update").Register("llmtenant:before_update", p.beforeUpdate),
-		update.After("gorm:update").Before("gorm:save_after_associations").Register("llmtenant:after_update", p.afterUpdate),
+		update.After("gorm:save_before_associations").Before("gorm:update").Register("llmtenant:before_update", p.before(updating)),
+		update.After("gorm:update").Before("gorm:save_after_associations").Register("llmtenant:after_update", p.after),
 		update.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_update", p.end),
 
-		remove.After("gorm:delete_before_associations").Before("gorm:delete").Register("llmtenant:before_delete", p.beforeDelete),
-		remove.After("gorm:delete").Before("gorm:after_delete").Register("llmtenant:after_delete", p.afterDelete),
+		remove.After("gorm:delete_before_associations").Before("gorm:delete").Register("llmtenant:before_delete", p.before(deleting)),
+		remove.After("gorm:delete").Before("gorm:after_delete").Register("llmtenant:after_delete", p.after),
 		remove.After("gorm:commit_or_rollback_transaction").Register("llmtenant:end_delete", p.end),
 	)
 }
@@ -40,10 +39,36 @@ func (p *plugin) Initialize(db *gorm.DB) error {
 const (
 	ownTransaction = "llmtenant:transaction"
 	ownSavepoint   = "llmtenant:savepoint"
-	hitRecords     = "llmtenant:records"
+	watchedRun     = "llmtenant:watched"
 
 	savepoint = "llmtenant"
 )
+
+// before has the statement watched, where it may be about a declared model.
+func (p *plugin) before(kind kind) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		if d := p.declarationFor(db); d != nil {
+			w := &watched{ConnPool: db.Statement.ConnPool, plugin: p, db: db, declaration: d, kind: kind}
+			db.InstanceSet(watchedRun, w)
+			db.Statement.ConnPool = w.pool()
+		}
+	}
+}
+
+// after makes the tenants follow.
+func (p *plugin) after(db *gorm.DB) {
+	w, _ := take(db, watchedRun).(*watched)
+	if w == nil {
+		return
+	}
+	if !w.ran { // gorm had nothing to send, or would not
+		db.Statement.ConnPool = w.ConnPool
+		return
+	}
+	if db.Error == nil && w.follows {
+		p.finish(db, w.failure(), w.declaration.ledger.mending(db, w.follow))
+	}
+}
 
 // declarationFor returns the declaration of the records that a statement is about, nil where there is nothing to do. It
 // goes by the table: what a statement is given may be a map, or another struct.
@@ -55,7 +80,8 @@ func (p *plugin) declarationFor(db *gorm.DB) *declaration {
 	return l.declarations.ofTable(tableOf(db.Statement))
 }
 
-// tableOf is the name of a statement's table. A table that the host has given an alias is known to gorm by that.
+// tableOf is the name of a statement's table, with its schema where the statement says it. A table that the host has given
+// an alias is known to gorm by that.
 func tableOf(s *gorm.Statement) string {
 	if s.TableExpr == nil {
 		return s.Table
@@ -96,16 +122,8 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 // finish ends the savepoint of begin. With an error the host's statement is undone: its transaction stays usable, and
 // what it changed is not there without the ledger's part.
 func (p *plugin) finish(db *gorm.DB, failure string, err error) {
-	if take(db, ownSavepoint) != nil {
-		end := []string{"RELEASE SAVEPOINT " + savepoint}
-		if err != nil {
-			end = []string{"ROLLBACK TO SAVEPOINT " + savepoint, "RELEASE SAVEPOINT " + savepoint}
-		}
-		for _, statement := range end {
-			if _, e := db.Statement.ConnPool.ExecContext(db.Statement.Context, statement); e != nil {
-				err = errors.Join(err, e)
-			}
-		}
+	if e := p.endSavepoint(db, err != nil); e != nil {
+		err = errors.Join(err, e)
 	}
 	if err != nil {
 		err = rowsNamed(db, err)
@@ -118,6 +136,23 @@ func (p *plugin) finish(db *gorm.DB, failure string, err error) {
 func rowsNamed(db *gorm.DB, err error) error {
 	if !errors.Is(err, ErrRowsOpen) && rowsOpen(db.Statement.Context, db.Statement.ConnPool, err) {
 		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
+	}
+	return err
+}
+
+// endSavepoint ends the savepoint of begin, where there is one.
+func (p *plugin) endSavepoint(db *gorm.DB, undo bool) error {
+	if take(db, ownSavepoint) == nil {
+		return nil
+	}
+	end := []string{"RELEASE SAVEPOINT " + savepoint}
+	if undo {
+		end = []string{"ROLLBACK TO SAVEPOINT " + savepoint, "RELEASE SAVEPOINT " + savepoint}
+	}
+	var err error
+	for _, statement := range end {
+		_, e := db.Statement.ConnPool.ExecContext(db.Statement.Context, statement)
+		err = errors.Join(err, e)
 	}
 	return err
 }
@@ -174,11 +209,26 @@ func (l *Ledger) mend(db *gorm.DB, conflict *store.ConflictError) bool {
 	if !ok {
 		return false
 	}
-	profiles, err := d.current(db, [][]any{key})
+	at, err := d.resolve(db)
+	if err != nil || at.owner != conflict.OtherType {
+		return false // a record of another schema cannot be read from here
+	}
+	profiles, err := at.current(db, [][]any{key})
 	if err != nil || len(profiles) == 1 && !profiles[0].Deleted && (profiles[0].Err != nil || profiles[0].Key == conflict.Profile.Key) {
 		return false
 	}
-	return d.follow(db, [][]any{key}, true) == nil
+	return at.follow(db, [][]any{key}, true) == nil
+}
+
+// recordsError is an error of reading the host's own table.
+type recordsError struct{ error }
+
+func (e *recordsError) Unwrap() error { return e.error }
+
+// unmigrated reports whether an error says that the ledger's own tables are missing.
+func (l *Ledger) unmigrated(err error) bool {
+	hosts := (*recordsError)(nil)
+	return l.store.Classify(err) == store.NotMigrated && !errors.As(err, &hosts)
 }
 
 // refused gives an error of making tenants follow the form in which the host sees it.
@@ -187,7 +237,11 @@ func (l *Ledger) refused(err error) error {
 		return nil
 	}
 	if conflict := (*store.ConflictError)(nil); errors.As(err, &conflict) {
-		if conflict.OtherType != "" && conflict.OtherType != conflict.Profile.OwnerType {
+		switch other, own := conflict.OtherType, conflict.Profile.OwnerType; {
+		case other == "" || other == own:
+		case bare(other) == bare(own):
+			err = fmt.Errorf("%w; tenant ids have to differ between schemas too: let the method LLMTenantID put the schema's name before them", err)
+		default:
 			err = fmt.Errorf("%w; declare one of them WithNamespace, so that the keys of the two models cannot meet", err)
 		}
 		return fmt.Errorf("%w: %w", ErrIdentityConflict, err)
@@ -195,20 +249,12 @@ func (l *Ledger) refused(err error) error {
 	if wrong := (*store.PlaceError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("%w: %w", ErrHierarchy, err)
 	}
-	switch l.store.Classify(err) {
-	case store.NotMigrated:
+	switch {
+	case l.unmigrated(err):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
-	case store.Locked:
+	case l.store.Classify(err) == store.Locked:
 		return fmt.Errorf("%w: another transaction is creating or changing the same tenant; a call made inside the "+
 			"transaction that creates its tenant has to wait for the commit: %w", ErrUnavailable, err)
 	}
 	return err
-}
-
-// indirect follows pointers to what they point to.
-func indirect(v reflect.Value) reflect.Value {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	return v
 }

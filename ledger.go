@@ -38,6 +38,7 @@ type Ledger struct {
 
 	declarations declarations
 	hostErrors   sync.Map // that were named in the log
+	pools        sync.Map // whether the ledger's tables are not behind a pool that is not its own, by *sql.DB
 
 	outages   outages
 	insisting chan struct{} // held by the call that insists; see insist

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/schema"
 
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -51,49 +53,52 @@ func WithTimeZone(name string) RegisterOption {
 	}
 }
 
-// above is who stands above a record; nil where its model does not say.
-func (d *declaration) above(v reflect.Value) (*store.Above, error) {
-	if d.parent != nil {
-		return d.aboveByField(d.parent, v)
+// above is who stands above a record; nil where its model does not say. A record above is in the same schema.
+func (r records) above(v reflect.Value) (*store.Above, error) {
+	if r.parent != nil {
+		return r.aboveByField(r.parent, v)
 	}
 	child, ok := v.Interface().(Child)
 	if !ok {
 		return nil, nil
 	}
-	parent, err := said(d.typ, "LLMTenantParent", child.LLMTenantParent)
+	parent, err := said(r.typ, "LLMTenantParent", child.LLMTenantParent)
 	if err != nil || parent == nil {
 		return &store.Above{}, err
 	}
 	if p := reflect.ValueOf(parent); p.Kind() == reflect.Pointer && p.IsNil() {
 		return &store.Above{}, nil
 	}
-	if of := d.ledger.declarations.of(reflect.TypeOf(parent)); of != nil {
+	if of := r.ledger.declarations.of(reflect.TypeOf(parent)); of != nil {
 		record, err := of.record(parent)
 		if err != nil {
 			return nil, err
 		}
 		id, _, err := of.ownerID(record)
-		return &store.Above{OwnerType: of.schema.Table, OwnerID: id}, err
+		return &store.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
 	}
 	key := parent.LLMTenantID()
+	if key == string(Root) {
+		return &store.Above{}, nil
+	}
 	return &store.Above{Key: key}, validKey(key)
 }
 
-func (d *declaration) aboveByField(f *schema.Field, v reflect.Value) (*store.Above, error) {
+func (r records) aboveByField(f *schema.Field, v reflect.Value) (*store.Above, error) {
 	value, zero := f.ValueOf(context.Background(), v)
 	if zero {
 		return &store.Above{}, nil
 	}
-	of := d.ledger.declarations.of(d.parentType)
+	of := r.ledger.declarations.of(r.parentType)
 	if of == nil {
 		return nil, fmt.Errorf("%w: %s stands below %s, which was not declared; call ledger.Register(&%s{}, …) too",
-			ErrHierarchy, d.typ, d.parentType, d.parentType)
+			ErrHierarchy, r.typ, r.parentType, r.parentType)
 	}
 	id, err := of.canonical([]any{value})
 	if err != nil || id == "" {
 		return &store.Above{}, err
 	}
-	return &store.Above{OwnerType: of.schema.Table, OwnerID: id}, nil
+	return &store.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
 }
 
 // places reports whether the records of the model say who stands above them.
@@ -101,48 +106,86 @@ func (d *declaration) places() bool {
 	return d.parent != nil || reflect.PointerTo(d.typ).Implements(reflect.TypeFor[Child]())
 }
 
-// place makes the tenants of some records stand where these say, within the transaction of db. Tenants above that are not
-// there yet are made. A record above that is not in the database changes nothing.
-func (d *declaration) place(db *gorm.DB, placements []store.Placement) error {
-	ctx, pool := db.Statement.Context, db.Statement.ConnPool
-	missing, err := d.ledger.dialect.PlaceAll(ctx, pool, placements)
-	if err != nil || len(missing) == 0 {
+// stand finds out below whom the tenants of some records are to be made.
+func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, error) {
+	var aboves []store.Above
+	for _, p := range profiles {
+		if p.Parent != nil && *p.Parent != (store.Above{}) && !p.Deleted && p.Err == nil {
+			aboves = append(aboves, *p.Parent)
+		}
+	}
+	chains, err := r.chains(db, aboves)
+	if err != nil || len(chains) == 0 {
+		return profiles, err
+	}
+	profiles = slices.Clone(profiles)
+	for i, p := range profiles {
+		if p.Parent != nil {
+			profiles[i].Chain = chains[*p.Parent]
+		}
+	}
+	return profiles, nil
+}
+
+// move puts tenants where their records say. A record above that is not in the database changes nothing.
+func (r records) move(db *gorm.DB, strayed []store.Placement) error {
+	if len(strayed) == 0 {
+		return nil
+	}
+	var aboves []store.Above
+	for _, p := range strayed {
+		if p.Above != (store.Above{}) {
+			aboves = append(aboves, p.Above)
+		}
+	}
+	chains, err := r.chains(db, aboves)
+	if err != nil {
 		return err
 	}
-	for _, p := range missing {
-		if p.Key != "" {
-			if d.ledger.options.knownOnly {
-				if err := d.ledger.unknown(ctx, pool, p.Key); err != nil {
-					return fmt.Errorf("LLMTenantParent: %w", err)
+	return r.ledger.dialect.Move(db.Statement.Context, db.Statement.ConnPool, strayed, chains)
+}
+
+// chains returns the tenants that are to stand above others, each with all above it. Those that are not there yet are made,
+// where their records are.
+func (r records) chains(db *gorm.DB, aboves []store.Above) (map[store.Above][]book.ID, error) {
+	ctx, pool, dialect := db.Statement.Context, db.Statement.ConnPool, r.ledger.dialect
+	chains, err := dialect.Rise(ctx, pool, aboves)
+	if err != nil {
+		return nil, err
+	}
+	missing := map[store.Above]bool{}
+	for _, a := range aboves {
+		if chains[a] != nil || missing[a] {
+			continue
+		}
+		missing[a] = true
+		if a.Key != "" {
+			if r.ledger.options.knownOnly {
+				if err := r.ledger.unknown(ctx, pool, a.Key); err != nil {
+					return nil, fmt.Errorf("LLMTenantParent: %w", err)
 				}
 			}
-			if err := d.ledger.dialect.Ensure(ctx, pool, []store.Profile{{Key: p.Key, Name: p.Key, Inherit: true}}); err != nil {
-				return err
+			if _, err := dialect.Ensure(ctx, pool, []store.Profile{{Key: a.Key, Name: a.Key, Inherit: true}}); err != nil {
+				return nil, err
 			}
 			continue
 		}
-		of := d.ledger.declarations.ofTable(p.Above.OwnerType)
+		of := r.ledger.declarations.ofTable(a.OwnerType)
 		if of == nil {
 			continue
 		}
-		key, ok := of.primaryKey(p.Above.OwnerID)
-		if !ok {
-			continue
+		if slices.Contains(r.below, a) {
+			return nil, &store.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
 		}
-		if err := of.ensure(db, [][]any{key}, false); err != nil {
-			return err
-		}
-	}
-	_, err = d.ledger.dialect.PlaceAll(ctx, pool, missing)
-	return err
-}
-
-// placements are those that profiles of records ask for.
-func placements(profiles []store.Profile) (all []store.Placement) {
-	for _, p := range profiles {
-		if p.Parent != nil && !p.Deleted && p.Err == nil {
-			all = append(all, store.Placement{OwnerType: p.OwnerType, OwnerID: p.OwnerID, Above: *p.Parent})
+		if key, ok := of.primaryKey(a.OwnerID); ok {
+			parents := records{declaration: of, owner: a.OwnerType, place: r.place, below: append(r.below[:len(r.below):len(r.below)], a)}
+			if err := parents.ensure(db, [][]any{key}); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return all
+	if len(missing) == 0 {
+		return chains, nil
+	}
+	return dialect.Rise(ctx, pool, aboves)
 }

@@ -21,6 +21,7 @@ type question struct {
 	*Ledger
 	who   identity
 	books account.Books
+	db    *gorm.DB
 }
 
 // ask finds out whom a question is about, and where to ask. Money is read on the handle's own connection or transaction:
@@ -37,7 +38,8 @@ func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &question{l, who, account.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}}, ctx.Err()
+	books := account.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}
+	return &question{l, who, books, db.Session(&gorm.Session{NewDB: true, Context: ctx})}, ctx.Err()
 }
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
@@ -50,11 +52,26 @@ func (q *question) state(ctx context.Context) (*account.State, error) {
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
-	if t := s.Tenant; t != nil && q.who.ownerType != "" && t.OwnerType != "" &&
-		(t.OwnerType != q.who.ownerType || t.OwnerID != q.who.ownerID) {
-		return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.key, t.OwnerType, t.OwnerID)
+	t := s.Tenant
+	if t == nil || q.who.ownerType == "" || t.OwnerType == "" {
+		return s, nil
 	}
-	return s, nil
+	its := t.OwnerType == q.who.ownerType && t.OwnerID == q.who.ownerID
+	if its && plainKey(t.Key) == plainKey(q.who.key) {
+		return s, nil
+	}
+	if its || t.OwnerID == q.who.ownerID && strings.HasSuffix(t.OwnerType, "."+q.who.ownerType) {
+		at, _, err := q.find(q.db, q.who, q.who.declaration.resolve)
+		if err != nil {
+			return nil, err
+		}
+		if at.owner == t.OwnerType {
+			return s, nil
+		}
+		q.who.ownerType = at.owner // in a schema of its own
+		return q.state(ctx)
+	}
+	return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.key, t.OwnerType, t.OwnerID)
 }
 
 // answer is state for a question, which needs a tenant to be about.
@@ -126,6 +143,9 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 	}
 	switch l.store.Classify(err) {
 	case store.NotMigrated:
+		if !l.unmigrated(err) {
+			break
+		}
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
 	case store.Unavailable:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

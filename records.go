@@ -1,8 +1,12 @@
 package tenant
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -14,19 +18,26 @@ import (
 // maxLoad bounds how many records are read at a time.
 const maxLoad = 500
 
-// read runs a query on the model's table within the transaction of db, and hands over its rows one by one, with the given
-// fields filled in. It goes to the connection as it is: a host's callbacks on queries may narrow them, answer them from a
-// cache, or send them to a replica.
-func (d *declaration) read(db *gorm.DB, fields []*schema.Field, build func(*gorm.Statement), each func(record reflect.Value) error) error {
+// records are those of a declared model in the table that one statement, or the ledger's own handle, meets under its name:
+// with a search_path, that may be another one for each. Owner is the table's name in the books.
+type records struct {
+	*declaration
+	owner string
+	place place
+
+	// below are the records whose tenants these are made to stand above.
+	below []store.Above
+}
+
+// read runs a query on the model's table within the transaction of db, and hands over its rows one by one. It goes to the
+// connection as it is: a host's callbacks on queries may narrow them, answer them from a cache, or send them to a replica.
+func (d *declaration) read(db *gorm.DB, what selection, build func(*gorm.Statement), each func(record reflect.Value, f facts) error) error {
 	ctx := db.Statement.Context
 	query := db.Session(&gorm.Session{NewDB: true, Initialized: true})
 	statement := query.Statement
 	statement.Table, statement.Schema, statement.Unscoped = d.schema.Table, d.schema, false
-	columns := make([]clause.Column, len(fields))
-	for i, f := range fields {
-		columns[i] = clause.Column{Table: clause.CurrentTable, Name: f.DBName}
-	}
-	statement.AddClause(clause.Select{Columns: columns})
+	what.table, what.qualified = d.schema.Table, true
+	statement.AddClause(clause.Select{Expression: what})
 	statement.AddClause(clause.From{})
 	build(statement)
 	statement.Build("SELECT", "FROM", "WHERE", "ORDER BY", "LIMIT", "FOR")
@@ -35,58 +46,204 @@ func (d *declaration) read(db *gorm.DB, fields []*schema.Field, build func(*gorm
 	}
 	rows, err := statement.ConnPool.QueryContext(ctx, statement.SQL.String(), statement.Vars...)
 	if err != nil {
-		return err
+		return &recordsError{err}
 	}
 	defer func() { _ = rows.Close() }()
-	values := make([]any, len(fields))
 	for rows.Next() {
-		record := reflect.New(d.typ)
-		for i, f := range fields {
-			values[i] = f.NewValuePool.Get()
-		}
-		if err := rows.Scan(values...); err != nil {
+		record, facts, err := what.scan(ctx, rows, nil)
+		if err != nil {
 			return err
 		}
-		for i, f := range fields {
-			if err := f.Set(ctx, record.Elem(), values[i]); err != nil {
-				return err
-			}
-			f.NewValuePool.Put(values[i])
-		}
-		if err := each(record); err != nil {
+		if err := each(record, facts); err != nil {
 			return err
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return &recordsError{err}
+	}
+	return nil
+}
+
+// selection are the columns that the ledger wants of a record: those of some fields, and what the database alone knows.
+type selection struct {
+	declaration *declaration
+	fields      []*schema.Field
+	qualified   bool // with the table's name before each
+
+	hidden   bool   // whether the record is softly deleted, as the host's own queries ask, because a model has many ways to say it
+	inserted bool   // whether an upsert has inserted the record
+	same     bool   // whether an update has left it as it was
+	table    string // which table the statement means; see place
+}
+
+// primary selects the primary keys.
+func (d *declaration) primary() selection {
+	return selection{declaration: d, fields: d.schema.PrimaryFields}
+}
+
+// facts are what a selection has learnt of a record beside its fields.
+type facts struct {
+	hidden, inserted, same bool
+	place
+}
+
+// Build implements clause.Expression.
+func (s selection) Build(b clause.Builder) {
+	d := s.declaration
+	for i, f := range s.fields {
+		if i > 0 {
+			_, _ = b.WriteString(", ")
+		}
+		column := clause.Column{Name: f.DBName}
+		if s.qualified {
+			column.Table = clause.CurrentTable
+		}
+		b.WriteQuoted(column)
+	}
+	if s.asksHidden() {
+		_, _ = b.WriteString(", CASE WHEN ")
+		d.alive().Build(b)
+		_, _ = b.WriteString(" THEN 0 ELSE 1 END")
+	}
+	if s.inserted {
+		_, _ = b.WriteString(", CASE WHEN xmax = 0 THEN 1 ELSE 0 END")
+	}
+	if s.same {
+		d.unchanged(b)
+	}
+	if s.asksPlace() {
+		_, _ = b.WriteString(", " + d.placeSQL(s.table))
+	}
+}
+
+func (s selection) asksHidden() bool {
+	d := s.declaration
+	return s.hidden && len(d.schema.DeleteClauses) > 0 && d.onDelete != KeepBudget
+}
+
+func (s selection) asksPlace() bool {
+	return s.hidden && s.declaration.ledger.dialect == store.Postgres
+}
+
+// width is how many columns it has.
+func (s selection) width() int {
+	n := len(s.fields)
+	for _, more := range []bool{s.asksHidden(), s.inserted, s.same, s.asksPlace()} {
+		if more {
+			n++
+		}
+	}
+	return n
+}
+
+// scan reads a row that ends with the columns of the selection.
+func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (reflect.Value, facts, error) {
+	var (
+		f                facts
+		hidden, inserted int
+		same             sql.NullBool
+		where            sql.NullString
+	)
+	record := reflect.New(s.declaration.typ)
+	values := before[:len(before):len(before)]
+	for _, field := range s.fields {
+		values = append(values, field.NewValuePool.Get())
+	}
+	if s.asksHidden() {
+		values = append(values, &hidden)
+	}
+	if s.inserted {
+		values = append(values, &inserted)
+	}
+	if s.same {
+		values = append(values, &same)
+	}
+	if s.asksPlace() {
+		values = append(values, &where)
+	}
+	if err := rows.Scan(values...); err != nil {
+		return record, f, err
+	}
+	for i, field := range s.fields {
+		value := values[len(before)+i]
+		if err := field.Set(ctx, record.Elem(), value); err != nil {
+			return record, f, err
+		}
+		field.NewValuePool.Put(value)
+	}
+	f.hidden, f.inserted, f.same = hidden != 0, inserted != 0, same.Bool
+	if s.asksPlace() {
+		f.place = parsePlace(where)
+	} else {
+		f.place = place{home: true, again: true, there: true}
+	}
+	return record, f, nil
+}
+
+// unchanged writes whether an update has left what a tenant depends on as it was. The subquery sees the row as it was when the
+// statement began; that is the version which the statement has replaced, and not an older one, if the one's end is the
+// other's beginning. The time of the last update is left out: it changes with each, and no tenant can depend on it.
+func (d *declaration) unchanged(b clause.Builder) {
+	was := func(f *schema.Field) clause.Column { return clause.Column{Table: "llmtenant_was", Name: f.DBName} }
+	is := func(name string) clause.Column { return clause.Column{Table: clause.CurrentTable, Name: name} }
+	_, _ = b.WriteString(", (SELECT llmtenant_was.xmax = ")
+	b.WriteQuoted(is("xmin"))
+	for _, f := range d.watched() {
+		if f.PrimaryKey || f.AutoUpdateTime > 0 {
+			continue
+		}
+		_, _ = b.WriteString(" AND CAST(")
+		b.WriteQuoted(was(f))
+		_, _ = b.WriteString(" AS text) IS NOT DISTINCT FROM CAST(")
+		b.WriteQuoted(is(f.DBName))
+		_, _ = b.WriteString(" AS text)")
+	}
+	_, _ = b.WriteString(" FROM ")
+	b.WriteQuoted(clause.Table{Name: d.schema.Table, Alias: "llmtenant_was"})
+	for i, f := range d.schema.PrimaryFields {
+		_, _ = b.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
+		b.WriteQuoted(was(f))
+		_, _ = b.WriteString(" = ")
+		b.WriteQuoted(is(f.DBName))
+	}
+	_, _ = b.WriteString(")")
+}
+
+// watched are the columns that a tenant depends on, with those of the soft delete.
+func (d *declaration) watched() []*schema.Field {
+	all := d.columns[:len(d.columns):len(d.columns)]
+	for _, f := range d.schema.Fields {
+		if f.DBName != "" && !slices.Contains(all, f) && softDelete(f) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// alive is the condition that the host's own queries add.
+func (d *declaration) alive() clause.Where {
+	s := &gorm.Statement{DB: d.ledger.db, Table: d.schema.Table, Schema: d.schema, Clauses: map[string]clause.Clause{}}
+	for _, c := range d.schema.QueryClauses {
+		s.AddClause(c)
+	}
+	where, _ := s.Clauses["WHERE"].Expression.(clause.Where)
+	if len(where.Exprs) == 0 {
+		where.Exprs = []clause.Expression{clause.Expr{SQL: "1 = 1"}}
+	}
+	return where
 }
 
 // current reads what some records are now, those that are still there, in any order. There are at most maxLoad.
-func (d *declaration) current(db *gorm.DB, keys [][]any) ([]store.Profile, error) {
+func (r records) current(db *gorm.DB, keys [][]any) ([]store.Profile, error) {
 	var profiles []store.Profile
-	where := func(s *gorm.Statement) { s.AddClause(clause.Where{Exprs: []clause.Expression{d.having(keys)}}) }
-	err := d.read(db, d.columns, where, func(record reflect.Value) error {
-		p, err := d.profile(record)
+	err := r.read(db, selection{declaration: r.declaration, fields: r.columns, hidden: true}, func(s *gorm.Statement) {
+		s.AddClause(clause.Where{Exprs: []clause.Expression{r.having(keys)}})
+	}, func(record reflect.Value, f facts) error {
+		p, err := r.profile(record)
+		p.Deleted = f.hidden
 		profiles = append(profiles, p)
 		return err
 	})
-	if err != nil || len(d.schema.DeleteClauses) == 0 || d.onDelete == KeepBudget {
-		return profiles, err
-	}
-	// Whether a record is deleted is asked as the host's own queries ask, because a model has many ways to say it.
-	alive := map[string]bool{}
-	err = d.read(db, d.schema.PrimaryFields, func(s *gorm.Statement) {
-		where(s)
-		for _, c := range d.schema.QueryClauses {
-			s.AddClause(c)
-		}
-	}, func(record reflect.Value) error {
-		id, _, err := d.ownerID(record)
-		alive[id] = true
-		return err
-	})
-	for i := range profiles {
-		profiles[i].Deleted = !alive[profiles[i].OwnerID]
-	}
 	return profiles, err
 }
 
@@ -112,89 +269,144 @@ func (d *declaration) having(keys [][]any) clause.Expression {
 	return clause.Or(any...)
 }
 
-// follow makes the tenants of some records that have changed follow, within the transaction of db. It makes no tenant.
-// That a record is not there any more is an error, unless it may have been deleted.
-func (d *declaration) follow(db *gorm.DB, keys [][]any, deleted bool) error {
-	ctx, pool := db.Statement.Context, db.Statement.ConnPool
-	f := d.ledger.dialect.Follow(pool)
-	var places []store.Placement
-	for len(keys) > 0 {
-		chunk := keys[:min(len(keys), maxLoad)]
-		keys = keys[len(chunk):]
-		profiles, gone, err := d.present(db, chunk)
-		if err != nil {
-			return err
-		}
-		if len(gone) > 0 {
-			if !deleted {
-				return fmt.Errorf("%w: the primary key of %s %s changed; a budget is found by it, so it has to stay",
-					ErrInvalidTenant, d.schema.Table, gone[0])
-			}
-			if err := d.ledger.dialect.Forget(ctx, pool, d.schema.Table, gone); err != nil {
-				return err
-			}
-		}
-		if _, err := f.Add(ctx, profiles); err != nil {
-			return err
-		}
-		places = append(places, placements(profiles)...)
+// reread returns what records are now that a statement has written: triggers may have changed them after it. What is gone
+// is gone for a statement that creates or deletes; an update that takes a record away has set its primary key.
+func (r records) reread(db *gorm.DB, keys [][]any, were []store.Profile) (all []store.Profile, err error) {
+	fresh := map[string]bool{}
+	for _, p := range were {
+		fresh[p.OwnerID] = p.Fresh
 	}
-	if err := f.End(ctx); err != nil {
-		return err
-	}
-	return d.place(db, places)
-}
-
-// present reads what at most maxLoad records are now, and which of them are gone. The tenants of those whose soft delete
-// removes the budget are removed.
-func (d *declaration) present(db *gorm.DB, keys [][]any) (there []store.Profile, gone []string, err error) {
-	profiles, err := d.current(db, keys)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read back the %s: %w", d.schema.Table, err)
-	}
-	found := map[string]bool{}
-	var removed []string
-	for _, p := range profiles {
-		found[p.OwnerID] = true
-		if p.Deleted && d.onDelete == RemoveBudget {
-			removed = append(removed, p.OwnerID)
-		} else {
-			there = append(there, p)
-		}
-	}
-	for _, key := range keys {
-		id, err := d.canonical(key)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !found[id] {
-			gone = append(gone, id)
-		}
-	}
-	return there, gone, d.ledger.dialect.Forget(db.Statement.Context, db.Statement.ConnPool, d.schema.Table, removed)
-}
-
-// ensure makes the tenants of some records follow, within the transaction of db, and makes those that are missing. Fresh
-// are records that were not there before.
-func (d *declaration) ensure(db *gorm.DB, keys [][]any, fresh bool) error {
-	var all []store.Profile
 	for len(keys) > 0 {
 		n := min(len(keys), maxLoad)
-		profiles, _, err := d.present(db, keys[:n])
-		if err == nil {
-			err = d.plans(db, keys[:n], profiles)
-		}
+		profiles, err := r.current(db, keys[:n])
 		if err != nil {
-			return err
-		}
-		for i := range profiles {
-			profiles[i].Fresh = fresh
+			return nil, fmt.Errorf("read back the %s: %w", r.schema.Table, err)
 		}
 		all = append(all, profiles...)
 		keys = keys[n:]
 	}
-	if err := d.ledger.dialect.Ensure(db.Statement.Context, db.Statement.ConnPool, all); err != nil {
+	for i := range all {
+		all[i].Fresh = fresh[all[i].OwnerID]
+	}
+	return all, nil
+}
+
+// apply makes the tenants of records follow, within the transaction of db. It makes none.
+func (r records) apply(db *gorm.DB, profiles []store.Profile) error {
+	profiles, err := r.withoutRemoved(db, profiles)
+	if err != nil || len(profiles) == 0 {
 		return err
 	}
-	return d.place(db, placements(all))
+	ctx := db.Statement.Context
+	f := r.ledger.dialect.Follow(db.Statement.ConnPool)
+	if _, err := f.Add(ctx, profiles); err != nil {
+		return err
+	}
+	if err := f.End(ctx); err != nil {
+		return err
+	}
+	return r.move(db, f.Strayed())
 }
+
+// supply makes the tenants of the records with some primary keys follow, and makes those that are missing.
+func (r records) supply(db *gorm.DB, keys [][]any, profiles []store.Profile) error {
+	profiles, err := r.withoutRemoved(db, profiles)
+	if err != nil || len(profiles) == 0 {
+		return err
+	}
+	if err := r.plans(db, keys, profiles); err != nil {
+		return err
+	}
+	if profiles, err = r.stand(db, profiles); err != nil {
+		return err
+	}
+	strayed, err := r.ledger.dialect.Ensure(db.Statement.Context, db.Statement.ConnPool, profiles)
+	if err != nil {
+		return err
+	}
+	return r.move(db, strayed)
+}
+
+// renew makes the tenants of records follow that a create has met, and takes away those that belonged to former records
+// with the primary keys of new ones. It makes none.
+func (r records) renew(db *gorm.DB, profiles []store.Profile) error {
+	var fresh, met []store.Profile
+	for _, p := range profiles {
+		if p.Fresh {
+			fresh = append(fresh, p)
+		} else {
+			met = append(met, p)
+		}
+	}
+	if err := r.forget(db, fresh); err != nil {
+		return err
+	}
+	return r.apply(db, met)
+}
+
+// forget takes the tenants of records away that are gone.
+func (r records) forget(db *gorm.DB, profiles []store.Profile) error {
+	ids := make([]string, len(profiles))
+	for i, p := range profiles {
+		ids[i] = p.OwnerID
+	}
+	return r.ledger.dialect.Forget(db.Statement.Context, db.Statement.ConnPool, r.owner, ids)
+}
+
+// withoutRemoved takes away the tenants of those records whose soft delete removes the budget, and returns the others.
+func (r records) withoutRemoved(db *gorm.DB, profiles []store.Profile) (others []store.Profile, err error) {
+	if r.onDelete != RemoveBudget {
+		return profiles, nil
+	}
+	var removed []store.Profile
+	for _, p := range profiles {
+		if p.Deleted {
+			removed = append(removed, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return others, r.forget(db, removed)
+}
+
+// follow makes the tenants of some records follow that may have changed or, where that is said, be gone. It makes none.
+func (r records) follow(db *gorm.DB, keys [][]any, deleted bool) error {
+	return r.each(db, keys, deleted, func(profiles []store.Profile) error { return r.apply(db, profiles) })
+}
+
+// ensure makes the tenants of some records follow, within the transaction of db, and makes those that are missing.
+func (r records) ensure(db *gorm.DB, keys [][]any) error {
+	return r.each(db, keys, false, func(profiles []store.Profile) error { return r.supply(db, keys, profiles) })
+}
+
+// each reads what some records are now, and does something with those that are there. The tenants of those that are gone
+// are taken away, where they may be.
+func (r records) each(db *gorm.DB, keys [][]any, deleted bool, do func([]store.Profile) error) error {
+	profiles, err := r.reread(db, keys, nil)
+	if err != nil {
+		return err
+	}
+	found := map[string]bool{}
+	for _, p := range profiles {
+		found[p.OwnerID] = true
+	}
+	var gone []store.Profile
+	for _, key := range keys {
+		id, err := r.canonical(key)
+		if err != nil {
+			return err
+		}
+		if !found[id] {
+			gone = append(gone, store.Profile{OwnerID: id})
+		}
+	}
+	if deleted && len(gone) > 0 {
+		if err := r.forget(db, gone); err != nil {
+			return err
+		}
+	}
+	return do(profiles)
+}
+
+// bare is the name of a table without its schema.
+func bare(table string) string { return table[strings.LastIndex(table, ".")+1:] }

@@ -59,7 +59,7 @@ func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 		if err != nil {
 			return nil, err
 		}
-		q := question{r.Ledger, who, r.books}
+		q := question{r.Ledger, who, r.books, r.db.WithContext(ctx)}
 		s, err := q.state(ctx)
 		switch {
 		case err != nil:

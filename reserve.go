@@ -425,7 +425,7 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 		return ErrClosed
 	case h == nil && errors.Is(why, errWaited) && l.dialect.Name == store.SQLite.Name:
 		return l.crowded(fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
-			"transaction must be made after its commit", ErrUnavailable, patience))
+			"transaction must be made after its commit", ErrUnavailable, time.Since(start).Round(100*time.Millisecond)))
 	case h == nil && errors.Is(why, errWaited):
 		return l.unavailable(l.crowded(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond))), l.away(h))
 	case h == nil && errors.Is(why, context.DeadlineExceeded):

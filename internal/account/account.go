@@ -5,6 +5,7 @@ package account
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -61,7 +62,7 @@ UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
 	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN t.has_below THEN 1 ELSE 0 END, 0, 0, NULL, NULL
+	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + store.HasBelow + ` THEN 1 ELSE 0 END, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
 SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
@@ -132,6 +133,9 @@ func (s *State) rise(found map[book.ID]*tenant) {
 			return
 		}
 		last = &next.Tenant
+		if last == s.Tenant || slices.Contains(s.Above, last) {
+			return // a circle counts each of its tenants once
+		}
 		s.Above = append(s.Above, last)
 	}
 }

@@ -76,7 +76,7 @@ func (b Books) hour(column string) string {
 // above reports whether anything of tenants below it may count for a tenant.
 func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
 	found := id == book.Root
-	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants WHERE id = ? AND has_below`),
+	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants t WHERE t.id = ? AND (`+store.HasBelow+`)`),
 		[]any{id.String()}, func(store.Row) error { found = true; return nil })
 	return found, err
 }

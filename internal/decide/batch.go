@@ -102,6 +102,9 @@ func (b *batch) chain(a *account) []*account {
 		if next == nil {
 			return nil
 		}
+		if slices.Contains(chain, next) {
+			break // two that were moved at the same time stand above each other: each counts once
+		}
 		chain = append(chain, next)
 		id = b.above(next.Tenant)
 	}

@@ -44,6 +44,24 @@ func (d *Dialect) Audit(ctx context.Context, c Conn, changes ...Change) error {
 	return nil
 }
 
+// auditDocument is changes as one document of JSON, for a statement that does more than write them down.
+func auditDocument(changes []Change) (string, error) {
+	type row struct {
+		Tenant string `json:"tenant"`
+		ID     string `json:"id"`
+		Key    string `json:"tenant_id"`
+		Action string `json:"action"`
+		Was    any    `json:"was"`
+		Became any    `json:"became"`
+	}
+	rows := make([]row, len(changes))
+	for i, c := range changes {
+		rows[i] = row{c.Tenant, book.NewID().String(), c.Key, c.Action, c.Was, c.Became}
+	}
+	b, err := json.Marshal(rows)
+	return string(b), err
+}
+
 func document(value any) (*string, error) {
 	if value == nil {
 		return nil, nil

@@ -2,10 +2,14 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
 )
 
 // Following makes the tenants of records that have changed follow them. Records are added some at a time, so that a
@@ -14,10 +18,12 @@ import (
 // one. It runs in the transaction of its caller, and looks at no row but those of llm_tenants and llm_limits.
 type Following struct {
 	*Dialect
-	conn  Conn
-	moved []move
-	log   []Change
-	keys  map[string]Profile // of those that moved: whose each key is now
+	conn    Conn
+	moved   []move
+	parked  int // how many of those have given up their keys
+	log     []Change
+	keys    map[string]Profile // of those that moved: whose each key is now
+	strayed []Placement
 }
 
 // move is a tenant that is to be what its record says.
@@ -32,9 +38,17 @@ func (d *Dialect) Follow(c Conn) *Following {
 	return &Following{Dialect: d, conn: c, keys: map[string]Profile{}}
 }
 
+// Strayed are the tenants that are not where their records say.
+func (f *Following) Strayed() []Placement { return f.strayed }
+
 // Add takes records on, and returns those that have no tenant.
 func (f *Following) Add(ctx context.Context, profiles []Profile) (missing []Profile, err error) {
 	for chunk := range slices.Chunk(profiles, maxProfiles) {
+		if len(f.moved) > 0 { // there are too many for one statement
+			if err := f.park(ctx); err != nil {
+				return nil, err
+			}
+		}
 		absent, err := f.add(ctx, chunk)
 		if err != nil {
 			return nil, err
@@ -50,22 +64,25 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 		return nil, err
 	}
 	var (
-		parked, hidden []any
-		gone           []*found
+		hidden []any
+		gone   []*found
 	)
 	for _, p := range profiles {
 		t := tenants[owner{p.OwnerType, p.OwnerID}]
 		switch {
 		case t == nil:
 			missing = append(missing, p)
+			continue
 		case p.Fresh:
 			gone = append(gone, t)
 			missing = append(missing, p)
+			continue
 		case p.Deleted:
 			if !t.deleted {
 				hidden = append(hidden, t.id)
 				f.log = append(f.log, Change{Tenant: t.id, Key: t.key, Action: "delete", Became: state{"deleted": true}})
 			}
+			continue
 		case p.Err != nil:
 			return nil, p.Err
 		case t.key != p.Key:
@@ -73,21 +90,30 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 				return nil, &ConflictError{Profile: p, OtherType: other.OwnerType, OtherID: other.OwnerID}
 			}
 			f.keys[p.Key] = p
-			parked = append(parked, t.id)
 			f.moved = append(f.moved, move{t.id, true, p})
 			f.follows(t, p)
 		case t.name != p.Name || t.deleted:
 			f.moved = append(f.moved, move{t.id, false, p})
 			f.follows(t, p)
 		}
-	}
-	if err := f.update(ctx, f.conn, "tenant_id = NULL", parked); err != nil {
-		return nil, err
+		f.strayed = append(f.strayed, t.strays(p)...)
 	}
 	if err := f.update(ctx, f.conn, "deleted_at = "+f.Clock, hidden); err != nil {
 		return nil, err
 	}
 	return missing, f.remove(ctx, f.conn, gone)
+}
+
+// park has the tenants whose keys change give up the old ones.
+func (f *Following) park(ctx context.Context) error {
+	var ids []any
+	for _, m := range f.moved[f.parked:] {
+		if m.renamed {
+			ids = append(ids, m.id)
+		}
+	}
+	f.parked = len(f.moved)
+	return f.update(ctx, f.conn, "tenant_id = NULL", ids)
 }
 
 // follows notes what changes of a tenant.
@@ -108,6 +134,15 @@ func (f *Following) follows(t *found, p Profile) {
 
 // End gives the tenants their new keys and names. A key that somebody else has is a [*ConflictError].
 func (f *Following) End(ctx context.Context) error {
+	if f.numbered && f.parked == 0 && len(f.moved) > 0 {
+		done, err := f.atOnce(ctx)
+		if err != nil || done {
+			return err
+		}
+	}
+	if err := f.park(ctx); err != nil {
+		return err
+	}
 	for chunk := range slices.Chunk(f.moved, maxProfiles) {
 		var renamed []Profile
 		for _, m := range chunk {
@@ -135,10 +170,61 @@ func (f *Following) End(ctx context.Context) error {
 			return err
 		}
 	}
-	log := f.log
-	f.moved, f.keys, f.log = nil, nil, nil
-	return f.Audit(ctx, f.conn, log...)
+	return f.Audit(ctx, f.conn, f.log...)
 }
+
+// atOnce gives the tenants their new keys and names, and writes that down, in one round trip, if nobody has one of the
+// keys: not even one of them that is to give it up, nor a deleted one.
+func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
+	type row struct {
+		ID      string `json:"id"`
+		Key     string `json:"tenant_id"`
+		Name    string `json:"name"`
+		Renamed bool   `json:"renamed"`
+	}
+	rows := make([]row, len(f.moved))
+	for i, m := range f.moved {
+		rows[i] = row{m.id, m.Key, m.Name, m.renamed}
+	}
+	moves, err := json.Marshal(rows)
+	if err != nil {
+		return false, err
+	}
+	log, err := auditDocument(f.log)
+	if err != nil {
+		return false, err
+	}
+	var n []int
+	err = list(ctx, f.conn, &n, followSQL, string(moves), log, book.Actor(ctx), book.Reason(ctx))
+	switch {
+	case Taken(err):
+		return false, errors.Join(&ConflictError{Profile: f.moved[0].Profile}, err)
+	case err != nil || n[0] == 0:
+		return false, err
+	case n[0] != len(f.moved):
+		return false, fmt.Errorf("%d tenants were to follow their records, and %d were there", len(f.moved), n[0])
+	}
+	return true, nil
+}
+
+// Each tenant is looked up by itself, which OFFSET 0 and the array see to: a planner without statistics would read all of
+// them, to join them to the few.
+const followSQL = `WITH moves AS MATERIALIZED (
+		SELECT * FROM jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb)) AS m (id uuid, tenant_id text, name text, renamed boolean)),
+	taken AS (
+		SELECT 1 FROM moves o CROSS JOIN LATERAL (
+			SELECT 1 FROM llm_tenants h WHERE h.tenant_id = o.tenant_id AND h.id <> o.id OFFSET 0) h WHERE o.renamed),
+	done AS (
+		UPDATE llm_tenants t SET tenant_id = (SELECT m.tenant_id FROM moves m WHERE m.id = t.id),
+			name = (SELECT m.name FROM moves m WHERE m.id = t.id), deleted_at = NULL, updated_at = clock_timestamp()
+		WHERE t.id = ANY (ARRAY(SELECT m.id FROM moves m)) AND NOT EXISTS (SELECT 1 FROM taken)
+		RETURNING t.id),
+	log AS (
+		INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
+		SELECT a.tenant, a.id, a.tenant_id, clock_timestamp(), $3, a.action, $4, a.was, a.became
+		FROM jsonb_to_recordset(CAST(CAST($2 AS text) AS jsonb)) AS a (tenant uuid, id uuid, tenant_id text, action text, was jsonb, became jsonb)
+		WHERE EXISTS (SELECT 1 FROM done))
+	SELECT count(*) FROM done`
 
 func (f *Following) write(ctx context.Context, moves []move) error {
 	row := "(?, ?, ?)"
@@ -176,6 +262,9 @@ func (d *Dialect) Forget(ctx context.Context, c Conn, ownerType string, ownerIDs
 }
 
 func (d *Dialect) remove(ctx context.Context, c Conn, gone []*found) error {
+	if len(gone) == 0 {
+		return nil
+	}
 	ids := make([]any, len(gone))
 	for i, t := range gone {
 		ids[i] = t.id
@@ -200,6 +289,25 @@ func (d *Dialect) remove(ctx context.Context, c Conn, gone []*found) error {
 		}
 	}
 	return nil
+}
+
+// Had reports whether the tenant of a record has had a key.
+func (d *Dialect) Had(ctx context.Context, c Conn, ownerType, ownerID, key string) (bool, error) {
+	var found []int
+	err := list(ctx, c, &found, d.Bind(`SELECT 1 FROM llm_tenants t JOIN llm_audit a ON a.tenant = t.id
+		WHERE t.owner_type = ? AND t.owner_id = ? AND a.action IN ('follow', 'restore') AND a.was ->> 'tenant_id' = ? LIMIT 1`), ownerType, ownerID, key)
+	return len(found) > 0, err
+}
+
+// InSchema returns the owner type of the tenant that has a key, if it belongs to the record with a primary key of a table in
+// any schema; else nothing.
+func (d *Dialect) InSchema(ctx context.Context, c Conn, table, ownerID, key string) (ownerType string, err error) {
+	var found []string
+	err = list(ctx, c, &found, d.Bind(`SELECT owner_type FROM llm_tenants WHERE tenant_id = ? AND owner_id = ? AND deleted_at IS NULL`), key, ownerID)
+	if err == nil && len(found) > 0 && strings.HasSuffix(found[0], "."+table) {
+		return found[0], nil
+	}
+	return "", err
 }
 
 type owner struct{ kind, id string }

@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
 )
@@ -18,13 +18,13 @@ func (e *PlaceError) Error() string { return e.Reason }
 // *PlaceError for a circle, and where more than book.MaxDepth would stand above each other. It runs in the transaction of
 // its caller, and keeps those above where they are until that ends: whoever is moved at the same time is waited for.
 func (d *Dialect) Place(ctx context.Context, c Conn, id, parent book.ID) error {
-	if parent == book.NoTenant || parent == book.Root {
-		_, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = NULL, updated_at = `+d.Clock+` WHERE id = ? AND parent IS NOT NULL`), id.String())
+	all, err := d.find(ctx, c, "id = ?", []any{id.String()})
+	if err != nil || len(all) == 0 {
 		return err
 	}
-	// Before those above are locked for reading: two that do this at once would wait for each other.
-	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET has_below = ? WHERE id = ? AND NOT has_below`), true, parent.String()); err != nil {
-		return err
+	from := all[0].parent
+	if parent == book.NoTenant || parent == book.Root {
+		return d.put(ctx, c, id.String(), from, "")
 	}
 	above, err := d.chain(ctx, c, parent)
 	if err != nil {
@@ -33,7 +33,7 @@ func (d *Dialect) Place(ctx context.Context, c Conn, id, parent book.ID) error {
 	if slices.Contains(above, id) {
 		return &PlaceError{"it would stand above itself"}
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), parent.String(), id.String()); err != nil {
+	if err := d.put(ctx, c, id.String(), from, parent.String()); err != nil {
 		return err
 	}
 	below, err := d.height(ctx, c, id)
@@ -41,7 +41,7 @@ func (d *Dialect) Place(ctx context.Context, c Conn, id, parent book.ID) error {
 		return err
 	}
 	if depth := len(above) + below; depth > book.MaxDepth {
-		return &PlaceError{fmt.Sprintf("%d tenants would stand above each other, and %d may", depth, book.MaxDepth)}
+		return &PlaceError{tooDeep(depth)}
 	}
 	return nil
 }
@@ -117,95 +117,134 @@ func (d *Dialect) ByKey(ctx context.Context, c Conn, key string) (book.ID, error
 	return ids[0], nil
 }
 
+// HasBelow says of a tenant t that another one stands below it, or has stood there.
+const HasBelow = `EXISTS (SELECT 1 FROM llm_tenants c WHERE c.parent = t.id) OR EXISTS (SELECT 1 FROM llm_former f WHERE f.parent = t.id)`
+
 // Above is who stands above a tenant: the tenant of a record, or that of a key; nobody, where both are empty.
 type Above struct{ OwnerType, OwnerID, Key string }
 
-// Placement is where the tenant of a record is to stand.
+// Placement is a tenant that is not where its record says, and where that is.
 type Placement struct {
-	OwnerType, OwnerID string
+	ID, Key, Parent string // the tenant, and who stands above it at present
 	Above
 }
 
-// PlaceAll puts the tenants of records where they are to stand, those that are there, and returns the placements below
-// tenants that are not there. A [*PlaceError] names what cannot be.
-func (d *Dialect) PlaceAll(ctx context.Context, c Conn, placements []Placement) (missing []Placement, err error) {
-	for chunk := range slices.Chunk(placements, maxProfiles) {
-		absent, err := d.place(ctx, c, chunk)
+// Rise returns the tenants that are to stand above others, those that are there, each with all that stand above it.
+func (d *Dialect) Rise(ctx context.Context, c Conn, aboves []Above) (map[Above][]book.ID, error) {
+	chains := map[Above][]book.ID{}
+	for chunk := range slices.Chunk(aboves, maxProfiles) {
+		var (
+			which []string
+			args  []any
+			keys  []any
+		)
+		owners := map[string][]any{}
+		for _, a := range chunk {
+			if a.Key != "" {
+				keys = append(keys, a.Key)
+			} else {
+				owners[a.OwnerType] = append(owners[a.OwnerType], a.OwnerID)
+			}
+		}
+		for kind, ids := range owners {
+			which, args = append(which, "owner_type = ? AND owner_id IN ("+marks(len(ids))+")"), append(append(args, kind), ids...)
+		}
+		if len(keys) > 0 {
+			which, args = append(which, "tenant_id IN ("+marks(len(keys))+")"), append(args, keys...)
+		}
+		err := each(ctx, c, d.Bind(`WITH RECURSIVE up (owner_type, owner_id, tenant_id, depth, id, parent) AS (
+				SELECT owner_type, owner_id, tenant_id, 1, id, parent FROM llm_tenants WHERE `+strings.Join(which, " OR ")+`
+				UNION ALL SELECT u.owner_type, u.owner_id, u.tenant_id, u.depth + 1, t.id, t.parent
+					FROM up u JOIN llm_tenants t ON t.id = u.parent WHERE u.depth <= ?)
+			SELECT coalesce(owner_type, ''), coalesce(owner_id, ''), coalesce(tenant_id, ''), id FROM up ORDER BY depth`),
+			append(args, book.MaxDepth), func(row Row) error {
+				var (
+					a  Above
+					id book.ID
+				)
+				if err := row.Scan(&a.OwnerType, &a.OwnerID, &a.Key, &id); err != nil {
+					return err
+				}
+				for _, a := range []Above{{OwnerType: a.OwnerType, OwnerID: a.OwnerID}, {Key: a.Key}} {
+					if a != (Above{}) {
+						chains[a] = append(chains[a], id)
+					}
+				}
+				return nil
+			})
 		if err != nil {
 			return nil, err
 		}
-		missing = append(missing, absent...)
 	}
-	return missing, nil
+	return chains, nil
 }
 
-func (d *Dialect) place(ctx context.Context, c Conn, placements []Placement) (missing []Placement, err error) {
-	var asked []Profile
-	var keys []any
-	for _, p := range placements {
-		asked = append(asked, Profile{OwnerType: p.OwnerType, OwnerID: p.OwnerID}, Profile{OwnerType: p.Above.OwnerType, OwnerID: p.Above.OwnerID})
-		if p.Key != "" {
-			keys = append(keys, p.Key)
+// Move puts tenants where their records say, but for those whom nobody is above yet that is to be. It locks nothing but the
+// rows that it moves: whoever locked those above as well could wait for a transaction that waits for its own. So two that
+// move at the same time can make a circle, or stand too deep; a circle counts each of its tenants once.
+func (d *Dialect) Move(ctx context.Context, c Conn, strayed []Placement, chains map[Above][]book.ID) error {
+	for _, p := range strayed {
+		chain := chains[p.Above]
+		if p.Above != (Above{}) && chain == nil {
+			continue
 		}
-	}
-	owned, err := d.owned(ctx, c, asked)
-	if err != nil {
-		return nil, err
-	}
-	byKey := map[string]*found{}
-	if len(keys) > 0 {
-		holders, err := d.find(ctx, c, "tenant_id IN ("+marks(len(keys))+")", keys)
+		if chain != nil && chain[0] == book.Root {
+			chain = nil
+		}
+		ids, err := ParseIDs(p.ID)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, f := range holders {
-			byKey[f.key] = f
-		}
-	}
-	for _, p := range placements {
-		child := owned[owner{p.OwnerType, p.OwnerID}]
-		if child == nil {
-			continue
-		}
-		parent := owned[owner{p.Above.OwnerType, p.Above.OwnerID}]
-		if p.Key != "" {
-			parent = byKey[p.Key]
-		}
-		id := ""
-		switch {
-		case p.Above == (Above{}):
-		case parent == nil:
-			missing = append(missing, p)
-			continue
-		default:
-			id = parent.id
-		}
-		if child.parent == id || id == book.Root.String() && child.parent == "" {
-			continue
-		}
-		if err := d.move(ctx, c, child.id, id); err != nil {
-			if wrong := (*PlaceError)(nil); errors.As(err, &wrong) {
-				return nil, &PlaceError{fmt.Sprintf("tenant %q below %q: %s", child.key, parent.key, wrong.Reason)}
+		to := ""
+		if chain != nil {
+			to = chain[0].String()
+			if slices.Contains(chain, ids[0]) {
+				return d.misplaced(ctx, c, p, to, "it would stand above itself")
 			}
-			return nil, err
+			below, err := d.height(ctx, c, ids[0])
+			if err != nil {
+				return err
+			}
+			if depth := len(chain) + below; depth > book.MaxDepth {
+				return d.misplaced(ctx, c, p, to, tooDeep(depth))
+			}
+		}
+		if p.Parent == to {
+			continue
+		}
+		if err := d.put(ctx, c, p.ID, p.Parent, to); err != nil {
+			return err
 		}
 		if err := d.Audit(ctx, c, Change{
-			Tenant: child.id, Key: child.key, Action: "move", Was: state{"parent": child.parent}, Became: state{"parent": id},
+			Tenant: p.ID, Key: p.Key, Action: "move", Was: state{"parent": p.Parent}, Became: state{"parent": to},
 		}); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return missing, nil
+	return nil
 }
 
-func (d *Dialect) move(ctx context.Context, c Conn, id, parent string) error {
-	ids, err := ParseIDs(id)
+func (d *Dialect) misplaced(ctx context.Context, c Conn, p Placement, parent, why string) error {
+	all, err := d.find(ctx, c, "id = ?", []any{parent})
 	if err != nil {
 		return err
 	}
-	above, err := ParseIDs(parent)
-	if err != nil {
+	key := parent
+	if len(all) > 0 {
+		key = all[0].key
+	}
+	return &PlaceError{fmt.Sprintf("tenant %q below %q: %s", p.Key, key, why)}
+}
+
+func tooDeep(depth int) string {
+	return fmt.Sprintf("%d tenants would stand above each other, and %d may", depth, book.MaxDepth)
+}
+
+// put changes the parent of a tenant. Whom it leaves keeps what it has counted of it.
+func (d *Dialect) put(ctx context.Context, c Conn, id, from, to string) error {
+	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), nullable(to), id); err != nil || from == "" {
 		return err
 	}
-	return d.Place(ctx, c, ids[0], append(above, book.NoTenant)[0])
+	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_former (parent, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING`), from, id)
+	return err
 }

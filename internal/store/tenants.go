@@ -21,8 +21,10 @@ type Profile struct {
 	Zone               string
 	Limits             []book.Limit
 
-	// Parent is who stands above the tenant; nil: that is not for the record to say.
+	// Parent is who stands above the tenant; nil: that is not for the record to say. Chain are the tenant that Parent is and
+	// all above that, where they are known: a tenant that is made is put below them at once.
 	Parent *Above
+	Chain  []book.ID
 
 	// Err says why the record has no key that a tenant can have. It matters to a record that has a tenant, or is to get
 	// one.
@@ -62,12 +64,19 @@ const (
 
 // Ensure makes the tenants of some profiles follow, and makes those that are missing, with their settings and balances.
 // A tenant that was known by its key alone becomes that of the record that has this key. One record's tenant is never
-// given to another. It runs in the transaction of its caller.
-func (d *Dialect) Ensure(ctx context.Context, c Conn, profiles []Profile) error {
+// given to another. It returns the tenants that are not where their records say. It runs in the transaction of its caller.
+func (d *Dialect) Ensure(ctx context.Context, c Conn, profiles []Profile) (strayed []Placement, err error) {
 	missing := profiles
+	if fresh := !slices.ContainsFunc(profiles, func(p Profile) bool { return !p.Fresh }); fresh {
+		// Hardly ever is there anything in the way of a new record. Not to look for it is also what keeps serializable
+		// transactions apart from each other.
+		if missing, err = d.create(ctx, c, profiles); err != nil {
+			return nil, err
+		}
+	}
 	for race := 0; len(missing) > 0; race++ {
 		if race == maxRaces {
-			return fmt.Errorf("tenant %q is being made by somebody else, and cannot be seen yet", missing[0].Key)
+			return nil, fmt.Errorf("tenant %q is being made by somebody else, and cannot be seen yet", missing[0].Key)
 		}
 		f := d.Follow(c)
 		absent, err := f.Add(ctx, missing)
@@ -75,31 +84,33 @@ func (d *Dialect) Ensure(ctx context.Context, c Conn, profiles []Profile) error 
 			err = f.End(ctx)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		strayed = append(strayed, f.Strayed()...)
 		missing = nil
 		for chunk := range slices.Chunk(absent, maxProfiles) {
-			raced, err := d.claim(ctx, c, chunk)
+			raced, adopted, err := d.claim(ctx, c, chunk)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			missing = append(missing, raced...)
+			missing, strayed = append(missing, raced...), append(strayed, adopted...)
 		}
 	}
-	return nil
+	return strayed, nil
 }
 
-// claim gives profiles without a tenant one, and returns those whose tenant somebody else has made meanwhile.
-func (d *Dialect) claim(ctx context.Context, c Conn, profiles []Profile) (raced []Profile, err error) {
+// claim gives profiles without a tenant one, and returns those whose tenant somebody else has made meanwhile, and those that
+// got a tenant that was there.
+func (d *Dialect) claim(ctx context.Context, c Conn, profiles []Profile) (raced []Profile, adopted []Placement, err error) {
 	profiles = slices.DeleteFunc(slices.Clone(profiles), func(p Profile) bool { return p.Deleted })
 	for _, p := range profiles {
 		if p.Err != nil {
-			return nil, p.Err
+			return nil, nil, p.Err
 		}
 	}
 	holders, err := d.holders(ctx, c, profiles)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var missing []Profile
 	for _, p := range profiles {
@@ -111,15 +122,16 @@ func (d *Dialect) claim(ctx context.Context, c Conn, profiles []Profile) (raced 
 		case holder.ownerType == p.OwnerType && holder.ownerID == p.OwnerID:
 			raced = append(raced, p)
 		case holder.ownerType != "":
-			return nil, &ConflictError{Profile: p, OtherType: holder.ownerType, OtherID: holder.ownerID}
+			return nil, nil, &ConflictError{Profile: p, OtherType: holder.ownerType, OtherID: holder.ownerID}
 		default:
 			if err := d.adopt(ctx, c, holder.id, p); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
+			adopted = append(adopted, holder.strays(p)...)
 		}
 	}
 	unseen, err := d.create(ctx, c, missing)
-	return append(raced, unseen...), err
+	return append(raced, unseen...), adopted, err
 }
 
 // holders returns the tenants that have the keys of some profiles. Where it is a record that wants one, deleted tenants
@@ -152,25 +164,39 @@ func (d *Dialect) holders(ctx context.Context, c Conn, profiles []Profile) (map[
 
 type found struct {
 	id, key, name, ownerType, ownerID, parent string
+	above                                     Above // who the parent is
 	deleted                                   bool
 }
 
-func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) ([]*found, error) {
-	rows, err := c.QueryContext(ctx, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
-		coalesce(CAST(parent AS text), ''), deleted_at IS NOT NULL FROM llm_tenants WHERE `+where), args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var all []*found
-	for rows.Next() {
-		var f found
-		if err := rows.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent, &f.deleted); err != nil {
-			return nil, err
+// strays returns where a tenant is to stand, if it stands elsewhere.
+func (f *found) strays(p Profile) []Placement {
+	switch {
+	case p.Parent == nil, p.Deleted, p.Err != nil:
+	case *p.Parent == Above{}:
+		if f.parent != "" {
+			return []Placement{{ID: f.id, Key: p.Key, Parent: f.parent}}
 		}
-		all = append(all, &f)
+	case p.Parent.Key != "" && p.Parent.Key == f.above.Key:
+	case p.Parent.Key == "" && p.Parent.OwnerType == f.above.OwnerType && p.Parent.OwnerID == f.above.OwnerID:
+	default:
+		return []Placement{{ID: f.id, Key: p.Key, Parent: f.parent, Above: *p.Parent}}
 	}
-	return all, rows.Err()
+	return nil
+}
+
+func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) (all []*found, err error) {
+	above := func(column string) string {
+		return `coalesce((SELECT p.` + column + ` FROM llm_tenants p WHERE p.id = llm_tenants.parent), '')`
+	}
+	err = each(ctx, c, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
+		coalesce(CAST(parent AS text), ''), `+above("owner_type")+`, `+above("owner_id")+`, `+above("tenant_id")+`, deleted_at IS NOT NULL
+		FROM llm_tenants WHERE `+where), args, func(row Row) error {
+		var f found
+		all = append(all, &f)
+		return row.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent,
+			&f.above.OwnerType, &f.above.OwnerID, &f.above.Key, &f.deleted)
+	})
+	return all, err
 }
 
 // update changes the rows of some tenants.
@@ -202,100 +228,6 @@ func (d *Dialect) adopt(ctx context.Context, c Conn, id string, p Profile) error
 		return err
 	}
 	return d.limits(ctx, c, []string{id}, [][]book.Limit{p.Limits})
-}
-
-// create makes tenants, and returns the profiles of those that somebody else has made meanwhile.
-func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (raced []Profile, err error) {
-	if len(profiles) == 0 {
-		return nil, nil
-	}
-	byID := map[string]Profile{}
-	var (
-		values []string
-		args   []any
-	)
-	for _, p := range profiles {
-		id := book.NewID()
-		byID[id.String()] = p
-		values = append(values, "(?, ?, ?, ?, ?, ?, ?, ?)")
-		args = append(args, id.String(), p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), string(p.Enforcement), p.Inherit, p.Zone)
-	}
-	rows, err := c.QueryContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit, time_zone)
-		VALUES `+strings.Join(values, ", ")+` ON CONFLICT DO NOTHING RETURNING id`), args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var (
-		ids    []string
-		limits [][]book.Limit
-	)
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids, limits = append(ids, id), append(limits, byID[id].Limits)
-		delete(byID, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return nil, err
-	}
-	for _, p := range byID {
-		raced = append(raced, p)
-	}
-	if err := d.balances(ctx, c, ids); err != nil {
-		return nil, err
-	}
-	return raced, d.limits(ctx, c, ids, limits)
-}
-
-// balances gives new tenants the balances that every tenant has.
-func (d *Dialect) balances(ctx context.Context, c Conn, ids []string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	var (
-		values []string
-		args   []any
-	)
-	for _, id := range ids {
-		values = append(values, "(?, 'total', NULL)")
-		args = append(args, id)
-	}
-	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES `+
-		strings.Join(values, ", ")), args...); err != nil {
-		return err
-	}
-	values, args = nil, nil
-	for _, id := range ids {
-		for _, s := range book.Standing[1:] {
-			values = append(values, "(?, ?)")
-			args = append(args, id, s.Window.String())
-		}
-	}
-	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit) VALUES `+strings.Join(values, ", ")), args...)
-	return err
-}
-
-// limits gives tenants limits, where they do not have the same ones yet.
-func (d *Dialect) limits(ctx context.Context, c Conn, ids []string, limits [][]book.Limit) error {
-	var (
-		values []string
-		args   []any
-	)
-	for i, id := range ids {
-		for _, l := range limits[i] {
-			values = append(values, "(?, ?, ?, ?, ?, ?)")
-			args = append(args, id, l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max)
-		}
-	}
-	if len(values) == 0 {
-		return nil
-	}
-	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount) VALUES `+
-		strings.Join(values, ", ")+` ON CONFLICT DO NOTHING`), args...)
-	return err
 }
 
 // MakeRoot makes the tenant that stands above all others, where it is not there yet.

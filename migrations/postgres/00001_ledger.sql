@@ -12,7 +12,6 @@ CREATE TABLE llm_tenants (
     owner_type   text,                                    -- the host's table; NULL: no record behind it
     owner_id     text,                                    -- the record's primary key
     parent       uuid,                                    -- the tenant above it, whose budget counts its calls too; NULL: the root, if there is one
-    has_below    boolean     NOT NULL DEFAULT false,      -- a tenant stands below it, or has stood there
     enforcement  text        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
     inherit      boolean     NOT NULL DEFAULT true,       -- takes limits that it does not set from the ledger's defaults
     time_zone    text        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
@@ -23,6 +22,14 @@ CREATE TABLE llm_tenants (
     UNIQUE (owner_type, owner_id)
 );
 CREATE INDEX llm_tenants_parent ON llm_tenants (parent) WHERE parent IS NOT NULL;
+
+-- Who stood below a tenant once, and does not any more: the balances of that have counted its calls. Rows are only added, so
+-- that nobody who moves a tenant has a row of another one locked.
+CREATE TABLE llm_former (
+    parent uuid NOT NULL,
+    tenant uuid NOT NULL,
+    PRIMARY KEY (parent, tenant)
+);
 
 -- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the
 -- limit of its scope and metric while it lasts.
@@ -214,4 +221,5 @@ DROP TABLE llm_usage;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
 DROP TABLE llm_limits;
+DROP TABLE llm_former;
 DROP TABLE llm_tenants;

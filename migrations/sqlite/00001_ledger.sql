@@ -12,7 +12,6 @@ CREATE TABLE llm_tenants (
     owner_type   TEXT,                                    -- the host's table; NULL: no record behind it
     owner_id     TEXT,                                    -- the record's primary key
     parent       TEXT,                                    -- the tenant above it, whose budget counts its calls too; NULL: the root, if there is one
-    has_below    BOOLEAN     NOT NULL DEFAULT 0,          -- a tenant stands below it, or has stood there
     enforcement  TEXT        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
     inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
     time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
@@ -23,6 +22,14 @@ CREATE TABLE llm_tenants (
     UNIQUE (owner_type, owner_id)
 );
 CREATE INDEX llm_tenants_parent ON llm_tenants (parent) WHERE parent IS NOT NULL;
+
+-- Who stood below a tenant once, and does not any more: the balances of that have counted its calls. Rows are only added, so
+-- that nobody who moves a tenant has a row of another one locked.
+CREATE TABLE llm_former (
+    parent TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    PRIMARY KEY (parent, tenant)
+);
 
 -- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the
 -- limit of its scope and metric while it lasts.
@@ -214,4 +221,5 @@ DROP TABLE llm_usage;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
 DROP TABLE llm_limits;
+DROP TABLE llm_former;
 DROP TABLE llm_tenants;

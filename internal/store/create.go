@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
+)
+
+// create makes tenants, and returns the profiles of those whose key or record has one already.
+func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (taken []Profile, err error) {
+	profiles = slices.DeleteFunc(slices.Clone(profiles), func(p Profile) bool { return p.Deleted })
+	for _, p := range profiles {
+		if p.Err != nil {
+			return nil, p.Err
+		}
+		if depth := len(p.Chain) + 1; depth > book.MaxDepth {
+			return nil, &PlaceError{fmt.Sprintf("tenant %q: %s", p.Key, tooDeep(depth))}
+		}
+	}
+	for len(profiles) > 0 {
+		n := 1
+		for n < len(profiles) && n < d.made() && slices.Equal(profiles[n].Limits, profiles[0].Limits) {
+			n++
+		}
+		more, err := d.createAlike(ctx, c, profiles[:n])
+		if err != nil {
+			return nil, err
+		}
+		taken, profiles = append(taken, more...), profiles[n:]
+	}
+	return taken, nil
+}
+
+// made is how many tenants are made in one statement. PostgreSQL gets them as one document.
+func (d *Dialect) made() int {
+	if d.numbered {
+		return 10 * maxProfiles
+	}
+	return maxProfiles
+}
+
+// createAlike makes tenants with the same limits.
+func (d *Dialect) createAlike(ctx context.Context, c Conn, profiles []Profile) (taken []Profile, err error) {
+	byID := map[string]Profile{}
+	ids := make([]string, len(profiles))
+	for i, p := range profiles {
+		ids[i] = book.NewID().String()
+		byID[ids[i]] = p
+	}
+	statement, args := createSQL, []any(nil)
+	if d.numbered {
+		if args, err = documents(ids, profiles); err != nil {
+			return nil, err
+		}
+	} else {
+		statement, args = insertion(ids, profiles)
+	}
+	var made []string
+	if err := list(ctx, c, &made, statement, args...); err != nil {
+		return nil, err
+	}
+	for _, id := range made {
+		delete(byID, id)
+	}
+	for _, id := range ids {
+		if p, ok := byID[id]; ok {
+			taken = append(taken, p)
+		}
+	}
+	if d.numbered || len(made) == 0 {
+		return taken, nil
+	}
+	if err := d.balances(ctx, c, made); err != nil {
+		return nil, err
+	}
+	limits := make([][]book.Limit, len(made))
+	for i := range made {
+		limits[i] = profiles[0].Limits
+	}
+	return taken, d.limits(ctx, c, made, limits)
+}
+
+// insertion is the statement that makes tenants on SQLite.
+func insertion(ids []string, profiles []Profile) (statement string, args []any) {
+	values := make([]string, len(profiles))
+	for i, p := range profiles {
+		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		args = append(args, ids[i], p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
+	}
+	return `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
+		VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args
+}
+
+func (p *Profile) parent() string {
+	if len(p.Chain) == 0 || p.Chain[0] == book.Root {
+		return ""
+	}
+	return p.Chain[0].String()
+}
+
+// createSQL makes tenants, their balances and their limits on PostgreSQL, in one round trip. It gets all of them as one
+// document, so that it is the same statement, and prepared once, for any number of them.
+var createSQL = func() string {
+	var standing []string
+	for _, s := range book.Standing {
+		ends := "TIMESTAMPTZ 'epoch'"
+		if s == book.Anchor {
+			ends = "NULL"
+		}
+		standing = append(standing, "('"+s.Window.String()+"', "+ends+")")
+	}
+	return `WITH made AS (
+			INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
+			SELECT w.* FROM jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb)) AS w (id uuid, tenant_id text, name text, owner_type text, owner_id text,
+				parent uuid, enforcement text, inherit boolean, time_zone text)
+			ON CONFLICT DO NOTHING RETURNING id),
+		balances AS (
+			INSERT INTO llm_balances (tenant, window_unit, window_end)
+			SELECT m.id, b.unit, b.ends FROM made m CROSS JOIN (VALUES ` + strings.Join(standing, ", ") + `) AS b (unit, ends)),
+		limits AS (
+			INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
+			SELECT m.id, l.* FROM made m CROSS JOIN jsonb_to_recordset(CAST(CAST($2 AS text) AS jsonb))
+				AS l (window_unit text, agent text, model text, metric text, amount bigint))
+		SELECT CAST(id AS text) FROM made`
+}()
+
+// documents are the arguments of createSQL.
+func documents(ids []string, profiles []Profile) ([]any, error) {
+	type row struct {
+		ID          string  `json:"id"`
+		Key         string  `json:"tenant_id"`
+		Name        string  `json:"name"`
+		OwnerType   *string `json:"owner_type"`
+		OwnerID     *string `json:"owner_id"`
+		Parent      *string `json:"parent"`
+		Enforcement string  `json:"enforcement"`
+		Inherit     bool    `json:"inherit"`
+		Zone        string  `json:"time_zone"`
+	}
+	type limit struct {
+		Window string `json:"window_unit"`
+		Agent  string `json:"agent"`
+		Model  string `json:"model"`
+		Metric string `json:"metric"`
+		Max    int64  `json:"amount"`
+	}
+	given := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	rows, limits := make([]row, len(profiles)), []limit{}
+	for i, p := range profiles {
+		rows[i] = row{
+			ID: ids[i], Key: p.Key, Name: p.Name, OwnerType: given(p.OwnerType), OwnerID: given(p.OwnerID), Parent: given(p.parent()),
+			Enforcement: string(p.Enforcement), Inherit: p.Inherit, Zone: p.Zone,
+		}
+	}
+	for _, l := range profiles[0].Limits {
+		limits = append(limits, limit{l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max})
+	}
+	first, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	second, err := json.Marshal(limits)
+	return []any{string(first), string(second)}, err
+}
+
+// balances gives new tenants the balances that every tenant has.
+func (d *Dialect) balances(ctx context.Context, c Conn, ids []string) error {
+	var (
+		values []string
+		args   []any
+	)
+	for _, id := range ids {
+		values = append(values, "(?, 'total', NULL)")
+		args = append(args, id)
+	}
+	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES `+
+		strings.Join(values, ", ")), args...); err != nil {
+		return err
+	}
+	values, args = nil, nil
+	for _, id := range ids {
+		for _, s := range book.Standing[1:] {
+			values = append(values, "(?, ?)")
+			args = append(args, id, s.Window.String())
+		}
+	}
+	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit) VALUES `+strings.Join(values, ", ")), args...)
+	return err
+}
+
+// limits gives tenants limits, where they do not have the same ones yet.
+func (d *Dialect) limits(ctx context.Context, c Conn, ids []string, limits [][]book.Limit) error {
+	var (
+		values []string
+		args   []any
+	)
+	for i, id := range ids {
+		for _, l := range limits[i] {
+			values = append(values, "(?, ?, ?, ?, ?, ?)")
+			args = append(args, id, l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max)
+		}
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount) VALUES `+
+		strings.Join(values, ", ")+` ON CONFLICT DO NOTHING`), args...)
+	return err
+}
