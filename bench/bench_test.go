@@ -106,7 +106,7 @@ func TestAFailedCallEndsTheMeasurementWithItsError(t *testing.T) {
 func TestAnUnknownMeasurementIsAnErrorThatNamesTheKnown(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, run(t.Context(), []string{"-only", "hot,cold"}, io.Discard), `-only: there is no measurement "cold"; `+
-		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions")
+		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, hooks")
 }
 
 func TestProfileWritesBothProfiles(t *testing.T) { //nolint:paralleltest // a process has one CPU profile at a time

@@ -32,6 +32,7 @@ var measurements = []measurement{
 	{"memory", (*bench).memory},
 	{"sqlite", (*bench).sqlite},
 	{"questions", (*bench).questions},
+	{"hooks", (*bench).hooks},
 }
 
 // workload is who calls.
