@@ -147,10 +147,10 @@ func (l *Ledger) asked(t Tenant) (identity, error) {
 		return l.identify(t)
 	}
 	id, err := uuid.Parse(string(u))
-	if err != nil || id == uuid.UUID(book.NoTenant) {
+	if err != nil || id == book.NoTenant {
 		return identity{}, fmt.Errorf("%w: %q is no UUID of a tenant", ErrInvalidTenant, string(u))
 	}
-	return identity{key: string(u), uuid: book.ID(id)}, nil
+	return identity{key: string(u), uuid: id}, nil
 }
 
 // answerable returns an error where nothing can be said about a tenant, because it is not there.

@@ -25,7 +25,7 @@ func TestKnownTenantsOnly_RefusesATypoAndSaysWhoIsMeant(t *testing.T) {
 		_, err := tenant.CostToday(ctx, db, tenant.ID("umbrella"))
 		require.NoError(t, err)
 
-		for id, nearest := range map[string]string{"amce": "acme", "ACME": "acme", "acne": "acme", "umbrela": "umbrella", "initech": ""} {
+		for id, nearest := range map[string]string{"amce": "acme", "ACME": "acme", "acne": "acme", "umbrlla": "umbrella", "initech": ""} {
 			who := tenant.ID(id)
 			_, err := ledger.Reserve(ctx, who, cent)
 			errs := map[string]error{"Reserve": err}
@@ -248,6 +248,7 @@ func TestQuestions_SayThatRowsAreOpenOnTheTransaction(t *testing.T) {
 			require.ErrorIs(t, tx.Model(&Organization{ID: org.ID}).Update("slug", "e").Error, tenant.ErrRowsOpen)
 			require.ErrorIs(t, tx.Delete(org).Error, tenant.ErrRowsOpen)
 		}
+		require.NoError(t, rows.Err())
 		require.NoError(t, rows.Close())
 		_, err = tenant.CostToday(ctx, tx, org)
 		require.NoError(t, err)

@@ -178,8 +178,9 @@ func rowsOpen(ctx context.Context, c store.Conn, err error) bool {
 		return false
 	}
 	statement, err := host.PrepareContext(ctx, "SELECT 1")
-	if err == nil {
-		_ = statement.Close()
+	if err != nil {
+		return strings.Contains(err.Error(), busy)
 	}
-	return err != nil && strings.Contains(err.Error(), busy)
+	defer func() { _ = statement.Close() }()
+	return false
 }

@@ -125,12 +125,12 @@ func TestOpen_QueriesEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	rows, err := db.WithContext(ctx).Raw(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n`).Rows()
 	require.NoError(t, err)
+	defer func() { _ = rows.Close() }()
 	require.True(t, rows.Next())
 	cancel()
-	for rows.Next() { //nolint:revive // until it ends
+	for rows.Next() {
 	}
 	require.Error(t, rows.Err())
-	_ = rows.Close()
 	var text string
 	require.NoError(t, db.Raw(`SELECT ?`, fmt.Sprint("still ", 1)).Scan(&text).Error)
 	require.Equal(t, "still 1", text)
