@@ -32,7 +32,7 @@ func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
 		},
 		{"image output", `{"prompt_tokens":10,"completion_tokens":100,"completion_tokens_details":{"image_tokens":90}}`, &usage{Input: 10, Output: 10, OutputImage: 90}, ""},
 		{"details that are null", `{"prompt_tokens":10,"completion_tokens":1,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}`, &usage{Input: 10, Output: 1}, ""},
-		{"zero", `{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}`, &usage{}, ""},
+		{"zero beside text is no count", `{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}`, nil, ""},
 		{"whole numbers with a point", `{"prompt_tokens":12.0,"completion_tokens":1e1}`, &usage{Input: 12, Output: 10}, ""},
 		{"fields that nobody knows", `{"prompt_tokens":1,"completion_tokens":2,"queue_time":0.2,"new":{"a":[]}}`, &usage{Input: 1, Output: 2}, ""},
 
@@ -49,7 +49,8 @@ func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
 			&usage{Input: 100, CacheRead: 300, Output: 80, Reasoning: 320}, "0.00024885",
 		},
 		{"Gemini's thoughts are only in the total", `{"prompt_tokens":35,"completion_tokens":12,"total_tokens":109}`, &usage{Input: 35, Output: 12, Reasoning: 62}, ""},
-		{"reasoning larger than the completion", `{"prompt_tokens":61,"completion_tokens":10,"total_tokens":71,"completion_tokens_details":{"reasoning_tokens":96}}`, &usage{Input: 61, Output: 10, Reasoning: 96}, ""},
+		{"reasoning larger than the completion", `{"prompt_tokens":61,"completion_tokens":10,"completion_tokens_details":{"reasoning_tokens":96}}`, &usage{Input: 61, Output: 10, Reasoning: 96}, ""},
+		{"reasoning that the total has no room for", `{"prompt_tokens":61,"completion_tokens":10,"total_tokens":71,"completion_tokens_details":{"reasoning_tokens":96}}`, &usage{Input: 61, Reasoning: 10}, ""},
 		{"Vercel's reasoning comes on top", `{"prompt_tokens":61,"completion_tokens":100,"total_tokens":161,"completion_tokens_details":{"reasoning_tokens":96},"cost":0.0002833,"market_cost":0.0002833}`, &usage{Input: 61, Output: 100, Reasoning: 96}, "0.0002833"},
 
 		{"OpenRouter's cost", `{"prompt_tokens":1,"completion_tokens":2,"cost":0.00040504,"is_byok":false,"cost_details":{"upstream_inference_cost":0.00040504}}`, &usage{Input: 1, Output: 2}, "0.00040504"},
