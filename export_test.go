@@ -24,3 +24,8 @@ func Bound(p Price, e Estimate) (input, output int64) { return p.bound(e) }
 
 // FirstUses is how often the tenant of a call was looked up and made.
 func FirstUses(l *Ledger) int64 { return l.looked.Load() }
+
+// ZoneDifferences are the zones that two processes see otherwise, by the year from which on they do.
+func ZoneDifferences(own, other map[string]string) map[string]int {
+	return seen(own).differences(other)
+}

@@ -100,7 +100,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
 		Decide: l.windows, Ended: l.expired,
-		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults,
+		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones,
 	})
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())

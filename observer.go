@@ -21,7 +21,7 @@ import (
 // be quick; what it does cannot change what has happened. It is called by several goroutines at once.
 type Observer interface {
 	// Observe is given one of *SettledEvent, *ThresholdEvent, *RefusalEvent, *HostErrorEvent, *OverrunEvent, *UnpricedEvent,
-	// *CostDiffersEvent, *PendingEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
+	// *CostDiffersEvent, *PendingEvent, *TimeZoneDiffersEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
 	Observe(ctx context.Context, e Event)
 }
 

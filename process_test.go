@@ -31,12 +31,14 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"hold":       holdAndWait,
 	"backfill":   backfillAndSay,
 	"reprice":    repriceTold,
+	"zones":      callInZone,
 }
 
-// start starts a helper process on a task, whose words are its name and its arguments.
-func start(t *testing.T, task, dsn string) *process {
+// start starts a helper process on a task, whose words are its name and its arguments, with more in its environment.
+func start(t *testing.T, task, dsn string, env ...string) *process {
 	t.Helper()
 	p := &process{cmd: helper(t, task, dsn)}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	var err error
 	p.in, err = p.cmd.StdinPipe()
 	require.NoError(t, err)

@@ -285,4 +285,5 @@ type Process struct {
 	ID     ID
 	BeatAt time.Time
 	Lease  time.Duration
+	Zones  string // how it sees the time zones that it uses, as it writes it; not read for a decision
 }

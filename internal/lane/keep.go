@@ -21,8 +21,12 @@ const maxLocked = 5 * time.Second
 
 // send sends a heartbeat over a session.
 func (s *Set) send(ctx context.Context, session store.Session, b *beat) error {
+	own := book.Process{ID: s.ID, Lease: s.lease}
+	if s.zones != nil {
+		own.Zones = s.zones()
+	}
 	return session.Do(ctx, func(ctx context.Context, conn store.Conn) (err error) {
-		b.all, b.now, err = s.processes.Beat(ctx, conn, s.ID, s.lease)
+		b.all, b.now, err = s.processes.Beat(ctx, conn, own)
 		return err
 	})
 }
@@ -84,9 +88,12 @@ func (s *Set) keep(first *beat) {
 	)
 	defer ticker.Stop()
 	see := func(b *beat) (reached bool, gone []book.Process) {
-		var alone bool
-		alone, gone, reached = watch.see(s.ID, b.all, b.now, time.Now(), s.lease)
-		s.alone.Store(alone)
+		var living []book.Process
+		living, gone, reached = watch.see(s.ID, b.all, b.now, time.Now(), s.lease)
+		s.alone.Store(len(living) == 0)
+		if s.living != nil {
+			s.living(living)
+		}
 		return reached, gone
 	}
 	see(first)
@@ -148,16 +155,15 @@ type sighting struct {
 // reset forgets what was seen: while the database is away, nobody's heartbeat changes.
 func (w *watch) reset() { *w = watch{} }
 
-// see takes in the heartbeats of all processes at a time of the own clock, and by now of the database's. It returns those that
-// have sent none for as long as their lease, if the database was reached for a lease without a gap: after an outage every
-// heartbeat is old, and whoever sweeps gives the others time to come back first. Alone is whether no other process is alive.
-func (w *watch) see(own book.ID, all []book.Process, now, at time.Time, lease time.Duration) (alone bool, gone []book.Process, reached bool) {
+// see takes in the heartbeats of all processes at a time of the own clock, and by now of the database's. It returns the others
+// that are alive, and those that have sent none for as long as their lease, if the database was reached for a lease without a
+// gap: after an outage every heartbeat is old, and whoever sweeps gives the others time to come back first.
+func (w *watch) see(own book.ID, all []book.Process, now, at time.Time, lease time.Duration) (living, gone []book.Process, reached bool) {
 	if w.began.IsZero() || at.Sub(w.last) > lease { // or this process was stopped
 		*w = watch{began: at}
 	}
 	w.last = at
 	seen := make(map[book.ID]sighting, len(all))
-	alone = true
 	for _, p := range all {
 		if p.ID == own {
 			continue
@@ -174,7 +180,7 @@ func (w *watch) see(own book.ID, all []book.Process, now, at time.Time, lease ti
 		case silent:
 			gone = append(gone, p)
 		case before.fresh, now.Sub(p.BeatAt) < p.Lease: // one that was not watched yet counts by the database's clock
-			alone = false
+			living = append(living, p)
 		}
 	}
 	w.seen = seen
@@ -182,7 +188,7 @@ func (w *watch) see(own book.ID, all []book.Process, now, at time.Time, lease ti
 	if !reached {
 		gone = nil
 	}
-	return alone, gone, reached
+	return living, gone, reached
 }
 
 const maxSweep = 500

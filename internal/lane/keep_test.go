@@ -30,10 +30,10 @@ func TestWatch_FindsWhoIsGoneWhateverTheDatabasesClockDoes(t *testing.T) {
 				if second >= 2 {
 					now = now.Add(jump)
 				}
-				alone, gone, reached := w.see(own, []book.Process{
+				others, gone, reached := w.see(own, []book.Process{
 					{ID: own, BeatAt: now, Lease: lease}, {ID: living, BeatAt: now, Lease: lease}, {ID: killed, BeatAt: died, Lease: lease},
 				}, now, at, lease)
-				require.False(t, alone)
+				require.Contains(t, others, book.Process{ID: living, BeatAt: now, Lease: lease})
 				require.Equal(t, second >= 4, reached)
 				if second < 4 {
 					require.Empty(t, gone)
@@ -77,8 +77,8 @@ func TestWatch_IsAloneAmongTheDead(t *testing.T) {
 	start, now := time.Now(), time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	var w watch
 	see := func(beat, now time.Time, after time.Duration) bool {
-		alone, _, _ := w.see(own, []book.Process{{ID: own, BeatAt: now, Lease: lease}, {ID: other, BeatAt: beat, Lease: lease}}, now, start.Add(after), lease)
-		return alone
+		living, _, _ := w.see(own, []book.Process{{ID: own, BeatAt: now, Lease: lease}, {ID: other, BeatAt: beat, Lease: lease}}, now, start.Add(after), lease)
+		return len(living) == 0
 	}
 	require.True(t, see(now.Add(-time.Hour), now, 0), "one of an earlier day")
 	require.False(t, see(now, now.Add(15*time.Second), 15*time.Second), "it beats after all")

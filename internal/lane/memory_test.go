@@ -166,7 +166,7 @@ func (m *memory) held() int64 {
 }
 
 // Beat, Lapsed and Leave implement Processes.
-func (m *memory) Beat(context.Context, store.Conn, book.ID, time.Duration) (all []book.Process, now time.Time, err error) {
+func (m *memory) Beat(context.Context, store.Conn, book.Process) (all []book.Process, now time.Time, err error) {
 	if m.others {
 		all = append(all, book.Process{ID: book.NewID(), BeatAt: m.now, Lease: time.Hour})
 	}

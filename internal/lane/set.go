@@ -41,9 +41,9 @@ func (e *NotMigratedError) Unwrap() error { return e.Err }
 
 // Processes is where the processes that have the ledger open are kept.
 type Processes interface {
-	// Beat says, over a connection, that a process is alive, and will be for the time of the lease. It returns the last
-	// heartbeats of all processes, its own too, and the database's time.
-	Beat(ctx context.Context, conn store.Conn, id book.ID, lease time.Duration) (all []book.Process, now time.Time, err error)
+	// Beat says, over a connection, that a process is alive, and will be for the time of its lease, and how it sees its time
+	// zones. It returns the last heartbeats of all processes, its own too, and the database's time.
+	Beat(ctx context.Context, conn store.Conn, own book.Process) (all []book.Process, now time.Time, err error)
 
 	// Lapsed returns some executions that are running although their deadline has passed or their process is gone: it is one
 	// of these, or is not known.
@@ -67,6 +67,11 @@ type Config struct {
 
 	// Prepare is called once, before the first task, with the tables in place.
 	Prepare func(context.Context) error
+
+	// Zones says how this process sees its time zones, and Living is told of the other processes that live, with each
+	// heartbeat. Nil ones are not called.
+	Zones  func() string
+	Living func([]book.Process)
 }
 
 // Set is the lanes of one process on one database.
@@ -78,6 +83,8 @@ type Set struct {
 	log       *slog.Logger
 	ended     func(decide.Outcome)
 	prepare   func(context.Context) error
+	zones     func() string
+	living    func([]book.Process)
 
 	// ID is the process's.
 	ID book.ID
@@ -107,6 +114,7 @@ func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
 		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare,
+		zones: c.Zones, living: c.Living,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}

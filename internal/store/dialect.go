@@ -82,14 +82,14 @@ type Processes struct {
 }
 
 // Beat implements lane.Processes.
-func (p Processes) Beat(ctx context.Context, conn Conn, id book.ID, lease time.Duration) (all []book.Process, now time.Time, err error) {
-	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms)
-		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at`),
-		id.String(), lease.Milliseconds())
+func (p Processes) Beat(ctx context.Context, conn Conn, own book.Process) (all []book.Process, now time.Time, err error) {
+	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms, zones)
+		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, zones = excluded.zones`),
+		own.ID.String(), own.Lease.Milliseconds(), own.Zones)
 	if err != nil {
 		return nil, now, err
 	}
-	rows, err := conn.QueryContext(ctx, `SELECT `+ProcessColumns+`, `+p.Clock+` FROM llm_processes p`)
+	rows, err := conn.QueryContext(ctx, `SELECT `+ProcessColumns+`, p.zones, `+p.Clock+` FROM llm_processes p`)
 	if err != nil {
 		return nil, now, err
 	}
@@ -99,7 +99,7 @@ func (p Processes) Beat(ctx context.Context, conn Conn, id book.ID, lease time.D
 			process book.Process
 			lease   int64
 		)
-		if err := rows.Scan(&process.ID, Instant(&process.BeatAt), &lease, Instant(&now)); err != nil {
+		if err := rows.Scan(&process.ID, Instant(&process.BeatAt), &lease, &process.Zones, Instant(&now)); err != nil {
 			return nil, now, err
 		}
 		process.Lease = time.Duration(lease) * time.Millisecond

@@ -174,7 +174,8 @@ CREATE TABLE llm_processes (
     id         uuid        NOT NULL PRIMARY KEY,
     started_at timestamptz NOT NULL,
     beat_at    timestamptz NOT NULL,
-    lease_ms   bigint      NOT NULL
+    lease_ms   bigint      NOT NULL,
+    zones      text        NOT NULL DEFAULT ''     -- JSON: the offsets of each time zone that it uses, by year
 );
 
 -- A threshold of a limit that was crossed in a window: once, whoever crosses it.

@@ -174,7 +174,8 @@ CREATE TABLE llm_processes (
     id         TEXT        NOT NULL PRIMARY KEY,
     started_at TIMESTAMP NOT NULL,
     beat_at    TIMESTAMP NOT NULL,
-    lease_ms   INTEGER      NOT NULL
+    lease_ms   INTEGER      NOT NULL,
+    zones      TEXT        NOT NULL DEFAULT ''     -- JSON: the offsets of each time zone that it uses, by year
 );
 
 -- A threshold of a limit that was crossed in a window: once, whoever crosses it.
