@@ -10,6 +10,7 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
+// Organization is the program's own model: a customer.
 type Organization struct {
 	ID        uint
 	Slug      string `gorm:"uniqueIndex"`
@@ -18,6 +19,7 @@ type Organization struct {
 	DeletedAt gorm.DeletedAt
 }
 
+// LLMTenantID implements [tenant.Tenant].
 func (o *Organization) LLMTenantID() string { return o.Slug }
 
 var plans = map[string]tenant.Limits{
