@@ -27,5 +27,5 @@ func FirstUses(l *Ledger) int64 { return l.looked.Load() }
 
 // ZoneDifferences are the zones that two processes see otherwise, by the year from which on they do.
 func ZoneDifferences(own, other map[string]string) map[string]int {
-	return seen(own).differences(other)
+	return zonesSeen(own).differences(other)
 }

@@ -73,13 +73,13 @@ func (z *zones) location(name string) *time.Location {
 // yearsAhead is how far processes compare their time zones, beyond the present year.
 const yearsAhead = 5
 
-// seen is how a process sees the time zones that it uses: by name, the offsets of the present year and of those after it,
+// zonesSeen is how a process sees the time zones that it uses: by name, the offsets of the present year and of those after it,
 // after the year in which they begin; empty where it does not know the zone.
-type seen map[string]string
+type zonesSeen map[string]string
 
 // seen returns how this process sees its zones at a time.
-func (z *zones) seen(now time.Time) seen {
-	s := seen{}
+func (z *zones) seen(now time.Time) zonesSeen {
+	s := zonesSeen{}
 	year := now.UTC().Year()
 	z.loaded.Range(func(name, loc any) bool {
 		text := ""
@@ -94,7 +94,7 @@ func (z *zones) seen(now time.Time) seen {
 
 // differences returns the zones that two processes use and see otherwise, with the first year in which they do; 0 where
 // one of the two does not know the zone.
-func (s seen) differences(other seen) map[string]int {
+func (s zonesSeen) differences(other zonesSeen) map[string]int {
 	found := map[string]int{}
 	for name, own := range s {
 		theirs, both := other[name]
@@ -116,7 +116,7 @@ func (s seen) differences(other seen) map[string]int {
 	return found
 }
 
-// byYear takes a text of seen apart.
+// byYear takes a text of zonesSeen apart.
 func byYear(text string) map[int]string {
 	years := map[int]string{}
 	fields := strings.Fields(text)
@@ -134,8 +134,8 @@ func byYear(text string) map[int]string {
 }
 
 // seenBy is how another process has stored that it sees its zones.
-func seenBy(p book.Process) seen {
-	var s seen
+func seenBy(p book.Process) zonesSeen {
+	var s zonesSeen
 	if json.Unmarshal([]byte(p.Zones), &s) != nil {
 		return nil // of a version that stores none, or otherwise
 	}
