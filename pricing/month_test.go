@@ -63,6 +63,9 @@ func TestTheBookKnowsWhatIsSoldNow(t *testing.T) {
 		// Tools beside the tokens.
 		{OpenAI, "gpt-4.1-mini", "", tenant.Usage{Input: 1000, Units: units.Of(units.FileSearches, 2)}, 400_000 + 5*m},
 		{OpenAI, "gpt-5", "batch", tenant.Usage{Units: units.Of(units.Containers, 1)}, 30 * m},
+		{OpenAI, "gpt-5", "", tenant.Usage{Units: units.Of(units.Containers.With("16g"), 2)}, 960 * m},
+		{OpenAI, "gpt-6-sol", "", tenant.Usage{Units: units.Of(units.Containers.With("4g"), 1)}, 120 * m},
+		{Azure, "gpt-5", "", tenant.Usage{Units: units.Of(units.Containers.With("4g"), 1)}, 30 * m}, // of its memory no list says anything
 	} {
 		p, ok := Default().Price(c.provider, c.model, now)
 		require.True(t, ok, "%s %s", c.provider, c.model)

@@ -24,8 +24,8 @@ const (
 	Pages            Unit = "pages"              // of documents that are read; "pages+annotated" are those that are described too
 	SearchUnits      Unit = "search_units"       // of a rerank: a query with some documents, 100 of them with Cohere
 	FileSearches     Unit = "file_searches"      // calls of a tool that searches files which the provider keeps
-	Containers       Unit = "container_sessions" // sandboxes that were started to run code
-	MapGroundings    Unit = "map_groundings"     // prompts that were answered with data of a map
+	Containers       Unit = "container_sessions" // sandboxes that code ran in, by memory above a gigabyte as in "container_sessions+4g"
+	MapGroundings    Unit = "map_groundings"     // prompts, or since Gemini 3 queries, that were answered with data of a map
 )
 
 // With returns the unit with more of what its price depends on. Upper case becomes lower case, and what a unit's name cannot

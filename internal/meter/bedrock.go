@@ -32,6 +32,7 @@ func converseUsage() []rule {
 		{"", fieldUsage, keep},
 		{"inputTokens", fieldPrompt, keep},
 		{"outputTokens", fieldCompletion, keep},
+		{"totalTokens", fieldTotal, keep},
 		{"cacheReadInputTokens", fieldCached, keep},
 		{"cacheReadInputTokenCount", fieldCachedTwin, keep},
 		{"cacheWriteInputTokens", fieldCacheWrite, keep},
@@ -101,7 +102,7 @@ func (c *converse) result(to *Result) {
 
 // converse takes the usage apart. OpenAI's models state an input that their cache is inside of, in streams; their total adds
 // the cache to it once more, so that it decides nothing. Elsewhere their input is what remains beside the cache, a few
-// tokens, which the cache is not inside of.
+// tokens, which the cache is not inside of. What a total of input and output alone leaves no room for is inside as well.
 func (t *tally) converse(model string) (u book.Usage) {
 	u.Input, u.Output, u.CacheRead = t.n[fieldPrompt], t.n[fieldCompletion], t.n[fieldCached]
 	if !t.has(fieldCached) {
@@ -111,7 +112,8 @@ func (t *tally) converse(model string) (u book.Usage) {
 		t.n[fieldCacheWrite] = t.n[fieldCacheWriteTwin]
 	}
 	u.CacheWrite5m, u.CacheWrite1h = t.writes()
-	if cached := u.CacheRead + u.CacheWrite5m + u.CacheWrite1h; cached <= u.Input && strings.Contains(model, "openai.") {
+	inside := strings.Contains(model, "openai.") || t.has(fieldTotal) && t.n[fieldTotal] == u.Input+u.Output
+	if cached := u.CacheRead + u.CacheWrite5m + u.CacheWrite1h; inside && cached <= u.Input {
 		u.Input -= cached
 	}
 	return u

@@ -77,6 +77,7 @@ const (
 	fieldTool
 	fieldToolType
 	fieldToolModel
+	fieldToolMemory
 	fieldItems
 	fieldItem
 	fieldItemType

@@ -20,6 +20,18 @@ func TestGateways_NameCountsInTheirOwnWay(t *testing.T) {
 			usage: book.Usage{Input: 80, CacheRead: 300, CacheWrite5m: 120, Output: 12},
 		},
 		{
+			name: "and says how long the cache lives", url: anyChat,
+			body: chatOf(aClaude, `{"prompt_tokens":500,"completion_tokens":12,"total_tokens":512,"prompt_tokens_details":{"cached_read_tokens":300,"cached_write_tokens":120,"cached_tokens":420,
+				"cached_write_token_details":{"cached_write_tokens_5m":50,"cached_write_tokens_1h":70}}}`),
+			usage: book.Usage{Input: 80, CacheRead: 300, CacheWrite5m: 50, CacheWrite1h: 70, Output: 12},
+		},
+		{
+			name: "as do gateways that pass on Anthropic's own counts", url: anyChat,
+			body: chatOf(aClaude, `{"prompt_tokens":80,"completion_tokens":12,"total_tokens":512,"cache_read_input_tokens":300,"cache_creation_input_tokens":120,
+				"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":100}}`),
+			usage: book.Usage{Input: 80, CacheRead: 300, CacheWrite5m: 20, CacheWrite1h: 100, Output: 12},
+		},
+		{
 			name: "which it leaves out where nothing was read", url: anyChat,
 			body:  chatOf(aClaude, `{"prompt_tokens":500,"completion_tokens":12,"total_tokens":512,"prompt_tokens_details":{"cached_write_tokens":120,"cached_tokens":120}}`),
 			usage: book.Usage{Input: 380, CacheWrite5m: 120, Output: 12},

@@ -119,6 +119,17 @@ func TestReplies_StateWhatWasMadeByThePiece(t *testing.T) {
 			body: sseOpen(`{"type":"response.output_item.done","item":{"type":"file_search_call"}}`, `{"type":"response.output_item.done","item":{"type":"code_interpreter_call","container_id":"c"}}`,
 				`{"type":"response.completed","response":{"status":"completed","usage":{"input_tokens":9,"output_tokens":3}}}`),
 			usage: book.Usage{Input: 9, Output: 3, Units: units.Of(units.FileSearches, 1).Plus(units.Of(units.Containers, 1))}},
+		{name: "a shell in a container, with as much memory as the tools say", url: openAI + "responses",
+			body: `{"status":"completed","output":[{"type":"shell_call","environment":{"type":"container_reference","container_id":"c3"}},{"type":"code_interpreter_call","container_id":"c3"},` +
+				`{"type":"shell_call","environment":{"type":"local"}}],"tools":[{"type":"shell","environment":{"type":"container_auto","memory_limit":"4g"}},{"type":"code_interpreter","container":{"type":"auto","memory_limit":"16g"}}],` +
+				`"usage":{"input_tokens":9,"output_tokens":3}}`,
+			finished: []string{"completed"}, usage: book.Usage{Input: 9, Output: 3, Units: units.Of(units.Containers.With("16g"), 1)}},
+		{name: "a gigabyte is the usual one, and a shell of the caller's own is none", url: openAI + "responses", finished: []string{"completed"},
+			body: sseOpen(`{"type":"response.created","response":{"status":"in_progress","tools":[{"type":"code_interpreter","container":{"type":"auto","memory_limit":"1g"}}]}}`,
+				`{"type":"response.output_item.done","item":{"type":"shell_call","environment":{"type":"container_reference","container_id":"c"}}}`,
+				`{"type":"response.output_item.done","item":{"type":"shell_call","environment":{"type":"local"}}}`,
+				`{"type":"response.completed","response":{"status":"completed","usage":{"input_tokens":9,"output_tokens":3}}}`),
+			usage: book.Usage{Input: 9, Output: 3, Units: units.Of(units.Containers, 1)}},
 		{name: "searches of files elsewhere", url: "http://localhost:8000/v1/responses", finished: []string{"completed"},
 			body: `{"status":"completed","output":[{"type":"file_search_call"}],"usage":{"input_tokens":9,"output_tokens":3}}`, usage: book.Usage{Input: 9, Output: 3}},
 		{name: "video that is embedded", url: "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-2:embedContent",

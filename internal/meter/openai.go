@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/units"
 )
 
 // openAI reads chat completions, completions, responses, embeddings, images, speech and transcriptions, as JSON and as
@@ -35,7 +33,8 @@ type openAI struct {
 	drawing  ModelUsage
 	drawn    tally
 	drawings others
-	painter  string // the model of images
+	painter  string    // the model of images
+	memory   gigabytes // of containers
 	tool     tool
 	spent    spending
 	paying   spending // of the usage object that is being read
@@ -51,39 +50,8 @@ type openAI struct {
 	finished  bool // a whole chunk had one
 }
 
-type item struct{ typ, action, container string }
-
-// used is what a response used of the provider's tools that is charged by the piece.
-type used struct {
-	searches, files int64
-	containers      []string // that code ran in, each once: several calls can share one
-}
-
-// plus counts an item: a search, and not the opening of a page that it has found.
-func (u *used) plus(i item) {
-	switch i.typ {
-	case "web_search_call":
-		if i.action == "" || i.action == "search" {
-			u.searches++
-		}
-	case "file_search_call":
-		u.files++
-	case "code_interpreter_call":
-		if i.container != "" && len(u.containers) < maxContainers && !slices.Contains(u.containers, i.container) {
-			u.containers = append(u.containers, i.container)
-		}
-	}
-}
-
-const maxContainers = 100 // of one response, beyond which nobody looks
-
 // semantic is what gateways say of how a usage is counted.
 type semantic struct{ claude, beside bool }
-
-type tool struct{ typ, model string }
-
-// imageModel makes images for a response where its tool names no model.
-const imageModel = "gpt-image-2"
 
 var openAISchema = schema(openAIRules())
 
@@ -96,11 +64,12 @@ func openAIRules() []rule {
 			{"status", fieldStatus, keep}, {"incomplete_details.reason", fieldFinish, keep},
 			{"output", fieldItems, keep}, {"output[]", fieldItem, keep},
 			{"output[].type", fieldItemType, keep}, {"output[].action.type", fieldItemAction, keep},
-			{"output[].container_id", fieldItemContainer, keep},
+			{"output[].container_id", fieldItemContainer, keep}, {"output[].environment.container_id", fieldItemContainer, keep},
 		},
 		each(fieldText, count, "output[].content[].text", "output[].summary[].text", "output[].arguments"),
 		[]rule{
 			{"tools[]", fieldTool, keep}, {"tools[].type", fieldToolType, keep}, {"tools[].model", fieldToolModel, keep},
+			{"tools[].container.memory_limit", fieldToolMemory, keep}, {"tools[].environment.memory_limit", fieldToolMemory, keep},
 			{"tool_usage.image_gen", fieldImageGen, keep}, {"tool_usage.web_search.num_requests", fieldBilledSearches, keep},
 			{"svg_usage", fieldDrawing, keep}, {"svg_usage.model", fieldDrawingModel, keep},
 			{"output[].svg_usage", fieldDrawing, keep}, {"output[].svg_usage.model", fieldDrawingModel, keep},
@@ -126,7 +95,7 @@ func openAIRules() []rule {
 			{"choices[].finish_reason", fieldFinish, keep}, {"choices[].text", fieldText, count},
 			{"delta", fieldText, count}, // of the events of responses and transcriptions
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
-			{"item.container_id", fieldItemContainer, keep},
+			{"item.container_id", fieldItemContainer, keep}, {"item.environment.container_id", fieldItemContainer, keep},
 		},
 		under("choices[].usage", usage), // Moonshot
 		[]rule{{"choices[].usage", fieldChoiceUsage, keep}},
@@ -153,6 +122,12 @@ func openAIUsage(counts []rule) []rule {
 	})
 }
 
+// splitWrites are what was written to a cache, by how long it lives.
+var splitWrites = concat(
+	each(fieldCacheWrite5m, keep, "ephemeral_5m_input_tokens", "cached_write_tokens_5m"),
+	each(fieldCacheWrite1h, keep, "ephemeral_1h_input_tokens", "cached_write_tokens_1h"),
+)
+
 func openAICounts() []rule {
 	rules := concat(
 		each(fieldPrompt, keep, "prompt_tokens", "input_tokens"),
@@ -176,6 +151,7 @@ func openAICounts() []rule {
 			{"server_side_tool_usage_details.x_search_calls", fieldOtherSearches, keep}, // xAI
 			{"cached_tokens_details.cached_image_tokens", fieldImageCached, keep},
 		},
+		under("cache_creation", splitWrites), // Anthropic's, which a gateway has left as it is
 	)
 	for _, in := range []string{"prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"} {
 		rules = append(rules, under(in, []rule{
@@ -190,11 +166,9 @@ func openAICounts() []rule {
 			{"cached_creation_tokens", fieldCacheWrite, keep},      // new-api
 			{"cache_creation_input_tokens", fieldCacheWrite, keep}, // Alibaba
 		})...)
-		for _, split := range []string{".cache_creation_token_details", ".cache_creation"} { // LiteLLM and Alibaba
-			rules = append(rules, under(in+split, []rule{
-				{"ephemeral_5m_input_tokens", fieldCacheWrite5m, keep}, {"ephemeral_1h_input_tokens", fieldCacheWrite1h, keep},
-			})...)
-		}
+		rules = append(rules, under(in+".cache_creation_token_details", splitWrites)...) // LiteLLM
+		rules = append(rules, under(in+".cache_creation", splitWrites)...)               // Alibaba
+		rules = append(rules, under(in+".cached_write_token_details", splitWrites)...)   // Bifrost
 	}
 	for _, out := range []string{"completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"} {
 		rules = append(rules, under(out, []rule{
@@ -321,6 +295,8 @@ func (o *openAI) scalar(f field, v value) {
 		o.tool.typ = intern(o.tool.typ, v)
 	case fieldToolModel:
 		o.tool.model = intern(o.tool.model, v)
+	case fieldToolMemory:
+		o.memory.read(v)
 	case fieldDrawingModel:
 		o.drawing.Model = string(v.text)
 	case fieldBilledSearches:
@@ -388,15 +364,6 @@ func (o *openAI) result(to *Result) {
 	}
 }
 
-// charged is what OpenAI charges of its tools beside tokens and searches of the web: searches of files, and containers.
-func (o *openAI) charged() units.Counts {
-	if o.endpoint.Provider != OpenAIProvider && o.endpoint.Provider != Azure {
-		return units.Counts{}
-	}
-	return units.Of(units.FileSearches, max(o.items.files, o.doneItems.files)).
-		Plus(units.Of(units.Containers, int64(max(len(o.items.containers), len(o.doneItems.containers)))))
-}
-
 // counts are the counts of the whole reply.
 func (o *openAI) counts() *tally {
 	switch {
@@ -428,32 +395,4 @@ func (o *openAI) source(t *tally) source {
 	s := source{Endpoint: o.endpoint, model: cmp.Or(o.model, o.endpoint.Model), beside: o.semantic.beside}
 	s.claude = isClaude(s.model) || o.semantic.claude || s.beside || t.n[fieldClaude5m]+t.n[fieldClaude1h] > 0
 	return s
-}
-
-// tools says what models of the provider's tools used, which is no part of the reply's own usage.
-func (o *openAI) tools(to *Result) {
-	made := o.drawings
-	made.list = slices.Clone(made.list)
-	if !o.images.empty() {
-		if u, _ := o.images.openAI(source{Endpoint: Endpoint{Kind: Images}}); u != (book.Usage{}) || o.images.bad {
-			made.plus(cmp.Or(o.painter, imageModel), u, o.images.bad)
-		}
-	}
-	made.fill(to, o.model)
-}
-
-// searches is what the provider counts, or else the searches among the items.
-func (o *openAI) searches() int64 {
-	if o.billed.has(fieldSearches) {
-		return o.billed.n[fieldSearches]
-	}
-	t := o.counts()
-	if !t.any(fieldSearches, fieldOtherSearches) {
-		return max(o.items.searches, o.doneItems.searches)
-	}
-	n := t.n[fieldSearches]
-	if o.endpoint.Provider != Perplexity || t.has(fieldCitation) { // else a fee for the request covers them
-		n += t.n[fieldOtherSearches]
-	}
-	return n
 }

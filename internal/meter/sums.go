@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -14,10 +15,13 @@ type source struct {
 	beside bool   // the reply says that its cache is beside the prompt
 }
 
-// isClaude reports whether a model is one of Anthropic's, whose own usage has the cache beside the input.
+// isClaude reports whether a model is one of Anthropic's, whose own usage has the cache beside the input. Gateways shorten
+// their names.
 func isClaude(model string) bool {
 	model = strings.ToLower(model)
-	return strings.Contains(model, "claude") || strings.Contains(model, "anthropic")
+	return slices.ContainsFunc([]string{"claude", "anthropic", "sonnet", "haiku", "opus"}, func(part string) bool {
+		return strings.Contains(model, part)
+	})
 }
 
 // parts are a set of what can lie inside of a prompt or a completion, or beside them.
@@ -166,7 +170,7 @@ func (s *sums) habits(of source) (beside parts) {
 	case s.reasoning > s.completion && (!s.hasTotal || of.Provider == OpenRouter): // counted by another tokenizer
 		beside |= reasoningPart
 	}
-	if of.beside || of.claude && max(s.read, s.write) > s.prompt {
+	if of.beside || of.claude && s.size(cacheParts) > s.prompt {
 		beside |= cacheParts
 	}
 	return beside

@@ -183,6 +183,16 @@ func TestSums_ATotalOfPromptAndCompletionLeavesNothingBeside(t *testing.T) {
 			usage: book.Usage{Input: 90, CacheRead: 10, CacheWrite5m: 400, Output: 32},
 		},
 		{
+			name: "what was read and written together has no room in it either", url: anyChat,
+			body:  chatOf("us.anthropic.opus-x", `{"prompt_tokens":90,"completion_tokens":32,"total_tokens":122,"cache_read_input_tokens":60,"cache_creation_input_tokens":40}`),
+			usage: book.Usage{Input: 90, CacheRead: 60, CacheWrite5m: 40, Output: 32},
+		},
+		{
+			name: "by a short name it is Claude's as well", url: anyChat,
+			body:  chatOf("Sonnet-4.5", `{"prompt_tokens":90,"completion_tokens":32,"total_tokens":122,"prompt_tokens_details":{"cached_tokens":3000}}`),
+			usage: book.Usage{Input: 90, CacheRead: 3000, Output: 32},
+		},
+		{
 			name: "by new-api's names it is Claude's too, whatever the model is called there", url: anyChat,
 			body:  chatOf("best", `{"prompt_tokens":90,"completion_tokens":32,"total_tokens":122,"prompt_tokens_details":{"cached_tokens":3000},"claude_cache_creation_5_m_tokens":0,"claude_cache_creation_1_h_tokens":70}`),
 			usage: book.Usage{Input: 90, CacheRead: 3000, CacheWrite1h: 70, Output: 32},
@@ -243,7 +253,15 @@ func TestSums_ConverseOfOpenAIsModels(t *testing.T) {
 			body: `{"usage":{"inputTokens":2,"outputTokens":21,"totalTokens":8023,"cacheReadInputTokens":8000}}`,
 		},
 		{
-			name: "Claude's input never contains it", url: of("us.anthropic.claude-x"), usage: book.Usage{Input: 8003, CacheWrite5m: 8000, Output: 21},
+			name: "a total of input and output alone has it inside", url: of("amazon.nova-x"), usage: book.Usage{Input: 503, CacheRead: 7500, Output: 21},
+			body: `{"usage":{"inputTokens":8003,"outputTokens":21,"totalTokens":8024,"cacheReadInputTokens":7500}}`,
+		},
+		{
+			name: "unless it does not fit", url: of("amazon.nova-x"), usage: book.Usage{Input: 403, CacheRead: 7500, Output: 21},
+			body: `{"usage":{"inputTokens":403,"outputTokens":21,"totalTokens":424,"cacheReadInputTokens":7500}}`,
+		},
+		{
+			name: "Claude's total has it once", url: of("us.anthropic.claude-x"), usage: book.Usage{Input: 8003, CacheWrite5m: 8000, Output: 21},
 			body: `{"usage":{"inputTokens":8003,"outputTokens":21,"totalTokens":16024,"cacheWriteInputTokens":8000}}`,
 		},
 	})
@@ -293,7 +311,7 @@ func TestSums_NoReadingExceedsWhatTheReplyAllows(t *testing.T) {
 					if kind != Embeddings && (provider == Vercel || in.n[fieldReasoning] > completion && (!in.has(fieldTotal) || provider == OpenRouter)) {
 						beside += in.n[fieldReasoning]
 					}
-					if kind != Embeddings && (of.beside || of.claude && max(in.reads(), short+long) > prompt) {
+					if kind != Embeddings && (of.beside || of.claude && cache > prompt) {
 						beside += cache
 					}
 				}

@@ -109,8 +109,8 @@ func isLeftOut(k key) bool {
 	})
 }
 
-// addUnits gives a row of OpenAI that is charged by tokens what its tools charge beside them: a search of files as
-// genai-prices has it, a container as LiteLLM has it.
+// addUnits gives a row that is charged by tokens what its provider's tools charge beside them: a search of files as
+// genai-prices has it, a container as LiteLLM has it, and what no list has.
 func addUnits(e *entry, all lists) {
 	if e.Input == "" {
 		return
@@ -139,14 +139,22 @@ func addUnits(e *entry, all lists) {
 		if r, ok := all.of(litellm, e.Provider, "container"); ok {
 			add(units.Containers, r.Units[units.Containers])
 		}
+		for memory, price := range containers {
+			add(units.Containers.With(memory), price)
+		}
 	}
 	if e.Provider == pricing.Google && strings.HasPrefix(e.Model, "gemini-") {
 		add(units.MapGroundings, mapGroundings[e.WebSearch])
 	}
 }
 
+// containers is what a million containers of OpenAI's cost that have more memory than the usual gigabyte: no list has it. They
+// are $0.12, $0.48 and $1.92 for 20 minutes (OpenAI's page of prices, in copies of it of 2026).
+var containers = map[string]string{"4g": "120000", "16g": "480000", "64g": "1920000"}
+
 // mapGroundings is what the Gemini API charges for a million answers with data of a map, by what it charges for a search: no
-// list has it. It is $25 for 1,000 prompts before Gemini 3, and $14 for 1,000 queries since then (its page of prices).
+// list has it. It is $25 for 1,000 prompts before Gemini 3, and $14 for 1,000 queries since then, on top of a free allowance
+// (Google's page of prices, its rows of grounding with Google Maps, in copies of it of 2026).
 var mapGroundings = map[string]string{"0.035": "25000", "0.014": "14000"}
 
 // resold are the embeddings that OpenRouter passes on. No list has them; it charges what their makers do, and states it.
