@@ -8,7 +8,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"github.com/llmtenant/tenant/internal/metered"
+	"github.com/llmtenant/tenant/internal/callctx"
 )
 
 const (
@@ -289,7 +289,7 @@ func (a *Agent) generate(ctx context.Context, h *Hold, r *Request) (response *Re
 			a.settle(ctx, h, a.actual(h, nil, errPanicked))
 		}
 	}()
-	response, err = a.model.Generate(metered.Context(ctx), r)
+	response, err = a.model.Generate(callctx.WithMetered(ctx), r)
 	returned = true
 	if response == nil && err == nil {
 		err = errNoResponse

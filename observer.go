@@ -11,8 +11,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/metered"
 	"github.com/llmtenant/tenant/internal/money"
 )
 
@@ -183,7 +183,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 // It is for whoever stands between a program and its providers, as package tenanthttp does, which adds the service where it
 // knows that. It books nothing.
 func (l *Ledger) Unmetered(ctx context.Context, t Tenant, method, host, path string) {
-	e := &UnmeteredEvent{Method: method, Host: host, Path: path, Service: metered.Service(ctx)}
+	e := &UnmeteredEvent{Method: method, Host: host, Path: path, Service: callctx.Service(ctx)}
 	if who, err := l.identify(t); err == nil {
 		e.TenantID = who.key
 	}

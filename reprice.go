@@ -10,7 +10,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/account"
-	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -121,7 +121,7 @@ func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []Re
 	r := &repricing{
 		Ledger: l, books: account.Books{Dialect: l.dialect, Conn: l.pool},
 		span:  store.Range{From: store.Admission(from), To: store.Admission(to)},
-		actor: book.Actor(ctx), reason: cmp.Or(book.Reason(ctx), "price correction"),
+		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
 	for _, f := range []struct{ what, value string }{{"actor in WithActor", r.actor}, {"reason in WithReason", r.reason}} {
 		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {

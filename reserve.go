@@ -9,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
@@ -318,7 +319,7 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 	op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
 	e := &op.Exec
 	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.key, -1
-	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, book.Actor(ctx)
+	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, callctx.Actor(ctx)
 	for _, f := range []struct{ what, value string }{
 		{"provider", e.Provider}, {"model", e.Model}, {"actor in WithActor", e.Actor},
 	} {

@@ -8,8 +8,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/metered"
 	"github.com/llmtenant/tenant/internal/money"
 )
 
@@ -66,7 +66,7 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 		return
 	}
 	_, silent := l.options.observer.(*logObserver)
-	scope := metered.ScopeOf(ctx)
+	scope := callctx.ScopeOf(ctx)
 	if silent && scope == nil {
 		return
 	}
@@ -82,7 +82,7 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 
 // tellPending tells whoever made a call that it is not on the books yet. The observer is told when it is.
 func (l *Ledger) tellPending(ctx context.Context, h *Hold, op *decide.Op) {
-	scope := metered.ScopeOf(ctx)
+	scope := callctx.ScopeOf(ctx)
 	if scope == nil || op.Kind != decide.Settle {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 )
 
 // Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
@@ -28,37 +29,28 @@ type ID string
 // LLMTenantID implements [Tenant].
 func (id ID) LLMTenantID() string { return string(id) }
 
-type contextKey int
-
-const (
-	tenantKey contextKey = iota
-)
-
 // NewContext returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
 // an outer one away.
 func NewContext(ctx context.Context, t Tenant) context.Context {
-	return context.WithValue(ctx, tenantKey, &t)
+	return callctx.WithTenant(ctx, t)
 }
 
 // FromContext returns the tenant that [NewContext] put into ctx. It reports false where there is none.
 func FromContext(ctx context.Context) (Tenant, bool) {
-	t, _ := ctx.Value(tenantKey).(*Tenant)
-	if t == nil || *t == nil {
-		return nil, false
-	}
-	return *t, true
+	t, _ := callctx.Tenant[Tenant](ctx)
+	return t, t != nil
 }
 
 // WithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
 // it, and with every change of a budget: at most 255 bytes.
 func WithActor(ctx context.Context, actor string) context.Context {
-	return book.WithActor(ctx, actor)
+	return callctx.WithActor(ctx, actor)
 }
 
 // WithReason returns a context that says why a budget is changed, or what it has spent repriced. It is kept in the audit
 // log, or with the corrections: at most 255 bytes.
 func WithReason(ctx context.Context, reason string) context.Context {
-	return book.WithReason(ctx, reason)
+	return callctx.WithReason(ctx, reason)
 }
 
 // identity is what a Tenant comes down to: a key, and the record behind it if there is one.

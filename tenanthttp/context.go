@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/metered"
+	"github.com/llmtenant/tenant/internal/callctx"
 )
 
 // A scope is what a context says about its calls, and what is known of the last of them. A nil scope says nothing.
@@ -19,7 +19,7 @@ type scope struct {
 }
 
 func scopeOf(ctx context.Context) *scope {
-	s, _ := metered.ScopeOf(ctx).(*scope)
+	s, _ := callctx.ScopeOf(ctx).(*scope)
 	return s
 }
 
@@ -38,7 +38,7 @@ func (s *scope) refusal(r *refusal) {
 	}
 }
 
-// Settled implements [metered.Scope].
+// Settled implements [callctx.Scope].
 func (s *scope) Settled(event any) {
 	e, _ := event.(*tenant.SettledEvent)
 	for ; s != nil && e != nil; s = s.around {
@@ -78,7 +78,7 @@ func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
 // request has its shape.
 func WithCall(ctx context.Context, options ...tenant.CallOption) context.Context {
 	around := scopeOf(ctx)
-	return metered.WithScope(ctx, &scope{options: slices.Concat(around.calls(), options), around: around})
+	return callctx.WithScope(ctx, &scope{options: slices.Concat(around.calls(), options), around: around})
 }
 
 // Middleware makes an HTTP server's requests calls of a tenant: it puts what of returns into the request's context, from

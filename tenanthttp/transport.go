@@ -8,8 +8,8 @@ import (
 	"net/http"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/meter"
-	"github.com/llmtenant/tenant/internal/metered"
 )
 
 // ErrUnmetered says that a request cannot be metered, and that the transport refuses such; see [RefuseUnmetered].
@@ -80,7 +80,7 @@ func newTransport(b books, base http.RoundTripper, opts ...Option) (*Transport, 
 // makes of it. An error of the ledger's that is no refusal is RoundTrip's own: where the database cannot be reached
 // ([tenant.ErrUnavailable]), where the ledger is closed, and where the context has ended.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL == nil || metered.Is(r.Context()) {
+	if r.URL == nil || callctx.Metered(r.Context()) {
 		return t.send(r)
 	}
 	e, known := meter.Recognise(r.Method, r.URL)
@@ -147,7 +147,7 @@ func (t *Transport) hostError(r *http.Request, e meter.Endpoint, model string, e
 // report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
 func (t *Transport) report(r *http.Request, service string) {
 	who, _ := tenant.FromContext(r.Context())
-	t.books.Unmetered(metered.As(r.Context(), service), who, r.Method, r.URL.Host, r.URL.Path)
+	t.books.Unmetered(callctx.WithService(r.Context(), service), who, r.Method, r.URL.Host, r.URL.Path)
 }
 
 func unmeteredError(e meter.Endpoint) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 )
 
 // Change is a change of a tenant's budget, for the audit log. Was and Became are what it was and what it became, each a
@@ -34,7 +35,7 @@ func (d *Dialect) Audit(ctx context.Context, c Conn, changes ...Change) error {
 				return err
 			}
 			values = append(values, "(?, ?, ?, "+d.Clock+", ?, ?, ?, ?, ?)")
-			args = append(args, change.Tenant, book.NewID().String(), change.Key, book.Actor(ctx), change.Action, book.Reason(ctx), was, became)
+			args = append(args, change.Tenant, book.NewID().String(), change.Key, callctx.Actor(ctx), change.Action, callctx.Reason(ctx), was, became)
 		}
 		if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
 			VALUES `+strings.Join(values, ", ")), args...); err != nil {

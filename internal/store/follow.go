@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 )
 
 // Following makes the tenants of records that have changed follow them. Records are added some at a time, so that a
@@ -195,7 +195,7 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	var n []int
-	err = list(ctx, f.conn, &n, followSQL, string(moves), log, book.Actor(ctx), book.Reason(ctx))
+	err = list(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
 	switch {
 	case Taken(err):
 		return false, errors.Join(&ConflictError{Profile: f.moved[0].Profile}, err)

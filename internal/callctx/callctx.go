@@ -1,0 +1,84 @@
+// Package callctx is what a context says of the calls that are made under it: all keys of this module are here.
+package callctx
+
+import "context"
+
+type key int
+
+const (
+	tenantKey key = iota
+	actorKey
+	reasonKey
+	meteredKey
+	serviceKey
+	scopeKey
+)
+
+// WithTenant returns a context whose calls are made for a tenant. T is the interface of tenants, which this package cannot
+// name; a nil one takes an outer one away.
+func WithTenant[T any](ctx context.Context, t T) context.Context {
+	return context.WithValue(ctx, tenantKey, &t)
+}
+
+// Tenant returns what [WithTenant] put into a context.
+func Tenant[T any](ctx context.Context) (t T, ok bool) {
+	p, _ := ctx.Value(tenantKey).(*T)
+	if p == nil {
+		return t, false
+	}
+	return *p, true
+}
+
+// WithActor returns a context that says who acts.
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey, actor)
+}
+
+// Actor returns who acts; empty where nobody said.
+func Actor(ctx context.Context) string { return text(ctx, actorKey) }
+
+// WithReason returns a context that says why something is changed.
+func WithReason(ctx context.Context, reason string) context.Context {
+	return context.WithValue(ctx, reasonKey, reason)
+}
+
+// Reason returns why something is changed; empty where nobody said.
+func Reason(ctx context.Context) string { return text(ctx, reasonKey) }
+
+// WithMetered returns a context whose calls are on the books already, so that nobody below books them again.
+func WithMetered(ctx context.Context) context.Context {
+	return context.WithValue(ctx, meteredKey, true)
+}
+
+// Metered reports whether the calls of a context are on the books already.
+func Metered(ctx context.Context) bool { return ctx.Value(meteredKey) != nil }
+
+// WithService returns a context that says what a request is for which nobody meters.
+func WithService(ctx context.Context, service string) context.Context {
+	return context.WithValue(ctx, serviceKey, service)
+}
+
+// Service returns what a request is for which nobody meters; empty where nobody said.
+func Service(ctx context.Context) string { return text(ctx, serviceKey) }
+
+// A Scope hears how the calls under a context were settled.
+type Scope interface {
+	// Settled is given a *tenant.SettledEvent, by several goroutines at once. It returns soon.
+	Settled(event any)
+}
+
+// WithScope returns a context whose calls a scope hears of.
+func WithScope(ctx context.Context, s Scope) context.Context {
+	return context.WithValue(ctx, scopeKey, s)
+}
+
+// ScopeOf returns the scope that hears of the calls of a context; nil for none.
+func ScopeOf(ctx context.Context) Scope {
+	s, _ := ctx.Value(scopeKey).(Scope)
+	return s
+}
+
+func text(ctx context.Context, k key) string {
+	s, _ := ctx.Value(k).(string)
+	return s
+}
