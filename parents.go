@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -106,7 +107,11 @@ func (d *declaration) places() bool {
 	return d.parent != nil || reflect.PointerTo(d.typ).Implements(reflect.TypeFor[Child]())
 }
 
-// stand finds out below whom the tenants of some records are to be made.
+// errBeingMade says that another transaction is making a tenant that is to stand above.
+var errBeingMade = fmt.Errorf("%w: another transaction is making the tenant above", ErrUnavailable)
+
+// stand finds out below whom the tenants of some records are to be made. Where another transaction is just making one that is
+// to stand above, a host's own does not wait for that: the tenants below are left to their first calls.
 func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, error) {
 	var aboves []store.Above
 	for _, p := range profiles {
@@ -114,17 +119,27 @@ func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, 
 			aboves = append(aboves, *p.Parent)
 		}
 	}
-	chains, err := r.chains(db, aboves)
-	if err != nil || len(chains) == 0 {
-		return profiles, err
+	if len(aboves) == 0 {
+		return profiles, nil
 	}
-	profiles = slices.Clone(profiles)
-	for i, p := range profiles {
+	chains, busy, err := r.chains(db, aboves)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(busy) > 0 && len(r.below) > 0:
+		return nil, errBeingMade
+	}
+	var all []store.Profile
+	for _, p := range profiles {
 		if p.Parent != nil {
-			profiles[i].Chain = chains[*p.Parent]
+			if slices.Contains(busy, *p.Parent) {
+				continue
+			}
+			p.Chain = chains[*p.Parent]
 		}
+		all = append(all, p)
 	}
-	return profiles, nil
+	return all, nil
 }
 
 // move puts tenants where their records say. A record above that is not in the database changes nothing.
@@ -138,7 +153,8 @@ func (r records) move(db *gorm.DB, strayed []store.Placement) error {
 			aboves = append(aboves, p.Above)
 		}
 	}
-	chains, err := r.chains(db, aboves)
+	r.hosts = false // who has a tenant is to stand where its record says
+	chains, _, err := r.chains(db, aboves)
 	if err != nil {
 		return err
 	}
@@ -146,12 +162,12 @@ func (r records) move(db *gorm.DB, strayed []store.Placement) error {
 }
 
 // chains returns the tenants that are to stand above others, each with all above it. Those that are not there yet are made,
-// where their records are.
-func (r records) chains(db *gorm.DB, aboves []store.Above) (map[store.Above][]book.ID, error) {
+// where their records are, but for those that another transaction is making.
+func (r records) chains(db *gorm.DB, aboves []store.Above) (_ map[store.Above][]book.ID, busy []store.Above, err error) {
 	ctx, pool, dialect := db.Statement.Context, db.Statement.ConnPool, r.ledger.dialect
 	chains, err := dialect.Rise(ctx, pool, aboves)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	missing := map[store.Above]bool{}
 	for _, a := range aboves {
@@ -159,14 +175,24 @@ func (r records) chains(db *gorm.DB, aboves []store.Above) (map[store.Above][]bo
 			continue
 		}
 		missing[a] = true
+		if r.hosts {
+			alone, err := dialect.First(ctx, pool, a)
+			if err != nil {
+				return nil, nil, err
+			}
+			if !alone {
+				busy = append(busy, a)
+				continue
+			}
+		}
 		if a.Key != "" {
 			if r.ledger.options.knownOnly {
 				if err := r.ledger.unknown(ctx, pool, a.Key); err != nil {
-					return nil, fmt.Errorf("LLMTenantParent: %w", err)
+					return nil, nil, fmt.Errorf("LLMTenantParent: %w", err)
 				}
 			}
 			if _, err := dialect.Ensure(ctx, pool, []store.Profile{{Key: a.Key, Name: a.Key, Inherit: true}}); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			continue
 		}
@@ -175,17 +201,21 @@ func (r records) chains(db *gorm.DB, aboves []store.Above) (map[store.Above][]bo
 			continue
 		}
 		if slices.Contains(r.below, a) {
-			return nil, &store.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
+			return nil, nil, &store.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
 		}
 		if key, ok := of.primaryKey(a.OwnerID); ok {
-			parents := records{declaration: of, owner: a.OwnerType, place: r.place, below: append(r.below[:len(r.below):len(r.below)], a)}
-			if err := parents.ensure(db, [][]any{key}); err != nil {
-				return nil, err
+			parents := records{declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, below: append(r.below[:len(r.below):len(r.below)], a)}
+			switch err := parents.ensure(db, [][]any{key}); {
+			case errors.Is(err, errBeingMade):
+				busy = append(busy, a)
+			case err != nil:
+				return nil, nil, err
 			}
 		}
 	}
 	if len(missing) == 0 {
-		return chains, nil
+		return chains, nil, nil
 	}
-	return dialect.Rise(ctx, pool, aboves)
+	chains, err = dialect.Rise(ctx, pool, aboves)
+	return chains, busy, err
 }

@@ -27,6 +27,9 @@ type records struct {
 
 	// below are the records whose tenants these are made to stand above.
 	below []store.Above
+
+	// hosts: it is a transaction of the host's, which may last, and may be waited for by others.
+	hosts bool
 }
 
 // read runs a query on the model's table within the transaction of db, and hands over its rows one by one. It goes to the

@@ -276,6 +276,7 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 			if w.at = d.located(facts.place); w.at.declaration == nil {
 				w.follows = false // another table of that name
 			}
+			w.at.hosts = true
 			w.again = facts.again && !deleted
 		}
 		if !w.follows || facts.same && !w.again {

@@ -135,6 +135,27 @@ func TestHostsTransactions_WaitForEachOtherNoMoreThanWithoutTheLedger(t *testing
 	}
 }
 
+func TestCreate_DoesNotWaitForWhoeverMakesTheSameTenantAbove(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger := openLedger(t, db)
+	require.NoError(t, db.AutoMigrate(&region{}, &shop{}, &till{}))
+	above := shop{Slug: "above"}
+	require.NoError(t, db.Create(&above).Error, "from before the declaration")
+	require.NoError(t, ledger.Register(&shop{}, dollar, tenant.WithEnforcement(tenant.Hard)))
+	require.NoError(t, ledger.Register(&till{}, tenant.WithBudget(), tenant.WithKey("Slug"), tenant.WithParent("ShopID", &shop{})))
+	tills := []till{{Slug: "x", ShopID: above.ID}, {Slug: "y", ShopID: above.ID}}
+	require.NoError(t, inTwo(t, db, func(tx *gorm.DB, i int) error { return tx.Create(&tills[i]).Error }, func(tx *gorm.DB, i int) error {
+		return tx.Model(&shop{ID: above.ID}).Update("slug", fmt.Sprint("above-", i)).Error
+	}))
+	require.Len(t, keysOf(t, db, "tills"), 1, "the other one's is left to its first call")
+	for i := range tills {
+		require.NoError(t, call(t, ledger, ledger.Tenant(&tills[i]), "0.40"))
+	}
+	require.ErrorIs(t, call(t, ledger, ledger.Tenant(&tills[1]), "0.40"), tenant.ErrBudgetExceeded)
+	require.Equal(t, parentOf(t, db, "x"), parentOf(t, db, "y"))
+}
+
 func TestUpdate_LeavesTheRecordToForeignKeysOfOthers(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")

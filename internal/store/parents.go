@@ -179,6 +179,17 @@ func (d *Dialect) Rise(ctx context.Context, c Conn, aboves []Above) (map[Above][
 	return chains, nil
 }
 
+// First reports whether no other transaction that is still open has been told so of the same tenant that is to stand above. It
+// never waits.
+func (d *Dialect) First(ctx context.Context, c Conn, a Above) (bool, error) {
+	if !d.numbered {
+		return true, nil // there is one writer
+	}
+	var alone []bool
+	err := list(ctx, c, &alone, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, "llm_tenants "+a.OwnerType+" "+a.OwnerID+" "+a.Key)
+	return err == nil && alone[0], err
+}
+
 // Move puts tenants where their records say, but for those whom nobody is above yet that is to be. It locks nothing but the
 // rows that it moves: whoever locked those above as well could wait for a transaction that waits for its own. So two that
 // move at the same time can make a circle, or stand too deep; a circle counts each of its tenants once.
