@@ -50,7 +50,7 @@ func (p path) keeps(provider string) bool {
 var (
 	// keptAt are the first segments of what is kept, by provider.
 	keptAt = map[string][]string{
-		OpenAIProvider:    {"conversations", "vector_stores", "skills", "assistants", "evals", "organization", "projects"},
+		OpenAIProvider:    {"conversations", "vector_stores", "skills", "agents", "assistants", "evals", "organization", "projects"},
 		Azure:             {"conversations", "vector_stores", "skills", "assistants", "evals"},
 		AnthropicProvider: {"skills", "agents", "environments", "vaults", "memory_stores", "organizations"},
 		Mistral:           {"agents", "connectors"},
@@ -64,5 +64,5 @@ var (
 	roots = []string{"v1", "v2", "v1beta", "v1alpha", "openai", "api", "beta"}
 
 	// worked are segments after them, under which something is done that costs.
-	worked = []string{"runs", "completions", "messages", "events", "responses", "documents"}
+	worked = []string{"runs", "completions", "messages", "events", "responses", "documents", "sessions", "automations", "environments"}
 )

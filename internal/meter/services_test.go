@@ -28,6 +28,12 @@ func TestRecognise_WhatIsKnownAndNotCountedIsNamed(t *testing.T) {
 		"https://api.openai.com/v1/threads/t/runs":                                                           "run",
 		"https://api.openai.com/v1/evals/e/runs":                                                             "evaluation",
 		"https://api.openai.com/v1/containers":                                                               "container",
+		"https://api.openai.com/v1/agents/sessions":                                                          "OpenAI's agents",
+		"https://api.openai.com/v1/agents/sessions/s/events":                                                 "OpenAI's agents",
+		"https://api.openai.com/v1/agents/automations/a/invocations":                                         "OpenAI's agents",
+		"https://api.openai.com/v1/agents/environments":                                                      "container",
+		"https://api.openai.com/v1/chatkit/sessions":                                                         "ChatKit",
+		"https://api.deepinfra.com/v1/inference/meta-llama/m":                                                "DeepInfra",
 		"https://api.anthropic.com/v1/sessions/s/events":                                                     "managed agent",
 		"https://generativelanguage.googleapis.com/v1beta/cachedContents":                                    "cache",
 		"https://generativelanguage.googleapis.com/upload/v1beta/fileSearchStores/s:uploadToFileSearchStore": "file search",
@@ -67,6 +73,8 @@ func TestRecognise_ReadingWhatAServiceHasMadeIsFree(t *testing.T) {
 func TestRecognise_WhatOnlyKeepsSomethingIsFree(t *testing.T) {
 	t.Parallel()
 	for address, free := range map[string]bool{
+		"https://api.openai.com/v1/agents":                                    true,
+		"https://api.openai.com/v1/agents/agent_1":                            true,
 		"https://api.openai.com/v1/conversations":                             true,
 		"https://api.openai.com/v1/conversations/c/items":                     true,
 		"https://x.openai.azure.com/openai/v1/conversations":                  true,
