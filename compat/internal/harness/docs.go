@@ -128,6 +128,21 @@ var meanings = []struct {
 	{Tenants, "one client, calls of two tenants at the same time: each tenant's executions and cost are its own"},
 }
 
+// frameworks is what was seen of frameworks whose own usage is not what the provider bills. findings/ has a run of each.
+const frameworks = `
+## Whose own usage not to book
+
+These sum usage up in their own way, so that it is not what the provider bills. Put the transport under them, which reads the provider's own
+replies, and book nothing of what they say. Each was run without the transport, by a script in [findings](../findings).
+
+| framework | its usage | the transport |
+|---|---|---|
+| any-llm-go 0.8 | of Anthropic it leaves out what was cached; Gemini's reasoning is beside the output and OpenAI's inside | ` + "`anyllm.WithHTTPClient(client)`" + `, which its providers openai and gemini take. Its provider anthropic makes its calls without the client: nobody counts them. Use Anthropic's SDK there |
+| fantasy 0.42 | streams of Gemini add up totals that are already sums; the input has the cache in it with Gemini, and not with others | ` + "`google.WithHTTPClient(client)`" + `, and the like of its other providers |
+| langchaingo 0.1.14, llms/anthropic | each block of a reply carries the usage of the whole | ` + "`anthropic.WithHTTPClient(client)`" + ` |
+| tokenlens 1.3 (npm) | its costs charge what was cached twice | it makes no calls: price by the ledger's book |
+`
+
 func render(sdks []seen) string {
 	var page strings.Builder
 	page.WriteString(preface)
@@ -168,6 +183,7 @@ func render(sdks []seen) string {
 			fmt.Fprintf(&page, "%d. %s\n", i+1, note)
 		}
 	}
+	page.WriteString(frameworks)
 	return page.String()
 }
 
