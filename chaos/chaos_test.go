@@ -138,3 +138,18 @@ func TestTimely_FindsATimeThatIsNotTheDatabases(t *testing.T) {
 		require.Len(t, r.violations, c.found, "%+v", c)
 	}
 }
+
+func TestNeverOver_HoldsACallThatHoldsNothingToNoLimit(t *testing.T) {
+	t.Parallel()
+	at := func(second int64) time.Time { return time.Unix(1_900_000_000+second, 0) }
+	for found, cost := range []int64{0, 1} {
+		r := &runner{}
+		r.clock.zone = time.UTC
+		settledAt := at(2)
+		r.neverOver("acme", rule{"day", "cost"}, []change{{began: at(0), done: at(0), amount: 100}}, []*execution{
+			{ID: "over", Status: "succeeded", AdmittedAt: at(1), DeadlineAt: at(60), SettledAt: &settledAt, HeldCost: 90, Cost: 101, OverrunCost: 11},
+			{ID: "next", Status: "running", AdmittedAt: at(3), DeadlineAt: at(60), HeldCost: cost},
+		})
+		require.Len(t, r.violations, found, "%v", r.violations)
+	}
+}

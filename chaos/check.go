@@ -13,6 +13,7 @@ import (
 // What is counted from the rows.
 const (
 	admissions  = "admissions that were replayed"
+	free        = "admissions of calls that hold nothing of the limit's metric"
 	overruns    = "calls that cost more than they held"
 	abandoned   = "calls that were abandoned"
 	corrected   = "abandoned calls that were settled late"
@@ -162,7 +163,8 @@ func (r *runner) count(all []*execution) {
 //
 // the sum just after each admission may not be above the limit of that moment. This holds for limits that were cut, too:
 // an overrun or a cut may leave a sum above the limit, but no admission does. Where a change of the limit has not
-// returned yet, or has returned an error, the largest amount counts that may have been in force.
+// returned yet, or has returned an error, the largest amount counts that may have been in force. Who holds nothing of a metric
+// is held to no limit of it.
 //
 // A call counts in the window of its admission, and in no other, whenever it ends.
 //
@@ -222,6 +224,10 @@ func (r *runner) neverOver(key string, of rule, changes []change, all []*executi
 				continue
 			}
 			r.tally.add(admissions)
+			if st.delta == 0 {
+				r.tally.add(free)
+				continue
+			}
 			if limit := largest(changes, st.at); sum > limit {
 				r.violation("%s, %v of %s: the admission of %s at %s left %d spent and held, and the limit was %d",
 					key, of, window, st.id, r.clock.text(st.at), sum, limit)

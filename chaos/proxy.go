@@ -52,7 +52,7 @@ func startProxy(dsn string, rng *rand.Rand, told func(what string)) (*proxy, err
 		return nil, err
 	}
 	p := &proxy{server: u.Host, told: told, rng: rng, open: map[net.Conn]bool{}}
-	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if p.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
 	p.serving.Go(p.serve)

@@ -10,7 +10,7 @@ import (
 // expected returns what a run ought to come across: what is counted from the rows, and the kinds of trouble.
 func (r *runner) expected() (rows, kinds []string) {
 	rows = []string{
-		admissions, overruns, abandoned, corrected, stoppedLate, cancelled, windows, days, months, across, lateAcross, timed, promised, audits,
+		admissions, free, overruns, abandoned, corrected, stoppedLate, cancelled, windows, days, months, across, lateAcross, timed, promised, audits,
 	}
 	kinds = []string{starts, kills, stops, breaks, sittings, raises, cuts, ambiguous, restarts, toEve, byDay, toChange, byHours}
 	if r.Faults {

@@ -213,6 +213,9 @@ func (c *caller) call(stop context.Context) {
 	if fixed := c.chance(50); fixed {
 		estimate.Model = "fixed"
 		estimate.Cost = nano(c.between(1e6, 4e7))
+		if c.chance(10) {
+			estimate.Cost = nano(0)
+		}
 	} else {
 		estimate.Model = "priced"
 	}
