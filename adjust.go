@@ -25,14 +25,16 @@ import (
 //
 // Errors: [ErrInvalidOption] for an amount that is absent, zero or negative (to charge a tenant there is [Ledger.Debit]),
 // and for a reason that is empty or longer than 255 bytes; a [*DuplicateError] where the key belongs to anything but a
-// credit; else those of [Ledger.Record].
-func (l *Ledger) Credit(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
+// credit; otherwise those of [Ledger.Record].
+func (l *Ledger) Credit(ctx context.Context, t Tenant, amount Money, reason string, options ...RecordOption) (Settlement, error) {
 	return l.adjust(ctx, t, credit, amount, reason, options)
 }
 
 // Debit charges a tenant an amount in US dollars that no call has cost, such as a fee: what it has spent in the present day,
-// month and other windows is that much more. It is else like [Ledger.Credit], its opposite.
-func (l *Ledger) Debit(ctx context.Context, t Tenant, amount Money, reason string, options ...CallOption) (Settlement, error) {
+// month and other windows is that much more. It is otherwise like [Ledger.Credit], its opposite.
+//
+// Errors: those of Credit, with a [*DuplicateError] where the key belongs to anything but a debit.
+func (l *Ledger) Debit(ctx context.Context, t Tenant, amount Money, reason string, options ...RecordOption) (Settlement, error) {
 	return l.adjust(ctx, t, debit, amount, reason, options)
 }
 
@@ -72,7 +74,7 @@ func (a adjustment) nano(amount Money) (int64, error) {
 	return int64(a) * amount.nano, nil
 }
 
-func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Money, reason string, options []CallOption) (Settlement, error) {
+func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Money, reason string, options []RecordOption) (Settlement, error) {
 	nano, err := a.nano(amount)
 	if err != nil {
 		return Settlement{}, err
@@ -80,8 +82,8 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 	if err := validText(ErrInvalidOption, "reason of "+a.String(), reason, true); err != nil {
 		return Settlement{}, err
 	}
-	o, err := callOptionsOf(a.String(), options)
-	if err != nil {
+	var o callOptions
+	if err := applyAll(&o, a.String(), options); err != nil {
 		return Settlement{}, err
 	}
 	who, err := l.identify(t)
@@ -89,7 +91,7 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 		return Settlement{}, err
 	}
 	op := &decide.Op{Kind: decide.Record}
-	if err := l.describe(ctx, op, who, o); err != nil {
+	if err := l.describe(ctx, op, who, &o); err != nil {
 		return Settlement{}, err
 	}
 	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Cost: nano}
@@ -100,42 +102,56 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 	return s, err
 }
 
+// TopUp is more room under a limit; see [Ledger.TopUp].
+type TopUp struct {
+	// Limit names a limit in force by its window, agent and model. What it sets in US dollars, in tokens and in calls is added
+	// to the tenant's limits of these, and at least one of them is needed.
+	Limit Limit
+
+	// Reason says why, for the audit log. It is needed, and at most 255 bytes.
+	Reason string
+
+	// IdempotencyKey makes the top-up happen once in the limit's present window, however often it is given: it is then what
+	// names the top-up, such as an invoice's number, in at most 255 bytes. Defaults to none: every call adds to the limit.
+	IdempotencyKey string
+}
+
 // TopUp gives a tenant more room under one of the limits in force for it, of its own or inherited, until the limit's
-// present window ends; under a limit in total, for good. The metrics that more sets are added to the limits of its window,
-// agent and model. It takes effect before TopUp returns, and leaves a row in the audit log. [WithIdempotencyKey] makes it
-// happen once in that window: a second time changes nothing. No other option is taken.
+// present window ends; under a limit in total, for good. It takes effect before TopUp returns, and leaves a row in the
+// audit log. A second one with the same key in the same window changes nothing.
 //
-//	err := ledger.TopUp(ctx, org, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "bought credits",
-//		tenant.WithIdempotencyKey("invoice-2026-113"))
+//	err := ledger.TopUp(ctx, org, tenant.TopUp{
+//		Limit:  tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")},
+//		Reason: "bought credits", IdempotencyKey: "invoice-2026-113",
+//	})
 //
 // Errors: [ErrInvalidOption], also where no such limit is in force; [*LimitOrderError] where the limit would be more than one
-// that counts the same for longer, so that the top-up could not matter; [ErrNoBudget] without a tenant; else those of
+// that counts the same for longer, so that the top-up could not matter; [ErrNoBudget] without a tenant; otherwise those of
 // [ConfigureBudget].
-func (l *Ledger) TopUp(ctx context.Context, t Tenant, more Limit, reason string, options ...CallOption) error {
-	o, err := callOptionsOf("TopUp", options)
-	if err != nil {
+func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
+	if err := validText(ErrInvalidOption, "reason of TopUp", up.Reason, true); err != nil {
 		return err
 	}
-	if err := validText(ErrInvalidOption, "reason of TopUp", reason, true); err != nil {
+	if err := validText(ErrInvalidOption, "idempotency key of TopUp", up.IdempotencyKey, false); err != nil {
 		return err
 	}
-	rows, err := Limits{Also: []Limit{more}}.rows()
+	rows, err := Limits{Also: []Limit{up.Limit}}.rows()
 	if err != nil {
 		return fmt.Errorf("%w: TopUp: %w", ErrInvalidOption, err)
 	}
-	key := o.idempotency
+	key := up.IdempotencyKey
 	if key == "" {
 		key = uuid.Must(uuid.NewV7()).String()
 	}
-	return l.configure(WithReason(ctx, reason), l.db, t, "TopUp", func(c *configuration, s *account.State) (any, any, error) {
+	return l.configure(WithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *account.State) (any, any, error) {
 		own := c.expected(s)
 		var added []book.TopUp
 		for _, row := range rows {
-			up, err := c.topUp(s, own, row, key)
+			one, err := c.topUp(s, own, row, key)
 			if err != nil {
 				return nil, nil, c.fail(err)
 			}
-			added = append(added, up)
+			added = append(added, one)
 		}
 		n, err := c.books.TopUp(ctx, own.ID, added)
 		if err != nil || n == 0 {

@@ -110,9 +110,8 @@ func TestCredit_AndDebitSayWhichVerbToUse(t *testing.T) {
 	for want, do := range map[string]func() error{
 		"the reason of Credit is empty": func() error { _, err := ledger.Credit(t.Context(), acme, tenant.USD("1"), ""); return err },
 		"the reason of Debit is empty":  func() error { _, err := ledger.Debit(t.Context(), acme, tenant.USD("1"), ""); return err },
-		"Debit takes its tenant": func() error {
-			_, err := ledger.Debit(t.Context(), acme, tenant.USD("1"), "x", tenant.WithTenant(acme))
-			return err
+		"the idempotency key of TopUp": func() error {
+			return ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "x", IdempotencyKey: "a\x00"})
 		},
 	} {
 		err := do()
@@ -129,13 +128,13 @@ func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
 		require.NoError(t, call(t, ledger, acme, "1"))
 		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded)
 		more := tenant.Limit{Window: tenant.Day, Cost: tenant.USD("0.75")}
-		key := tenant.WithIdempotencyKey("invoice-1")
+		key := "invoice-1"
 		for range 2 {
-			require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought", key))
+			require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought", IdempotencyKey: key}))
 		}
 		require.ErrorIs(t, call(t, ledger, acme, "0.76"), tenant.ErrBudgetExceeded)
 		require.NoError(t, call(t, ledger, acme, "0.5"))
-		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought again"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought again"}))
 		require.NoError(t, call(t, ledger, acme, "0.76"))
 
 		e, err := tenant.EffectiveBudget(t.Context(), db, acme)
@@ -155,7 +154,7 @@ func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
 		require.NoError(t, db.Exec(`UPDATE llm_limits SET ends_at = window_start FROM llm_balances b
 			WHERE b.tenant = llm_limits.tenant AND b.window_unit = 'day' AND topup <> ''`).Error)
 		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded, "it has ended")
-		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "bought", key), "in another window")
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought", IdempotencyKey: key}), "in another window")
 		require.NoError(t, call(t, ledger, acme, "0.4"))
 		var n int64
 		require.NoError(t, db.Raw(`SELECT count(*) FROM llm_limits WHERE topup <> ''`).Scan(&n).Error)
@@ -167,7 +166,7 @@ func TestTopUp_OfAnInheritedLimit(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		require.NoError(t, call(t, ledger, acme, "1"))
-		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Total, Cost: tenant.USD("1")}, "bought"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Total, Cost: tenant.USD("1")}, Reason: "bought"}))
 		require.NoError(t, call(t, ledger, acme, "1"))
 		require.NoError(t, call(t, ledger, tenant.ID("globex"), "1"))
 		require.ErrorIs(t, call(t, ledger, tenant.ID("globex"), "1"), tenant.ErrBudgetExceeded, "nobody else's")
@@ -179,13 +178,13 @@ func TestTopUp_ThatCannotBeMeant(t *testing.T) {
 	db := openDatabase(t, "sqlite")
 	ledger := openLedger(t, db)
 	place(t, db, acme, "", "1")
-	err := ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Month, Agent: "a", Cost: tenant.USD("1")}, "x")
+	err := ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Month, Agent: "a", Cost: tenant.USD("1")}, Reason: "x"})
 	require.ErrorIs(t, err, tenant.ErrInvalidOption)
 	require.ErrorContains(t, err, `no monthly cost limit is in force for tenant "acme" of agent "a"`)
-	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day}, "x"), "it limits nothing")
-	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, ""), "the reason of TopUp is empty")
-	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("4611686018")}, "x"), "above 2^62")
-	require.ErrorIs(t, ledger.TopUp(t.Context(), nil, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "x"), tenant.ErrNoBudget)
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day}, Reason: "x"}), "it limits nothing")
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: ""}), "the reason of TopUp is empty")
+	require.ErrorContains(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("4611686018")}, Reason: "x"}), "above 2^62")
+	require.ErrorIs(t, ledger.TopUp(t.Context(), nil, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "x"}), tenant.ErrNoBudget)
 }
 
 func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
@@ -199,7 +198,7 @@ func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
 		for range 2 {
 			require.NoError(t, tenant.ConfigureBudget(ctx, db, acme, change))
 		}
-		require.NoError(t, ledger.TopUp(ctx, acme, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "bought", tenant.WithIdempotencyKey("k")))
+		require.NoError(t, ledger.TopUp(ctx, acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "bought", IdempotencyKey: "k"}))
 		require.Error(t, db.Transaction(func(tx *gorm.DB) error {
 			require.NoError(t, tenant.ConfigureBudget(ctx, tx, acme, func(b *tenant.Budget) error { b.Suspended = true; return nil }))
 			return gorm.ErrInvalidData
@@ -331,7 +330,7 @@ func TestTopUp_OfALimitThatCannotBiteIsALimitOrderError(t *testing.T) {
 			return nil
 		}))
 		var order *tenant.LimitOrderError
-		err := ledger.TopUp(t.Context(), acme, day("50"), "bought")
+		err := ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: day("50"), Reason: "bought"})
 		require.ErrorAs(t, err, &order)
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)
 		require.EqualError(t, order, "the daily cost limit of $51.00, with the top-up, is more than the monthly cost limit of $3.00, "+
@@ -340,17 +339,17 @@ func TestTopUp_OfALimitThatCannotBiteIsALimitOrderError(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "1", e.Limits[0].Limit.String(), "nothing has changed")
 
-		key := tenant.WithIdempotencyKey("invoice-5")
-		require.NoError(t, ledger.TopUp(t.Context(), acme, day("2"), "as much as the month", key))
-		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, day("0.000000001"), "a nano-dollar more"), &order)
+		key := "invoice-5"
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: day("2"), Reason: "as much as the month", IdempotencyKey: key}))
+		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: day("0.000000001"), Reason: "a nano-dollar more"}), &order)
 		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, acme, func(b *tenant.Budget) error {
 			b.Limits.MonthlyCost = tenant.USD("2")
 			return nil
 		}))
-		require.NoError(t, ledger.TopUp(t.Context(), acme, day("2"), "again", key), "it was given already")
-		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Day, Tokens: tenant.Count(1 << 40)}, "another metric"))
-		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "the month first"))
-		require.NoError(t, ledger.TopUp(t.Context(), acme, day("49"), "then the day"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: day("2"), Reason: "again", IdempotencyKey: key}), "it was given already")
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Tokens: tenant.Count(1 << 40)}, Reason: "another metric"}))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, Reason: "the month first"}))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: day("49"), Reason: "then the day"}))
 	})
 }
 
@@ -368,10 +367,10 @@ func TestTopUp_ComparesTheLimitsInForce(t *testing.T) {
 		require.NoError(t, call(t, ledger, tenant.ID("globex"), "0"), "the first call writes the defaults")
 		configure(tenant.Limits{DailyCost: tenant.USD("5")})
 		var order *tenant.LimitOrderError
-		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, more, "bought"), &order)
+		require.ErrorAs(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought"}), &order)
 		configure(tenant.Limits{DailyCost: tenant.USD("5"), MonthlyCost: tenant.USD("4"), AllowLargerShort: true})
-		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "it was larger before"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "it was larger before"}))
 		configure(tenant.Limits{DailyCost: tenant.USD("5"), MonthlyCost: tenant.USD("500"), Also: []tenant.Limit{{Window: tenant.Total, Cost: tenant.USD("2")}}})
-		require.NoError(t, ledger.TopUp(t.Context(), acme, more, "credits are not compared"))
+		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "credits are not compared"}))
 	}, tenant.WithDefaultLimits(tenant.Limits{MonthlyCost: tenant.USD("10")}))
 }

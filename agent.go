@@ -48,7 +48,7 @@ func NewAgent(ledger *Ledger, model Model, options ...AgentOption) (*Agent, erro
 	}
 	for _, option := range options {
 		if option == nil {
-			return nil, fmt.Errorf("%w: NewAgent: a nil AgentOption", ErrInvalidOption)
+			return nil, nilOption[AgentOption]("NewAgent")
 		}
 		if err := option.applyAgent(a); err != nil {
 			return nil, err
@@ -203,7 +203,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 		if !o.hasTenant {
 			t, _ = FromContext(ctx)
 		}
-		return nil, a.ledger.notAdmitted(ctx, t, a.info.Provider, a.info.Name, err, WithAgent(o.agent))
+		return nil, a.ledger.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: a.info.Provider, Model: a.info.Name, Err: err})
 	}
 
 	request := &Request{System: o.system, Prompt: prompt, MaxTokens: hold.OutputTokens}
@@ -229,7 +229,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 
 // reserve has a call admitted, and returns the most output that it asks for.
 func (a *Agent) reserve(ctx context.Context, prompt string, o *callOptions, options []CallOption) (*Hold, int64, error) {
-	if err := o.apply(options); err != nil {
+	if err := applyAll(o, "Call", options); err != nil {
 		return nil, 0, err
 	}
 	who, err := a.identify(ctx, prompt, o)

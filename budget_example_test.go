@@ -110,8 +110,10 @@ func ExampleLedger_TopUp() {
 			b.Enforcement, b.Limits.MonthlyCost = tenant.Hard, tenant.USD("10")
 			return nil
 		}))
-		check(ledger.TopUp(ctx, org, tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")}, "bought credits",
-			tenant.WithIdempotencyKey("invoice-2026-113")))
+		check(ledger.TopUp(ctx, org, tenant.TopUp{
+			Limit:  tenant.Limit{Window: tenant.Month, Cost: tenant.USD("50")},
+			Reason: "bought credits", IdempotencyKey: "invoice-2026-113",
+		}))
 		left, _, err := tenant.RemainingBudget(ctx, db, org)
 		check(err)
 		fmt.Println(left)

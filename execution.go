@@ -96,9 +96,14 @@ func (e *Execution) ReportedCost() (decimal.Decimal, bool) {
 // executions, and a nil Tenant stands for the calls without a tenant. This is the host's own query, so that it goes where
 // a resolver sends reads: a replica may be behind [Cost].
 //
-// Errors are the handle's, and so those of every query on it: [ErrNotOpen], [ErrClosed], [ErrInvalidTenant].
+// Errors are the handle's, and so those of every query on it: [ErrNotOpen], [ErrClosed], [ErrInvalidTenant], and [ErrInvalidOption] for a nil option.
 func Executions(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) *gorm.DB {
-	return rowsOfTenant(ctx, db, t, &Execution{}, "llm_executions", queryOf(options))
+	asked, err := queryOf(options)
+	rows := rowsOfTenant(ctx, db, t, &Execution{}, "llm_executions", asked)
+	if err != nil {
+		_ = rows.AddError(err)
+	}
+	return rows
 }
 
 // rowsOfTenant is a handle on the rows of a table that are a tenant's.

@@ -22,6 +22,9 @@ func SetClock(l *Ledger, at time.Time) {
 // Bound is the most that the input of a call and its fee can cost, and a token of its output.
 func Bound(p Price, e Estimate) (input, output int64) { return p.bound(e) }
 
+// Differs reports whether a stated cost is another one than the computed.
+func Differs(computed, reported int64) bool { return differs(computed, reported) }
+
 // FirstUses is how often the tenant of a call was looked up and made.
 func FirstUses(l *Ledger) int64 { return l.looked.Load() }
 

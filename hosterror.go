@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/llmtenant/tenant/internal/report"
 )
 
 // HostErrorEvent says that a call was refused for what is wrong with the program that makes it, and not with a budget: it
@@ -16,7 +18,7 @@ type HostErrorEvent struct {
 	Agent, Provider, Model string
 
 	// Err is what the caller got: one that wraps [ErrTenantRequired], [ErrInvalidTenant], [ErrUnknownTenant],
-	// [ErrIdentityConflict], [ErrHierarchy], [ErrInvalidOption], or an error of whoever has called [Ledger.HostError].
+	// [ErrIdentityConflict], [ErrHierarchy] or [ErrInvalidOption], or tenanthttp's ErrUnmetered.
 	Err error
 }
 
@@ -25,27 +27,26 @@ func (*HostErrorEvent) event() {}
 // hostErrors are those that a program makes, and its customers do not.
 var hostErrors = []error{ErrTenantRequired, ErrInvalidTenant, ErrUnknownTenant, ErrIdentityConflict, ErrHierarchy, ErrInvalidOption}
 
-// HostError tells the log and the observer of a call that was refused for what is wrong with the program, as a
-// [*HostErrorEvent]. It is for whoever stands between a program and its providers, as package tenanthttp does; what
-// [Ledger.Reserve] and [Agent.Call] refuse they tell themselves. Of the options, [WithAgent] is looked at.
-func (l *Ledger) HostError(ctx context.Context, t Tenant, provider, model string, err error, options ...CallOption) {
-	o := newCallOptions()
-	_ = o.apply(options) // what is wrong with them may be what err says
-	e := &HostErrorEvent{Agent: o.agent, Provider: provider, Model: model, Err: err}
+// reportedHostError tells of a call that package tenanthttp has refused. What [Ledger.Reserve] and [Agent.Call] refuse they
+// tell themselves.
+func (l *Ledger) reportedHostError(ctx context.Context, r report.HostError) {
+	var o callOptions
+	options, _ := r.Options.([]ReserveOption)
+	_ = applyAll(&o, "Reserve", options) // what is wrong with them may be what the error says
+	l.hostError(ctx, r.Tenant, HostErrorEvent{Agent: o.agent, Provider: r.Provider, Model: r.Model, Err: r.Err})
+}
+
+func (l *Ledger) hostError(ctx context.Context, t Tenant, e HostErrorEvent) {
 	if who, err := l.identify(t); err == nil {
 		e.TenantID = who.key
 	}
-	l.hostError(ctx, e)
-}
-
-func (l *Ledger) hostError(ctx context.Context, e *HostErrorEvent) {
 	level := slog.LevelError
 	if _, named := l.hostErrors.LoadOrStore(fmt.Sprint(hostErrorOf(e.Err)), true); named {
 		level = slog.LevelDebug
 	}
 	l.options.log.Log(ctx, level, "tenant: a call was refused for an error of the program that makes it", "tenant", e.TenantID,
 		"agent", e.Agent, "provider", e.Provider, "model", e.Model, "error", e.Err)
-	l.observe(ctx, e)
+	l.observe(ctx, &e)
 }
 
 // hostErrorOf returns which of the errors that a program makes an error is; nil for none.
@@ -58,10 +59,10 @@ func hostErrorOf(err error) error {
 	return nil
 }
 
-// notAdmitted tells of an error with which a call was not admitted, where it is the program's, and returns it.
-func (l *Ledger) notAdmitted(ctx context.Context, t Tenant, provider, model string, err error, options ...CallOption) error {
-	if hostErrorOf(err) != nil {
-		l.HostError(ctx, t, provider, model, err, options...)
+// notAdmitted tells of a call that was not admitted, where that is the program's error, and returns the error.
+func (l *Ledger) notAdmitted(ctx context.Context, t Tenant, e HostErrorEvent) error {
+	if hostErrorOf(e.Err) != nil {
+		l.hostError(ctx, t, e)
 	}
-	return err
+	return e.Err
 }

@@ -217,7 +217,7 @@ func TestTenantID_WithAnOuterSpaceIsRefused(t *testing.T) {
 			errs := map[string]error{"Reserve": err}
 			_, errs["Record"] = ledger.Record(ctx, who, tenant.Actual{Cost: tenant.USD("1")})
 			_, errs["Credit"] = ledger.Credit(ctx, who, tenant.USD("1"), "x")
-			errs["TopUp"] = ledger.TopUp(ctx, who, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "x")
+			errs["TopUp"] = ledger.TopUp(ctx, who, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "x"})
 			errs["ConfigureBudget"] = tenant.ConfigureBudget(ctx, db, who, func(*tenant.Budget) error { return nil })
 			errs["ParentID"] = tenant.ConfigureBudget(ctx, db, tenant.ID("child"), func(b *tenant.Budget) error { b.ParentID = id; return nil })
 			_, errs["Cost"] = tenant.CostToday(ctx, db, who)

@@ -32,7 +32,7 @@ func TestKnownTenantsOnly_RefusesATypoAndSaysWhoIsMeant(t *testing.T) {
 			_, errs["Record"] = ledger.Record(ctx, who, tenant.Actual{Cost: tenant.USD("1")})
 			_, errs["Credit"] = ledger.Credit(ctx, who, tenant.USD("1"), "x")
 			_, errs["Debit"] = ledger.Debit(ctx, who, tenant.USD("1"), "x")
-			errs["TopUp"] = ledger.TopUp(ctx, who, tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, "x")
+			errs["TopUp"] = ledger.TopUp(ctx, who, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "x"})
 			_, errs["Cost"] = tenant.CostToday(ctx, db, who)
 			_, errs["Tokens"] = tenant.Tokens(ctx, db, who, tenant.AllTime, tenant.WithDescendants())
 			_, errs["UsageSummary"] = tenant.UsageSummary(ctx, db, who, tenant.Today)

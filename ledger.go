@@ -16,6 +16,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
@@ -25,6 +26,7 @@ import (
 // Ledger is the library opened on one database: the declared models, the prices, and the path on which calls are
 // admitted and booked. It is safe for concurrent use.
 type Ledger struct {
+	reports
 	db      *gorm.DB
 	host    *sql.DB // of db
 	pool    *sql.DB // of the write path
@@ -57,6 +59,9 @@ type Ledger struct {
 	empty   chan struct{}     // closed when closing and nobody is inside any more
 }
 
+// reports is what package tenanthttp tells the ledger of, and programs do not.
+type reports = report.Reports
+
 // Open opens a ledger on the host's database, PostgreSQL or SQLite. It installs itself as a gorm plugin, so that
 // the budgets of declared models follow their records, and so that the functions of this package find the ledger
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
@@ -77,7 +82,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	for _, option := range options {
 		if option == nil {
-			return nil, fmt.Errorf("%w: Open: a nil OpenOption", ErrInvalidOption)
+			return nil, nilOption[OpenOption]("Open")
 		}
 		if err := option(&o); err != nil {
 			return nil, err
@@ -90,6 +95,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		db: db, options: o, pending: map[*pendingEnd]bool{}, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
 		outages: outages{log: o.log}, insisting: make(chan struct{}, 1), making: make(chan struct{}, makingAtOnce),
 	}
+	l.reports = report.To(l.reportedUnmetered, l.reportedHostError)
 	if err := l.connect(); err != nil {
 		return nil, err
 	}

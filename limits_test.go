@@ -11,7 +11,7 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-func call(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, cost string, options ...tenant.CallOption) error {
+func call(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, cost string, options ...tenant.ReserveOption) error {
 	t.Helper()
 	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Provider: "openai", Model: "gpt-4.1", Cost: tenant.USD(cost)},
 		append(options, tenant.WithWait(0))...)

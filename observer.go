@@ -11,9 +11,9 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/report"
 )
 
 // Observer hears of what a host may want to count or to tell somebody: that a call was settled, that a budget is used up to
@@ -179,12 +179,10 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 }
 
-// Unmetered tells the observer that a request of a tenant's was passed on without being metered, as an [*UnmeteredEvent].
-// It is for whoever stands between a program and its providers, as package tenanthttp does, which adds the service where it
-// knows that. It books nothing.
-func (l *Ledger) Unmetered(ctx context.Context, t Tenant, method, host, path string) {
-	e := &UnmeteredEvent{Method: method, Host: host, Path: path, Service: callctx.Service(ctx)}
-	if who, err := l.identify(t); err == nil {
+// reportedUnmetered tells the observer of a request that package tenanthttp has passed on without metering it.
+func (l *Ledger) reportedUnmetered(ctx context.Context, r report.Unmetered) {
+	e := &UnmeteredEvent{Method: r.Method, Host: r.Host, Path: r.Path, Service: r.Service}
+	if who, err := l.identify(r.Tenant); err == nil {
 		e.TenantID = who.key
 	}
 	l.observe(ctx, e)
@@ -237,7 +235,7 @@ func (l *Ledger) compare(ctx context.Context, e *book.Execution) {
 		return
 	}
 	computed := price.ForService(e.ServiceTier).Cost(Usage(e.Usage))
-	if Differs(computed, e.Reported) {
+	if differs(computed, e.Reported) {
 		l.observe(ctx, &CostDiffersEvent{
 			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),
 			Computed: money.Decimal(computed), Reported: money.Decimal(e.Reported), Charged: money.Decimal(e.Charged.Cost),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"time"
 )
 
@@ -216,15 +217,29 @@ func positive(to *time.Duration, option string, d time.Duration) error {
 	return nil
 }
 
-// AgentOption is an option of [NewAgent]. Every [CallOption] is one too: the default of the agent's calls.
+// AgentOption is an option of [NewAgent]. The options of its calls are among them: each is the default of the agent's calls.
 type AgentOption interface {
 	applyAgent(*Agent) error
 }
 
-// CallOption is an option of one call.
+// CallOption is an option of [Agent.Call]. Those of a [Ledger.Reserve] are among them.
 type CallOption interface {
 	AgentOption
 	applyCall(*callOptions) error
+}
+
+// ReserveOption is an option of [Ledger.Reserve], and of calls that are made through package tenanthttp. Those of a
+// [Ledger.Record] are among them.
+type ReserveOption interface {
+	CallOption
+	ofReserve()
+}
+
+// RecordOption is an option of whatever leaves an execution on the books: [Ledger.Record], [Ledger.Credit] and
+// [Ledger.Debit], and so of [Ledger.Reserve] and of [Agent.Call] too.
+type RecordOption interface {
+	ReserveOption
+	ofRecord()
 }
 
 type callOptions struct {
@@ -244,16 +259,22 @@ const DefaultWait = 10 * time.Second
 
 func newCallOptions() callOptions { return callOptions{wait: DefaultWait} }
 
-func (o *callOptions) apply(options []CallOption) error {
+// applyAll applies the options of a verb.
+func applyAll[O CallOption](o *callOptions, verb string, options []O) error {
 	for _, option := range options {
-		if option == nil {
-			return fmt.Errorf("%w: a nil CallOption", ErrInvalidOption)
+		if any(option) == nil {
+			return nilOption[O](verb)
 		}
 		if err := option.applyCall(o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// nilOption is the error of a verb that was given a nil option.
+func nilOption[O any](verb string) error {
+	return fmt.Errorf("%w: %s: a nil %s", ErrInvalidOption, verb, reflect.TypeFor[O]().Name())
 }
 
 // clone returns options that can be changed without changing these.
@@ -263,10 +284,19 @@ func (o *callOptions) clone() callOptions {
 	return c
 }
 
-type callOption func(*callOptions) error
+type (
+	callOption    func(*callOptions) error
+	reserveOption struct{ callOption }
+	recordOption  struct{ reserveOption }
+)
 
 func (f callOption) applyCall(o *callOptions) error { return f(o) }
 func (f callOption) applyAgent(a *Agent) error      { return f(&a.defaults) }
+func (reserveOption) ofReserve()                    {}
+func (recordOption) ofRecord()                      {}
+
+func forReserve(f callOption) ReserveOption { return reserveOption{f} }
+func forRecord(f callOption) RecordOption   { return recordOption{reserveOption{f}} }
 
 // WithTenant says whom the call is made for. A nil Tenant is no tenant, also where the context has one.
 func WithTenant(t Tenant) CallOption {
@@ -278,8 +308,8 @@ func WithTenant(t Tenant) CallOption {
 
 // WithAgent names the part of the program that makes the call, such as "support". It is at most 255 bytes. Defaults to
 // none.
-func WithAgent(name string) CallOption {
-	return callOption(func(o *callOptions) error {
+func WithAgent(name string) RecordOption {
+	return forRecord(func(o *callOptions) error {
 		o.agent = name
 		return validText(ErrInvalidOption, "name in WithAgent", name, false)
 	})
@@ -301,8 +331,8 @@ const maxTags = 32
 
 // WithTag stores a name and a value with the execution, at most 32 of them, each of at most 255 bytes. Do not store
 // secrets in them.
-func WithTag(name, value string) CallOption {
-	return callOption(func(o *callOptions) error {
+func WithTag(name, value string) RecordOption {
+	return forRecord(func(o *callOptions) error {
 		if err := validText(ErrInvalidOption, "name in WithTag", name, true); err != nil {
 			return err
 		}
@@ -331,8 +361,8 @@ func (o *callOptions) tagJSON() (string, error) {
 // WithIdempotencyKey makes sure that one call is made for the key, at most: a second one, from whatever process, gets a
 // [*DuplicateError] while the first is running and after it was made. A call that failed or was not made frees its key.
 // Keys are the tenant's own, of at most 255 bytes.
-func WithIdempotencyKey(key string) CallOption {
-	return callOption(func(o *callOptions) error {
+func WithIdempotencyKey(key string) RecordOption {
+	return forRecord(func(o *callOptions) error {
 		o.idempotency = key
 		return validText(ErrInvalidOption, "key in WithIdempotencyKey", key, true)
 	})
@@ -340,8 +370,8 @@ func WithIdempotencyKey(key string) CallOption {
 
 // WithWait sets how long the call waits for room that running calls hold and may not use. It never waits past its
 // context, and not at all for a budget that is used up. Zero does not wait. Defaults to [DefaultWait].
-func WithWait(d time.Duration) CallOption {
-	return callOption(func(o *callOptions) error {
+func WithWait(d time.Duration) ReserveOption {
+	return forReserve(func(o *callOptions) error {
 		if d < 0 {
 			return fmt.Errorf("%w: WithWait: %v is negative", ErrInvalidOption, d)
 		}

@@ -42,12 +42,10 @@ func callThroughBouncer(t *testing.T, db *gorm.DB) {
 	org := newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
 
 	// What is refused, released, overrun, marked by a key, tagged and left out travels as arrays with NULLs in them.
-	options := []tenant.CallOption{
-		tenant.WithIdempotencyKey(`it's a "key" \ {with}, everything`), tenant.WithTag("feature", `o'clock {"a", NULL}`), tenant.WithAgent("NULL"),
-	}
-	hold, err := ledger.Reserve(t.Context(), org, cent, options...)
+	key, tag, agent := tenant.WithIdempotencyKey(`it's a "key" \ {with}, everything`), tenant.WithTag("feature", `o'clock {"a", NULL}`), tenant.WithAgent("NULL")
+	hold, err := ledger.Reserve(t.Context(), org, cent, key, tag, agent)
 	require.NoError(t, err)
-	_, err = ledger.Reserve(t.Context(), org, cent, options...)
+	_, err = ledger.Reserve(t.Context(), org, cent, key, tag, agent)
 	require.ErrorIs(t, err, tenant.ErrDuplicate)
 	_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.02"), Usage: tenant.Usage{Output: 7}})
 	require.NoError(t, err)
@@ -59,7 +57,7 @@ func callThroughBouncer(t *testing.T, db *gorm.DB) {
 	require.NoError(t, err)
 	require.Equal(t, "0.02", cost.String())
 
-	used(t, ledger, tenant.ID("globex"), tenant.Actual{Usage: tenant.Usage{Input: 1000}}, options[1:]...)
+	used(t, ledger, tenant.ID("globex"), tenant.Actual{Usage: tenant.Usage{Input: 1000}}, tag, agent)
 	live.Set(bookOf(t, flat("m", "2")))
 	require.EqualValues(t, 1, repriceAll(t, ledger, tenant.OnlyModels("m")).Corrected)
 	require.Equal(t, "0.002", costToday(t, db, tenant.ID("globex")))

@@ -199,10 +199,10 @@ func (p Price) uplifted(u Uplift) Price {
 	return p
 }
 
-// Differs reports whether what the provider states as the cost of a call is more than one per cent away from what its
+// differs reports whether what the provider states as the cost of a call is more than one per cent away from what its
 // usage costs by the price book: then one of the two knows something that the other does not. Both are nano-dollars; a
 // difference of one is rounding.
-func Differs(computed, reported int64) bool {
+func differs(computed, reported int64) bool {
 	distance := money.Sub(max(computed, reported), min(computed, reported))
 	return distance > 1 && distance > max(computed, reported)/100
 }

@@ -47,7 +47,7 @@ func eachPriced(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenan
 }
 
 // used books a call that was made elsewhere.
-func used(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, a tenant.Actual, options ...tenant.CallOption) string {
+func used(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, a tenant.Actual, options ...tenant.RecordOption) string {
 	t.Helper()
 	if a.Provider == "" {
 		a.Provider = "openai"

@@ -171,17 +171,17 @@ type Settlement struct {
 //
 // Errors: [*BudgetExceededError], [*NoPriceError], [*DuplicateError], [ErrTenantSuspended], [*UnknownTenantError], [ErrInvalidTenant],
 // [ErrInvalidOption], [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own. None of them leaves a hold.
-func (l *Ledger) Reserve(ctx context.Context, t Tenant, e Estimate, options ...CallOption) (*Hold, error) {
-	h, err := l.reserveFor(ctx, t, e, options)
+func (l *Ledger) Reserve(ctx context.Context, t Tenant, e Estimate, options ...ReserveOption) (*Hold, error) {
+	o := newCallOptions()
+	h, err := l.reserveFor(ctx, t, e, &o, options)
 	if err != nil {
-		return nil, l.notAdmitted(ctx, t, e.Provider, e.Model, err, options...)
+		return nil, l.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: e.Provider, Model: e.Model, Err: err})
 	}
 	return h, nil
 }
 
-func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, options []CallOption) (*Hold, error) {
-	o, err := callOptionsOf("Reserve", options)
-	if err != nil {
+func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, o *callOptions, options []ReserveOption) (*Hold, error) {
+	if err := applyAll(o, "Reserve", options); err != nil {
 		return nil, err
 	}
 	who, err := l.identify(t)
@@ -189,17 +189,6 @@ func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, options [
 		return nil, err
 	}
 	return l.reserve(ctx, who, e, o)
-}
-
-func callOptionsOf(method string, options []CallOption) (*callOptions, error) {
-	o := newCallOptions()
-	if err := o.apply(options); err != nil {
-		return nil, err
-	}
-	if o.hasTenant {
-		return nil, fmt.Errorf("%w: WithTenant: %s takes its tenant as an argument", ErrInvalidOption, method)
-	}
-	return &o, nil
 }
 
 func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {

@@ -124,9 +124,9 @@ func settlement(e *book.Execution) Settlement {
 // Errors: [*DuplicateError], [ErrInvalidTenant], [ErrInvalidOption] (also for a usage that cannot be true),
 // [ErrNotMigrated], [ErrUnavailable], [ErrClosed]. After ErrUnavailable it may have been booked or not; only with an
 // idempotency key can it be tried again.
-func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...CallOption) (Settlement, error) {
-	o, err := callOptionsOf("Record", options)
-	if err != nil {
+func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...RecordOption) (Settlement, error) {
+	var o callOptions
+	if err := applyAll(&o, "Record", options); err != nil {
 		return Settlement{}, err
 	}
 	who, err := l.identify(t)
@@ -135,7 +135,7 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Call
 	}
 	op := &decide.Op{Kind: decide.Record}
 	op.Exec.Provider, op.Exec.Model = a.Provider, a.Model
-	if err := l.describe(ctx, op, who, o); err != nil {
+	if err := l.describe(ctx, op, who, &o); err != nil {
 		return Settlement{}, err
 	}
 	if err := l.conclude(&op.Exec, a, false); err != nil {

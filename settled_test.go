@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/tenanttest"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestSettledEvent_SaysWhatTheBooksSay(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, w *witness) {
-		options := []tenant.CallOption{tenant.WithAgent("support"), tenant.WithTag("plan", "pro"), tenant.WithIdempotencyKey("k-1")}
+		options := []tenant.ReserveOption{tenant.WithAgent("support"), tenant.WithTag("plan", "pro"), tenant.WithIdempotencyKey("k-1")}
 		hold, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Provider: "openai", Model: "m", Cost: tenant.USD("0.5"), InputTokens: 70, OutputTokens: 7}, options...)
 		require.NoError(t, err)
 		require.Empty(t, of[*tenant.SettledEvent](w))
@@ -129,7 +130,7 @@ func TestHostError_IsLoggedAndObserved(t *testing.T) {
 		require.NoError(t, ledger.Register(&Organization{}))
 		agent, err := tenant.NewAgent(ledger, tenanttest.NewModel(), tenant.WithAgent("support"), tenant.RequireTenant())
 		require.NoError(t, err)
-		reserve := func(who tenant.Tenant, e tenant.Estimate, options ...tenant.CallOption) error {
+		reserve := func(who tenant.Tenant, e tenant.Estimate, options ...tenant.ReserveOption) error {
 			_, err := ledger.Reserve(t.Context(), who, e, options...)
 			return err
 		}
@@ -160,7 +161,9 @@ func TestHostError_IsLoggedAndObserved(t *testing.T) {
 		require.Empty(t, of[*tenant.RefusalEvent](w))
 		require.ErrorIs(t, call(tenant.NewContext(t.Context(), acme), tenant.WithTenant(nil), tenant.WithIdempotencyKey("\x00")), tenant.ErrInvalidOption)
 
-		ledger.HostError(t.Context(), acme, "p", "m", errors.New("nothing to see"), tenant.WithAgent("b"))
+		ledger.ReportHostError(t.Context(), report.HostError{
+			Tenant: acme, Provider: "p", Model: "m", Options: []tenant.ReserveOption{tenant.WithAgent("b")}, Err: errors.New("nothing to see"),
+		})
 		events := of[*tenant.HostErrorEvent](w)
 		require.Equal(t, []string{"acme", "b", "p", "m"}, []string{events[7].TenantID, events[7].Agent, events[7].Provider, events[7].Model})
 	}, tenant.WithLogger(slog.New(slog.NewTextHandler(out, nil))))

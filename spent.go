@@ -19,14 +19,14 @@ type QueryOption func(*query)
 
 type query struct{ descendants bool }
 
-func queryOf(options []QueryOption) query {
-	var q query
+func queryOf(options []QueryOption) (q query, err error) {
 	for _, option := range options {
-		if option != nil {
-			option(&q)
+		if option == nil {
+			return q, fmt.Errorf("%w: a nil QueryOption", ErrInvalidOption)
 		}
+		option(&q)
 	}
-	return q
+	return q, nil
 }
 
 // WithDescendants adds the calls of all tenants that stood below the tenant when they were made. Without it, a question
@@ -43,7 +43,7 @@ func WithDescendants() QueryOption { return func(q *query) { q.descendants = tru
 // hours that the period cuts.
 //
 // Errors: [ErrNotOpen], [ErrClosed], [ErrNotMigrated], [ErrInvalidTenant], [ErrIdentityConflict], [ErrInvalidOption] for
-// a period that cannot be, [ErrNoBudget] for the [Root] where there is no root budget, [*UnknownTenantError] with
+// a period that cannot be and for a nil option, [ErrNoBudget] for the [Root] where there is no root budget, [*UnknownTenantError] with
 // [WithKnownTenantsOnly], [ErrRowsOpen], [ErrUnavailable], and ctx's own.
 func Cost(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (decimal.Decimal, error) {
 	sum, err := spent(ctx, db, t, p, options)
@@ -96,6 +96,10 @@ func ExecutionCountThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options
 
 // spent adds up what was charged in a period.
 func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []QueryOption) (book.Amount, error) {
+	asked, err := queryOf(options)
+	if err != nil {
+		return book.Amount{}, err
+	}
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return book.Amount{}, err
@@ -104,7 +108,7 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 	if err != nil || s.Tenant == nil {
 		return book.Amount{}, err
 	}
-	alone := !queryOf(options).descendants
+	alone := !asked.descendants
 	// Balances count what is below as well.
 	kept := s.Tenant.Balances
 	if alone && (s.Tenant.HasBelow || s.Tenant.ID == book.Root) {

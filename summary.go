@@ -59,6 +59,10 @@ type ModelTotals struct {
 // Refusals belong to the whole hour in which they happened, and count where that hour begins. A refusal by itself is
 // never written, only along with a call of its tenant, so that some may be missing.
 func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (Summary, error) {
+	asked, err := queryOf(options)
+	if err != nil {
+		return Summary{}, err
+	}
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return Summary{}, err
@@ -69,7 +73,7 @@ func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options 
 	}
 	var parts []account.Part
 	if s.Tenant != nil {
-		if parts, err = q.books.Parts(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: !queryOf(options).descendants, Range: r}); err != nil {
+		if parts, err = q.books.Parts(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: !asked.descendants, Range: r}); err != nil {
 			return Summary{}, q.failure(ctx, err)
 		}
 	}

@@ -48,7 +48,7 @@ const (
 var shortly = tenant.WithSettleWait(20 * time.Millisecond)
 
 // requireUnbooked admits a call without the database.
-func requireUnbooked(t testing.TB, l *tenant.Ledger, org tenant.Tenant, e tenant.Estimate, options ...tenant.CallOption) *tenant.Hold {
+func requireUnbooked(t testing.TB, l *tenant.Ledger, org tenant.Tenant, e tenant.Estimate, options ...tenant.ReserveOption) *tenant.Hold {
 	t.Helper()
 	h, err := l.Reserve(t.Context(), org, e, options...)
 	require.NoError(t, err)

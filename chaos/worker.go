@@ -219,7 +219,7 @@ func (c *caller) call(stop context.Context) {
 	} else {
 		estimate.Model = "priced"
 	}
-	options := []tenant.CallOption{tenant.WithWait(time.Duration(c.between(0, 1000)) * time.Millisecond), tenant.WithAgent(fmt.Sprint("agent-", c.rng.IntN(3)))}
+	options := []tenant.ReserveOption{tenant.WithWait(time.Duration(c.between(0, 1000)) * time.Millisecond), tenant.WithAgent(fmt.Sprint("agent-", c.rng.IntN(3)))}
 	idempotent := ""
 	if c.chance(10) {
 		// Few enough at a time that processes meet on them.

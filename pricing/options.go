@@ -17,6 +17,9 @@ func (b *Book) With(options ...Option) (*Book, error) {
 	out := *b
 	next := &out
 	for _, o := range options {
+		if o == nil {
+			return nil, errors.New("pricing: With: a nil Option")
+		}
 		var err error
 		if next, err = o(next); err != nil {
 			return nil, err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -286,7 +285,7 @@ func told(k meter.Kind) bool {
 func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelUsage, of tenant.Actual) error {
 	ctx := r.Context()
 	who, _ := tenant.FromContext(ctx)
-	options := slices.Concat(scopeOf(ctx).calls(), []tenant.CallOption{tenant.WithIdempotencyKey(key)})
+	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(key))
 	_, err := t.books.Record(ctx, who, tenant.Actual{
 		Provider: provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,
 	}, options...)

@@ -12,7 +12,7 @@ import (
 
 // A scope is what a context says about its calls, and what is known of the last of them. A nil scope says nothing.
 type scope struct {
-	options []tenant.CallOption
+	options []tenant.ReserveOption
 	around  *scope // that it was made from
 	refused atomic.Pointer[refusal]
 	settled atomic.Pointer[tenant.SettledEvent]
@@ -23,11 +23,21 @@ func scopeOf(ctx context.Context) *scope {
 	return s
 }
 
-func (s *scope) calls() []tenant.CallOption {
+func (s *scope) calls() []tenant.ReserveOption {
 	if s == nil {
 		return nil
 	}
 	return s.options
+}
+
+// records returns a new slice of the options that mean something for a call that was made elsewhere and is booked here.
+func (s *scope) records() (out []tenant.RecordOption) {
+	for _, option := range s.calls() {
+		if r, ok := option.(tenant.RecordOption); ok || option == nil { // a nil one is the ledger's to refuse
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // refusal keeps the refusal of a call under the scope, and so under those around it. Nil forgets the one before: the last
@@ -73,10 +83,9 @@ func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
 // WithCall returns a context whose calls have options, such as [tenant.WithAgent], [tenant.WithTag],
 // [tenant.WithIdempotencyKey] and [tenant.WithWait]. They go before those of the context that it is made from. Every
 // call under the context has them, so that one with an idempotency key is for one call: the SDK's own retries of a call
-// that has failed may use its key again. The tenant is the context's ([tenant.NewContext]): a call with
-// [tenant.WithTenant] is refused. Options that shape a request, such as [tenant.WithMaxTokens], say nothing here: the
-// request has its shape.
-func WithCall(ctx context.Context, options ...tenant.CallOption) context.Context {
+// that has failed may use its key again. The tenant is the context's ([tenant.NewContext]). A nil option is refused with
+// [tenant.ErrInvalidOption] by each call under the context.
+func WithCall(ctx context.Context, options ...tenant.ReserveOption) context.Context {
 	around := scopeOf(ctx)
 	return callctx.WithScope(ctx, &scope{options: slices.Concat(around.calls(), options), around: around})
 }

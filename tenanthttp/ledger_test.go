@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/report"
 )
 
 // ledger is a ledger that grants everything at once, and counts.
@@ -19,7 +20,7 @@ type ledger struct {
 	defers   bool
 }
 
-func (l *ledger) Reserve(_ context.Context, _ tenant.Tenant, e tenant.Estimate, _ ...tenant.CallOption) (*tenant.Hold, error) {
+func (l *ledger) Reserve(_ context.Context, _ tenant.Tenant, e tenant.Estimate, _ ...tenant.ReserveOption) (*tenant.Hold, error) {
 	l.asked = e
 	return &tenant.Hold{OutputTokens: e.OutputTokens, Tokens: e.InputTokens + e.OutputTokens}, nil
 }
@@ -34,7 +35,7 @@ func (l *ledger) Release(context.Context, *tenant.Hold) (tenant.Settlement, erro
 	return tenant.Settlement{Outcome: tenant.Released}, nil
 }
 
-func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error) {
+func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.RecordOption) (tenant.Settlement, error) {
 	if l.record != nil {
 		return tenant.Settlement{}, l.record()
 	}
@@ -52,10 +53,9 @@ func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.A
 	return tenant.Settlement{}, tenant.ErrNotDeferred
 }
 
-func (l *ledger) HostError(context.Context, tenant.Tenant, string, string, error, ...tenant.CallOption) {
-}
+func (l *ledger) ReportHostError(context.Context, report.HostError) {}
 
-func (l *ledger) Unmetered(context.Context, tenant.Tenant, string, string, string) { l.reported.Add(1) }
+func (l *ledger) ReportUnmetered(context.Context, report.Unmetered) { l.reported.Add(1) }
 
 type roundTrip func(*http.Request) (*http.Response, error)
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,7 +77,7 @@ func (f *fetching) line(l *meter.Line) {
 func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
 	ctx := f.request.Context()
 	who, _ := tenant.FromContext(ctx)
-	options := slices.Concat(scopeOf(ctx).calls(), []tenant.CallOption{tenant.WithIdempotencyKey(batchKey(key))})
+	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(batchKey(key)))
 	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
 		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,
 	}, options...)

@@ -10,6 +10,7 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/meter"
+	"github.com/llmtenant/tenant/internal/report"
 )
 
 // ErrUnmetered says that a request cannot be metered, and that the transport refuses such; see [RefuseUnmetered].
@@ -29,14 +30,14 @@ type Transport struct {
 
 // books is the ledger, as far as a transport needs it.
 type books interface {
-	Reserve(context.Context, tenant.Tenant, tenant.Estimate, ...tenant.CallOption) (*tenant.Hold, error)
+	Reserve(context.Context, tenant.Tenant, tenant.Estimate, ...tenant.ReserveOption) (*tenant.Hold, error)
 	Settle(context.Context, *tenant.Hold, tenant.Actual) (tenant.Settlement, error)
 	Release(context.Context, *tenant.Hold) (tenant.Settlement, error)
-	Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.CallOption) (tenant.Settlement, error)
+	Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.RecordOption) (tenant.Settlement, error)
 	Defer(context.Context, *tenant.Hold, string) error
 	SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error)
-	Unmetered(ctx context.Context, t tenant.Tenant, method, host, path string)
-	HostError(ctx context.Context, t tenant.Tenant, provider, model string, err error, options ...tenant.CallOption)
+	ReportUnmetered(context.Context, report.Unmetered)
+	ReportHostError(context.Context, report.HostError)
 }
 
 // NewTransport returns a transport over base; nil is [http.DefaultTransport].
@@ -140,14 +141,18 @@ func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response
 // hostError refuses a call for what is wrong with the program.
 func (t *Transport) hostError(r *http.Request, e meter.Endpoint, model string, err error) *http.Response {
 	who, _ := tenant.FromContext(r.Context())
-	t.books.HostError(r.Context(), who, e.Provider, model, err, scopeOf(r.Context()).calls()...)
+	t.books.ReportHostError(r.Context(), report.HostError{
+		Tenant: who, Provider: e.Provider, Model: model, Options: scopeOf(r.Context()).calls(), Err: err,
+	})
 	return refuse(r, e, err)
 }
 
 // report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
 func (t *Transport) report(r *http.Request, service string) {
 	who, _ := tenant.FromContext(r.Context())
-	t.books.Unmetered(callctx.WithService(r.Context(), service), who, r.Method, r.URL.Host, r.URL.Path)
+	t.books.ReportUnmetered(r.Context(), report.Unmetered{
+		Tenant: who, Method: r.Method, Host: r.URL.Host, Path: r.URL.Path, Service: service,
+	})
 }
 
 func unmeteredError(e meter.Endpoint) error {

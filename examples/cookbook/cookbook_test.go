@@ -67,7 +67,7 @@ func create(t *testing.T, db *gorm.DB, slug, plan string) *Organization {
 	return o
 }
 
-func call(t *testing.T, ledger *tenant.Ledger, who tenant.Tenant, dollars string, options ...tenant.CallOption) error {
+func call(t *testing.T, ledger *tenant.Ledger, who tenant.Tenant, dollars string, options ...tenant.ReserveOption) error {
 	t.Helper()
 	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Provider: "openai", Model: "test-model", Cost: tenant.USD(dollars)}, options...)
 	if err == nil {

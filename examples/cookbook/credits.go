@@ -9,7 +9,7 @@ import (
 // credits are bought for the present month, and are gone with its end.
 func buyForThisMonth(ctx context.Context, ledger *tenant.Ledger, o *Organization, dollars, invoice string) error {
 	more := tenant.Limit{Window: tenant.Month, Cost: tenant.USD(dollars)}
-	return ledger.TopUp(ctx, o, more, "bought credits", tenant.WithIdempotencyKey("invoice/"+invoice))
+	return ledger.TopUp(ctx, o, tenant.TopUp{Limit: more, Reason: "bought credits", IdempotencyKey: "invoice/" + invoice})
 }
 
 // A prepaid customer has a limit in total, which begins at nothing; what is bought stays until it is used.
@@ -21,7 +21,7 @@ func prepaid(_ *Organization, b *tenant.Budget) error {
 
 func buy(ctx context.Context, ledger *tenant.Ledger, o *Organization, dollars, invoice string) error {
 	more := tenant.Limit{Window: tenant.Total, Cost: tenant.USD(dollars)}
-	return ledger.TopUp(ctx, o, more, "bought credits", tenant.WithIdempotencyKey("invoice/"+invoice))
+	return ledger.TopUp(ctx, o, tenant.TopUp{Limit: more, Reason: "bought credits", IdempotencyKey: "invoice/" + invoice})
 }
 
 // goodwill gives back what an outage has cost.

@@ -10,7 +10,6 @@ const (
 	actorKey
 	reasonKey
 	meteredKey
-	serviceKey
 	scopeKey
 )
 
@@ -52,14 +51,6 @@ func WithMetered(ctx context.Context) context.Context {
 
 // Metered reports whether the calls of a context are on the books already.
 func Metered(ctx context.Context) bool { return ctx.Value(meteredKey) != nil }
-
-// WithService returns a context that says what a request is for which nobody meters.
-func WithService(ctx context.Context, service string) context.Context {
-	return context.WithValue(ctx, serviceKey, service)
-}
-
-// Service returns what a request is for which nobody meters; empty where nobody said.
-func Service(ctx context.Context) string { return text(ctx, serviceKey) }
 
 // A Scope hears how the calls under a context were settled.
 type Scope interface {
