@@ -57,6 +57,8 @@ func askedSchema(e Endpoint) *node {
 		return askedVideo
 	case OCR:
 		return askedOCR
+	case Transcription:
+		return askedTranscription
 	case Speech:
 		return askedSpeech
 	case Images:

@@ -3,6 +3,7 @@ package meter
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"math/bits"
 )
 
@@ -12,6 +13,19 @@ const (
 	leastByte = 1
 	mostBytes = 192
 )
+
+// heardIn returns how many milliseconds of audio a request has in its JSON.
+func heardIn(body []byte) int64 {
+	var asked struct {
+		Audio struct {
+			Data []byte `json:"data"`
+		} `json:"input_audio"`
+	}
+	if json.Unmarshal(body, &asked) != nil || len(asked.Audio.Data) == 0 { // whatever else it is
+		return max(int64(len(body))/leastByte, 1)
+	}
+	return lengthOf(asked.Audio.Data)
+}
 
 // lengthOf returns how many milliseconds of audio a file has: what its header says, or at most what so many bytes can hold.
 func lengthOf(file []byte) int64 {

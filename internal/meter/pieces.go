@@ -166,10 +166,13 @@ func pagesOf(list string) (pages int64) {
 }
 
 var (
-	askedOCR = schema(askedOpenAI(), each(askPages, keep, "pages", "pages[]"),
+	askedOCR = schema(askedOpenAI(), each(askPages, keep, "pages", "pages[]"), each(askStored, keep, "document.file_id"),
 		each(askAnnotated, keep, "document_annotation_format", "bbox_annotation_format"))
 
 	askedImages = schema(askedOpenAI(), []rule{{"size", askSize, keep}, {"quality", askQuality, keep}})
+	// OpenRouter's, in JSON; others have the recording elsewhere.
+	askedTranscription = schema(askedOpenAI(), each(askAudio, measure, "input_audio.data"), each(askStored, keep, "url", "file_url", "file_id"))
+
 	askedSpeech = schema(askedOpenAI(), []rule{{"input", askSpoken, count}})
 
 	askedRerank = schema(askedOpenAI(), each(askListed, count, "documents[]"))

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -77,6 +78,9 @@ func TestReadRequest_BoundsWhatIsChargedByThePiece(t *testing.T) {
 			units.Of(units.SearchUnits, 2), "arn:aws:bedrock:us-east-1::foundation-model/cohere.rerank-x"},
 		{"of whom charges tokens", "https://api.voyageai.com/v1/rerank", `{"model":"m","query":"x","documents":["a"]}`, units.Counts{}, "m"},
 		{"a document elsewhere", "https://api.mistral.ai/v1/ocr", `{"model":"m","document":{"document_url":"https://e.com/x.pdf"}}`, units.Of(units.Pages, 1000), "m"},
+		{"a document that was uploaded before", "https://api.mistral.ai/v1/ocr", `{"model":"m","document":{"type":"file","file_id":"f"}}`, units.Of(units.Pages, 1000), "m"},
+		{"a recording in JSON", "https://openrouter.ai/api/v1/audio/transcriptions", `{"model":"m","input_audio":{"format":"wav","data":"` + base64.StdEncoding.EncodeToString(recorded(8_000, 20_000)) + `"}}`, units.Of(units.InputAudio, 2506), "m"},
+		{"one of which nothing is known", "https://openrouter.ai/api/v1/audio/transcriptions", `{"model":"m","input_audio":{"format":"mp3","data":"` + strings.Repeat("AAAA", 500) + `"}}`, units.Of(units.InputAudio, 1500), "m"},
 		{"some of its pages, described", "https://api.mistral.ai/v1/ocr", `{"model":"m","pages":[0,1,5],"document_annotation_format":{"type":"json_schema"},"document":{"document_url":"https://e.com/x.pdf"}}`, units.Of(units.Pages.With("annotated"), 3), "m"},
 		{"a range of them", "https://api.mistral.ai/v1/ocr", `{"model":"m","pages":"0-3,7","document":{"document_url":"https://e.com/x.pdf"}}`, units.Of(units.Pages, 5), "m"},
 		{"a picture", "https://api.mistral.ai/v1/ocr", `{"model":"m","document":{"image_url":"https://e.com/x.png"}}`, units.Of(units.Pages, 1), "m"},

@@ -29,7 +29,7 @@ type Request struct {
 	// input and what it has written before; zero where it is once.
 	Turns, Passes int64
 
-	// Unlimited reports that reasoning comes beside MaxTokens, so that no limit binds it.
+	// Unlimited reports that reasoning comes beside MaxTokens, so that no limit binds it: xAI's, and Perplexity's in research.
 	Unlimited bool
 
 	// InputBytes is the size of the body without the media in it, MediaBytes that of the media as they are written there,
@@ -70,6 +70,9 @@ func ReadRequest(e Endpoint, body []byte) Request {
 		s.write(body)
 		s.close()
 		a.unread(!s.whole || s.state == failed)
+		if e.Kind == Transcription && a.Audio > 0 {
+			a.heard = heardIn(body)
+		}
 	}
 	r := &a.Request
 	r.InputBytes = int64(len(body)) - r.MediaBytes
@@ -81,7 +84,7 @@ func ReadRequest(e Endpoint, body []byte) Request {
 		r.LeastOutput = max(r.LeastOutput, 16)
 	}
 	r.Turns, r.IncludeUsage = a.turns(e), r.IncludeUsage || a.included
-	r.Unlimited = e.Format == Responses && grok(e.Provider, r.Model)
+	r.Unlimited = e.Format == Responses && grok(e.Provider, r.Model) || e.Provider == Perplexity && strings.Contains(r.Model, "deep-research")
 	if e.Format == AsyncChat {
 		r.Background = true
 	}
@@ -425,6 +428,8 @@ func (a *asked) form(body []byte) {
 			a.scalar(askSize, v)
 		case "quality":
 			a.scalar(askQuality, v)
+		case "url", "file_url", "file_id": // a recording that is elsewhere
+			a.unread(len(text) > 0)
 		}
 	}
 }
