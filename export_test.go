@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// Bounds is what a period comes down to.
+// Bounds is what a period comes down to where weeks begin on Monday.
 func Bounds(p Period, now time.Time, zone *time.Location) (from, to time.Time, err error) {
-	return p.bounds(now, zone)
+	return p.bounds(moment{now, zone, time.Monday})
 }
 
 // SetClock stops the clock of the questions that are asked of a ledger. Its lanes keep theirs.

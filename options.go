@@ -100,7 +100,8 @@ func WithDefaultTimeZone(name string) OpenOption {
 	}
 }
 
-// WithWeekStart sets the day on which weeks begin, time.Monday or time.Sunday. All processes on one database must give
+// WithWeekStart sets the day on which weeks begin, time.Monday or time.Sunday: those of limits, and those of questions about
+// [ThisWeek] and [LastWeek]. All processes on one database must give
 // the same. Defaults to time.Monday.
 func WithWeekStart(day time.Weekday) OpenOption {
 	return func(o *openOptions) error {

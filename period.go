@@ -23,14 +23,20 @@ type Period interface {
 	// String describes the period, such as "last month".
 	String() string
 
-	// bounds returns the period's first instant and the first one after it, by the time that it is and the zone in
-	// which to see it.
-	bounds(now time.Time, zone *time.Location) (from, to time.Time, err error)
+	// bounds returns the period's first instant and the first one after it, as seen from a moment.
+	bounds(m moment) (from, to time.Time, err error)
+}
+
+// moment is when a question is asked, in which zone, and on which day the weeks begin.
+type moment struct {
+	now       time.Time
+	zone      *time.Location
+	weekStart time.Weekday
 }
 
 // Calendar is a [Period] of the calendar that moves with the time: by the database's clock, so that it is the same for
 // every process. A day begins at the first instant of its date in the time zone, and lasts 23 or 25 hours where the
-// clocks change. Weeks begin on Monday. The period that it is now lasts until its end, not until now.
+// clocks change. Weeks begin on the ledger's day, as those of limits do: on Monday, unless [WithWeekStart] says Sunday. The period that it is now lasts until its end, not until now.
 type Calendar uint8
 
 // The periods of the calendar.
@@ -74,7 +80,7 @@ func (c Calendar) In(zone *time.Location) Period {
 	return zoned{c, zone}
 }
 
-func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time, err error) {
+func (c Calendar) bounds(m moment) (from, to time.Time, err error) {
 	if c < Today || c > AllTime {
 		return from, to, fmt.Errorf("%w: the period %v is none of the constants", ErrInvalidOption, c)
 	}
@@ -82,9 +88,9 @@ func (c Calendar) bounds(now time.Time, zone *time.Location) (from, to time.Time
 		return store.Ever.From, store.Ever.To, nil
 	}
 	p := calendar[c]
-	from, to = period.Bounds(p.window, now, zone, time.Monday)
+	from, to = period.Bounds(p.window, m.now, m.zone, m.weekStart)
 	for range p.back {
-		from, to = period.Bounds(p.window, from.Add(-time.Nanosecond), zone, time.Monday)
+		from, to = period.Bounds(p.window, from.Add(-time.Nanosecond), m.zone, m.weekStart)
 	}
 	return from, to, nil
 }
@@ -126,7 +132,7 @@ func (d Dates) String() string {
 	return d.first.String() + " to " + d.last.String()
 }
 
-func (d Dates) bounds(_ time.Time, zone *time.Location) (from, to time.Time, err error) {
+func (d Dates) bounds(m moment) (from, to time.Time, err error) {
 	for _, date := range []period.Date{d.first, d.last} {
 		if err := date.Check(); err != nil {
 			return from, to, fmt.Errorf("%w: Date(%d, %d, %d): %w", ErrInvalidOption, date.Year, int(date.Month), date.Day, err)
@@ -135,7 +141,7 @@ func (d Dates) bounds(_ time.Time, zone *time.Location) (from, to time.Time, err
 	if d.last.Before(d.first) {
 		return from, to, fmt.Errorf("%w: Date: the period begins with %v, after its last date, %v", ErrInvalidOption, d.first, d.last)
 	}
-	from, to = period.Dates(d.first, d.last, zone)
+	from, to = period.Dates(d.first, d.last, m.zone)
 	return from, to, nil
 }
 
@@ -148,8 +154,9 @@ type zoned struct {
 // String implements [Period].
 func (z zoned) String() string { return z.Period.String() + " in " + z.zone.String() }
 
-func (z zoned) bounds(now time.Time, _ *time.Location) (from, to time.Time, err error) {
-	return z.Period.bounds(now, z.zone)
+func (z zoned) bounds(m moment) (from, to time.Time, err error) {
+	m.zone = z.zone
+	return z.Period.bounds(m)
 }
 
 // Between returns the period from one instant to another, half-open: a call admitted at from counts, one admitted at to
@@ -169,7 +176,7 @@ func (b between) String() string {
 	return b.from.Format(time.RFC3339Nano) + " to " + b.to.Format(time.RFC3339Nano)
 }
 
-func (b between) bounds(time.Time, *time.Location) (from, to time.Time, err error) {
+func (b between) bounds(moment) (from, to time.Time, err error) {
 	if b.from.After(b.to) {
 		return from, to, fmt.Errorf("%w: Between: the period begins at %s, after its end at %s", ErrInvalidOption,
 			b.from.Format(time.RFC3339Nano), b.to.Format(time.RFC3339Nano))

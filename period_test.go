@@ -135,6 +135,51 @@ func TestDate_OfACallIsTheDayThatItsBalanceCounts(t *testing.T) {
 	})
 }
 
+// A question and a limit have one week, whichever day it begins on.
+func TestWeeks_OfQuestionsAreThoseOfLimits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name            string
+		options         []tenant.OpenOption
+		this, last      int64
+		thisFrom, until string
+	}{
+		{"as it is", nil, 11_000, 200, "2026-08-31T00:00:00Z", "2026-09-07T00:00:00Z"},
+		{"from Monday", []tenant.OpenOption{tenant.WithWeekStart(time.Monday)}, 11_000, 200, "2026-08-31T00:00:00Z", "2026-09-07T00:00:00Z"},
+		{"from Sunday", []tenant.OpenOption{tenant.WithWeekStart(time.Sunday)}, 10_000, 1_200, "2026-09-06T00:00:00Z", "2026-09-13T00:00:00Z"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+				newOrganization(t, db, ledger, "acme", tenant.WithLimits(tenant.Limits{Also: []tenant.Limit{{Window: tenant.Week, Cost: tenant.USD("1")}}}))
+				status, err := tenant.BudgetStatus(t.Context(), db, acme)
+				require.NoError(t, err)
+				require.Len(t, status.Limits, 1)
+				week, err := tenant.UsageSummary(t.Context(), db, acme, tenant.ThisWeek)
+				require.NoError(t, err)
+				require.Equal(t, status.Limits[0].ResetsAt.UTC(), week.To.UTC(), "the limit's week ends with it")
+
+				remember(t, db, "acme",
+					past{at: at(t, "2026-08-30T09:00:00Z"), cost: 200},     // a Sunday
+					past{at: at(t, "2026-09-05T23:59:59.9Z"), cost: 1_000}, // a Saturday
+					past{at: at(t, "2026-09-06T00:00:00Z"), cost: 10_000},  // the Sunday after it
+					past{at: at(t, "2026-09-14T00:00:00Z"), cost: 100_000}) // next week, whichever day it begins on
+				tenant.SetClock(ledger, at(t, "2026-09-06T12:00:00Z"))
+				require.Equal(t, c.this, ask(t, db, acme, tenant.ThisWeek).cost)
+				require.Equal(t, c.last, ask(t, db, acme, tenant.LastWeek).cost)
+				week, err = tenant.UsageSummary(t.Context(), db, acme, tenant.ThisWeek)
+				require.NoError(t, err)
+				require.Equal(t, c.this, week.Cost.Shift(9).IntPart())
+				require.Equal(t, at(t, c.thisFrom), week.From.UTC())
+				require.Equal(t, at(t, c.until), week.To.UTC())
+				tokyo, err := tenant.UsageSummary(t.Context(), db, acme, tenant.ThisWeek.In(zone(t, "Asia/Tokyo")))
+				require.NoError(t, err)
+				require.Equal(t, at(t, c.thisFrom).Add(-9*time.Hour), tokyo.From.UTC())
+			}, c.options...)
+		})
+	}
+}
+
 func TestPeriods_AreComparableAndSayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	from := at(t, "2026-03-29T00:00:00Z")

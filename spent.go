@@ -138,7 +138,7 @@ func (q *question) during(ctx context.Context, p Period) (*account.State, store.
 		return nil, store.Range{}, err
 	}
 	t := q.expected(s)
-	from, to, err := p.bounds(decide.Time(t, s.Now), q.zones.location(t.Zone))
+	from, to, err := p.bounds(moment{decide.Time(t, s.Now), q.zones.location(t.Zone), q.windows.WeekStart})
 	if err != nil {
 		return nil, store.Range{}, err
 	}

@@ -13,8 +13,12 @@ import (
 
 // Difference is a figure of the books that is not what the executions, one row a call, add up to.
 type Difference struct {
-	// Tenant is the id of the tenant's row in llm_tenants; all zeros for calls without a tenant.
-	Tenant string
+	// TenantID is the tenant's id; empty for calls without a tenant, and where the tenant's record was deleted.
+	TenantID string
+
+	// UUID is the same tenant by what never changes of it: questions can be asked about it. All zeros for calls without a
+	// tenant.
+	UUID UUID
 
 	// Where says which balance, or which hour of the roll-up, it is, and Column which of its columns.
 	Where, Column string
@@ -25,13 +29,15 @@ type Difference struct {
 
 // String describes the difference.
 func (d Difference) String() string {
-	return fmt.Sprintf("tenant %s, %s: %s is %d, and the executions say %d", d.Tenant, d.Where, d.Column, d.Have, d.Want)
+	return fmt.Sprintf("tenant %q (%s), %s: %s is %d, and the executions say %d", d.TenantID, d.UUID, d.Where, d.Column, d.Have, d.Want)
 }
 
 // Verify checks that the books agree with themselves: for each tenant, that every balance and every hour of the roll-up
 // is the sum of the executions that it counts, and that what is held is the sum of the running ones. It returns every
 // difference; there is none unless somebody else has written to the ledger's tables. It takes a short snapshot for each
 // tenant and day, locks nothing, and can run while calls go on.
+//
+// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own, each with the differences that were found before.
 func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 	var all []Difference
 	err := l.eachTenant(ctx, func(id book.ID) error {
@@ -46,6 +52,8 @@ func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 // executions add up to, with the tenant's books locked meanwhile, one tenant at a time, while the calls of the others go
 // on. It returns the differences that it has mended. It cannot undo what was admitted by wrong figures before. It also
 // removes the balances that deleted tenants had for their limits, once nothing is running on them.
+//
+// Errors: those of [Ledger.Verify], each with the differences that were mended before.
 func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 	var mended []Difference
 	err := l.eachTenant(ctx, func(id book.ID) error {
@@ -101,9 +109,20 @@ func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([
 		found = append(found, hours...)
 		from = day.To
 	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	s, err := books.State(ctx, account.Who{ID: id})
+	if err != nil {
+		return nil, err
+	}
+	tenantID := ""
+	if s.Tenant != nil {
+		tenantID = s.Tenant.Key
+	}
 	out := make([]Difference, len(found))
 	for i, d := range found {
-		out[i] = Difference{Tenant: d.Tenant.String(), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want}
+		out[i] = Difference{TenantID: tenantID, UUID: UUID(id.String()), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want}
 	}
 	return out, nil
 }

@@ -56,6 +56,16 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 			for _, s := range c.finds {
 				require.Contains(t, fmt.Sprint(differences), s, c.breaks)
 			}
+			for _, d := range differences {
+				if d.TenantID == "" {
+					require.Equal(t, tenant.UUID("00000000-0000-0000-0000-000000000000"), d.UUID, "calls without a tenant")
+					continue
+				}
+				require.Equal(t, "acme", d.TenantID, c.breaks)
+				id, err := tenant.UUIDFor(t.Context(), db, org)
+				require.NoError(t, err)
+				require.Equal(t, id, d.UUID, c.breaks)
+			}
 			mended, err := ledger.Repair(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, differences, mended)
