@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
@@ -143,7 +143,7 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 	if key == "" {
 		key = uuid.Must(uuid.NewV7()).String()
 	}
-	return l.configure(WithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *account.State) (any, any, error) {
+	return l.configure(WithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *books.State) (any, any, error) {
 		own := c.expected(s)
 		var added []book.TopUp
 		for _, row := range rows {
@@ -162,7 +162,7 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 }
 
 // topUp is a limit's top-up, which ends when its present window does.
-func (c *configuration) topUp(s *account.State, own *book.Tenant, row book.Limit, key string) (book.TopUp, error) {
+func (c *configuration) topUp(s *books.State, own *book.Tenant, row book.Limit, key string) (book.TopUp, error) {
 	now := decide.Time(own, s.Now)
 	limits := decide.Effective(own, &s.Defaults, now)
 	for _, l := range limits {

@@ -10,8 +10,8 @@ import (
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 )
 
@@ -90,7 +90,7 @@ func (q *question) noBudget() error {
 }
 
 // name is the tenant's name, or the one that its record is going to give it.
-func (q *question) name(t Tenant, s *account.State) string {
+func (q *question) name(t Tenant, s *books.State) string {
 	if q.made(s) {
 		return s.Name
 	}

@@ -9,8 +9,8 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/store"
 )
@@ -46,7 +46,7 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 	if change == nil {
 		return fmt.Errorf("%w: ConfigureBudget: the function is nil", ErrInvalidOption)
 	}
-	return l.configure(ctx, db, t, "ConfigureBudget", func(c *configuration, s *account.State) (was, became any, err error) {
+	return l.configure(ctx, db, t, "ConfigureBudget", func(c *configuration, s *books.State) (was, became any, err error) {
 		return c.budget(ctx, s, change)
 	})
 }
@@ -54,7 +54,7 @@ func ConfigureBudget(ctx context.Context, db *gorm.DB, t Tenant, change func(*Bu
 // configure changes a tenant's settings in a transaction, with an entry in the audit log. The function returns what they
 // were and what they are, as the log is to have it; nothing where nothing has changed.
 func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action string,
-	change func(*configuration, *account.State) (was, became any, err error),
+	change func(*configuration, *books.State) (was, became any, err error),
 ) error {
 	q, err := ask(ctx, db, t)
 	switch {
@@ -86,7 +86,7 @@ func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action st
 type configuration struct {
 	*question
 	action string
-	change func(*configuration, *account.State) (was, became any, err error)
+	change func(*configuration, *books.State) (was, became any, err error)
 	own    error // the one to return as it is
 }
 
@@ -120,7 +120,7 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 	if err != nil {
 		return err
 	}
-	s, err := c.books.State(ctx, account.Who{ID: id})
+	s, err := c.books.State(ctx, books.Who{ID: id})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 }
 
 // budget lets a function change a tenant's budget.
-func (c *configuration) budget(ctx context.Context, s *account.State, change func(*Budget) error) (was, became any, err error) {
+func (c *configuration) budget(ctx context.Context, s *books.State, change func(*Budget) error) (was, became any, err error) {
 	b := budget(s.Tenant, s.Name, s.Above)
 	before := *b
 	if err := change(b); err != nil {
@@ -154,7 +154,7 @@ func (c *configuration) budget(ctx context.Context, s *account.State, change fun
 	if err != nil {
 		return nil, nil, c.fail(err)
 	}
-	if err := c.books.Save(ctx, s.Tenant.ID, account.Settings{
+	if err := c.books.Save(ctx, s.Tenant.ID, books.Settings{
 		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
 	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
 		return nil, nil, err

@@ -7,10 +7,10 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Forecast says where a limit is going, if its calls go on as they did for the length of one window before now: so it is
@@ -49,8 +49,8 @@ func (q *question) forecast(ctx context.Context, s *decide.Standing, now, first 
 	if since := max(now.Sub(first), shortest); since < span {
 		span = since
 	}
-	sum, err := q.books.Spent(ctx, store.Calls{
-		Tenant: s.Tenant.ID, Agent: s.Limit.Agent, Model: s.Limit.Model, Range: store.Range{From: now.Add(-span), To: now.Add(time.Microsecond)},
+	sum, err := q.books.Spent(ctx, books.Calls{
+		Tenant: s.Tenant.ID, Agent: s.Limit.Agent, Model: s.Limit.Model, Range: books.Range{From: now.Add(-span), To: now.Add(time.Microsecond)},
 	})
 	if err != nil {
 		return Forecast{}, q.failure(ctx, err)

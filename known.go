@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -154,7 +154,7 @@ func (l *Ledger) asked(t Tenant) (identity, error) {
 }
 
 // answerable returns an error where nothing can be said about a tenant, because it is not there.
-func (q *question) answerable(ctx context.Context, s *account.State) error {
+func (q *question) answerable(ctx context.Context, s *books.State) error {
 	switch {
 	case s.Tenant != nil || q.who.none():
 		return nil

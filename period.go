@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Period is a span of time that calls are added up over: one of the constants of [Calendar], or what [Date] or [Between]
@@ -85,7 +85,7 @@ func (c Calendar) bounds(m moment) (from, to time.Time, err error) {
 		return from, to, fmt.Errorf("%w: the period %v is none of the constants", ErrInvalidOption, c)
 	}
 	if c == AllTime {
-		return store.Ever.From, store.Ever.To, nil
+		return books.Ever.From, books.Ever.To, nil
 	}
 	p := calendar[c]
 	from, to = period.Bounds(p.window, m.now, m.zone, m.weekStart)

@@ -10,8 +10,8 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/store"
 )
@@ -20,7 +20,7 @@ import (
 type question struct {
 	*Ledger
 	who   identity
-	books account.Books
+	books books.Books
 	db    *gorm.DB
 }
 
@@ -38,15 +38,15 @@ func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	books := account.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}
-	return &question{l, who, books, db.Session(&gorm.Session{NewDB: true, Context: ctx})}, ctx.Err()
+	b := books.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}
+	return &question{l, who, b, db.Session(&gorm.Session{NewDB: true, Context: ctx})}, ctx.Err()
 }
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
-func (q *question) state(ctx context.Context) (*account.State, error) {
-	who := account.Who{ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID}
+func (q *question) state(ctx context.Context) (*books.State, error) {
+	who := books.Who{ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID}
 	if q.who.uuid != book.NoTenant {
-		who = account.Who{ID: q.who.uuid}
+		who = books.Who{ID: q.who.uuid}
 	}
 	s, err := q.books.State(ctx, who)
 	if err != nil {
@@ -75,7 +75,7 @@ func (q *question) state(ctx context.Context) (*account.State, error) {
 }
 
 // answer is state for a question, which needs a tenant to be about.
-func (q *question) answer(ctx context.Context) (*account.State, error) {
+func (q *question) answer(ctx context.Context) (*books.State, error) {
 	s, err := q.state(ctx)
 	if err == nil {
 		err = q.answerable(ctx, s)
@@ -84,12 +84,12 @@ func (q *question) answer(ctx context.Context) (*account.State, error) {
 }
 
 // made reports whether a state is of a tenant that is the asker's own already.
-func (q *question) made(s *account.State) bool {
+func (q *question) made(s *books.State) bool {
 	return s.Tenant != nil && (q.who.ownerType == "" || s.Tenant.OwnerType != "")
 }
 
 // expected is a tenant as it is, or as its first call is going to make it.
-func (q *question) expected(s *account.State) *book.Tenant {
+func (q *question) expected(s *books.State) *book.Tenant {
 	if q.made(s) {
 		return s.Tenant
 	}
@@ -120,7 +120,7 @@ func (q *question) expected(s *account.State) *book.Tenant {
 }
 
 // standings returns the limits in force for a tenant and those above it, and what each stands at.
-func (q *question) standings(ctx context.Context, s *account.State, own *book.Tenant) ([]decide.Standing, error) {
+func (q *question) standings(ctx context.Context, s *books.State, own *book.Tenant) ([]decide.Standing, error) {
 	chain := append([]*book.Tenant{own}, s.Above...)
 	state := &book.State{Now: s.Now, Defaults: s.Defaults, Tenants: map[book.ID]*book.Tenant{}}
 	for _, t := range chain {

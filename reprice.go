@@ -9,9 +9,8 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // RepriceOption is an option of [Ledger.Reprice].
@@ -119,8 +118,8 @@ func (l *Ledger) Reprice(ctx context.Context, from, to time.Time, options ...Rep
 
 func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []RepriceOption) (*repricing, error) {
 	r := &repricing{
-		Ledger: l, books: account.Books{Dialect: l.dialect, Conn: l.pool},
-		span:  store.Range{From: store.Admission(from), To: store.Admission(to)},
+		Ledger: l, books: books.Books{Dialect: l.dialect, Conn: l.pool},
+		span:  books.Range{From: books.Admission(from), To: books.Admission(to)},
 		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
 	for _, f := range []struct{ what, value string }{{"actor in WithActor", r.actor}, {"reason in WithReason", r.reason}} {

@@ -6,19 +6,18 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // repricing is one run of Reprice.
 type repricing struct {
 	*Ledger
-	books         account.Books
-	span          store.Range
+	books         books.Books
+	span          books.Range
 	dry           bool
 	only          []Tenant
 	models        []string
@@ -79,7 +78,7 @@ func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 	p := page{repricing: r, sums: tallies{}, done: map[book.ID]bool{}, tried: map[book.ID]int64{}}
 	defer p.sums.enter(&r.report)
-	from := account.Charges{Tenant: id, Range: r.span, Models: r.models}
+	from := books.Charges{Tenant: id, Range: r.span, Models: r.models}
 	for {
 		select {
 		case <-r.closing:
@@ -116,13 +115,13 @@ type page struct {
 
 // repriced is a call, and what it costs by the books, by the price book, and by which of its rows.
 type repriced struct {
-	*account.Charge
+	*books.Charge
 	booked, right int64
 	row           string
 }
 
 // reprice reports whether another run was first to correct some of the calls.
-func (p *page) reprice(ctx context.Context, calls []account.Charge) (beaten bool, err error) {
+func (p *page) reprice(ctx context.Context, calls []books.Charge) (beaten bool, err error) {
 	var wrong []repriced
 	for i := range calls {
 		c := repriced{Charge: &calls[i], booked: money.Add(calls[i].Charged.Cost, calls[i].Corrected)}

@@ -7,11 +7,10 @@ import (
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // QueryOption is an option of a question about usage.
@@ -115,13 +114,13 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 		kept = nil
 	}
 	for _, b := range kept {
-		whole := b.Scope == book.Anchor && r == store.Ever
+		whole := b.Scope == book.Anchor && r == books.Ever
 		standing := b.Agent == "" && b.Model == "" && b.Start.Equal(r.From) && b.End.Equal(r.To)
 		if whole || standing {
 			return b.Spent, nil
 		}
 	}
-	sum, err := q.books.Spent(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
+	sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
 	if err != nil {
 		return book.Amount{}, q.failure(ctx, err)
 	}
@@ -129,18 +128,18 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 }
 
 // during reads the tenant, and finds the bounds of a period for it.
-func (q *question) during(ctx context.Context, p Period) (*account.State, store.Range, error) {
+func (q *question) during(ctx context.Context, p Period) (*books.State, books.Range, error) {
 	if p == nil {
-		return nil, store.Range{}, fmt.Errorf("%w: the period is nil", ErrInvalidOption)
+		return nil, books.Range{}, fmt.Errorf("%w: the period is nil", ErrInvalidOption)
 	}
 	s, err := q.answer(ctx)
 	if err != nil {
-		return nil, store.Range{}, err
+		return nil, books.Range{}, err
 	}
 	t := q.expected(s)
 	from, to, err := p.bounds(moment{decide.Time(t, s.Now), q.zones.location(t.Zone), q.windows.WeekStart})
 	if err != nil {
-		return nil, store.Range{}, err
+		return nil, books.Range{}, err
 	}
-	return s, store.Range{From: from, To: to}, nil
+	return s, books.Range{From: from, To: to}, nil
 }

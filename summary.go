@@ -9,9 +9,8 @@ import (
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Summary is what a tenant used in a period.
@@ -71,22 +70,22 @@ func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options 
 	if err != nil {
 		return Summary{}, err
 	}
-	var parts []account.Part
+	var parts []books.Part
 	if s.Tenant != nil {
-		if parts, err = q.books.Parts(ctx, store.Calls{Tenant: s.Tenant.ID, Alone: !asked.descendants, Range: r}); err != nil {
+		if parts, err = q.books.Parts(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: !asked.descendants, Range: r}); err != nil {
 			return Summary{}, q.failure(ctx, err)
 		}
 	}
 	return summary(r, parts), nil
 }
 
-func summary(r store.Range, parts []account.Part) Summary {
+func summary(r books.Range, parts []books.Part) Summary {
 	s := Summary{From: r.From, To: r.To}
-	if r == store.Ever {
+	if r == books.Ever {
 		s.From, s.To = time.Time{}, time.Time{}
 	}
-	var all account.Part
-	agents, models := map[string]account.Part{}, map[string]account.Part{}
+	var all books.Part
+	agents, models := map[string]books.Part{}, map[string]books.Part{}
 	for _, part := range parts {
 		all = all.Plus(part)
 		agents[part.Agent] = agents[part.Agent].Plus(part)
@@ -108,7 +107,7 @@ func summary(r store.Range, parts []account.Part) Summary {
 	return s
 }
 
-func totals(p account.Part) Totals {
+func totals(p books.Part) Totals {
 	return Totals{
 		Cost: money.Decimal(p.Charged.Cost), Tokens: p.Charged.Tokens, Usage: Usage(p.Usage),
 		Calls: p.Charged.Calls, Errors: p.Errors, Refusals: p.Refusals,

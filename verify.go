@@ -6,9 +6,8 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/account"
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/books"
 )
 
 // Difference is a figure of the books that is not what the executions, one row a call, add up to.
@@ -41,7 +40,7 @@ func (d Difference) String() string {
 func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 	var all []Difference
 	err := l.eachTenant(ctx, func(id book.ID) error {
-		found, err := l.verify(ctx, account.Books{Dialect: l.dialect, Conn: l.pool}, id)
+		found, err := l.verify(ctx, books.Books{Dialect: l.dialect, Conn: l.pool}, id)
 		all = append(all, found...)
 		return err
 	})
@@ -57,7 +56,7 @@ func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 	var mended []Difference
 	err := l.eachTenant(ctx, func(id book.ID) error {
-		pool := account.Books{Dialect: l.dialect, Conn: l.pool}
+		pool := books.Books{Dialect: l.dialect, Conn: l.pool}
 		found, err := l.verify(ctx, pool, id)
 		if err != nil {
 			return err
@@ -67,18 +66,18 @@ func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 			return err
 		}
 		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-			books := account.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
-			if err := books.LockAnchor(ctx, id); err != nil {
+			b := books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
+			if err := b.LockAnchor(ctx, id); err != nil {
 				return err
 			}
-			if err := books.DropBeyond(ctx, id); err != nil {
+			if err := b.DropBeyond(ctx, id); err != nil {
 				return err
 			}
 			// What Verify saw may be out of date by now; this is not.
-			if found, err = l.verify(ctx, books, id); err != nil || len(found) == 0 {
+			if found, err = l.verify(ctx, b, id); err != nil || len(found) == 0 {
 				return err
 			}
-			return books.Mend(ctx, id)
+			return b.Mend(ctx, id)
 		})
 		if err == nil {
 			mended = append(mended, found...)
@@ -89,20 +88,20 @@ func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 }
 
 // verify compares one tenant's books with its executions.
-func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([]Difference, error) {
-	found, err := books.Balances(ctx, id)
+func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Difference, error) {
+	found, err := b.Balances(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	for from := store.Ever.From; ; {
-		day, more, err := books.NextDay(ctx, id, from)
+	for from := books.Ever.From; ; {
+		day, more, err := b.NextDay(ctx, id, from)
 		if err != nil {
 			return nil, err
 		}
 		if !more {
 			break
 		}
-		hours, err := books.Hours(ctx, id, day)
+		hours, err := b.Hours(ctx, id, day)
 		if err != nil {
 			return nil, err
 		}
@@ -130,10 +129,10 @@ func (l *Ledger) verify(ctx context.Context, books account.Books, id book.ID) ([
 const tenantsPage = 500
 
 func (l *Ledger) eachTenant(ctx context.Context, do func(book.ID) error) error {
-	books := account.Books{Dialect: l.dialect, Conn: l.pool}
+	b := books.Books{Dialect: l.dialect, Conn: l.pool}
 	var after *book.ID
 	for {
-		ids, err := books.Tenants(ctx, after, tenantsPage)
+		ids, err := b.Tenants(ctx, after, tenantsPage)
 		for _, id := range ids {
 			if err == nil {
 				err = do(id)

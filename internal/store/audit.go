@@ -79,9 +79,9 @@ type state map[string]any
 func (d *Dialect) limitsOf(ctx context.Context, c Conn, ids []any) (map[string][]string, error) {
 	limits := map[string][]string{}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		err := each(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
+		err := EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
 				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
-			FROM llm_limits WHERE topup = '' AND tenant IN (`+marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row Row) error {
+			FROM llm_limits WHERE topup = '' AND tenant IN (`+Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row Row) error {
 			var id, limit string
 			err := row.Scan(&id, &limit)
 			limits[id] = append(limits[id], limit)

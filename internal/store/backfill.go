@@ -31,7 +31,7 @@ func (d *Dialect) Plan(ctx context.Context, c Conn, profiles []Profile) (Plan, e
 		if len(keys) == 0 {
 			continue
 		}
-		known, err := d.find(ctx, c, "owner_type IS NULL AND deleted_at IS NULL AND tenant_id IN ("+marks(len(keys))+")", keys)
+		known, err := d.find(ctx, c, "owner_type IS NULL AND deleted_at IS NULL AND tenant_id IN ("+Marks(len(keys))+")", keys)
 		if err != nil {
 			return plan, err
 		}
@@ -62,8 +62,8 @@ func (d *Dialect) LockOwned(ctx context.Context, c Conn, ownerType string, tenan
 			args = append(args, t.ID)
 			owners[t.ID] = t.OwnerID
 		}
-		where := "owner_type = ? AND id IN (" + marks(len(chunk)) + ")"
-		if d.numbered {
+		where := "owner_type = ? AND id IN (" + Marks(len(chunk)) + ")"
+		if d.LocksRows {
 			where += " FOR UPDATE SKIP LOCKED"
 		}
 		all, err := d.find(ctx, c, where, args)
@@ -94,14 +94,4 @@ func owneds(all []*found) []Owned {
 		tenants[i] = Owned{ID: f.id, Key: f.key, OwnerID: f.ownerID}
 	}
 	return tenants
-}
-
-// Yield makes the transaction that it runs in give up soon where it meets somebody else's lock: sooner than the server
-// looks for a deadlock, whose victim could be the other one.
-func (d *Dialect) Yield(ctx context.Context, c Conn) error {
-	if !d.numbered {
-		return nil
-	}
-	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '100ms'`)
-	return err
 }

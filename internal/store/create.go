@@ -37,7 +37,7 @@ func (d *Dialect) create(ctx context.Context, c Conn, profiles []Profile) (taken
 
 // made is how many tenants are made in one statement. PostgreSQL gets them as one document.
 func (d *Dialect) made() int {
-	if d.numbered {
+	if d.Documents {
 		return 10 * maxProfiles
 	}
 	return maxProfiles
@@ -52,7 +52,7 @@ func (d *Dialect) createAlike(ctx context.Context, c Conn, profiles []Profile) (
 		byID[ids[i]] = p
 	}
 	statement, args := createSQL, []any(nil)
-	if d.numbered {
+	if d.Documents {
 		if args, err = documents(ids, profiles); err != nil {
 			return nil, err
 		}
@@ -60,7 +60,7 @@ func (d *Dialect) createAlike(ctx context.Context, c Conn, profiles []Profile) (
 		statement, args = insertion(ids, profiles)
 	}
 	var made []string
-	if err := list(ctx, c, &made, statement, args...); err != nil {
+	if err := List(ctx, c, &made, statement, args...); err != nil {
 		return nil, err
 	}
 	for _, id := range made {
@@ -71,7 +71,7 @@ func (d *Dialect) createAlike(ctx context.Context, c Conn, profiles []Profile) (
 			taken = append(taken, p)
 		}
 	}
-	if d.numbered || len(made) == 0 {
+	if d.Documents || len(made) == 0 {
 		return taken, nil
 	}
 	if err := d.balances(ctx, c, made); err != nil {
@@ -89,7 +89,7 @@ func insertion(ids []string, profiles []Profile) (statement string, args []any) 
 	values := make([]string, len(profiles))
 	for i, p := range profiles {
 		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		args = append(args, ids[i], p.Key, p.Name, nullable(p.OwnerType), nullable(p.OwnerID), nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
+		args = append(args, ids[i], p.Key, p.Name, Nullable(p.OwnerType), Nullable(p.OwnerID), Nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
 	}
 	return `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
 		VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args

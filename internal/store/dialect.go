@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/llmtenant/tenant/internal/book"
 )
 
 // Conn is a pool, a connection or a transaction. It is what gorm calls a ConnPool, and what *sql.DB, *sql.Conn and
@@ -20,17 +18,34 @@ type Conn interface {
 
 // Dialect is what differs between the databases outside the write path.
 type Dialect struct {
-	Name string // "postgres" or "sqlite"
+	Name  string // as gorm and the migrations call it
+	Clock string // an expression for the present
+	UUID  string // the type of ids
 
-	numbered bool   // placeholders are $1, $2, not ?
-	Clock    string // an expression for the present
+	// LocksRows: rows are locked one by one. Otherwise there is one lock, on everything, and one writer at a time.
+	LocksRows bool
+
+	// Documents: a statement can write into several tables, from a document of JSON that is one of its arguments.
+	Documents bool
+
+	numbered bool // placeholders are $1, $2, not ?
 }
 
 // The dialects.
 var (
-	Postgres = &Dialect{Name: "postgres", numbered: true, Clock: "clock_timestamp()"}
-	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"}
+	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Documents: true, numbered: true}
+	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text"}
 )
+
+// Of returns the dialect of a name; nil where there is none.
+func Of(name string) *Dialect {
+	for _, d := range []*Dialect{Postgres, SQLite} {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
 
 // Bind turns the placeholders ? of a statement into those of the dialect.
 func (d *Dialect) Bind(query string) string {
@@ -72,81 +87,50 @@ const (
 	UnitAmount = "CAST(k.value AS bigint)"
 )
 
-// Processes keeps the heartbeats.
-type Processes struct {
-	*Dialect
-	DB *sql.DB
-
-	// Turn waits for the right to write, where writers have to wait in line.
-	Turn func(context.Context) (end func(), err error)
+// Hour is an expression for the hour, in UTC, in which a time lies.
+func (d *Dialect) Hour(column string) string {
+	if d.numbered {
+		return "date_trunc('hour', " + column + ", 'UTC')"
+	}
+	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
 }
 
-// Beat implements lane.Processes.
-func (p Processes) Beat(ctx context.Context, conn Conn, own book.Process) (all []book.Process, now time.Time, err error) {
-	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms, zones)
-		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, zones = excluded.zones`),
-		own.ID.String(), own.Lease.Milliseconds(), own.Zones)
-	if err != nil {
-		return nil, now, err
+// Below is the condition that the tenant of the next argument stands in a column of parents.
+func (d *Dialect) Below(column string) string { return d.BelowThat(column, "?") }
+
+// BelowThat is Below with an expression for the tenant.
+func (d *Dialect) BelowThat(column, tenant string) string {
+	if d.numbered {
+		return tenant + " = ANY(" + column + ")"
 	}
-	rows, err := conn.QueryContext(ctx, `SELECT `+ProcessColumns+`, p.zones, `+p.Clock+` FROM llm_processes p`)
-	if err != nil {
-		return nil, now, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var (
-			process book.Process
-			lease   int64
-		)
-		if err := rows.Scan(&process.ID, Instant(&process.BeatAt), &lease, &process.Zones, Instant(&now)); err != nil {
-			return nil, now, err
-		}
-		process.Lease = time.Duration(lease) * time.Millisecond
-		all = append(all, process)
-	}
-	return all, now, rows.Err()
+	return "instr(" + column + ", " + tenant + ") > 0"
 }
 
-// Lapsed implements lane.Processes.
-func (p Processes) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]book.Execution, error) {
-	of, args := "", make([]any, 0, len(gone)+1)
-	for _, process := range gone {
-		of += "?, "
-		args = append(args, process.ID.String())
-	}
-	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process, CAST(e.parents AS text)
-		FROM llm_executions e LEFT JOIN llm_processes p ON p.id = e.process
-		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR p.id IN (`+of+`NULL)) LIMIT ?`),
-		append(args, limit)...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var out []book.Execution
-	for rows.Next() {
-		var (
-			e       book.Execution
-			parents string
-		)
-		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process, &parents); err != nil {
-			return nil, err
-		}
-		if e.Parents, err = ParseIDs(parents); err != nil {
-			return nil, err
-		}
-		out = append(out, e)
-	}
-	return out, rows.Err()
-}
-
-// Leave implements lane.Processes.
-func (p Processes) Leave(ctx context.Context, id book.ID) error {
-	end, err := p.Turn(ctx)
-	if err != nil {
+// Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
+// and is a writer from the start, because SQLite lets no reader become one while another writes.
+func (d *Dialect) Begin(ctx context.Context, c Conn) error {
+	if d.LocksRows {
+		_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '2s'`)
 		return err
 	}
-	defer end()
-	_, err = p.DB.ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
+	return d.Write(ctx, c)
+}
+
+// Write makes a transaction a writer, where that has to come before it reads. It changes nothing.
+func (d *Dialect) Write(ctx context.Context, c Conn) error {
+	if d.LocksRows {
+		return nil
+	}
+	_, err := c.ExecContext(ctx, `UPDATE llm_tenants SET id = id WHERE id = ''`)
+	return err
+}
+
+// Yield makes the transaction that it runs in give up soon where it meets somebody else's lock: sooner than the server
+// looks for a deadlock, whose victim could be the other one.
+func (d *Dialect) Yield(ctx context.Context, c Conn) error {
+	if !d.LocksRows {
+		return nil
+	}
+	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '100ms'`)
 	return err
 }

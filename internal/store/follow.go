@@ -134,7 +134,7 @@ func (f *Following) follows(t *found, p Profile) {
 
 // End gives the tenants their new keys and names. A key that somebody else has is a [*ConflictError].
 func (f *Following) End(ctx context.Context) error {
-	if f.numbered && f.parked == 0 && len(f.moved) > 0 {
+	if f.Documents && f.parked == 0 && len(f.moved) > 0 {
 		done, err := f.atOnce(ctx)
 		if err != nil || done {
 			return err
@@ -195,7 +195,7 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	var n []int
-	err = list(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
+	err = List(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
 	switch {
 	case Taken(err):
 		return false, errors.Join(&ConflictError{Profile: f.moved[0].Profile}, err)
@@ -227,10 +227,7 @@ const followSQL = `WITH moves AS MATERIALIZED (
 	SELECT count(*) FROM done`
 
 func (f *Following) write(ctx context.Context, moves []move) error {
-	row := "(?, ?, ?)"
-	if f.numbered {
-		row = "(CAST(? AS uuid), CAST(? AS text), CAST(? AS text))"
-	}
+	row := "(CAST(? AS " + f.UUID + "), CAST(? AS text), CAST(? AS text))"
 	rows := make([]string, len(moves))
 	var args []any
 	for i, m := range moves {
@@ -284,7 +281,7 @@ func (d *Dialect) remove(ctx context.Context, c Conn, gone []*found) error {
 		return err
 	}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+marks(len(chunk))+`)`), chunk...); err != nil {
+		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+Marks(len(chunk))+`)`), chunk...); err != nil {
 			return err
 		}
 	}
@@ -294,7 +291,7 @@ func (d *Dialect) remove(ctx context.Context, c Conn, gone []*found) error {
 // Had reports whether the tenant of a record has had a key.
 func (d *Dialect) Had(ctx context.Context, c Conn, ownerType, ownerID, key string) (bool, error) {
 	var found []int
-	err := list(ctx, c, &found, d.Bind(`SELECT 1 FROM llm_tenants t JOIN llm_audit a ON a.tenant = t.id
+	err := List(ctx, c, &found, d.Bind(`SELECT 1 FROM llm_tenants t JOIN llm_audit a ON a.tenant = t.id
 		WHERE t.owner_type = ? AND t.owner_id = ? AND a.action IN ('follow', 'restore') AND a.was ->> 'tenant_id' = ? LIMIT 1`), ownerType, ownerID, key)
 	return len(found) > 0, err
 }
@@ -303,7 +300,7 @@ func (d *Dialect) Had(ctx context.Context, c Conn, ownerType, ownerID, key strin
 // any schema; else nothing.
 func (d *Dialect) InSchema(ctx context.Context, c Conn, table, ownerID, key string) (ownerType string, err error) {
 	var found []string
-	err = list(ctx, c, &found, d.Bind(`SELECT owner_type FROM llm_tenants WHERE tenant_id = ? AND owner_id = ? AND deleted_at IS NULL`), key, ownerID)
+	err = List(ctx, c, &found, d.Bind(`SELECT owner_type FROM llm_tenants WHERE tenant_id = ? AND owner_id = ? AND deleted_at IS NULL`), key, ownerID)
 	if err == nil && len(found) > 0 && strings.HasSuffix(found[0], "."+table) {
 		return found[0], nil
 	}
@@ -322,7 +319,7 @@ func (d *Dialect) owned(ctx context.Context, c Conn, profiles []Profile) (map[ow
 	}
 	tenants := map[owner]*found{}
 	for kind, ids := range ids {
-		all, err := d.find(ctx, c, "owner_type = ? AND owner_id IN ("+marks(len(ids))+")", append([]any{kind}, ids...))
+		all, err := d.find(ctx, c, "owner_type = ? AND owner_id IN ("+Marks(len(ids))+")", append([]any{kind}, ids...))
 		if err != nil {
 			return nil, err
 		}
@@ -331,15 +328,6 @@ func (d *Dialect) owned(ctx context.Context, c Conn, profiles []Profile) (map[ow
 		}
 	}
 	return tenants, nil
-}
-
-// Taken reports whether an error says that a unique value is somebody else's already.
-func Taken(err error) bool {
-	var state interface{ SQLState() string }
-	if errors.As(err, &state) {
-		return state.SQLState() == "23505"
-	}
-	return err != nil && strings.Contains(err.Error(), "UNIQUE constraint failed")
 }
 
 // Renaming is what stands in the way of a rename: nothing if only From is set.

@@ -14,7 +14,7 @@ func (d *Dialect) Near(ctx context.Context, c Conn, key string, off int) ([]stri
 	const living = `tenant_id IS NOT NULL AND deleted_at IS NULL`
 	length := utf8.RuneCountInString(key)
 	var keys []string
-	err := list(ctx, c, &keys, d.Bind(`SELECT tenant_id FROM (SELECT tenant_id FROM llm_tenants
+	err := List(ctx, c, &keys, d.Bind(`SELECT tenant_id FROM (SELECT tenant_id FROM llm_tenants
 			WHERE tenant_id >= ? AND `+living+` ORDER BY tenant_id LIMIT 200) a
 		UNION SELECT tenant_id FROM (SELECT tenant_id FROM llm_tenants
 			WHERE tenant_id < ? AND `+living+` ORDER BY tenant_id DESC LIMIT 200) b
@@ -34,7 +34,7 @@ type Former struct {
 // removal.
 func (d *Dialect) Formers(ctx context.Context, c Conn, key string) ([]Former, error) {
 	var all []Former
-	err := each(ctx, c, d.Bind(`SELECT t.id, t.name, t.deleted_at FROM llm_tenants t
+	err := EachRow(ctx, c, d.Bind(`SELECT t.id, t.name, t.deleted_at FROM llm_tenants t
 		WHERE t.deleted_at IS NOT NULL AND t.owner_type IS NULL
 			AND t.id IN (SELECT a.tenant FROM llm_audit a WHERE a.tenant_id = ? AND a.action IN ('remove', 'delete'))
 		ORDER BY t.deleted_at DESC, t.id DESC`), []any{key}, func(row Row) error {

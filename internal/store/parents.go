@@ -49,13 +49,13 @@ func (d *Dialect) Place(ctx context.Context, c Conn, id, parent book.ID) error {
 // chain returns a tenant and all above it, and locks them where they are.
 func (d *Dialect) chain(ctx context.Context, c Conn, id book.ID) ([]book.ID, error) {
 	statement := d.Bind(`SELECT coalesce(CAST(parent AS text), '') FROM llm_tenants WHERE id = ?`)
-	if d.numbered {
+	if d.LocksRows {
 		statement += ` FOR SHARE`
 	}
 	chain := []book.ID{id}
 	for len(chain) <= book.MaxDepth {
 		var ids []string
-		if err := list(ctx, c, &ids, statement, chain[len(chain)-1].String()); err != nil {
+		if err := List(ctx, c, &ids, statement, chain[len(chain)-1].String()); err != nil {
 			return nil, err
 		}
 		if len(ids) == 0 {
@@ -73,7 +73,7 @@ func (d *Dialect) chain(ctx context.Context, c Conn, id book.ID) ([]book.ID, err
 // height returns how many tenants stand above each other from one on downwards.
 func (d *Dialect) height(ctx context.Context, c Conn, id book.ID) (int, error) {
 	var depths []int
-	err := list(ctx, c, &depths, d.Bind(`WITH RECURSIVE below (id, depth) AS (
+	err := List(ctx, c, &depths, d.Bind(`WITH RECURSIVE below (id, depth) AS (
 			SELECT id, 1 FROM llm_tenants WHERE id = ?
 			UNION ALL SELECT t.id, b.depth + 1 FROM below b JOIN llm_tenants t ON t.parent = b.id WHERE b.depth <= ?)
 		SELECT coalesce(max(depth), 0) FROM below`), id.String(), book.MaxDepth)
@@ -83,42 +83,14 @@ func (d *Dialect) height(ctx context.Context, c Conn, id book.ID) (int, error) {
 	return depths[0], nil
 }
 
-// list appends the one column of a result.
-func list[T any](ctx context.Context, c Conn, to *[]T, statement string, args ...any) error {
-	return each(ctx, c, statement, args, func(row Row) error {
-		var v T
-		err := row.Scan(&v)
-		*to = append(*to, v)
-		return err
-	})
-}
-
-// each runs a statement and enters its rows.
-func each(ctx context.Context, c Conn, statement string, args []any, enter func(Row) error) error {
-	rows, err := c.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := enter(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // ByKey returns the id of the tenant that has a key; zero where none has.
 func (d *Dialect) ByKey(ctx context.Context, c Conn, key string) (book.ID, error) {
 	var ids []book.ID
-	if err := list(ctx, c, &ids, d.Bind(`SELECT id FROM llm_tenants WHERE tenant_id = ?`), key); err != nil || len(ids) == 0 {
+	if err := List(ctx, c, &ids, d.Bind(`SELECT id FROM llm_tenants WHERE tenant_id = ?`), key); err != nil || len(ids) == 0 {
 		return book.NoTenant, err
 	}
 	return ids[0], nil
 }
-
-// HasBelow says of a tenant t that another one stands below it, or has stood there.
-const HasBelow = `EXISTS (SELECT 1 FROM llm_tenants c WHERE c.parent = t.id) OR EXISTS (SELECT 1 FROM llm_former f WHERE f.parent = t.id)`
 
 // Above is who stands above a tenant: the tenant of a record, or that of a key; nobody, where both are empty.
 type Above struct{ OwnerType, OwnerID, Key string }
@@ -147,12 +119,12 @@ func (d *Dialect) Rise(ctx context.Context, c Conn, aboves []Above) (map[Above][
 			}
 		}
 		for kind, ids := range owners {
-			which, args = append(which, "owner_type = ? AND owner_id IN ("+marks(len(ids))+")"), append(append(args, kind), ids...)
+			which, args = append(which, "owner_type = ? AND owner_id IN ("+Marks(len(ids))+")"), append(append(args, kind), ids...)
 		}
 		if len(keys) > 0 {
-			which, args = append(which, "tenant_id IN ("+marks(len(keys))+")"), append(args, keys...)
+			which, args = append(which, "tenant_id IN ("+Marks(len(keys))+")"), append(args, keys...)
 		}
-		err := each(ctx, c, d.Bind(`WITH RECURSIVE up (owner_type, owner_id, tenant_id, depth, id, parent) AS (
+		err := EachRow(ctx, c, d.Bind(`WITH RECURSIVE up (owner_type, owner_id, tenant_id, depth, id, parent) AS (
 				SELECT owner_type, owner_id, tenant_id, 1, id, parent FROM llm_tenants WHERE `+strings.Join(which, " OR ")+`
 				UNION ALL SELECT u.owner_type, u.owner_id, u.tenant_id, u.depth + 1, t.id, t.parent
 					FROM up u JOIN llm_tenants t ON t.id = u.parent WHERE u.depth <= ?)
@@ -186,7 +158,7 @@ func (d *Dialect) First(ctx context.Context, c Conn, a Above) (bool, error) {
 		return true, nil // there is one writer
 	}
 	var alone []bool
-	err := list(ctx, c, &alone, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, "llm_tenants "+a.OwnerType+" "+a.OwnerID+" "+a.Key)
+	err := List(ctx, c, &alone, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, "llm_tenants "+a.OwnerType+" "+a.OwnerID+" "+a.Key)
 	return err == nil && alone[0], err
 }
 
@@ -253,7 +225,7 @@ func tooDeep(depth int) string {
 
 // put changes the parent of a tenant. Whom it leaves keeps what it has counted of it.
 func (d *Dialect) put(ctx context.Context, c Conn, id, from, to string) error {
-	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), nullable(to), id); err != nil || from == "" {
+	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), Nullable(to), id); err != nil || from == "" {
 		return err
 	}
 	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_former (parent, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING`), from, id)

@@ -2,12 +2,8 @@ package store
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
@@ -30,9 +26,6 @@ const (
 		CAST(e.parents AS text)`
 	ProcessColumns = `p.id, p.beat_at, p.lease_ms`
 )
-
-// Row is a row of a result.
-type Row interface{ Scan(dest ...any) error }
 
 // Reader enters the rows that a batch reads into its state. The tenants that it has locked come first.
 type Reader struct {
@@ -211,33 +204,4 @@ func (r *Reader) Process(row Row) error {
 	p.Lease = time.Duration(lease) * time.Millisecond
 	r.State.Processes[p.ID] = p
 	return nil
-}
-
-// FormatIDs returns ids as the column parents keeps them: in the form of a Postgres array.
-func FormatIDs(ids []book.ID) string {
-	if len(ids) == 0 {
-		return "{}"
-	}
-	texts := make([]string, len(ids))
-	for i, id := range ids {
-		texts[i] = id.String()
-	}
-	return "{" + strings.Join(texts, ",") + "}"
-}
-
-// ParseIDs reads what FormatIDs returns.
-func ParseIDs(s string) ([]book.ID, error) {
-	s = strings.Trim(s, "{}")
-	if s == "" {
-		return nil, nil
-	}
-	var ids []book.ID
-	for text := range strings.SplitSeq(s, ",") {
-		id, err := uuid.Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("the ids %q: %w", s, err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -146,7 +145,7 @@ func (d *Dialect) holders(ctx context.Context, c Conn, profiles []Profile) (map[
 		args[i] = p.Key
 		records[p.Key] = records[p.Key] || p.OwnerType != ""
 	}
-	all, err := d.find(ctx, c, "tenant_id IN ("+marks(len(args))+")", args)
+	all, err := d.find(ctx, c, "tenant_id IN ("+Marks(len(args))+")", args)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +187,7 @@ func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) (a
 	above := func(column string) string {
 		return `coalesce((SELECT p.` + column + ` FROM llm_tenants p WHERE p.id = llm_tenants.parent), '')`
 	}
-	err = each(ctx, c, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
+	err = EachRow(ctx, c, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
 		coalesce(CAST(parent AS text), ''), `+above("owner_type")+`, `+above("owner_id")+`, `+above("tenant_id")+`, deleted_at IS NOT NULL
 		FROM llm_tenants WHERE `+where), args, func(row Row) error {
 		var f found
@@ -203,7 +202,7 @@ func (d *Dialect) find(ctx context.Context, c Conn, where string, args []any) (a
 func (d *Dialect) update(ctx context.Context, c Conn, set string, ids []any) error {
 	for chunk := range slices.Chunk(ids, maxProfiles) {
 		if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET `+set+`, updated_at = `+d.Clock+
-			` WHERE id IN (`+marks(len(chunk))+`)`), chunk...); err != nil {
+			` WHERE id IN (`+Marks(len(chunk))+`)`), chunk...); err != nil {
 			return err
 		}
 	}
@@ -274,24 +273,9 @@ func (d *Dialect) SaveSettings(ctx context.Context, c Conn, who book.ID, limits 
 // settings are those of the ledger's defaults or of its root as the audit log has them.
 func (d *Dialect) settings(ctx context.Context, c Conn, id string) (state, error) {
 	var enforcement []string
-	if err := list(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
+	if err := List(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
 		return nil, err
 	}
 	limits, err := d.limitsOf(ctx, c, []any{id})
 	return state{"enforcement": strings.Join(enforcement, ""), "limits": limits[id]}, err
 }
-
-// Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
-// and is a writer from the start, because SQLite lets no reader become one while another writes.
-func (d *Dialect) Begin(ctx context.Context, c Conn) error {
-	statement := `SET LOCAL lock_timeout = '2s'`
-	if !d.numbered {
-		statement = `UPDATE llm_tenants SET id = id WHERE id = ''`
-	}
-	_, err := c.ExecContext(ctx, statement)
-	return err
-}
-
-func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
-
-func nullable(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -193,7 +194,7 @@ func (i idTarget) ScanUUID(v pgtype.UUID) error {
 // fill gives balances that are not stored yet what their windows have seen.
 func fill(ctx context.Context, conn *pgx.Conn, sums []book.Sum) error {
 	for i := range sums {
-		err := store.Postgres.Fill(&sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+		err := books.Fill(store.Postgres, &sums[i], func(statement string, args []any, enter func(store.Row) error) error {
 			rows, err := conn.Query(ctx, statement, args...)
 			if err != nil {
 				return err

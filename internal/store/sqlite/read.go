@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -143,7 +144,7 @@ func (i *identity) Scan(value any) error {
 // fill gives balances that are not stored yet what their windows have seen.
 func fill(ctx context.Context, conn *sql.Conn, sums []book.Sum) error {
 	for i := range sums {
-		err := store.SQLite.Fill(&sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+		err := books.Fill(store.SQLite, &sums[i], func(statement string, args []any, enter func(store.Row) error) error {
 			return query{statement, args, enter}.run(ctx, conn)
 		})
 		if err != nil {

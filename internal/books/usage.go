@@ -1,4 +1,4 @@
-package account
+package books
 
 import (
 	"context"
@@ -11,29 +11,19 @@ import (
 )
 
 // query runs a statement and enters its rows.
-func (b Books) query(ctx context.Context) store.Query {
+func (b Books) query(ctx context.Context) Query {
 	return func(statement string, args []any, enter func(store.Row) error) error {
 		if statement == "" {
 			return nil
 		}
-		rows, err := b.Conn.QueryContext(ctx, statement, args...)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = rows.Close() }()
-		for rows.Next() {
-			if err := enter(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+		return store.EachRow(ctx, b.Conn, statement, args, enter)
 	}
 }
 
 // Spent adds up what was charged to calls.
-func (b Books) Spent(ctx context.Context, c store.Calls) (book.Amount, error) {
+func (b Books) Spent(ctx context.Context, c Calls) (book.Amount, error) {
 	var sum book.Amount
-	statement, args := b.Dialect.Spent(c)
+	statement, args := spentSQL(b.Dialect, c)
 	err := b.query(ctx)(statement, args, func(row store.Row) error { return row.Scan(&sum.Cost, &sum.Tokens, &sum.Calls) })
 	return sum, err
 }
@@ -49,9 +39,9 @@ type Part struct {
 var sums = append([]string{"cost", "tokens", "calls", "errors", "refusals"}, book.UsageColumns[:]...)
 
 // Parts adds up calls like Spent, by agent and model. What they used of a unit is a part of its own.
-func (b Books) Parts(ctx context.Context, c store.Calls) ([]Part, error) {
+func (b Books) Parts(ctx context.Context, c Calls) ([]Part, error) {
 	var parts []Part
-	statement, args := b.Dialect.Parts(c, sums)
+	statement, args := partsSQL(b.Dialect, c, sums)
 	err := b.query(ctx)(statement, args, func(row store.Row) error {
 		var (
 			p      Part

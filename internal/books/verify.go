@@ -1,4 +1,4 @@
-package account
+package books
 
 import (
 	"context"
@@ -65,18 +65,10 @@ var hourFigures = func() []figure {
 
 func total(expression string) string { return "CAST(coalesce(sum(" + expression + "), 0) AS bigint)" }
 
-// hour truncates a time to its hour in UTC.
-func (b Books) hour(column string) string {
-	if b.locks() {
-		return "date_trunc('hour', " + column + ", 'UTC')"
-	}
-	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
-}
-
 // above reports whether anything of tenants below it may count for a tenant.
 func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
 	found := id == book.Root
-	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants t WHERE t.id = ? AND (`+store.HasBelow+`)`),
+	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants t WHERE t.id = ? AND (`+hasBelow+`)`),
 		[]any{id.String()}, func(store.Row) error { found = true; return nil })
 	return found, err
 }
@@ -115,7 +107,7 @@ func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
 
 // Hours compares a tenant's roll-up of a range of whole hours with its executions. The units are compared by a statement
 // of their own. Each is one snapshot.
-func (b Books) Hours(ctx context.Context, id book.ID, r store.Range) ([]Difference, error) {
+func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, error) {
 	above, err := b.above(ctx, id)
 	if err != nil {
 		return nil, err
@@ -132,7 +124,7 @@ func (b Books) Hours(ctx context.Context, id book.ID, r store.Range) ([]Differen
 const whichHour = `'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
 	'" billed as "' || billed_model || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END`
 
-func (b Books) hours(ctx context.Context, id book.ID, r store.Range, above bool) ([]Difference, error) {
+func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
 	var have, want, zeros, sums []string
 	for _, f := range hourFigures {
 		have = append(have, "u."+f.column+" AS have_"+f.column)
@@ -151,12 +143,12 @@ func (b Books) hours(ctx context.Context, id book.ID, r store.Range, above bool)
 			SELECT u.hour, u.agent, u.model, u.billed_model, u.below, `+strings.Join(have, ", ")+` FROM llm_usage u
 			WHERE u.tenant = ? AND u.hour >= ? AND u.hour < ?
 			UNION ALL
-			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
-			FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND `+store.Ended+`
+			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
+			FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+`
 		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
-func (b Books) units(ctx context.Context, id book.ID, r store.Range, above bool) ([]Difference, error) {
+func (b Books) units(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
 	from, of := b.counted(id, above)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
 	const named = "agent, model, billed_model, below, unit"
@@ -164,8 +156,8 @@ func (b Books) units(ctx context.Context, id book.ID, r store.Range, above bool)
 		total("have")+`, `+total("want")+` FROM (
 			SELECT hour, `+named+`, amount AS have, 0 AS want FROM llm_usage_units WHERE tenant = ? AND hour >= ? AND hour < ?
 			UNION ALL
-			SELECT `+b.hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+store.UnitName+`, 0, `+store.UnitAmount+`
-			FROM `+from+` `+b.EachUnit()+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.units IS NOT NULL AND `+store.Ended+`
+			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+store.UnitName+`, 0, `+store.UnitAmount+`
+			FROM `+from+` `+b.EachUnit()+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.units IS NOT NULL AND `+Ended+`
 		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
@@ -194,22 +186,22 @@ func (b Books) differences(ctx context.Context, id book.ID, figures []figure, st
 
 // NextDay returns the first whole day in UTC, from a given time on, in which a tenant has executions or hours. It reports
 // false where there is none.
-func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (store.Range, bool, error) {
+func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
 	above, err := b.above(ctx, id)
 	if err != nil {
-		return store.Range{}, false, err
+		return Range{}, false, err
 	}
 	executions, args := b.counted(id, above)
 	var first time.Time
 	err = b.query(ctx)(b.Bind(`SELECT min(t) FROM (
-			SELECT min(e.admitted_at) AS t FROM `+executions+` WHERE e.admitted_at >= ? AND `+store.Ended+`
+			SELECT min(e.admitted_at) AS t FROM `+executions+` WHERE e.admitted_at >= ? AND `+Ended+`
 			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?
 			UNION ALL SELECT min(hour) FROM llm_usage_units WHERE tenant = ? AND hour >= ?) x`),
 		append(args, b.Time(from), id.String(), b.Time(from), id.String(), b.Time(from)),
 		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
 	const day = 24 * time.Hour
 	start := first.Truncate(day)
-	return store.Range{From: start, To: start.Add(day)}, !first.IsZero(), err
+	return Range{From: start, To: start.Add(day)}, !first.IsZero(), err
 }
 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
@@ -247,27 +239,19 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		{`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`, []any{id.String()}},
 		{`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, below, ` + strings.Join(columns, ", ") + `)
-			SELECT * FROM (SELECT CAST(? AS ` + b.uuid() + `), ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
-			FROM ` + from + ` WHERE ` + store.Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
+			SELECT * FROM (SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
+			FROM ` + from + ` WHERE ` + Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
 			ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
 		{`DELETE FROM llm_usage_units WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage_units (tenant, hour, agent, model, billed_model, below, unit, amount)
-			SELECT CAST(? AS ` + b.uuid() + `), ` + b.hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + store.UnitName + `, ` + total(store.UnitAmount) + `
-			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + store.Ended + ` GROUP BY 2, 3, 4, 5, 6, 7`, append([]any{id.String()}, of...)},
+			SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + store.UnitName + `, ` + total(store.UnitAmount) + `
+			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7`, append([]any{id.String()}, of...)},
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return fmt.Errorf("the roll-up: %w", err)
 		}
 	}
 	return nil
-}
-
-// uuid is the type of ids.
-func (b Books) uuid() string {
-	if b.locks() {
-		return "uuid"
-	}
-	return "text"
 }
 
 // beyond are the balances of a tenant that nobody needs any more: the tenant was deleted and belongs to no record, nothing

@@ -1,6 +1,6 @@
-// Package account answers questions about a tenant's books and changes its settings, on whatever connection the host
+// Package books answers questions about a tenant's books and changes its settings, on whatever connection the host
 // hands it: its pool, or a transaction of its own, which is joined then. It locks nothing unless its doc says so.
-package account
+package books
 
 import (
 	"context"
@@ -62,7 +62,7 @@ UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
 	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + store.HasBelow + ` THEN 1 ELSE 0 END, 0, 0, NULL, NULL
+	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
 SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
@@ -215,9 +215,12 @@ func (t *tenant) enter(r *row) error {
 // Fill gives the balances that the limits in force need, and that no call has made yet, what their windows have seen.
 func (b Books) Fill(ctx context.Context, sums []book.Sum) error {
 	for i := range sums {
-		if err := b.Dialect.Fill(&sums[i], b.query(ctx)); err != nil {
+		if err := Fill(b.Dialect, &sums[i], b.query(ctx)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// hasBelow says of a tenant t that another one stands below it, or has stood there.
+const hasBelow = `EXISTS (SELECT 1 FROM llm_tenants c WHERE c.parent = t.id) OR EXISTS (SELECT 1 FROM llm_former f WHERE f.parent = t.id)`

@@ -1,4 +1,4 @@
-package account
+package books
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // Charges says which calls are looked at: those of a tenant that were admitted in a range, to some models; none: to all.
 type Charges struct {
 	Tenant book.ID
-	store.Range
+	Range
 	Models []string // as asked for or as billed
 	After  book.ID  // of those that were admitted at From, only the ids after this one
 }
@@ -47,7 +47,7 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 			(SELECT CAST(coalesce(sum(c.cost), 0) AS bigint)`+corrections+`, (SELECT count(*)`+corrections+`,
 			e.`+strings.Join(book.UsageColumns[:], ", e.")+`, CAST(e.units AS text)
 		FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND (e.admitted_at > ? OR e.id > ?)
-			AND `+store.Ended+` AND e.settled_at IS NOT NULL AND e.corrects IS NULL AND (e.price <> '' OR e.unpriced)`+models+`
+			AND `+Ended+` AND e.settled_at IS NOT NULL AND e.corrects IS NULL AND (e.price <> '' OR e.unpriced)`+models+`
 		ORDER BY e.admitted_at, e.id LIMIT ?`), append(args, limit), func(row store.Row) error {
 		charge := Charge{Execution: book.Execution{Tenant: c.Tenant}}
 		err := charge.scan(row)

@@ -1,10 +1,9 @@
-package account
+package books
 
 import (
 	"context"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Settings is what a tenant's row says about its budget.
@@ -17,19 +16,13 @@ type Settings struct {
 }
 
 // Write makes the transaction of a host a writer, where that has to come before it reads. It changes nothing.
-func (b Books) Write(ctx context.Context) error {
-	if b.locks() {
-		return nil
-	}
-	_, err := b.Conn.ExecContext(ctx, `UPDATE llm_tenants SET id = id WHERE id = ''`)
-	return err
-}
+func (b Books) Write(ctx context.Context) error { return b.Dialect.Write(ctx, b.Conn) }
 
 // Lock locks a tenant's settings against whoever else changes them, until the transaction ends. It reports false if the
 // tenant is not there. On SQLite the whole transaction has to be a writer already.
 func (b Books) Lock(ctx context.Context, id book.ID) (bool, error) {
 	statement := `SELECT 1 FROM llm_tenants WHERE id = ?`
-	if b.locks() {
+	if b.LocksRows {
 		statement += ` FOR UPDATE`
 	}
 	return b.any(ctx, statement, id)
@@ -38,16 +31,13 @@ func (b Books) Lock(ctx context.Context, id book.ID) (bool, error) {
 // LockAnchor waits until every transaction that decides by the tenant's old limits has ended, and keeps new ones from
 // deciding until this one ends. It is for the end of a short transaction.
 func (b Books) LockAnchor(ctx context.Context, id book.ID) error {
-	if !b.locks() {
+	if !b.LocksRows {
 		return nil // there is one writer, and it is this transaction
 	}
 	_, err := b.any(ctx, `SELECT 1 FROM llm_balances WHERE tenant = ? AND window_unit = 'total' AND agent = '' AND model = ''
 		FOR NO KEY UPDATE`, id)
 	return err
 }
-
-// locks reports whether rows are locked one by one. SQLite has one lock, on everything.
-func (b Books) locks() bool { return b.Name == store.Postgres.Name }
 
 func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, error) {
 	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), id.String())
