@@ -104,17 +104,17 @@ func TestContended_NeitherOfTwoProcessesStarves(t *testing.T) {
 	ledger := openLedger(t, db)
 	newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
 	one, other := start(t, "contend", dsn), start(t, "contend", dsn)
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		require.Equal(t, "ready", p.hear(t))
 	}
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		p.tell(t, "go")
 	}
 	// Each goes on contending until both are through.
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		require.Equal(t, "through", p.hear(t))
 	}
-	for i, p := range []*process{one, other} {
+	for i, p := range []*peer{one, other} {
 		require.NoError(t, p.in.Close())
 		t.Logf("process %d: %v", i, p.hearAll())
 	}

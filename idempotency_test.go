@@ -53,7 +53,7 @@ func TestIdempotencyKey_MakesOneCallOfTwoProcesses(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	db := openAt(t, postgres.Open(dsn))
 	one, other := start(t, "idempotent", dsn), start(t, "idempotent", dsn)
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		require.Equal(t, "ready", p.hear(t))
 	}
 	for _, key := range []string{"a", "b", "c", "d", "e"} {
@@ -82,7 +82,7 @@ func TestIdempotencyKey_MakesOneCallOfTwoProcesses(t *testing.T) {
 		require.NotEqual(t, duplicate[1], execution)
 
 		// One that succeeded keeps it.
-		for _, p := range []*process{first, second} {
+		for _, p := range []*peer{first, second} {
 			p.tell(t, key)
 			require.Equal(t, "duplicate "+execution+" succeeded", p.hear(t))
 		}
@@ -90,7 +90,7 @@ func TestIdempotencyKey_MakesOneCallOfTwoProcesses(t *testing.T) {
 		require.NoError(t, db.Raw(`SELECT CAST(id AS text) FROM llm_executions WHERE idempotency_key = ? ORDER BY id`, key).Scan(&ids).Error)
 		require.Equal(t, []string{duplicate[1], execution}, ids, "what the duplicate named, and what took its place")
 	}
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		require.NoError(t, p.in.Close())
 		require.Empty(t, p.hearAll(), "the model was not called again")
 	}

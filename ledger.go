@@ -16,6 +16,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
@@ -104,7 +105,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
 	l.lanes = lane.New(lane.Config{
-		Store: l.store, Processes: store.Processes{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
+		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
 		Decide: l.windows, Ended: l.expired,
 		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones,
 	})

@@ -197,7 +197,7 @@ func TestLinearizable_HistoriesOf3Processes(t *testing.T) {
 	db := openAt(t, postgres.Open(dsn))
 	ledger := openLedger(t, db)
 	newOrganization(t, db, ledger, "unused", tenant.WithEnforcement(tenant.Hard), tenant.WithLimits(tenant.Limits{MonthlyCost: tenant.USD("1")}))
-	var processes []*process
+	var processes []*peer
 	for i := range historyProcesses {
 		processes = append(processes, start(t, fmt.Sprintf("history %d", i), dsn))
 	}
@@ -230,7 +230,7 @@ func TestLinearizable_HistoriesOf3Processes(t *testing.T) {
 }
 
 // runHistory lets the processes work on a budget at once, and returns what they and a reader of the rows report.
-func runHistory(t *testing.T, db *gorm.DB, processes []*process, slug, trouble string) []event {
+func runHistory(t *testing.T, db *gorm.DB, processes []*peer, slug, trouble string) []event {
 	var (
 		mu      sync.Mutex
 		history []event

@@ -13,9 +13,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// process is another process that does one of the tasks below, and is talked to in lines. It ends with its input, so
+// peer is another process that does one of the tasks below, and is talked to in lines. It ends with its input, so
 // also when the process of the test dies.
-type process struct {
+type peer struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Scanner
@@ -35,9 +35,9 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 }
 
 // start starts a helper process on a task, whose words are its name and its arguments, with more in its environment.
-func start(t *testing.T, task, dsn string, env ...string) *process {
+func start(t *testing.T, task, dsn string, env ...string) *peer {
 	t.Helper()
-	p := &process{cmd: helper(t, task, dsn)}
+	p := &peer{cmd: helper(t, task, dsn)}
 	p.cmd.Env = append(p.cmd.Env, env...)
 	var err error
 	p.in, err = p.cmd.StdinPipe()
@@ -54,14 +54,14 @@ func start(t *testing.T, task, dsn string, env ...string) *process {
 }
 
 // tell sends a line to the process.
-func (p *process) tell(t *testing.T, line string) {
+func (p *peer) tell(t *testing.T, line string) {
 	t.Helper()
 	_, err := fmt.Fprintln(p.in, line)
 	require.NoError(t, err)
 }
 
 // hear waits for the next line that the process says.
-func (p *process) hear(t *testing.T) string {
+func (p *peer) hear(t *testing.T) string {
 	t.Helper()
 	var rest strings.Builder
 	for p.out.Scan() {
@@ -75,7 +75,7 @@ func (p *process) hear(t *testing.T) string {
 }
 
 // hearAll returns all that the process still says until it ends.
-func (p *process) hearAll() []string {
+func (p *peer) hearAll() []string {
 	var lines []string
 	for p.out.Scan() {
 		if line, ok := strings.CutPrefix(p.out.Text(), said); ok {

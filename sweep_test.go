@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -21,7 +22,7 @@ func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesThatAreGone(t *testi
 		dialect := map[string]*store.Dialect{"postgres": store.Postgres, "sqlite": store.SQLite}[db.Name()]
 		pool, err := db.DB()
 		require.NoError(t, err)
-		processes := store.Processes{Dialect: dialect, DB: pool}
+		processes := process.Table{Dialect: dialect, DB: pool}
 		at := func(d time.Duration) any { return dialect.Time(time.Now().Add(d)) }
 		var holds []*tenant.Hold
 		call := func() string {

@@ -90,8 +90,8 @@ func TestZones_ThatTwoProcessesSeeOtherwiseAreToldOnceByNameInBoth(t *testing.T)
 	writeZone(t, newer, "America/Edmonton", "<-05>5") // never the same as with the older
 	one := start(t, "zones", dsn, "ZONEINFO="+older)
 	other := start(t, "zones", dsn, "ZONEINFO="+newer)
-	told := map[*process][]string{}
-	hear := func(p *process) string { // what it says of zones comes when it comes
+	told := map[*peer][]string{}
+	hear := func(p *peer) string { // what it says of zones comes when it comes
 		for {
 			line := p.hear(t)
 			if !strings.HasPrefix(line, "differs ") {
@@ -100,7 +100,7 @@ func TestZones_ThatTwoProcessesSeeOtherwiseAreToldOnceByNameInBoth(t *testing.T)
 			told[p] = append(told[p], line)
 		}
 	}
-	ask := func(p *process, command, want string) string {
+	ask := func(p *peer, command, want string) string {
 		p.tell(t, command)
 		got := hear(p)
 		if want != "" {
@@ -118,13 +118,13 @@ func TestZones_ThatTwoProcessesSeeOtherwiseAreToldOnceByNameInBoth(t *testing.T)
 	require.Equal(t, strings.Replace(opened, "0.25", "0.5", 1), ask(one, "status", ""), "and both count in one window")
 
 	differs := "differs America/Edmonton " + time.Now().UTC().Format("2006") + " true"
-	tells := func(p *process) {
+	tells := func(p *peer) {
 		for len(told[p]) == 0 {
 			told[p] = append(told[p], p.hear(t))
 		}
 		require.Equal(t, []string{differs}, told[p])
 	}
-	for _, p := range []*process{one, other} {
+	for _, p := range []*peer{one, other} {
 		tells(p)
 		p.tell(t, "processes")
 		require.ElementsMatch(t, []string{"true true []", "false true [America/Edmonton]"}, []string{hear(p), hear(p)})
@@ -134,7 +134,7 @@ func TestZones_ThatTwoProcessesSeeOtherwiseAreToldOnceByNameInBoth(t *testing.T)
 	tells(third)
 	third.tell(t, "processes")
 	require.ElementsMatch(t, []string{"false true []", "true true []", "false true [America/Edmonton]"}, []string{hear(third), hear(third), hear(third)})
-	for _, p := range []*process{third, other, one} {
+	for _, p := range []*peer{third, other, one} {
 		ask(p, "close", "logged 1")
 		require.NoError(t, p.in.Close())
 		require.Empty(t, p.hearAll(), "nothing more was said")

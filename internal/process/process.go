@@ -1,4 +1,6 @@
-package store
+// Package process is the processes that have the ledger open: their heartbeats, what one sees of the others', and the calls
+// that those leave behind which are gone.
+package process
 
 import (
 	"context"
@@ -6,11 +8,12 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
-// Processes keeps the heartbeats.
-type Processes struct {
-	*Dialect
+// Table keeps the heartbeats.
+type Table struct {
+	*store.Dialect
 	DB *sql.DB
 
 	// Turn waits for the right to write, where writers have to wait in line.
@@ -18,14 +21,14 @@ type Processes struct {
 }
 
 // Beat implements lane.Processes.
-func (p Processes) Beat(ctx context.Context, conn Conn, own book.Process) (all []book.Process, now time.Time, err error) {
+func (p Table) Beat(ctx context.Context, conn store.Conn, own book.Process) (all []book.Process, now time.Time, err error) {
 	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms, zones)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, zones = excluded.zones`),
 		own.ID.String(), own.Lease.Milliseconds(), own.Zones)
 	if err != nil {
 		return nil, now, err
 	}
-	rows, err := conn.QueryContext(ctx, `SELECT `+ProcessColumns+`, p.zones, `+p.Clock+` FROM llm_processes p`)
+	rows, err := conn.QueryContext(ctx, `SELECT p.id, p.beat_at, p.lease_ms, p.zones, `+p.Clock+` FROM llm_processes p`)
 	if err != nil {
 		return nil, now, err
 	}
@@ -35,7 +38,7 @@ func (p Processes) Beat(ctx context.Context, conn Conn, own book.Process) (all [
 			process book.Process
 			lease   int64
 		)
-		if err := rows.Scan(&process.ID, Instant(&process.BeatAt), &lease, &process.Zones, Instant(&now)); err != nil {
+		if err := rows.Scan(&process.ID, store.Instant(&process.BeatAt), &lease, &process.Zones, store.Instant(&now)); err != nil {
 			return nil, now, err
 		}
 		process.Lease = time.Duration(lease) * time.Millisecond
@@ -45,7 +48,7 @@ func (p Processes) Beat(ctx context.Context, conn Conn, own book.Process) (all [
 }
 
 // Lapsed implements lane.Processes.
-func (p Processes) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]book.Execution, error) {
+func (p Table) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]book.Execution, error) {
 	of, args := "", make([]any, 0, len(gone)+1)
 	for _, process := range gone {
 		of += "?, "
@@ -68,7 +71,7 @@ func (p Processes) Lapsed(ctx context.Context, gone []book.Process, limit int) (
 		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process, &parents); err != nil {
 			return nil, err
 		}
-		if e.Parents, err = ParseIDs(parents); err != nil {
+		if e.Parents, err = store.ParseIDs(parents); err != nil {
 			return nil, err
 		}
 		out = append(out, e)
@@ -77,7 +80,7 @@ func (p Processes) Lapsed(ctx context.Context, gone []book.Process, limit int) (
 }
 
 // Leave implements lane.Processes.
-func (p Processes) Leave(ctx context.Context, id book.ID) error {
+func (p Table) Leave(ctx context.Context, id book.ID) error {
 	end, err := p.Turn(ctx)
 	if err != nil {
 		return err
