@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -224,7 +225,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 // inTheWay returns the record of the same model whose tenant has the key that one of the portion's wants: its own may be
 // another one by now, even one that the portion is to give up, so that only all of them together can change.
 func (b *backfill) inTheWay(p portion, err error) []any {
-	var conflict *store.ConflictError
+	var conflict *directory.ConflictError
 	if !errors.As(err, &conflict) || conflict.OtherType != b.owner {
 		return nil
 	}
@@ -256,9 +257,9 @@ var errNotBegun = errors.New("no transaction could be begun")
 // attempt does some records in one transaction, but for those that somebody else has locked.
 func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err error) {
 	var (
-		plan    store.Plan
+		plan    directory.Plan
 		seen    int
-		invalid []store.Profile
+		invalid []directory.Profile
 		byID    = map[string][]any{}
 		begun   bool
 	)
@@ -287,9 +288,9 @@ func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err er
 			return err
 		}
 		seen = len(profiles)
-		invalid = slices.DeleteFunc(slices.Clone(profiles), func(p store.Profile) bool { return p.Err == nil || p.Deleted })
-		profiles = slices.DeleteFunc(profiles, func(p store.Profile) bool { return p.Err != nil && !p.Deleted })
-		if plan, err = b.ledger.dialect.Plan(ctx, pool, profiles); err != nil {
+		invalid = slices.DeleteFunc(slices.Clone(profiles), func(p directory.Profile) bool { return p.Err == nil || p.Deleted })
+		profiles = slices.DeleteFunc(profiles, func(p directory.Profile) bool { return p.Err != nil && !p.Deleted })
+		if plan, err = b.ledger.directory().Plan(ctx, pool, profiles); err != nil {
 			return err
 		}
 		valid := make([][]any, len(profiles))
@@ -362,7 +363,7 @@ func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (m
 func (b *backfill) orphans(ctx context.Context) error {
 	l := b.ledger
 	db := l.db.WithContext(ctx)
-	tenants, err := l.dialect.OwnedAfter(ctx, db.Statement.ConnPool, b.owner, b.at.Owner, b.size)
+	tenants, err := l.directory().OwnedAfter(ctx, db.Statement.ConnPool, b.owner, b.at.Owner, b.size)
 	if err != nil {
 		return err
 	}
@@ -371,13 +372,13 @@ func (b *backfill) orphans(ctx context.Context) error {
 		// Whoever deletes a record through GORM changes its tenant in the same transaction. So it is to be seen that the
 		// record is not there while the tenant, locked, still belongs to it.
 		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
-			if orphans, err = l.dialect.LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
+			if orphans, err = l.directory().LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
 				return err
 			}
 			if orphans, err = b.recordless(tx, orphans); err != nil || !b.removes {
 				return err
 			}
-			return l.dialect.Remove(ctx, tx.Statement.ConnPool, orphans)
+			return l.directory().Remove(ctx, tx.Statement.ConnPool, orphans)
 		})
 	}
 	if err != nil {
@@ -407,7 +408,7 @@ func (b *backfill) exact(key []any) bool {
 }
 
 // recordless returns those of some tenants whose records are not there.
-func (b *backfill) recordless(db *gorm.DB, tenants []store.Owned) ([]store.Owned, error) {
+func (b *backfill) recordless(db *gorm.DB, tenants []directory.Owned) ([]directory.Owned, error) {
 	var keys [][]any
 	known := map[string]bool{} // those whose primary key can be asked for
 	for _, t := range tenants {
@@ -420,5 +421,5 @@ func (b *backfill) recordless(db *gorm.DB, tenants []store.Owned) ([]store.Owned
 		return nil, nil
 	}
 	is, err := b.there(db, keys)
-	return slices.DeleteFunc(slices.Clone(tenants), func(t store.Owned) bool { return !known[t.OwnerID] || is[t.OwnerID] }), err
+	return slices.DeleteFunc(slices.Clone(tenants), func(t directory.Owned) bool { return !known[t.OwnerID] || is[t.OwnerID] }), err
 }

@@ -10,7 +10,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/directory"
 )
 
 // WithBudgetFunc gives every record a budget of its own when it is created, in the same transaction: by the plan that a
@@ -45,7 +45,7 @@ func (d *declaration) declared(key string) *Budget {
 }
 
 // plan sets in a profile what the host's function makes of a record.
-func (d *declaration) plan(p *store.Profile, v reflect.Value) error {
+func (d *declaration) plan(p *directory.Profile, v reflect.Value) error {
 	before := d.declared(p.Key)
 	b := *before
 	b.Limits.Also = append([]Limit(nil), b.Limits.Also...)
@@ -75,11 +75,11 @@ func (d *declaration) plan(p *store.Profile, v reflect.Value) error {
 }
 
 // plans sets in profiles what the host's function makes of their records, which may have keys that are given.
-func (d *declaration) plans(db *gorm.DB, keys [][]any, profiles []store.Profile) error {
+func (d *declaration) plans(db *gorm.DB, keys [][]any, profiles []directory.Profile) error {
 	if d.budgetOf == nil || len(profiles) == 0 {
 		return nil
 	}
-	byID := make(map[string]*store.Profile, len(profiles))
+	byID := make(map[string]*directory.Profile, len(profiles))
 	for i := range profiles {
 		byID[profiles[i].OwnerID] = &profiles[i]
 	}

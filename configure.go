@@ -12,7 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/directory"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -132,8 +132,8 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 		return err
 	}
 	if became != nil {
-		change := store.Change{Tenant: id.String(), Key: s.Tenant.Key, Action: c.action, Was: was, Became: became}
-		if err := c.dialect.Audit(ctx, c.books.Conn, change); err != nil {
+		change := directory.Change{Tenant: id.String(), Key: s.Tenant.Key, Action: c.action, Was: was, Became: became}
+		if err := c.directory().Audit(ctx, c.books.Conn, change); err != nil {
 			return err
 		}
 	}
@@ -182,15 +182,15 @@ func (c *configuration) move(ctx context.Context, id book.ID, parent string) err
 		if err != nil {
 			return c.fail(fmt.Errorf("ConfigureBudget: ParentID: %w", err))
 		}
-		if above, err = c.dialect.ByKey(ctx, c.books.Conn, parent); err != nil {
+		if above, err = c.directory().ByKey(ctx, c.books.Conn, parent); err != nil {
 			return err
 		}
 		if above == book.NoTenant {
 			return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: there is no tenant %q", ErrHierarchy, parent))
 		}
 	}
-	err := c.dialect.Place(ctx, c.books.Conn, id, above)
-	if wrong := (*store.PlaceError)(nil); errors.As(err, &wrong) {
+	err := c.directory().Place(ctx, c.books.Conn, id, above)
+	if wrong := (*directory.PlaceError)(nil); errors.As(err, &wrong) {
 		return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q below %q: %w", ErrHierarchy, c.who.key, parent, wrong))
 	}
 	return err

@@ -13,7 +13,7 @@ import (
 
 	"gorm.io/gorm/schema"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/directory"
 )
 
 // declaration is a model that was declared to be a tenant.
@@ -275,12 +275,12 @@ func (d *declaration) nameOf(v reflect.Value, key string) string {
 }
 
 // profile is what a record's tenant is to be. Where the record has no key that a tenant can have, the profile says why.
-func (r records) profile(v reflect.Value) (store.Profile, error) {
+func (r records) profile(v reflect.Value) (directory.Profile, error) {
 	id, _, err := r.ownerID(v)
 	if err != nil {
-		return store.Profile{}, err
+		return directory.Profile{}, err
 	}
-	p := store.Profile{
+	p := directory.Profile{
 		OwnerType: r.owner, OwnerID: id, Enforcement: r.enforcement, Inherit: r.inherit, Zone: r.zone, Limits: r.limits,
 	}
 	p.Key, p.Err = r.keyOf(v)

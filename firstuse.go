@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -138,7 +139,7 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 		return who, l.makeRoot(ctx, tx)
 	}
 	if who.declaration == nil {
-		_, err := l.dialect.Ensure(ctx, pool, []store.Profile{{Key: who.key, Name: who.key, Inherit: true}})
+		_, err := l.directory().Ensure(ctx, pool, []directory.Profile{{Key: who.key, Name: who.key, Inherit: true}})
 		return who, l.refused(err)
 	}
 	tx = tx.WithContext(ctx)
@@ -165,9 +166,9 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 // find finds the record that somebody has in memory, in the transaction of tx. A record of the same struct may be of another
 // table, where its number is somebody else's: it is who it says it is if its row has the same key, or its tenant has had that
 // key. No row is returned for one of another schema, whose tenant has the key and the number.
-func (l *Ledger) find(tx *gorm.DB, who identity, where func(*gorm.DB) (records, error)) (at records, row *store.Profile, err error) {
+func (l *Ledger) find(tx *gorm.DB, who identity, where func(*gorm.DB) (records, error)) (at records, row *directory.Profile, err error) {
 	ctx, pool, d := tx.Statement.Context, tx.Statement.ConnPool, who.declaration
-	var rows []store.Profile
+	var rows []directory.Profile
 	absent := (*absentError)(nil)
 	at, reading := where(tx)
 	if reading == nil {
@@ -182,12 +183,12 @@ func (l *Ledger) find(tx *gorm.DB, who identity, where func(*gorm.DB) (records, 
 		return at, &rows[0], nil
 	default:
 		row = &rows[0]
-		if had, err := l.dialect.Had(ctx, pool, at.owner, who.ownerID, who.key); err != nil || had {
+		if had, err := l.directory().Had(ctx, pool, at.owner, who.ownerID, who.key); err != nil || had {
 			return at, row, l.refused(err)
 		}
 	}
 	if !strings.Contains(d.schema.Table, ".") {
-		owner, err := l.dialect.InSchema(ctx, pool, d.schema.Table, who.ownerID, who.key)
+		owner, err := l.directory().InSchema(ctx, pool, d.schema.Table, who.ownerID, who.key)
 		if err != nil || owner != "" {
 			return records{declaration: d, owner: owner}, nil, l.refused(err)
 		}
@@ -223,6 +224,6 @@ func (l *Ledger) saveDefaults(ctx context.Context) error {
 		if err := l.saveRoot(ctx, tx); err != nil {
 			return err
 		}
-		return l.dialect.SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
+		return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
 	})
 }

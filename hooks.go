@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -188,7 +189,7 @@ const maxStale = 100
 func (l *Ledger) mending(db *gorm.DB, do func() error) error {
 	for stale := 0; ; stale++ {
 		err := do()
-		conflict := (*store.ConflictError)(nil)
+		conflict := (*directory.ConflictError)(nil)
 		if !errors.As(err, &conflict) {
 			return l.refused(err)
 		}
@@ -200,7 +201,7 @@ func (l *Ledger) mending(db *gorm.DB, do func() error) error {
 
 // mend makes the tenant follow that has a tenant id which is wanted for another one, and reports whether it has given it
 // up.
-func (l *Ledger) mend(db *gorm.DB, conflict *store.ConflictError) bool {
+func (l *Ledger) mend(db *gorm.DB, conflict *directory.ConflictError) bool {
 	d := l.declarations.ofTable(conflict.OtherType)
 	if d == nil {
 		return false // another service's, perhaps
@@ -236,7 +237,7 @@ func (l *Ledger) refused(err error) error {
 	if err == nil {
 		return nil
 	}
-	if conflict := (*store.ConflictError)(nil); errors.As(err, &conflict) {
+	if conflict := (*directory.ConflictError)(nil); errors.As(err, &conflict) {
 		switch other, own := conflict.OtherType, conflict.Profile.OwnerType; {
 		case other == "" || other == own:
 		case bare(other) == bare(own):
@@ -246,7 +247,7 @@ func (l *Ledger) refused(err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrIdentityConflict, err)
 	}
-	if wrong := (*store.PlaceError)(nil); errors.As(err, &wrong) {
+	if wrong := (*directory.PlaceError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("%w: %w", ErrHierarchy, err)
 	}
 	switch {

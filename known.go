@@ -33,7 +33,7 @@ func WithKnownTenantsOnly() OpenOption {
 
 // unknown returns an error where there is no tenant with an id that somebody was sure to know.
 func (l *Ledger) unknown(ctx context.Context, c store.Conn, key string) error {
-	id, err := l.dialect.ByKey(ctx, c, key)
+	id, err := l.directory().ByKey(ctx, c, key)
 	if err != nil || id != book.NoTenant {
 		return err
 	}
@@ -42,7 +42,7 @@ func (l *Ledger) unknown(ctx context.Context, c store.Conn, key string) error {
 
 // unknownTenant is the error about an id that no tenant has.
 func (l *Ledger) unknownTenant(ctx context.Context, c store.Conn, key string) error {
-	keys, err := l.dialect.Near(ctx, c, key, tolerance(key))
+	keys, err := l.directory().Near(ctx, c, key, tolerance(key))
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func FormerTenants(ctx context.Context, db *gorm.DB, id ID) ([]FormerTenant, err
 	if err != nil {
 		return nil, err
 	}
-	found, err := q.dialect.Formers(ctx, q.books.Conn, q.who.key)
+	found, err := q.directory().Formers(ctx, q.books.Conn, q.who.key)
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}

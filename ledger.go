@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/report"
@@ -194,6 +195,8 @@ func (l *Ledger) crowded(err error) error {
 	}
 	return err
 }
+
+func (l *Ledger) directory() directory.Directory { return directory.Directory{Dialect: l.dialect} }
 
 // Migrate creates the ledger's tables, or brings them up to date. It may be called at every start, by several processes
 // at once, but not through a PgBouncer in transaction mode, where their lock is not kept: there, let one process migrate,

@@ -11,7 +11,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/directory"
 )
 
 // Child is a model whose records stand below another tenant, as a team below its organization: the budget of that counts
@@ -55,7 +55,7 @@ func WithTimeZone(name string) RegisterOption {
 }
 
 // above is who stands above a record; nil where its model does not say. A record above is in the same schema.
-func (r records) above(v reflect.Value) (*store.Above, error) {
+func (r records) above(v reflect.Value) (*directory.Above, error) {
 	if r.parent != nil {
 		return r.aboveByField(r.parent, v)
 	}
@@ -65,10 +65,10 @@ func (r records) above(v reflect.Value) (*store.Above, error) {
 	}
 	parent, err := said(r.typ, "LLMTenantParent", child.LLMTenantParent)
 	if err != nil || parent == nil {
-		return &store.Above{}, err
+		return &directory.Above{}, err
 	}
 	if p := reflect.ValueOf(parent); p.Kind() == reflect.Pointer && p.IsNil() {
-		return &store.Above{}, nil
+		return &directory.Above{}, nil
 	}
 	if of := r.ledger.declarations.of(reflect.TypeOf(parent)); of != nil {
 		record, err := of.record(parent)
@@ -76,19 +76,19 @@ func (r records) above(v reflect.Value) (*store.Above, error) {
 			return nil, err
 		}
 		id, _, err := of.ownerID(record)
-		return &store.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
+		return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
 	}
 	key := parent.LLMTenantID()
 	if key == string(Root) {
-		return &store.Above{}, nil
+		return &directory.Above{}, nil
 	}
-	return &store.Above{Key: key}, validKey(key)
+	return &directory.Above{Key: key}, validKey(key)
 }
 
-func (r records) aboveByField(f *schema.Field, v reflect.Value) (*store.Above, error) {
+func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Above, error) {
 	value, zero := f.ValueOf(context.Background(), v)
 	if zero {
-		return &store.Above{}, nil
+		return &directory.Above{}, nil
 	}
 	of := r.ledger.declarations.of(r.parentType)
 	if of == nil {
@@ -97,9 +97,9 @@ func (r records) aboveByField(f *schema.Field, v reflect.Value) (*store.Above, e
 	}
 	id, err := of.canonical([]any{value})
 	if err != nil || id == "" {
-		return &store.Above{}, err
+		return &directory.Above{}, err
 	}
-	return &store.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
+	return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
 }
 
 // places reports whether the records of the model say who stands above them.
@@ -112,10 +112,10 @@ var errBeingMade = fmt.Errorf("%w: another transaction is making the tenant abov
 
 // stand finds out below whom the tenants of some records are to be made. Where another transaction is just making one that is
 // to stand above, a host's own does not wait for that: the tenants below are left to their first calls.
-func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, error) {
-	var aboves []store.Above
+func (r records) stand(db *gorm.DB, profiles []directory.Profile) ([]directory.Profile, error) {
+	var aboves []directory.Above
 	for _, p := range profiles {
-		if p.Parent != nil && *p.Parent != (store.Above{}) && !p.Deleted && p.Err == nil {
+		if p.Parent != nil && *p.Parent != (directory.Above{}) && !p.Deleted && p.Err == nil {
 			aboves = append(aboves, *p.Parent)
 		}
 	}
@@ -129,7 +129,7 @@ func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, 
 	case len(busy) > 0 && len(r.below) > 0:
 		return nil, errBeingMade
 	}
-	var all []store.Profile
+	var all []directory.Profile
 	for _, p := range profiles {
 		if p.Parent != nil {
 			if slices.Contains(busy, *p.Parent) {
@@ -143,13 +143,13 @@ func (r records) stand(db *gorm.DB, profiles []store.Profile) ([]store.Profile, 
 }
 
 // move puts tenants where their records say. A record above that is not in the database changes nothing.
-func (r records) move(db *gorm.DB, strayed []store.Placement) error {
+func (r records) move(db *gorm.DB, strayed []directory.Placement) error {
 	if len(strayed) == 0 {
 		return nil
 	}
-	var aboves []store.Above
+	var aboves []directory.Above
 	for _, p := range strayed {
-		if p.Above != (store.Above{}) {
+		if p.Above != (directory.Above{}) {
 			aboves = append(aboves, p.Above)
 		}
 	}
@@ -158,25 +158,25 @@ func (r records) move(db *gorm.DB, strayed []store.Placement) error {
 	if err != nil {
 		return err
 	}
-	return r.ledger.dialect.Move(db.Statement.Context, db.Statement.ConnPool, strayed, chains)
+	return r.ledger.directory().Move(db.Statement.Context, db.Statement.ConnPool, strayed, chains)
 }
 
 // chains returns the tenants that are to stand above others, each with all above it. Those that are not there yet are made,
 // where their records are, but for those that another transaction is making.
-func (r records) chains(db *gorm.DB, aboves []store.Above) (_ map[store.Above][]book.ID, busy []store.Above, err error) {
-	ctx, pool, dialect := db.Statement.Context, db.Statement.ConnPool, r.ledger.dialect
-	chains, err := dialect.Rise(ctx, pool, aboves)
+func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.Above][]book.ID, busy []directory.Above, err error) {
+	ctx, pool, who := db.Statement.Context, db.Statement.ConnPool, r.ledger.directory()
+	chains, err := who.Rise(ctx, pool, aboves)
 	if err != nil {
 		return nil, nil, err
 	}
-	missing := map[store.Above]bool{}
+	missing := map[directory.Above]bool{}
 	for _, a := range aboves {
 		if chains[a] != nil || missing[a] {
 			continue
 		}
 		missing[a] = true
 		if r.hosts {
-			alone, err := dialect.First(ctx, pool, a)
+			alone, err := who.First(ctx, pool, a)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -191,7 +191,7 @@ func (r records) chains(db *gorm.DB, aboves []store.Above) (_ map[store.Above][]
 					return nil, nil, fmt.Errorf("LLMTenantParent: %w", err)
 				}
 			}
-			if _, err := dialect.Ensure(ctx, pool, []store.Profile{{Key: a.Key, Name: a.Key, Inherit: true}}); err != nil {
+			if _, err := who.Ensure(ctx, pool, []directory.Profile{{Key: a.Key, Name: a.Key, Inherit: true}}); err != nil {
 				return nil, nil, err
 			}
 			continue
@@ -201,7 +201,7 @@ func (r records) chains(db *gorm.DB, aboves []store.Above) (_ map[store.Above][]
 			continue
 		}
 		if slices.Contains(r.below, a) {
-			return nil, nil, &store.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
+			return nil, nil, &directory.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
 		}
 		if key, ok := of.primaryKey(a.OwnerID); ok {
 			parents := records{declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, below: append(r.below[:len(r.below):len(r.below)], a)}
@@ -216,6 +216,6 @@ func (r records) chains(db *gorm.DB, aboves []store.Above) (_ map[store.Above][]
 	if len(missing) == 0 {
 		return chains, nil, nil
 	}
-	chains, err = dialect.Rise(ctx, pool, aboves)
+	chains, err = who.Rise(ctx, pool, aboves)
 	return chains, busy, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -101,7 +102,7 @@ func (q *question) expected(s *books.State) *book.Tenant {
 	if d == nil {
 		return t
 	}
-	p := store.Profile{Key: q.who.key, Inherit: d.inherit, Enforcement: d.enforcement, Zone: d.zone, Limits: d.limits}
+	p := directory.Profile{Key: q.who.key, Inherit: d.inherit, Enforcement: d.enforcement, Zone: d.zone, Limits: d.limits}
 	if d.budgetOf != nil && q.who.record.IsValid() {
 		_ = d.plan(&p, q.who.record) // where it fails, so does the first call
 	}

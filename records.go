@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -26,7 +27,7 @@ type records struct {
 	place place
 
 	// below are the records whose tenants these are made to stand above.
-	below []store.Above
+	below []directory.Above
 
 	// hosts: it is a transaction of the host's, which may last, and may be waited for by others.
 	hosts bool
@@ -237,8 +238,8 @@ func (d *declaration) alive() clause.Where {
 }
 
 // current reads what some records are now, those that are still there, in any order. There are at most maxLoad.
-func (r records) current(db *gorm.DB, keys [][]any) ([]store.Profile, error) {
-	var profiles []store.Profile
+func (r records) current(db *gorm.DB, keys [][]any) ([]directory.Profile, error) {
+	var profiles []directory.Profile
 	err := r.read(db, selection{declaration: r.declaration, fields: r.columns, hidden: true}, func(s *gorm.Statement) {
 		s.AddClause(clause.Where{Exprs: []clause.Expression{r.having(keys)}})
 	}, func(record reflect.Value, f facts) error {
@@ -274,7 +275,7 @@ func (d *declaration) having(keys [][]any) clause.Expression {
 
 // reread returns what records are now that a statement has written: triggers may have changed them after it. What is gone
 // is gone for a statement that creates or deletes; an update that takes a record away has set its primary key.
-func (r records) reread(db *gorm.DB, keys [][]any, were []store.Profile) (all []store.Profile, err error) {
+func (r records) reread(db *gorm.DB, keys [][]any, were []directory.Profile) (all []directory.Profile, err error) {
 	fresh := map[string]bool{}
 	for _, p := range were {
 		fresh[p.OwnerID] = p.Fresh
@@ -295,13 +296,13 @@ func (r records) reread(db *gorm.DB, keys [][]any, were []store.Profile) (all []
 }
 
 // apply makes the tenants of records follow, within the transaction of db. It makes none.
-func (r records) apply(db *gorm.DB, profiles []store.Profile) error {
+func (r records) apply(db *gorm.DB, profiles []directory.Profile) error {
 	profiles, err := r.withoutRemoved(db, profiles)
 	if err != nil || len(profiles) == 0 {
 		return err
 	}
 	ctx := db.Statement.Context
-	f := r.ledger.dialect.Follow(db.Statement.ConnPool)
+	f := r.ledger.directory().Follow(db.Statement.ConnPool)
 	if _, err := f.Add(ctx, profiles); err != nil {
 		return err
 	}
@@ -312,7 +313,7 @@ func (r records) apply(db *gorm.DB, profiles []store.Profile) error {
 }
 
 // supply makes the tenants of the records with some primary keys follow, and makes those that are missing.
-func (r records) supply(db *gorm.DB, keys [][]any, profiles []store.Profile) error {
+func (r records) supply(db *gorm.DB, keys [][]any, profiles []directory.Profile) error {
 	profiles, err := r.withoutRemoved(db, profiles)
 	if err != nil || len(profiles) == 0 {
 		return err
@@ -323,7 +324,7 @@ func (r records) supply(db *gorm.DB, keys [][]any, profiles []store.Profile) err
 	if profiles, err = r.stand(db, profiles); err != nil {
 		return err
 	}
-	strayed, err := r.ledger.dialect.Ensure(db.Statement.Context, db.Statement.ConnPool, profiles)
+	strayed, err := r.ledger.directory().Ensure(db.Statement.Context, db.Statement.ConnPool, profiles)
 	if err != nil {
 		return err
 	}
@@ -332,8 +333,8 @@ func (r records) supply(db *gorm.DB, keys [][]any, profiles []store.Profile) err
 
 // renew makes the tenants of records follow that a create has met, and takes away those that belonged to former records
 // with the primary keys of new ones. It makes none.
-func (r records) renew(db *gorm.DB, profiles []store.Profile) error {
-	var fresh, met []store.Profile
+func (r records) renew(db *gorm.DB, profiles []directory.Profile) error {
+	var fresh, met []directory.Profile
 	for _, p := range profiles {
 		if p.Fresh {
 			fresh = append(fresh, p)
@@ -348,20 +349,20 @@ func (r records) renew(db *gorm.DB, profiles []store.Profile) error {
 }
 
 // forget takes the tenants of records away that are gone.
-func (r records) forget(db *gorm.DB, profiles []store.Profile) error {
+func (r records) forget(db *gorm.DB, profiles []directory.Profile) error {
 	ids := make([]string, len(profiles))
 	for i, p := range profiles {
 		ids[i] = p.OwnerID
 	}
-	return r.ledger.dialect.Forget(db.Statement.Context, db.Statement.ConnPool, r.owner, ids)
+	return r.ledger.directory().Forget(db.Statement.Context, db.Statement.ConnPool, r.owner, ids)
 }
 
 // withoutRemoved takes away the tenants of those records whose soft delete removes the budget, and returns the others.
-func (r records) withoutRemoved(db *gorm.DB, profiles []store.Profile) (others []store.Profile, err error) {
+func (r records) withoutRemoved(db *gorm.DB, profiles []directory.Profile) (others []directory.Profile, err error) {
 	if r.onDelete != RemoveBudget {
 		return profiles, nil
 	}
-	var removed []store.Profile
+	var removed []directory.Profile
 	for _, p := range profiles {
 		if p.Deleted {
 			removed = append(removed, p)
@@ -374,17 +375,17 @@ func (r records) withoutRemoved(db *gorm.DB, profiles []store.Profile) (others [
 
 // follow makes the tenants of some records follow that may have changed or, where that is said, be gone. It makes none.
 func (r records) follow(db *gorm.DB, keys [][]any, deleted bool) error {
-	return r.each(db, keys, deleted, func(profiles []store.Profile) error { return r.apply(db, profiles) })
+	return r.each(db, keys, deleted, func(profiles []directory.Profile) error { return r.apply(db, profiles) })
 }
 
 // ensure makes the tenants of some records follow, within the transaction of db, and makes those that are missing.
 func (r records) ensure(db *gorm.DB, keys [][]any) error {
-	return r.each(db, keys, false, func(profiles []store.Profile) error { return r.supply(db, keys, profiles) })
+	return r.each(db, keys, false, func(profiles []directory.Profile) error { return r.supply(db, keys, profiles) })
 }
 
 // each reads what some records are now, and does something with those that are there. The tenants of those that are gone
 // are taken away, where they may be.
-func (r records) each(db *gorm.DB, keys [][]any, deleted bool, do func([]store.Profile) error) error {
+func (r records) each(db *gorm.DB, keys [][]any, deleted bool, do func([]directory.Profile) error) error {
 	profiles, err := r.reread(db, keys, nil)
 	if err != nil {
 		return err
@@ -393,14 +394,14 @@ func (r records) each(db *gorm.DB, keys [][]any, deleted bool, do func([]store.P
 	for _, p := range profiles {
 		found[p.OwnerID] = true
 	}
-	var gone []store.Profile
+	var gone []directory.Profile
 	for _, key := range keys {
 		id, err := r.canonical(key)
 		if err != nil {
 			return err
 		}
 		if !found[id] {
-			gone = append(gone, store.Profile{OwnerID: id})
+			gone = append(gone, directory.Profile{OwnerID: id})
 		}
 	}
 	if deleted && len(gone) > 0 {

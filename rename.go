@@ -31,7 +31,7 @@ func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
 	}
 	var known error
 	err := l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-		renamed, err := l.dialect.Rename(ctx, tx.Statement.ConnPool, string(from), string(to))
+		renamed, err := l.directory().Rename(ctx, tx.Statement.ConnPool, string(from), string(to))
 		switch {
 		case err != nil:
 			return err

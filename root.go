@@ -48,10 +48,10 @@ func (l *Ledger) saveRoot(ctx context.Context, tx *gorm.DB) error {
 	if err := l.makeRoot(ctx, tx); err != nil {
 		return err
 	}
-	return l.dialect.SaveSettings(ctx, tx.Statement.ConnPool, book.Root, limits, true, book.Enforcement(root.enforcement))
+	return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Root, limits, true, book.Enforcement(root.enforcement))
 }
 
 // makeRoot sees to it that there is a root.
 func (l *Ledger) makeRoot(ctx context.Context, tx *gorm.DB) error {
-	return l.dialect.MakeRoot(ctx, tx.Statement.ConnPool, string(Root))
+	return l.directory().MakeRoot(ctx, tx.Statement.ConnPool, string(Root))
 }

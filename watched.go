@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -41,13 +42,13 @@ type watched struct {
 	follows bool // and its records are to be followed
 
 	at       records
-	compares bool            // an update can say what it has left as it was
-	again    bool            // the records are to be read again: triggers may have changed them since
-	profiles []store.Profile // what the records are now
-	keys     [][]any         // their primary keys
-	before   [][]any         // where the statement sets primary keys: those of the records that it was to change
-	known    map[string]bool // where an upsert does not say what it has inserted: the records that were there
-	err      error           // why they cannot be followed
+	compares bool                // an update can say what it has left as it was
+	again    bool                // the records are to be read again: triggers may have changed them since
+	profiles []directory.Profile // what the records are now
+	keys     [][]any             // their primary keys
+	before   [][]any             // where the statement sets primary keys: those of the records that it was to change
+	known    map[string]bool     // where an upsert does not say what it has inserted: the records that were there
+	err      error               // why they cannot be followed
 }
 
 // pool is what gorm gets as the connection. In a transaction it can be ended, and hold prepared statements, like what it

@@ -1,4 +1,4 @@
-package store
+package directory
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Change is a change of a tenant's budget, for the audit log. Was and Became are what it was and what it became, each a
@@ -19,7 +20,7 @@ type Change struct {
 }
 
 // Audit writes changes down, with who acts and why by the context. It runs in the transaction of its caller.
-func (d *Dialect) Audit(ctx context.Context, c Conn, changes ...Change) error {
+func (d Directory) Audit(ctx context.Context, c store.Conn, changes ...Change) error {
 	for chunk := range slices.Chunk(changes, maxProfiles) {
 		var (
 			values []string
@@ -76,12 +77,12 @@ func document(value any) (*string, error) {
 type state map[string]any
 
 // limitsOf returns the limits of some tenants as the audit log has them, by tenant.
-func (d *Dialect) limitsOf(ctx context.Context, c Conn, ids []any) (map[string][]string, error) {
+func (d Directory) limitsOf(ctx context.Context, c store.Conn, ids []any) (map[string][]string, error) {
 	limits := map[string][]string{}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		err := EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
+		err := store.EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
 				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
-			FROM llm_limits WHERE topup = '' AND tenant IN (`+Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row Row) error {
+			FROM llm_limits WHERE topup = '' AND tenant IN (`+store.Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row store.Row) error {
 			var id, limit string
 			err := row.Scan(&id, &limit)
 			limits[id] = append(limits[id], limit)
