@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // BackfillOption is an option of [Ledger.Backfill].
@@ -205,7 +205,7 @@ func (b *backfill) run(ctx context.Context) error {
 			return nil
 		}
 		if b.rest > 0 {
-			if err := store.Pause(ctx, b.rest); err != nil {
+			if err := sqldb.Pause(ctx, b.rest); err != nil {
 				return err
 			}
 		}

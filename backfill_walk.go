@@ -17,6 +17,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -180,7 +181,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 			continue
 		}
 		if !p.busy.IsZero() {
-			if err := store.Pause(ctx, pollLock); err != nil {
+			if err := sqldb.Pause(ctx, pollLock); err != nil {
 				return err
 			}
 		}
@@ -321,7 +322,7 @@ func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err er
 // lock locks records, so that they stay what they are until their tenants are there for the host's own changes to find.
 // It does not wait for those that somebody else has locked, who may be waiting for another one of them.
 func (b *backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err error) {
-	if b.ledger.dialect.Name != store.Postgres.Name || len(keys) == 0 {
+	if !b.ledger.dialect.LocksRows || len(keys) == 0 {
 		return keys, nil, nil // SQLite has one writer at a time
 	}
 	got, err := b.there(tx, keys, clause.Locking{Strength: "NO KEY UPDATE", Options: clause.LockingOptionsSkipLocked})
@@ -401,7 +402,7 @@ func (b *backfill) orphans(ctx context.Context) error {
 // exact reports whether the database has a primary key as the books have it. SQLite keeps times as texts, to the
 // nanosecond and in any zone.
 func (b *backfill) exact(key []any) bool {
-	return b.ledger.dialect.Name != store.SQLite.Name || !slices.ContainsFunc(key, func(value any) bool {
+	return b.ledger.dialect.Name != sqldb.SQLite.Name || !slices.ContainsFunc(key, func(value any) bool {
 		p, err := newPivot(value)
 		return err != nil || p.Kind == "time"
 	})

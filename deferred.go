@@ -9,6 +9,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -117,6 +118,6 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		return nil, err
 	}
 	e.IdempotencyKey, e.Reported = key, -1
-	e.Parents, err = store.ParseIDs(parents)
+	e.Parents, err = sqldb.ParseIDs(parents)
 	return &e, err
 }

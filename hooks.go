@@ -113,11 +113,10 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 		db.InstanceSet(ownTransaction, true)
 	}
 	l := p.ledger.Load()
-	if !writes || l == nil || l.dialect.Name != store.SQLite.Name {
+	if !writes || l == nil {
 		return nil
 	}
-	_, err := db.Statement.ConnPool.ExecContext(db.Statement.Context, `UPDATE llm_tenants SET id = id WHERE id = ''`)
-	return err
+	return l.dialect.Write(db.Statement.Context, db.Statement.ConnPool)
 }
 
 // finish ends the savepoint of begin. With an error the host's statement is undone: its transaction stays usable, and

@@ -11,7 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // WithKnownTenantsOnly refuses the ids of tenants that nobody knows with an [*UnknownTenantError], so that a typo does not
@@ -32,7 +32,7 @@ func WithKnownTenantsOnly() OpenOption {
 }
 
 // unknown returns an error where there is no tenant with an id that somebody was sure to know.
-func (l *Ledger) unknown(ctx context.Context, c store.Conn, key string) error {
+func (l *Ledger) unknown(ctx context.Context, c sqldb.Conn, key string) error {
 	id, err := l.directory().ByKey(ctx, c, key)
 	if err != nil || id != book.NoTenant {
 		return err
@@ -41,7 +41,7 @@ func (l *Ledger) unknown(ctx context.Context, c store.Conn, key string) error {
 }
 
 // unknownTenant is the error about an id that no tenant has.
-func (l *Ledger) unknownTenant(ctx context.Context, c store.Conn, key string) error {
+func (l *Ledger) unknownTenant(ctx context.Context, c sqldb.Conn, key string) error {
 	keys, err := l.directory().Near(ctx, c, key, tolerance(key))
 	if err != nil {
 		return err

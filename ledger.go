@@ -19,6 +19,7 @@ import (
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/report"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
@@ -32,7 +33,7 @@ type Ledger struct {
 	db      *gorm.DB
 	host    *sql.DB // of db
 	pool    *sql.DB // of the write path
-	dialect *store.Dialect
+	dialect *sqldb.Dialect
 	store   store.Store
 	lanes   *lane.Set
 	options openOptions
@@ -133,7 +134,7 @@ func (l *Ledger) connect() error {
 	l.pool = pool
 	switch name := l.db.Name(); name {
 	case "postgres":
-		l.dialect = store.Postgres
+		l.dialect = sqldb.Postgres
 		if most := postgres.MaxConns(pool); most > 0 && most < l.options.lanes+1 {
 			return fmt.Errorf("%w: Open: %s allows %d connections, and %d lanes need %d: raise SetMaxOpenConns (MaxConns of a pgxpool), or use WithLanes or WithLaneDB",
 				ErrInvalidOption, l.poolName(), most, l.options.lanes, l.options.lanes+1)
@@ -145,7 +146,7 @@ func (l *Ledger) connect() error {
 		books.Sessions, books.Short = l.options.lanes, l.shortOf
 		l.store = books
 	case "sqlite":
-		l.dialect = store.SQLite
+		l.dialect = sqldb.SQLite
 		l.options.lanes = 1
 		if err := sqlite.Configure(context.Background(), pool); err != nil {
 			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
@@ -179,7 +180,7 @@ func (l *Ledger) crowded(err error) error {
 	}{{l.poolName(), l.pool}, {"the pool of the *gorm.DB", l.host}} {
 		stats := p.pool.Stats()
 		most, limit := stats.MaxOpenConnections, "SetMaxOpenConns"
-		if l.dialect == store.Postgres {
+		if l.dialect == sqldb.Postgres {
 			if all := postgres.MaxConns(p.pool); all != most {
 				most, limit = all, "MaxConns of its pgxpool"
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // past is a call as it stands on the books since it was made. Its status defaults to succeeded, and its model to m.
@@ -27,12 +27,7 @@ type past struct {
 
 func (p past) made() bool { return p.status != "running" && p.status != "cancelled" }
 
-func dialectOf(db *gorm.DB) *store.Dialect {
-	if db.Name() == "postgres" {
-		return store.Postgres
-	}
-	return store.SQLite
-}
+func dialectOf(db *gorm.DB) *sqldb.Dialect { return sqldb.Of(db.Name()) }
 
 // remember enters calls of other times into the books of a tenant, which agree afterwards as if the ledger had booked them:
 // executions, roll-up, and the balances whose windows they are in.

@@ -8,7 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // place is where a table is that a statement means, as PostgreSQL says it: its name alone does not, where the host has a
@@ -67,7 +67,7 @@ func (d *declaration) ownerIn(p place) string {
 // resolve finds out which table the declared name means on a connection.
 func (d *declaration) resolve(db *gorm.DB) (records, error) {
 	p := place{there: true, home: true}
-	if d.ledger.dialect == store.Postgres {
+	if d.ledger.dialect.Schemas {
 		var where sql.NullString
 		if err := ask1(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(d.schema.Table), &where); err != nil {
 			return records{}, err
@@ -109,7 +109,7 @@ func (d *declaration) ownerType() string {
 // tells reports whether a statement on a table can say which rows it has inserted, and which it has left as they were. A view
 // cannot, nor can a table in partitions, and neither can SQLite.
 func (d *declaration) tells(db *gorm.DB, table string) (bool, error) {
-	if d.ledger.dialect != store.Postgres {
+	if d.ledger.dialect != sqldb.Postgres {
 		return false, nil
 	}
 	if says, known := d.plain.Load(table); known {

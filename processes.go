@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Process is a process that has made calls on a ledger's database, and has not closed its ledger.
@@ -58,7 +58,7 @@ func (q *question) processes(ctx context.Context) ([]Process, error) {
 			lease int64
 			now   time.Time
 		)
-		if err := rows.Scan(&p.ID, store.Instant(&p.StartedAt), store.Instant(&p.BeatAt), &lease, &row.Zones, store.Instant(&now)); err != nil {
+		if err := rows.Scan(&p.ID, sqldb.Instant(&p.StartedAt), sqldb.Instant(&p.BeatAt), &lease, &row.Zones, sqldb.Instant(&now)); err != nil {
 			return nil, err
 		}
 		if row.ID, err = uuid.Parse(p.ID); err != nil {

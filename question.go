@@ -14,6 +14,7 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -169,7 +170,7 @@ func (q *question) failure(ctx context.Context, err error) error {
 
 // rowsOpen reports whether a connection of the host's answered with an error because rows are still being read from it. Pgx
 // has no type for that, and its database/sql driver makes a broken connection of it, except where a statement is prepared.
-func rowsOpen(ctx context.Context, c store.Conn, err error) bool {
+func rowsOpen(ctx context.Context, c sqldb.Conn, err error) bool {
 	const busy = "conn busy"
 	if strings.Contains(err.Error(), busy) {
 		return true

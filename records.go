@@ -13,7 +13,6 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/directory"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // maxLoad bounds how many records are read at a time.
@@ -126,7 +125,7 @@ func (s selection) asksHidden() bool {
 }
 
 func (s selection) asksPlace() bool {
-	return s.hidden && s.declaration.ledger.dialect == store.Postgres
+	return s.hidden && s.declaration.ledger.dialect.Schemas
 }
 
 // width is how many columns it has.

@@ -6,7 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Rename gives a tenant that is known by its id alone another id. It keeps its budget, what it has spent, and its history;
@@ -48,7 +48,7 @@ func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
 	switch {
 	case err == nil, known != nil:
 		return known
-	case store.Taken(err):
+	case sqldb.Taken(err):
 		return fmt.Errorf("%w: Rename: there is a tenant %q already", ErrIdentityConflict, to)
 	}
 	return l.failure(ctx, err)

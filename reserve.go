@@ -13,7 +13,6 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/units"
 )
 
@@ -413,7 +412,7 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	switch {
 	case errors.Is(why, ErrClosed):
 		return ErrClosed
-	case h == nil && errors.Is(why, errWaited) && l.dialect.Name == store.SQLite.Name:
+	case h == nil && errors.Is(why, errWaited) && !l.dialect.LocksRows:
 		return l.crowded(fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
 			"transaction must be made after its commit", ErrUnavailable, time.Since(start).Round(100*time.Millisecond)))
 	case h == nil && errors.Is(why, errWaited):

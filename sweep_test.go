@@ -13,13 +13,13 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/pgtest"
 	"github.com/llmtenant/tenant/internal/process"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesThatAreGone(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		dialect := map[string]*store.Dialect{"postgres": store.Postgres, "sqlite": store.SQLite}[db.Name()]
+		dialect := sqldb.Of(db.Name())
 		pool, err := db.DB()
 		require.NoError(t, err)
 		processes := process.Table{Dialect: dialect, DB: pool}

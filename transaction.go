@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
 )
@@ -33,7 +34,7 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 		if err == nil || begun || l.store.Classify(err) != store.Locked || time.Now().After(until) {
 			return err
 		}
-		if err := store.Pause(ctx, time.Until(start.Add(pollLock))); err != nil {
+		if err := sqldb.Pause(ctx, time.Until(start.Add(pollLock))); err != nil {
 			return err
 		}
 	}
@@ -59,7 +60,7 @@ func (l *Ledger) turn(ctx context.Context) (end func(), err error) {
 
 // isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.
 func (l *Ledger) isolation() *sql.TxOptions {
-	if l.dialect == store.Postgres {
+	if l.dialect.LocksRows {
 		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 	}
 	return nil

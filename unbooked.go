@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -37,7 +38,7 @@ func (e *unreachableError) Unwrap() []error { return []error{ErrUnavailable, e.e
 // SQLite somebody has it locked then.
 func (l *Ledger) away(h *lane.Hindrance) bool {
 	if h == nil {
-		return l.dialect.Name == store.Postgres.Name
+		return l.dialect.LocksRows
 	}
 	return h.Err != nil && l.store.Classify(h.Err) == store.Unavailable
 }
@@ -165,7 +166,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		<-h.task.Done()
 		out, err := h.task.Outcome()
 		if missing := (*lane.NotMigratedError)(nil); errors.As(err, &missing) {
-			if err := store.Pause(ctx, betweenTries); err != nil {
+			if err := sqldb.Pause(ctx, betweenTries); err != nil {
 				return out, ErrClosed
 			}
 			continue
@@ -212,7 +213,7 @@ func (l *Ledger) insist(ctx context.Context, do func() error) error {
 		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotMigrated) {
 			return err
 		}
-		if store.Pause(ctx, betweenTries) != nil {
+		if sqldb.Pause(ctx, betweenTries) != nil {
 			return ErrClosed
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/directory"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // kind is what a statement does to its records.
@@ -105,7 +105,7 @@ func (w *watched) ExecContext(ctx context.Context, query string, args ...any) (s
 	if err != nil {
 		return nil, err
 	}
-	result := written{rows: seen.n, ids: w.kind == creating && w.declaration.ledger.dialect == store.SQLite}
+	result := written{rows: seen.n, ids: w.kind == creating && w.declaration.ledger.dialect == sqldb.SQLite}
 	if result.ids {
 		err = ask1(ctx, w.db.Statement.ConnPool, `SELECT last_insert_rowid()`, &result.id)
 	}
@@ -192,7 +192,7 @@ func (w *watched) begin() (follows bool, err error) {
 // server knows; on SQLite another name is another database, but for an insert, from which gorm's dialect drops the name.
 func (w *watched) declared() bool {
 	statement, table := w.db.Statement, w.declaration.schema.Table
-	if w.declaration.ledger.dialect != store.SQLite {
+	if w.declaration.ledger.dialect.Schemas {
 		return true
 	}
 	name := tableOf(statement)
@@ -222,7 +222,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		DB: w.db, Context: ctx, Table: statement.Table, TableExpr: statement.TableExpr, Schema: d.schema,
 		ConnPool: statement.ConnPool, Vars: args[:len(args):len(args)],
 	}
-	if d.ledger.dialect == store.SQLite {
+	if !d.ledger.dialect.Schemas {
 		wants.Table = bare(tableOf(statement)) // which an alias does not replace there
 	}
 	_, _ = wants.WriteString(query + clause)
@@ -244,7 +244,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		}
 	}
 	// SQLite has undone the statement; PostgreSQL's transaction is aborted, as it would be without the ledger.
-	if d.ledger.dialect == store.SQLite {
+	if d.ledger.dialect == sqldb.SQLite {
 		err = errors.Join(err, w.plugin.endSavepoint(w.db, false))
 	} else {
 		take(w.db, ownSavepoint)
@@ -344,7 +344,7 @@ func (w *watched) hit() (keys [][]any, err error) {
 		if where, ok := statement.Clauses["WHERE"]; ok {
 			s.Clauses["WHERE"] = where
 		}
-		if d.ledger.dialect == store.Postgres {
+		if d.ledger.dialect.LocksRows {
 			s.AddClause(clause.Locking{Strength: "NO KEY UPDATE", Table: clause.Table{Name: bare(s.Table)}})
 		}
 	}, func(record reflect.Value, _ facts) error {

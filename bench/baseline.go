@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // steps does what the ledger does, with the same effects on the same tables, in a transaction for each step: what a
@@ -46,7 +46,7 @@ var process = uuid.MustParse("00000000-0000-7000-8000-000000000001")
 // newSteps prepares for the database. On SQLite, where a transaction locks everything from its beginning (the database is
 // opened so), callers wait in line for one connection: more would poll for the lock, and some would never get it.
 func newSteps(s *books) steps {
-	if s.dialect() == store.SQLite {
+	if s.dialect() == sqldb.SQLite {
 		s.pool.SetMaxOpenConns(1)
 		return steps{s, readBalances}
 	}

@@ -12,7 +12,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // call makes one call for a tenant, by its number.
@@ -97,12 +97,7 @@ func (s *books) prepare(ctx context.Context) error {
 	return err
 }
 
-func (s *books) dialect() *store.Dialect {
-	if s.db.Name() == store.SQLite.Name {
-		return store.SQLite
-	}
-	return store.Postgres
-}
+func (s *books) dialect() *sqldb.Dialect { return sqldb.Of(s.db.Name()) }
 
 // call is one call through the ledger: reserve and settle, with nothing in between.
 func (s *books) call(ctx context.Context, i int) error { return s.callFor(ctx, s.keys[i]) }

@@ -12,14 +12,14 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Books are the tables of the ledger, seen through one connection. Statements are run with QueryContext and ExecContext
 // only: what gorm's prepared statements return from QueryRowContext panics when it is scanned after an error.
 type Books struct {
-	*store.Dialect
-	Conn store.Conn
+	*sqldb.Dialect
+	Conn sqldb.Conn
 }
 
 // Who says which tenant is meant: that of a key, or of a record, which need not have the key yet; or, without a key, that
@@ -169,9 +169,9 @@ type row struct {
 	start, end time.Time
 }
 
-func (r *row) scan(from store.Row) error {
+func (r *row) scan(from sqldb.Row) error {
 	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5], &r.text[6],
-		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], store.Instant(&r.start), store.Instant(&r.end))
+		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], sqldb.Instant(&r.start), sqldb.Instant(&r.end))
 }
 
 // enter puts a row of the statement where it belongs.

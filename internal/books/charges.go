@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Charges says which calls are looked at: those of a tenant that were admitted in a range, to some models; none: to all.
@@ -48,7 +48,7 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 			e.`+strings.Join(book.UsageColumns[:], ", e.")+`, CAST(e.units AS text)
 		FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND (e.admitted_at > ? OR e.id > ?)
 			AND `+Ended+` AND e.settled_at IS NOT NULL AND e.corrects IS NULL AND (e.price <> '' OR e.unpriced)`+models+`
-		ORDER BY e.admitted_at, e.id LIMIT ?`), append(args, limit), func(row store.Row) error {
+		ORDER BY e.admitted_at, e.id LIMIT ?`), append(args, limit), func(row sqldb.Row) error {
 		charge := Charge{Execution: book.Execution{Tenant: c.Tenant}}
 		err := charge.scan(row)
 		out = append(out, charge)
@@ -57,11 +57,11 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 	return out, err
 }
 
-func (c *Charge) scan(row store.Row) (err error) {
+func (c *Charge) scan(row sqldb.Row) (err error) {
 	var parents string
 	to := []any{
 		&c.ID, &parents, &c.TenantKey, &c.KeyNow, &c.Agent, &c.Provider, &c.Model, &c.BilledModel, &c.ServiceTier, &c.Tags,
-		store.Instant(&c.AdmittedAt), store.Instant(&c.SettledAt), &c.Charged.Cost, &c.Reported, &c.Corrected, &c.Times,
+		sqldb.Instant(&c.AdmittedAt), sqldb.Instant(&c.SettledAt), &c.Charged.Cost, &c.Reported, &c.Corrected, &c.Times,
 	}
 	for _, class := range c.Usage.Classes() {
 		to = append(to, class)
@@ -69,6 +69,6 @@ func (c *Charge) scan(row store.Row) (err error) {
 	if err := row.Scan(append(to, &c.Usage.Units)...); err != nil {
 		return err
 	}
-	c.Parents, err = store.ParseIDs(parents)
+	c.Parents, err = sqldb.ParseIDs(parents)
 	return err
 }

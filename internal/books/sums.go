@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Range is a span of time by the admission of calls, half-open.
@@ -75,7 +75,7 @@ func ceil(t time.Time, unit time.Duration) time.Time {
 
 // union collects selects whose rows are added up.
 type union struct {
-	*store.Dialect
+	*sqldb.Dialect
 	Calls
 	parts []string
 	args  []any
@@ -123,7 +123,7 @@ func (u *union) ended(columns, table string, r Range, condition string) {
 // spentSQL is the statement that adds up what was charged: its cost, its tokens and its calls. It is one statement, and so
 // one snapshot: a settle changes an execution and its hour at once, and is seen in both or in neither. It is empty where
 // there is nothing to add up.
-func spentSQL(d *store.Dialect, c Calls) (statement string, args []any) {
+func spentSQL(d *sqldb.Dialect, c Calls) (statement string, args []any) {
 	const columns = "cost, tokens, calls"
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
 	u.hours(columns, "llm_usage", cut.hours, "")
@@ -139,7 +139,7 @@ func spentSQL(d *store.Dialect, c Calls) (statement string, args []any) {
 // partsSQL is the statement that adds up a range like spentSQL, by agent, model and unit, with the columns that are named in
 // sums, and the amount of the unit; what is of no unit is under the empty one. Refusals are known by the hour only: they
 // are counted where their hour begins.
-func partsSQL(d *store.Dialect, c Calls, sums []string) (statement string, args []any) {
+func partsSQL(d *sqldb.Dialect, c Calls, sums []string) (statement string, args []any) {
 	var (
 		classes = strings.Join(book.UsageColumns[:], ", ")
 		named   = "agent, CASE billed_model WHEN '' THEN model ELSE billed_model END AS model, "
@@ -158,7 +158,7 @@ func partsSQL(d *store.Dialect, c Calls, sums []string) (statement string, args 
 	u.hours(named+"0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
 	u.hours(named+"0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
 	for _, edge := range []Range{cut.before, cut.after} {
-		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+store.UnitName+", "+store.UnitAmount, "llm_executions e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
+		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, "llm_executions e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
 	}
 	totals := make([]string, 0, len(sums)+1)
 	for _, column := range append(slices.Clone(sums), "amount") {
@@ -169,10 +169,10 @@ func partsSQL(d *store.Dialect, c Calls, sums []string) (statement string, args 
 }
 
 // Query runs a statement and enters its rows.
-type Query func(statement string, args []any, enter func(store.Row) error) error
+type Query func(statement string, args []any, enter func(sqldb.Row) error) error
 
 // Fill gives a balance what its window has seen. Nothing may change the tenant's executions meanwhile.
-func Fill(d *store.Dialect, sum *book.Sum, query Query) error {
+func Fill(d *sqldb.Dialect, sum *book.Sum, query Query) error {
 	for !sum.End.IsZero() {
 		after, err := since(d, sum, sum.End, query)
 		if err != nil {
@@ -192,21 +192,21 @@ func Fill(d *store.Dialect, sum *book.Sum, query Query) error {
 	if statement == "" {
 		return nil
 	}
-	err := query(statement, args, func(row store.Row) error {
+	err := query(statement, args, func(row sqldb.Row) error {
 		return row.Scan(&sum.Spent.Cost, &sum.Spent.Tokens, &sum.Spent.Calls)
 	})
 	if err != nil {
 		return err
 	}
 	statement, args = running(d, `CAST(coalesce(sum(held_cost), 0) AS bigint), CAST(coalesce(sum(held_tokens), 0) AS bigint), count(*)`, c)
-	return query(d.Bind(statement), args, func(row store.Row) error {
+	return query(d.Bind(statement), args, func(row sqldb.Row) error {
 		return row.Scan(&sum.Held.Cost, &sum.Held.Tokens, &sum.Held.Calls)
 	})
 }
 
 // running is a statement on the running executions that count for a tenant. They are few in all, and are found by the
 // index of those that run, which the common table expression keeps the planner to.
-func running(d *store.Dialect, columns string, c Calls) (statement string, args []any) {
+func running(d *sqldb.Dialect, columns string, c Calls) (statement string, args []any) {
 	statement = `WITH r AS MATERIALIZED (SELECT * FROM llm_executions WHERE status = 'running') SELECT ` + columns + ` FROM r
 		WHERE admitted_at >= ? AND admitted_at < ? AND (tenant = ? OR ` + d.Below("parents") + `)`
 	args = []any{d.Time(c.From), d.Time(c.To), c.Tenant.String(), c.Tenant.String()}
@@ -220,13 +220,13 @@ func running(d *store.Dialect, columns string, c Calls) (statement string, args 
 }
 
 // since returns when the latest call of a tenant from a time on was admitted; zero for none.
-func since(d *store.Dialect, sum *book.Sum, from time.Time, query Query) (time.Time, error) {
+func since(d *sqldb.Dialect, sum *book.Sum, from time.Time, query Query) (time.Time, error) {
 	c := Calls{Tenant: sum.Tenant, Range: Range{from, latest}}
 	u := union{Dialect: d, Calls: c}
 	u.executions("max(admitted_at) AS t", c.Range)
 	running, args := running(d, "max(admitted_at) AS t", c)
 	var at time.Time
 	err := query(d.Bind(`SELECT max(t) FROM (`+strings.Join(u.parts, " UNION ALL ")+` UNION ALL SELECT * FROM (`+running+`) r) x`),
-		append(u.args, args...), func(row store.Row) error { return row.Scan(store.Instant(&at)) })
+		append(u.args, args...), func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&at)) })
 	return at, err
 }

@@ -6,17 +6,17 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/units"
 )
 
 // query runs a statement and enters its rows.
 func (b Books) query(ctx context.Context) Query {
-	return func(statement string, args []any, enter func(store.Row) error) error {
+	return func(statement string, args []any, enter func(sqldb.Row) error) error {
 		if statement == "" {
 			return nil
 		}
-		return store.EachRow(ctx, b.Conn, statement, args, enter)
+		return sqldb.EachRow(ctx, b.Conn, statement, args, enter)
 	}
 }
 
@@ -24,7 +24,7 @@ func (b Books) query(ctx context.Context) Query {
 func (b Books) Spent(ctx context.Context, c Calls) (book.Amount, error) {
 	var sum book.Amount
 	statement, args := spentSQL(b.Dialect, c)
-	err := b.query(ctx)(statement, args, func(row store.Row) error { return row.Scan(&sum.Cost, &sum.Tokens, &sum.Calls) })
+	err := b.query(ctx)(statement, args, func(row sqldb.Row) error { return row.Scan(&sum.Cost, &sum.Tokens, &sum.Calls) })
 	return sum, err
 }
 
@@ -42,7 +42,7 @@ var sums = append([]string{"cost", "tokens", "calls", "errors", "refusals"}, boo
 func (b Books) Parts(ctx context.Context, c Calls) ([]Part, error) {
 	var parts []Part
 	statement, args := partsSQL(b.Dialect, c, sums)
-	err := b.query(ctx)(statement, args, func(row store.Row) error {
+	err := b.query(ctx)(statement, args, func(row sqldb.Row) error {
 		var (
 			p      Part
 			unit   units.Unit
@@ -73,6 +73,6 @@ func (p Part) Plus(o Part) Part {
 // FirstUse returns when the first calls that count for a tenant were made, to the hour; the zero time where there are none.
 func (b Books) FirstUse(ctx context.Context, id book.ID) (first time.Time, err error) {
 	err = b.query(ctx)(b.Bind(`SELECT min(hour) FROM llm_usage WHERE tenant = ?`), []any{id.String()},
-		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
+		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&first)) })
 	return first, err
 }

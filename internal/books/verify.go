@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Difference is a figure of the books that is not what the executions add up to.
@@ -69,7 +69,7 @@ func total(expression string) string { return "CAST(coalesce(sum(" + expression 
 func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
 	found := id == book.Root
 	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants t WHERE t.id = ? AND (`+hasBelow+`)`),
-		[]any{id.String()}, func(store.Row) error { found = true; return nil })
+		[]any{id.String()}, func(sqldb.Row) error { found = true; return nil })
 	return found, err
 }
 
@@ -156,7 +156,7 @@ func (b Books) units(ctx context.Context, id book.ID, r Range, above bool) ([]Di
 		total("have")+`, `+total("want")+` FROM (
 			SELECT hour, `+named+`, amount AS have, 0 AS want FROM llm_usage_units WHERE tenant = ? AND hour >= ? AND hour < ?
 			UNION ALL
-			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+store.UnitName+`, 0, `+store.UnitAmount+`
+			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+sqldb.UnitName+`, 0, `+sqldb.UnitAmount+`
 			FROM `+from+` `+b.EachUnit()+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.units IS NOT NULL AND `+Ended+`
 		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
 }
@@ -164,7 +164,7 @@ func (b Books) units(ctx context.Context, id book.ID, r Range, above bool) ([]Di
 // differences runs a statement whose columns are a name, what stands in the books, and what the executions say.
 func (b Books) differences(ctx context.Context, id book.ID, figures []figure, statement string, args ...any) ([]Difference, error) {
 	var out []Difference
-	err := b.query(ctx)(b.Bind(statement), args, func(row store.Row) error {
+	err := b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {
 		var where string
 		values := make([]int64, 2*len(figures))
 		to := []any{&where}
@@ -198,7 +198,7 @@ func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, 
 			UNION ALL SELECT min(hour) FROM llm_usage WHERE tenant = ? AND hour >= ?
 			UNION ALL SELECT min(hour) FROM llm_usage_units WHERE tenant = ? AND hour >= ?) x`),
 		append(args, b.Time(from), id.String(), b.Time(from), id.String(), b.Time(from)),
-		func(row store.Row) error { return row.Scan(store.Instant(&first)) })
+		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&first)) })
 	const day = 24 * time.Hour
 	start := first.Truncate(day)
 	return Range{From: start, To: start.Add(day)}, !first.IsZero(), err
@@ -244,7 +244,7 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 			ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
 		{`DELETE FROM llm_usage_units WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage_units (tenant, hour, agent, model, billed_model, below, unit, amount)
-			SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + store.UnitName + `, ` + total(store.UnitAmount) + `
+			SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + sqldb.UnitName + `, ` + total(sqldb.UnitAmount) + `
 			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7`, append([]any{id.String()}, of...)},
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Change is a change of a tenant's budget, for the audit log. Was and Became are what it was and what it became, each a
@@ -20,7 +20,7 @@ type Change struct {
 }
 
 // Audit writes changes down, with who acts and why by the context. It runs in the transaction of its caller.
-func (d Directory) Audit(ctx context.Context, c store.Conn, changes ...Change) error {
+func (d Directory) Audit(ctx context.Context, c sqldb.Conn, changes ...Change) error {
 	for chunk := range slices.Chunk(changes, maxProfiles) {
 		var (
 			values []string
@@ -77,12 +77,12 @@ func document(value any) (*string, error) {
 type state map[string]any
 
 // limitsOf returns the limits of some tenants as the audit log has them, by tenant.
-func (d Directory) limitsOf(ctx context.Context, c store.Conn, ids []any) (map[string][]string, error) {
+func (d Directory) limitsOf(ctx context.Context, c sqldb.Conn, ids []any) (map[string][]string, error) {
 	limits := map[string][]string{}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		err := store.EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
+		err := sqldb.EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
 				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
-			FROM llm_limits WHERE topup = '' AND tenant IN (`+store.Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row store.Row) error {
+			FROM llm_limits WHERE topup = '' AND tenant IN (`+sqldb.Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row sqldb.Row) error {
 			var id, limit string
 			err := row.Scan(&id, &limit)
 			limits[id] = append(limits[id], limit)

@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // create makes tenants, and returns the profiles of those whose key or record has one already.
-func (d Directory) create(ctx context.Context, c store.Conn, profiles []Profile) (taken []Profile, err error) {
+func (d Directory) create(ctx context.Context, c sqldb.Conn, profiles []Profile) (taken []Profile, err error) {
 	profiles = slices.DeleteFunc(slices.Clone(profiles), func(p Profile) bool { return p.Deleted })
 	for _, p := range profiles {
 		if p.Err != nil {
@@ -45,7 +45,7 @@ func (d Directory) made() int {
 }
 
 // createAlike makes tenants with the same limits.
-func (d Directory) createAlike(ctx context.Context, c store.Conn, profiles []Profile) (taken []Profile, err error) {
+func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Profile) (taken []Profile, err error) {
 	byID := map[string]Profile{}
 	ids := make([]string, len(profiles))
 	for i, p := range profiles {
@@ -61,7 +61,7 @@ func (d Directory) createAlike(ctx context.Context, c store.Conn, profiles []Pro
 		statement, args = insertion(ids, profiles)
 	}
 	var made []string
-	if err := store.List(ctx, c, &made, statement, args...); err != nil {
+	if err := sqldb.List(ctx, c, &made, statement, args...); err != nil {
 		return nil, err
 	}
 	for _, id := range made {
@@ -90,7 +90,7 @@ func insertion(ids []string, profiles []Profile) (statement string, args []any) 
 	values := make([]string, len(profiles))
 	for i, p := range profiles {
 		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		args = append(args, ids[i], p.Key, p.Name, store.Nullable(p.OwnerType), store.Nullable(p.OwnerID), store.Nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
+		args = append(args, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
 	}
 	return `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
 		VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args
@@ -174,7 +174,7 @@ func documents(ids []string, profiles []Profile) ([]any, error) {
 }
 
 // balances gives new tenants the balances that every tenant has.
-func (d Directory) balances(ctx context.Context, c store.Conn, ids []string) error {
+func (d Directory) balances(ctx context.Context, c sqldb.Conn, ids []string) error {
 	var (
 		values []string
 		args   []any
@@ -199,7 +199,7 @@ func (d Directory) balances(ctx context.Context, c store.Conn, ids []string) err
 }
 
 // limits gives tenants limits, where they do not have the same ones yet.
-func (d Directory) limits(ctx context.Context, c store.Conn, ids []string, limits [][]book.Limit) error {
+func (d Directory) limits(ctx context.Context, c sqldb.Conn, ids []string, limits [][]book.Limit) error {
 	var (
 		values []string
 		args   []any

@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Directory is the tables that say who is who, of one kind of database.
-type Directory struct{ *store.Dialect }
+type Directory struct{ *sqldb.Dialect }
 
 // Profile is who a tenant is to be, and the settings that it gets when it is made.
 type Profile struct {
@@ -70,7 +70,7 @@ const (
 // Ensure makes the tenants of some profiles follow, and makes those that are missing, with their settings and balances.
 // A tenant that was known by its key alone becomes that of the record that has this key. One record's tenant is never
 // given to another. It returns the tenants that are not where their records say. It runs in the transaction of its caller.
-func (d Directory) Ensure(ctx context.Context, c store.Conn, profiles []Profile) (strayed []Placement, err error) {
+func (d Directory) Ensure(ctx context.Context, c sqldb.Conn, profiles []Profile) (strayed []Placement, err error) {
 	missing := profiles
 	if fresh := !slices.ContainsFunc(profiles, func(p Profile) bool { return !p.Fresh }); fresh {
 		// Hardly ever is there anything in the way of a new record. Not to look for it is also what keeps serializable
@@ -106,7 +106,7 @@ func (d Directory) Ensure(ctx context.Context, c store.Conn, profiles []Profile)
 
 // claim gives profiles without a tenant one, and returns those whose tenant somebody else has made meanwhile, and those that
 // got a tenant that was there.
-func (d Directory) claim(ctx context.Context, c store.Conn, profiles []Profile) (raced []Profile, adopted []Placement, err error) {
+func (d Directory) claim(ctx context.Context, c sqldb.Conn, profiles []Profile) (raced []Profile, adopted []Placement, err error) {
 	profiles = slices.DeleteFunc(slices.Clone(profiles), func(p Profile) bool { return p.Deleted })
 	for _, p := range profiles {
 		if p.Err != nil {
@@ -141,7 +141,7 @@ func (d Directory) claim(ctx context.Context, c store.Conn, profiles []Profile) 
 
 // holders returns the tenants that have the keys of some profiles. Where it is a record that wants one, deleted tenants
 // give theirs up; they are not among them.
-func (d Directory) holders(ctx context.Context, c store.Conn, profiles []Profile) (map[string]*found, error) {
+func (d Directory) holders(ctx context.Context, c sqldb.Conn, profiles []Profile) (map[string]*found, error) {
 	if len(profiles) == 0 {
 		return nil, nil
 	}
@@ -151,7 +151,7 @@ func (d Directory) holders(ctx context.Context, c store.Conn, profiles []Profile
 		args[i] = p.Key
 		records[p.Key] = records[p.Key] || p.OwnerType != ""
 	}
-	all, err := d.find(ctx, c, "tenant_id IN ("+store.Marks(len(args))+")", args)
+	all, err := d.find(ctx, c, "tenant_id IN ("+sqldb.Marks(len(args))+")", args)
 	if err != nil {
 		return nil, err
 	}
@@ -189,13 +189,13 @@ func (f *found) strays(p Profile) []Placement {
 	return nil
 }
 
-func (d Directory) find(ctx context.Context, c store.Conn, where string, args []any) (all []*found, err error) {
+func (d Directory) find(ctx context.Context, c sqldb.Conn, where string, args []any) (all []*found, err error) {
 	above := func(column string) string {
 		return `coalesce((SELECT p.` + column + ` FROM llm_tenants p WHERE p.id = llm_tenants.parent), '')`
 	}
-	err = store.EachRow(ctx, c, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
+	err = sqldb.EachRow(ctx, c, d.Bind(`SELECT id, coalesce(tenant_id, ''), name, coalesce(owner_type, ''), coalesce(owner_id, ''),
 		coalesce(CAST(parent AS text), ''), `+above("owner_type")+`, `+above("owner_id")+`, `+above("tenant_id")+`, deleted_at IS NOT NULL
-		FROM llm_tenants WHERE `+where), args, func(row store.Row) error {
+		FROM llm_tenants WHERE `+where), args, func(row sqldb.Row) error {
 		var f found
 		all = append(all, &f)
 		return row.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent,
@@ -205,10 +205,10 @@ func (d Directory) find(ctx context.Context, c store.Conn, where string, args []
 }
 
 // update changes the rows of some tenants.
-func (d Directory) update(ctx context.Context, c store.Conn, set string, ids []any) error {
+func (d Directory) update(ctx context.Context, c sqldb.Conn, set string, ids []any) error {
 	for chunk := range slices.Chunk(ids, maxProfiles) {
 		if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET `+set+`, updated_at = `+d.Clock+
-			` WHERE id IN (`+store.Marks(len(chunk))+`)`), chunk...); err != nil {
+			` WHERE id IN (`+sqldb.Marks(len(chunk))+`)`), chunk...); err != nil {
 			return err
 		}
 	}
@@ -216,7 +216,7 @@ func (d Directory) update(ctx context.Context, c store.Conn, set string, ids []a
 }
 
 // adopt gives a tenant that has no record to one. What was set for it by hand stays; what was not is as declared.
-func (d Directory) adopt(ctx context.Context, c store.Conn, id string, p Profile) error {
+func (d Directory) adopt(ctx context.Context, c sqldb.Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
 			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END,
 			time_zone = CASE time_zone WHEN '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
@@ -236,7 +236,7 @@ func (d Directory) adopt(ctx context.Context, c store.Conn, id string, p Profile
 }
 
 // MakeRoot makes the tenant that stands above all others, where it is not there yet.
-func (d Directory) MakeRoot(ctx context.Context, c store.Conn, key string) error {
+func (d Directory) MakeRoot(ctx context.Context, c sqldb.Conn, key string) error {
 	id := book.Root.String()
 	result, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, inherit) VALUES (?, ?, 'all tenants', ?)
 		ON CONFLICT (id) DO NOTHING`), id, key, false)
@@ -250,7 +250,7 @@ func (d Directory) MakeRoot(ctx context.Context, c store.Conn, key string) error
 }
 
 // SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.
-func (d Directory) SaveSettings(ctx context.Context, c store.Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
+func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
 	id := who.String()
 	before, err := d.settings(ctx, c, id)
 	if err != nil {
@@ -277,9 +277,9 @@ func (d Directory) SaveSettings(ctx context.Context, c store.Conn, who book.ID, 
 }
 
 // settings are those of the ledger's defaults or of its root as the audit log has them.
-func (d Directory) settings(ctx context.Context, c store.Conn, id string) (state, error) {
+func (d Directory) settings(ctx context.Context, c sqldb.Conn, id string) (state, error) {
 	var enforcement []string
-	if err := store.List(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
+	if err := sqldb.List(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
 		return nil, err
 	}
 	limits, err := d.limitsOf(ctx, c, []any{id})

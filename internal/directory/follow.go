@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/callctx"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Following makes the tenants of records that have changed follow them. Records are added some at a time, so that a
@@ -19,7 +19,7 @@ import (
 // one. It runs in the transaction of its caller, and looks at no row but those of llm_tenants and llm_limits.
 type Following struct {
 	Directory
-	conn    store.Conn
+	conn    sqldb.Conn
 	moved   []move
 	parked  int // how many of those have given up their keys
 	log     []Change
@@ -35,7 +35,7 @@ type move struct {
 }
 
 // Follow begins to make tenants follow.
-func (d Directory) Follow(c store.Conn) *Following {
+func (d Directory) Follow(c sqldb.Conn) *Following {
 	return &Following{Directory: d, conn: c, keys: map[string]Profile{}}
 }
 
@@ -165,7 +165,7 @@ func (f *Following) End(ctx context.Context) error {
 			}
 		}
 		if err := f.write(ctx, chunk); err != nil {
-			if store.Taken(err) {
+			if sqldb.Taken(err) {
 				return errors.Join(&ConflictError{Profile: chunk[0].Profile}, err)
 			}
 			return err
@@ -196,9 +196,9 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	var n []int
-	err = store.List(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
+	err = sqldb.List(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
 	switch {
-	case store.Taken(err):
+	case sqldb.Taken(err):
 		return false, errors.Join(&ConflictError{Profile: f.moved[0].Profile}, err)
 	case err != nil || n[0] == 0:
 		return false, err
@@ -242,7 +242,7 @@ func (f *Following) write(ctx context.Context, moves []move) error {
 
 // Forget makes the tenants of records that are gone nobody's: they make no calls, have no limits, and leave their keys to
 // whoever wants them. Their executions and balances stay, so that what is running can still be settled.
-func (d Directory) Forget(ctx context.Context, c store.Conn, ownerType string, ownerIDs []string) error {
+func (d Directory) Forget(ctx context.Context, c sqldb.Conn, ownerType string, ownerIDs []string) error {
 	for chunk := range slices.Chunk(ownerIDs, maxProfiles) {
 		profiles := make([]Profile, len(chunk))
 		for i, id := range chunk {
@@ -259,7 +259,7 @@ func (d Directory) Forget(ctx context.Context, c store.Conn, ownerType string, o
 	return nil
 }
 
-func (d Directory) remove(ctx context.Context, c store.Conn, gone []*found) error {
+func (d Directory) remove(ctx context.Context, c sqldb.Conn, gone []*found) error {
 	if len(gone) == 0 {
 		return nil
 	}
@@ -282,7 +282,7 @@ func (d Directory) remove(ctx context.Context, c store.Conn, gone []*found) erro
 		return err
 	}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+store.Marks(len(chunk))+`)`), chunk...); err != nil {
+		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+sqldb.Marks(len(chunk))+`)`), chunk...); err != nil {
 			return err
 		}
 	}
@@ -290,18 +290,18 @@ func (d Directory) remove(ctx context.Context, c store.Conn, gone []*found) erro
 }
 
 // Had reports whether the tenant of a record has had a key.
-func (d Directory) Had(ctx context.Context, c store.Conn, ownerType, ownerID, key string) (bool, error) {
+func (d Directory) Had(ctx context.Context, c sqldb.Conn, ownerType, ownerID, key string) (bool, error) {
 	var found []int
-	err := store.List(ctx, c, &found, d.Bind(`SELECT 1 FROM llm_tenants t JOIN llm_audit a ON a.tenant = t.id
+	err := sqldb.List(ctx, c, &found, d.Bind(`SELECT 1 FROM llm_tenants t JOIN llm_audit a ON a.tenant = t.id
 		WHERE t.owner_type = ? AND t.owner_id = ? AND a.action IN ('follow', 'restore') AND a.was ->> 'tenant_id' = ? LIMIT 1`), ownerType, ownerID, key)
 	return len(found) > 0, err
 }
 
 // InSchema returns the owner type of the tenant that has a key, if it belongs to the record with a primary key of a table in
 // any schema; else nothing.
-func (d Directory) InSchema(ctx context.Context, c store.Conn, table, ownerID, key string) (ownerType string, err error) {
+func (d Directory) InSchema(ctx context.Context, c sqldb.Conn, table, ownerID, key string) (ownerType string, err error) {
 	var found []string
-	err = store.List(ctx, c, &found, d.Bind(`SELECT owner_type FROM llm_tenants WHERE tenant_id = ? AND owner_id = ? AND deleted_at IS NULL`), key, ownerID)
+	err = sqldb.List(ctx, c, &found, d.Bind(`SELECT owner_type FROM llm_tenants WHERE tenant_id = ? AND owner_id = ? AND deleted_at IS NULL`), key, ownerID)
 	if err == nil && len(found) > 0 && strings.HasSuffix(found[0], "."+table) {
 		return found[0], nil
 	}
@@ -311,7 +311,7 @@ func (d Directory) InSchema(ctx context.Context, c store.Conn, table, ownerID, k
 type owner struct{ kind, id string }
 
 // owned returns the tenants of the owners of some profiles.
-func (d Directory) owned(ctx context.Context, c store.Conn, profiles []Profile) (map[owner]*found, error) {
+func (d Directory) owned(ctx context.Context, c sqldb.Conn, profiles []Profile) (map[owner]*found, error) {
 	ids := map[string][]any{}
 	for _, p := range profiles {
 		if p.OwnerType != "" {
@@ -320,7 +320,7 @@ func (d Directory) owned(ctx context.Context, c store.Conn, profiles []Profile) 
 	}
 	tenants := map[owner]*found{}
 	for kind, ids := range ids {
-		all, err := d.find(ctx, c, "owner_type = ? AND owner_id IN ("+store.Marks(len(ids))+")", append([]any{kind}, ids...))
+		all, err := d.find(ctx, c, "owner_type = ? AND owner_id IN ("+sqldb.Marks(len(ids))+")", append([]any{kind}, ids...))
 		if err != nil {
 			return nil, err
 		}
@@ -338,7 +338,7 @@ type Renaming struct {
 }
 
 // Rename gives a tenant without a record another key, which nobody may have. Its name follows where it was the key.
-func (d Directory) Rename(ctx context.Context, c store.Conn, from, to string) (Renaming, error) {
+func (d Directory) Rename(ctx context.Context, c sqldb.Conn, from, to string) (Renaming, error) {
 	var r Renaming
 	all, err := d.find(ctx, c, "tenant_id IN (?, ?)", []any{from, to})
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // PlaceError says why a tenant cannot stand below another.
@@ -18,7 +18,7 @@ func (e *PlaceError) Error() string { return e.Reason }
 // Place puts a tenant below another one, or, for the zero id or the root's, below none but the root. It returns a
 // *PlaceError for a circle, and where more than book.MaxDepth would stand above each other. It runs in the transaction of
 // its caller, and keeps those above where they are until that ends: whoever is moved at the same time is waited for.
-func (d Directory) Place(ctx context.Context, c store.Conn, id, parent book.ID) error {
+func (d Directory) Place(ctx context.Context, c sqldb.Conn, id, parent book.ID) error {
 	all, err := d.find(ctx, c, "id = ?", []any{id.String()})
 	if err != nil || len(all) == 0 {
 		return err
@@ -48,7 +48,7 @@ func (d Directory) Place(ctx context.Context, c store.Conn, id, parent book.ID) 
 }
 
 // chain returns a tenant and all above it, and locks them where they are.
-func (d Directory) chain(ctx context.Context, c store.Conn, id book.ID) ([]book.ID, error) {
+func (d Directory) chain(ctx context.Context, c sqldb.Conn, id book.ID) ([]book.ID, error) {
 	statement := d.Bind(`SELECT coalesce(CAST(parent AS text), '') FROM llm_tenants WHERE id = ?`)
 	if d.LocksRows {
 		statement += ` FOR SHARE`
@@ -56,13 +56,13 @@ func (d Directory) chain(ctx context.Context, c store.Conn, id book.ID) ([]book.
 	chain := []book.ID{id}
 	for len(chain) <= book.MaxDepth {
 		var ids []string
-		if err := store.List(ctx, c, &ids, statement, chain[len(chain)-1].String()); err != nil {
+		if err := sqldb.List(ctx, c, &ids, statement, chain[len(chain)-1].String()); err != nil {
 			return nil, err
 		}
 		if len(ids) == 0 {
 			return nil, &PlaceError{"there is no tenant to stand below"}
 		}
-		next, err := store.ParseIDs(ids[0])
+		next, err := sqldb.ParseIDs(ids[0])
 		if err != nil || len(next) == 0 {
 			return chain, err
 		}
@@ -72,9 +72,9 @@ func (d Directory) chain(ctx context.Context, c store.Conn, id book.ID) ([]book.
 }
 
 // height returns how many tenants stand above each other from one on downwards.
-func (d Directory) height(ctx context.Context, c store.Conn, id book.ID) (int, error) {
+func (d Directory) height(ctx context.Context, c sqldb.Conn, id book.ID) (int, error) {
 	var depths []int
-	err := store.List(ctx, c, &depths, d.Bind(`WITH RECURSIVE below (id, depth) AS (
+	err := sqldb.List(ctx, c, &depths, d.Bind(`WITH RECURSIVE below (id, depth) AS (
 			SELECT id, 1 FROM llm_tenants WHERE id = ?
 			UNION ALL SELECT t.id, b.depth + 1 FROM below b JOIN llm_tenants t ON t.parent = b.id WHERE b.depth <= ?)
 		SELECT coalesce(max(depth), 0) FROM below`), id.String(), book.MaxDepth)
@@ -85,9 +85,9 @@ func (d Directory) height(ctx context.Context, c store.Conn, id book.ID) (int, e
 }
 
 // ByKey returns the id of the tenant that has a key; zero where none has.
-func (d Directory) ByKey(ctx context.Context, c store.Conn, key string) (book.ID, error) {
+func (d Directory) ByKey(ctx context.Context, c sqldb.Conn, key string) (book.ID, error) {
 	var ids []book.ID
-	if err := store.List(ctx, c, &ids, d.Bind(`SELECT id FROM llm_tenants WHERE tenant_id = ?`), key); err != nil || len(ids) == 0 {
+	if err := sqldb.List(ctx, c, &ids, d.Bind(`SELECT id FROM llm_tenants WHERE tenant_id = ?`), key); err != nil || len(ids) == 0 {
 		return book.NoTenant, err
 	}
 	return ids[0], nil
@@ -103,7 +103,7 @@ type Placement struct {
 }
 
 // Rise returns the tenants that are to stand above others, those that are there, each with all that stand above it.
-func (d Directory) Rise(ctx context.Context, c store.Conn, aboves []Above) (map[Above][]book.ID, error) {
+func (d Directory) Rise(ctx context.Context, c sqldb.Conn, aboves []Above) (map[Above][]book.ID, error) {
 	chains := map[Above][]book.ID{}
 	for chunk := range slices.Chunk(aboves, maxProfiles) {
 		var (
@@ -120,17 +120,17 @@ func (d Directory) Rise(ctx context.Context, c store.Conn, aboves []Above) (map[
 			}
 		}
 		for kind, ids := range owners {
-			which, args = append(which, "owner_type = ? AND owner_id IN ("+store.Marks(len(ids))+")"), append(append(args, kind), ids...)
+			which, args = append(which, "owner_type = ? AND owner_id IN ("+sqldb.Marks(len(ids))+")"), append(append(args, kind), ids...)
 		}
 		if len(keys) > 0 {
-			which, args = append(which, "tenant_id IN ("+store.Marks(len(keys))+")"), append(args, keys...)
+			which, args = append(which, "tenant_id IN ("+sqldb.Marks(len(keys))+")"), append(args, keys...)
 		}
-		err := store.EachRow(ctx, c, d.Bind(`WITH RECURSIVE up (owner_type, owner_id, tenant_id, depth, id, parent) AS (
+		err := sqldb.EachRow(ctx, c, d.Bind(`WITH RECURSIVE up (owner_type, owner_id, tenant_id, depth, id, parent) AS (
 				SELECT owner_type, owner_id, tenant_id, 1, id, parent FROM llm_tenants WHERE `+strings.Join(which, " OR ")+`
 				UNION ALL SELECT u.owner_type, u.owner_id, u.tenant_id, u.depth + 1, t.id, t.parent
 					FROM up u JOIN llm_tenants t ON t.id = u.parent WHERE u.depth <= ?)
 			SELECT coalesce(owner_type, ''), coalesce(owner_id, ''), coalesce(tenant_id, ''), id FROM up ORDER BY depth`),
-			append(args, book.MaxDepth), func(row store.Row) error {
+			append(args, book.MaxDepth), func(row sqldb.Row) error {
 				var (
 					a  Above
 					id book.ID
@@ -154,19 +154,19 @@ func (d Directory) Rise(ctx context.Context, c store.Conn, aboves []Above) (map[
 
 // First reports whether no other transaction that is still open has been told so of the same tenant that is to stand above. It
 // never waits.
-func (d Directory) First(ctx context.Context, c store.Conn, a Above) (bool, error) {
+func (d Directory) First(ctx context.Context, c sqldb.Conn, a Above) (bool, error) {
 	if !d.LocksRows {
 		return true, nil // there is one writer
 	}
 	var alone []bool
-	err := store.List(ctx, c, &alone, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, "llm_tenants "+a.OwnerType+" "+a.OwnerID+" "+a.Key)
+	err := sqldb.List(ctx, c, &alone, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, "llm_tenants "+a.OwnerType+" "+a.OwnerID+" "+a.Key)
 	return err == nil && alone[0], err
 }
 
 // Move puts tenants where their records say, but for those whom nobody is above yet that is to be. It locks nothing but the
 // rows that it moves: whoever locked those above as well could wait for a transaction that waits for its own. So two that
 // move at the same time can make a circle, or stand too deep; a circle counts each of its tenants once.
-func (d Directory) Move(ctx context.Context, c store.Conn, strayed []Placement, chains map[Above][]book.ID) error {
+func (d Directory) Move(ctx context.Context, c sqldb.Conn, strayed []Placement, chains map[Above][]book.ID) error {
 	for _, p := range strayed {
 		chain := chains[p.Above]
 		if p.Above != (Above{}) && chain == nil {
@@ -175,7 +175,7 @@ func (d Directory) Move(ctx context.Context, c store.Conn, strayed []Placement, 
 		if chain != nil && chain[0] == book.Root {
 			chain = nil
 		}
-		ids, err := store.ParseIDs(p.ID)
+		ids, err := sqldb.ParseIDs(p.ID)
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (d Directory) Move(ctx context.Context, c store.Conn, strayed []Placement, 
 	return nil
 }
 
-func (d Directory) misplaced(ctx context.Context, c store.Conn, p Placement, parent, why string) error {
+func (d Directory) misplaced(ctx context.Context, c sqldb.Conn, p Placement, parent, why string) error {
 	all, err := d.find(ctx, c, "id = ?", []any{parent})
 	if err != nil {
 		return err
@@ -225,8 +225,8 @@ func tooDeep(depth int) string {
 }
 
 // put changes the parent of a tenant. Whom it leaves keeps what it has counted of it.
-func (d Directory) put(ctx context.Context, c store.Conn, id, from, to string) error {
-	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), store.Nullable(to), id); err != nil || from == "" {
+func (d Directory) put(ctx context.Context, c sqldb.Conn, id, from, to string) error {
+	if _, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET parent = ?, updated_at = `+d.Clock+` WHERE id = ?`), sqldb.Nullable(to), id); err != nil || from == "" {
 		return err
 	}
 	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_former (parent, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING`), from, id)

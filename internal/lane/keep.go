@@ -7,6 +7,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/process"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -26,7 +27,7 @@ func (s *Set) send(ctx context.Context, session store.Session, b *beat) error {
 	if s.zones != nil {
 		own.Zones = s.zones()
 	}
-	return session.Do(ctx, func(ctx context.Context, conn store.Conn) (err error) {
+	return session.Do(ctx, func(ctx context.Context, conn sqldb.Conn) (err error) {
 		b.all, b.now, err = s.processes.Beat(ctx, conn, own)
 		return err
 	})
@@ -72,7 +73,7 @@ func (s *Set) heartbeat(ctx context.Context) (*beat, error) {
 		case class != store.Locked && tries > 2*len(s.lanes):
 			return b, err
 		}
-		if store.Pause(ctx, minPoll) != nil {
+		if sqldb.Pause(ctx, minPoll) != nil {
 			return b, err
 		}
 	}

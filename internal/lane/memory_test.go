@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -155,7 +156,7 @@ func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 	return nil
 }
 
-func (m *memory) Do(ctx context.Context, do func(context.Context, store.Conn) error) error {
+func (m *memory) Do(ctx context.Context, do func(context.Context, sqldb.Conn) error) error {
 	return do(ctx, nil)
 }
 
@@ -166,7 +167,7 @@ func (m *memory) held() int64 {
 }
 
 // Beat, Lapsed and Leave implement Processes.
-func (m *memory) Beat(context.Context, store.Conn, book.Process) (all []book.Process, now time.Time, err error) {
+func (m *memory) Beat(context.Context, sqldb.Conn, book.Process) (all []book.Process, now time.Time, err error) {
 	if m.others {
 		all = append(all, book.Process{ID: book.NewID(), BeatAt: m.now, Lease: time.Hour})
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -43,7 +44,7 @@ func (e *NotMigratedError) Unwrap() error { return e.Err }
 type Processes interface {
 	// Beat says, over a connection, that a process is alive, and will be for the time of its lease, and how it sees its time
 	// zones. It returns the last heartbeats of all processes, its own too, and the database's time.
-	Beat(ctx context.Context, conn store.Conn, own book.Process) (all []book.Process, now time.Time, err error)
+	Beat(ctx context.Context, conn sqldb.Conn, own book.Process) (all []book.Process, now time.Time, err error)
 
 	// Lapsed returns some executions that are running although their deadline has passed or their process is gone: it is one
 	// of these, or is not known.
@@ -156,7 +157,7 @@ func (s *Set) Start(ctx context.Context) error {
 			break
 		}
 		class := s.store.Classify(err)
-		if class != store.Locked && class != store.Conflict || time.Now().After(until) || store.Pause(ctx, minPoll) != nil {
+		if class != store.Locked && class != store.Conflict || time.Now().After(until) || sqldb.Pause(ctx, minPoll) != nil {
 			if err = s.explain(ctx, err); s.store.Classify(err) == store.Fatal && !errors.Is(err, ErrClosed) {
 				err = &RefusedError{err}
 			}

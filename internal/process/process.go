@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Table keeps the heartbeats.
 type Table struct {
-	*store.Dialect
+	*sqldb.Dialect
 	DB *sql.DB
 
 	// Turn waits for the right to write, where writers have to wait in line.
@@ -21,7 +21,7 @@ type Table struct {
 }
 
 // Beat implements lane.Processes.
-func (p Table) Beat(ctx context.Context, conn store.Conn, own book.Process) (all []book.Process, now time.Time, err error) {
+func (p Table) Beat(ctx context.Context, conn sqldb.Conn, own book.Process) (all []book.Process, now time.Time, err error) {
 	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms, zones)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, zones = excluded.zones`),
 		own.ID.String(), own.Lease.Milliseconds(), own.Zones)
@@ -38,7 +38,7 @@ func (p Table) Beat(ctx context.Context, conn store.Conn, own book.Process) (all
 			process book.Process
 			lease   int64
 		)
-		if err := rows.Scan(&process.ID, store.Instant(&process.BeatAt), &lease, &process.Zones, store.Instant(&now)); err != nil {
+		if err := rows.Scan(&process.ID, sqldb.Instant(&process.BeatAt), &lease, &process.Zones, sqldb.Instant(&now)); err != nil {
 			return nil, now, err
 		}
 		process.Lease = time.Duration(lease) * time.Millisecond
@@ -71,7 +71,7 @@ func (p Table) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]bo
 		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process, &parents); err != nil {
 			return nil, err
 		}
-		if e.Parents, err = store.ParseIDs(parents); err != nil {
+		if e.Parents, err = sqldb.ParseIDs(parents); err != nil {
 			return nil, err
 		}
 		out = append(out, e)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/units"
 )
 
@@ -106,7 +107,7 @@ var Inserted = Table[exec]{
 		column("id", func(e exec) [16]byte { return e.ID }),
 	},
 	Set: []Column[exec]{
-		column("parents", func(e exec) string { return FormatIDs(e.Parents) }), // an array, where the database has them
+		column("parents", func(e exec) string { return sqldb.FormatIDs(e.Parents) }), // an array, where the database has them
 		column("status", func(e exec) string { return string(e.Status) }),
 		column("tenant_id", func(e exec) string { return e.TenantKey }),
 		column("agent", func(e exec) string { return e.Agent }),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // The columns that the methods of Reader scan, by the aliases t (llm_tenants), l (llm_limits), b (llm_balances),
@@ -61,7 +62,7 @@ func NewState() *book.State {
 
 // Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is. What
 // else is in the row goes to more.
-func (r *Reader) Locked(row Row, more ...any) error {
+func (r *Reader) Locked(row sqldb.Row, more ...any) error {
 	if err := row.Scan(append(r.to(r.ID(&r.id)), more...)...); err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (r *Reader) Locked(row Row, more ...any) error {
 }
 
 // Tenant enters TenantColumns. What it returns is there until the next row.
-func (r *Reader) Tenant(row Row) (*book.Tenant, error) {
+func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 	t := &r.tenant
 	*t = book.Tenant{}
 	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
@@ -94,7 +95,7 @@ func (r *Reader) Tenant(row Row) (*book.Tenant, error) {
 }
 
 // Scope enters LimitColumns or BalanceColumns.
-func (r *Reader) Scope(row Row) error {
+func (r *Reader) Scope(row sqldb.Row) error {
 	b := &r.balance
 	*b = book.Balance{}
 	err := row.Scan(r.to(r.ID(&r.id), &r.window, &b.Agent, &b.Model, &r.metric, &r.topUp, r.Time(&b.Start), r.Time(&b.End),
@@ -155,7 +156,7 @@ func (r *Reader) enterBalance() {
 }
 
 // Execution enters ExecutionColumns of an execution that was asked for by id.
-func (r *Reader) Execution(row Row) error {
+func (r *Reader) Execution(row sqldb.Row) error {
 	e, err := r.execution(row)
 	if err != nil {
 		return err
@@ -166,7 +167,7 @@ func (r *Reader) Execution(row Row) error {
 
 // Idempotent enters ExecutionColumns of the execution that has an idempotency key. One that was read by its id already
 // is the same one.
-func (r *Reader) Idempotent(row Row) error {
+func (r *Reader) Idempotent(row sqldb.Row) error {
 	e, err := r.execution(row)
 	if err != nil {
 		return err
@@ -178,7 +179,7 @@ func (r *Reader) Idempotent(row Row) error {
 	return nil
 }
 
-func (r *Reader) execution(row Row) (*book.Execution, error) {
+func (r *Reader) execution(row sqldb.Row) (*book.Execution, error) {
 	var e book.Execution
 	err := row.Scan(r.to(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
 		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
@@ -188,12 +189,12 @@ func (r *Reader) execution(row Row) (*book.Execution, error) {
 		return nil, err
 	}
 	e.Held.Calls = 1
-	e.Parents, err = ParseIDs(r.parents)
+	e.Parents, err = sqldb.ParseIDs(r.parents)
 	return &e, err
 }
 
 // Process enters ProcessColumns.
-func (r *Reader) Process(row Row) error {
+func (r *Reader) Process(row sqldb.Row) error {
 	var (
 		p     book.Process
 		lease int64

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Store is a database that keeps the books.
@@ -28,7 +29,7 @@ type Session interface {
 	Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error
 
 	// Do runs some statements on the session's connection, outside a batch.
-	Do(ctx context.Context, do func(context.Context, Conn) error) error
+	Do(ctx context.Context, do func(context.Context, sqldb.Conn) error) error
 
 	// Close gives the connection back.
 	Close() error

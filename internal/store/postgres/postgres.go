@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -185,7 +186,7 @@ func (s *session) recover(ctx context.Context, conn *pgx.Conn, failure error) er
 }
 
 // Do implements store.Session.
-func (s *session) Do(ctx context.Context, do func(context.Context, store.Conn) error) error {
+func (s *session) Do(ctx context.Context, do func(context.Context, sqldb.Conn) error) error {
 	return s.use(ctx, func(conn *sql.Conn) (failure, broken error) {
 		if failure = do(ctx, conn); failure == nil {
 			return nil, nil

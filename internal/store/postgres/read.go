@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -84,7 +85,7 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 		keys = []string{}
 	}
 	r := s.begun()
-	r.Queue(search, uuids(want.Tenants), keys).Query(each(func(row store.Row) error {
+	r.Queue(search, uuids(want.Tenants), keys).Query(each(func(row sqldb.Row) error {
 		var id book.ID
 		err := row.Scan(idTarget{&id})
 		ids = append(ids, id)
@@ -122,8 +123,8 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	if want.NoWait {
 		statement = lockNoWait
 	}
-	batch.Queue(statement, ids).Query(each(func(row store.Row) error { return r.Locked(row, &state.Now) }))
-	batch.Queue(tenants, ids).Query(each(func(row store.Row) error {
+	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error { return r.Locked(row, &state.Now) }))
+	batch.Queue(tenants, ids).Query(each(func(row sqldb.Row) error {
 		t, err := r.Tenant(row)
 		met = append(met, relation{t.ID, t.Parent, t.Key})
 		return err
@@ -162,7 +163,7 @@ func uuids(ids []book.ID) [][16]byte {
 	return out
 }
 
-func each(enter func(store.Row) error) func(pgx.Rows) error {
+func each(enter func(sqldb.Row) error) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := enter(rows); err != nil {
@@ -194,7 +195,7 @@ func (i idTarget) ScanUUID(v pgtype.UUID) error {
 // fill gives balances that are not stored yet what their windows have seen.
 func fill(ctx context.Context, conn *pgx.Conn, sums []book.Sum) error {
 	for i := range sums {
-		err := books.Fill(store.Postgres, &sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+		err := books.Fill(sqldb.Postgres, &sums[i], func(statement string, args []any, enter func(sqldb.Row) error) error {
 			rows, err := conn.Query(ctx, statement, args...)
 			if err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -189,12 +190,12 @@ func (r *request) effects(eff *book.Effects) {
 	summed.queue(r, hours)
 	summedUnits.queue(r, store.Units(hours))
 	if q := entered.queue(r, eff.Thresholds); q != nil {
-		q.Query(each(func(row store.Row) error { return first(row, eff.Thresholds) }))
+		q.Query(each(func(row sqldb.Row) error { return first(row, eff.Thresholds) }))
 	}
 }
 
 // first marks the threshold that a row was entered for.
-func first(row store.Row, thresholds []*book.Threshold) error {
+func first(row sqldb.Row, thresholds []*book.Threshold) error {
 	var (
 		tenant                       book.ID
 		window, agent, model, metric string

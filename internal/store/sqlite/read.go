@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -46,10 +47,10 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	r := store.Reader{
 		State: state,
 		ID:    func(id *book.ID) any { return (*identity)(id) },
-		Time:  store.Instant,
+		Time:  sqldb.Instant,
 	}
 	all := []string{book.Defaults.String()}
-	err := query{chains, []any{list(texts(want.Tenants)), list(want.Keys)}, func(row store.Row) error {
+	err := query{chains, []any{list(texts(want.Tenants)), list(want.Keys)}, func(row sqldb.Row) error {
 		var id string
 		err := row.Scan(&id)
 		all = append(all, id)
@@ -61,8 +62,8 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	ids := list(all)
 
 	queries := []query{
-		{locked, []any{ids}, func(row store.Row) error { return r.Locked(row) }},
-		{tenants, []any{ids}, func(row store.Row) error { _, err := r.Tenant(row); return err }},
+		{locked, []any{ids}, func(row sqldb.Row) error { return r.Locked(row) }},
+		{tenants, []any{ids}, func(row sqldb.Row) error { _, err := r.Tenant(row); return err }},
 		{limits, []any{ids}, r.Scope},
 		{balances, []any{ids}, r.Scope},
 	}
@@ -95,7 +96,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 type query struct {
 	sql   string
 	args  []any
-	enter func(store.Row) error
+	enter func(sqldb.Row) error
 }
 
 func (q query) run(ctx context.Context, conn *sql.Conn) error {
@@ -144,7 +145,7 @@ func (i *identity) Scan(value any) error {
 // fill gives balances that are not stored yet what their windows have seen.
 func fill(ctx context.Context, conn *sql.Conn, sums []book.Sum) error {
 	for i := range sums {
-		err := books.Fill(store.SQLite, &sums[i], func(statement string, args []any, enter func(store.Row) error) error {
+		err := books.Fill(sqldb.SQLite, &sums[i], func(statement string, args []any, enter func(sqldb.Row) error) error {
 			return query{statement, args, enter}.run(ctx, conn)
 		})
 		if err != nil {

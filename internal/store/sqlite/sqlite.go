@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -92,7 +93,7 @@ func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if err := store.Pause(ctx, time.Until(s.rest)); err != nil {
+	if err := sqldb.Pause(ctx, time.Until(s.rest)); err != nil {
 		<-s.turn
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (s session) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 }
 
 // Do implements store.Session.
-func (s session) Do(ctx context.Context, do func(context.Context, store.Conn) error) error {
+func (s session) Do(ctx context.Context, do func(context.Context, sqldb.Conn) error) error {
 	return s.use(ctx, func(conn *sql.Conn) error { return do(ctx, conn) })
 }
 
@@ -243,7 +244,7 @@ func patiently(ctx context.Context, try func() error) error {
 		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return err
 		}
-		if ended := store.Pause(ctx, time.Until(start.Add(slice))); ended != nil {
+		if ended := sqldb.Pause(ctx, time.Until(start.Add(slice))); ended != nil {
 			return errors.Join(ended, err)
 		}
 	}

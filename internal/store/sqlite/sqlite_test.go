@@ -17,6 +17,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
 	"github.com/llmtenant/tenant/internal/store/storetest"
@@ -132,7 +133,7 @@ func TestNowIsTheClockGivenInMicroseconds(t *testing.T) {
 	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(book.NoTenant, book.Amount{Cost: 1})))
 	require.EqualValues(t, 2, b.Int(`SELECT held_cost FROM llm_balances WHERE window_unit = 'day'`))
 	require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE admitted_at = $1`,
-		store.Text(time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC))))
+		sqldb.Text(time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC))))
 }
 
 func TestHostsConnectionsKeepTheirSettings(t *testing.T) {
@@ -256,20 +257,20 @@ func TestConfigureRefusesWhatALedgerCannotWorkWith(t *testing.T) {
 func TestTimesAreScannedHoweverTheDriverHandsThemOut(t *testing.T) {
 	t.Parallel()
 	want := time.Date(2026, 3, 4, 5, 6, 7, 890000000, time.UTC)
-	require.Equal(t, "2026-03-04 05:06:07.890000+00:00", store.Text(want.In(time.FixedZone("", -7200))))
+	require.Equal(t, "2026-03-04 05:06:07.890000+00:00", sqldb.Text(want.In(time.FixedZone("", -7200))))
 	for _, stored := range []any{
 		"2026-03-04 05:06:07.890000+00:00", []byte("2026-03-04 05:06:07.890000+00:00"), want.In(time.FixedZone("", 3600)),
 		"2026-03-04 05:06:07.89+00:00", "2026-03-04 06:06:07.89+01:00", "2026-03-04 05:06:07.89Z",
 	} {
 		var got time.Time
-		require.NoError(t, store.Instant(&got).(sql.Scanner).Scan(stored))
+		require.NoError(t, sqldb.Instant(&got).(sql.Scanner).Scan(stored))
 		require.Equal(t, want, got)
 	}
 	got := want
-	require.NoError(t, store.Instant(&got).(sql.Scanner).Scan(nil))
+	require.NoError(t, sqldb.Instant(&got).(sql.Scanner).Scan(nil))
 	require.True(t, got.IsZero())
-	require.Error(t, store.Instant(&got).(sql.Scanner).Scan("yesterday"))
-	require.Error(t, store.Instant(&got).(sql.Scanner).Scan(int64(1)))
+	require.Error(t, sqldb.Instant(&got).(sql.Scanner).Scan("yesterday"))
+	require.Error(t, sqldb.Instant(&got).(sql.Scanner).Scan(int64(1)))
 }
 
 type coded int

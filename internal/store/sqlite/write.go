@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -177,12 +178,12 @@ func bind(value any) any {
 	case [16]byte:
 		return uuid.UUID(v).String()
 	case time.Time:
-		return store.Text(v)
+		return sqldb.Text(v)
 	case *time.Time:
 		if v == nil {
 			return nil
 		}
-		return store.Text(*v)
+		return sqldb.Text(*v)
 	case *int64:
 		if v == nil {
 			return nil

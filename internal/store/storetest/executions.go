@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/units"
 )
@@ -50,7 +51,7 @@ func columns(e *book.Execution) map[string]string {
 		"cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
 		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_tokens": text(e.Overrun.Tokens),
 		"estimated": text(e.Estimated), "unpriced": text(e.Unpriced), "error_code": e.ErrorCode,
-		"parents": store.FormatIDs(e.Parents), "price": e.Price, "service_tier": e.ServiceTier, "reason": e.Reason, "corrects": "NULL",
+		"parents": sqldb.FormatIDs(e.Parents), "price": e.Price, "service_tier": e.ServiceTier, "reason": e.Reason, "corrects": "NULL",
 	}
 	if e.Corrects != (book.ID{}) {
 		out["corrects"] = e.Corrects.String()

@@ -10,6 +10,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -97,12 +98,12 @@ func rehearsalIsUndone(b *Books) {
 func sessionRunsStatements(b *Books) {
 	id := b.Tenant("acme")
 	var n int64
-	count := func(ctx context.Context, c store.Conn) error {
+	count := func(ctx context.Context, c sqldb.Conn) error {
 		return c.QueryRowContext(ctx, `SELECT count(*) FROM llm_tenants WHERE tenant_id = 'acme'`).Scan(&n)
 	}
 	require.NoError(b, b.Session.Do(b.Context(), count))
 	require.EqualValues(b, 1, n)
-	err := b.Session.Do(b.Context(), func(ctx context.Context, c store.Conn) error {
+	err := b.Session.Do(b.Context(), func(ctx context.Context, c sqldb.Conn) error {
 		_, err := c.ExecContext(ctx, `SELECT 1 FROM nowhere`)
 		return err
 	})

@@ -1,4 +1,5 @@
-package store
+// Package sqldb is what the two databases differ in for plain statements, and how values stand in their columns.
+package sqldb
 
 import (
 	"context"
@@ -25,6 +26,9 @@ type Dialect struct {
 	// LocksRows: rows are locked one by one. Otherwise there is one lock, on everything, and one writer at a time.
 	LocksRows bool
 
+	// Schemas: tables lie in schemas, among which a connection searches.
+	Schemas bool
+
 	// Documents: a statement can write into several tables, from a document of JSON that is one of its arguments.
 	Documents bool
 
@@ -33,7 +37,7 @@ type Dialect struct {
 
 // The dialects.
 var (
-	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Documents: true, numbered: true}
+	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, numbered: true}
 	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text"}
 )
 
