@@ -111,7 +111,7 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 	if len(found) == 0 {
 		return nil, nil
 	}
-	s, err := books.State(ctx, account.Who{ID: id})
+	s, err := b.State(ctx, books.Who{ID: id})
 	if err != nil {
 		return nil, err
 	}
