@@ -133,6 +133,10 @@ func TestReader_ZerosBesideTextAreNotBelieved(t *testing.T) {
 		{"nothing was said", anyChat, `{"choices":[{"message":{"content":""},"finish_reason":"length"}],"usage":{"prompt_tokens":17,"completion_tokens":0}}`, true, true, book.Usage{Input: 17}},
 		{"an output that was counted, and an input that was not", anyChat, chatOf("m", `{"prompt_tokens":0,"completion_tokens":6,"total_tokens":6}`), true, false, book.Usage{Input: 99, Output: 6}},
 		{"a prompt that Ollama has read before", "http://localhost:11434/api/chat", `{"message":{"content":"` + said + `"},"done":true,"eval_count":12}`, true, true, book.Usage{Output: 12}},
+		{"an embedding of nothing", "http://localhost:1234/v1/embeddings", `{"data":[{"embedding":[0.5]}],"usage":{"prompt_tokens":0,"total_tokens":0}}`, false, false, book.Usage{Input: 99}},
+		{"one of Ollama's", "http://localhost:11434/api/embed", `{"embeddings":[[0.5]],"prompt_eval_count":0}`, false, false, book.Usage{Input: 99}},
+		{"a ranking of nothing", "http://localhost:8080/v1/rerank", `{"results":[{"index":0}],"usage":{"prompt_tokens":0,"total_tokens":0}}`, false, false, book.Usage{Input: 99}},
+		{"an embedding of a picture", "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-x:embedContent", `{"usageMetadata":{"promptTokenCount":258,"promptTokenDetails":[{"modality":"IMAGE","tokenCount":258}]}}`, true, true, book.Usage{InputImage: 258}},
 		{"one token is a count", anyChat, chatOf("m", `{"prompt_tokens":17,"completion_tokens":1}`), true, true, book.Usage{Input: 17, Output: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

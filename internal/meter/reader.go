@@ -224,16 +224,18 @@ func (r *Reader) Result() *Result {
 	return to
 }
 
-// believe takes back zeros that stand beside text: servers say so of what they have not counted. Ollama counts no prompt that
-// it has read before.
+// believe takes back zeros that stand beside text, or for what was embedded: servers say so of what they have not counted.
+// Ollama counts no prompt that it has read before.
 func (to *Result) believe(e Endpoint) {
 	to.Read = to.Read || to.Found || to.Implausible || to.Pending || to.OutputChars > 0 || len(to.FinishReasons) > 0
 	byThePiece := e.Kind != Chat && !to.Usage.Units.IsZero()
-	if !to.Found || e.Kind.inputOnly() || byThePiece || to.OutputEstimate == 0 {
+	if !to.Found || byThePiece || to.OutputEstimate == 0 && !e.Kind.inputOnly() {
 		return
 	}
 	input, output := Input(to.Usage) > 0, outputOf(to.Usage) > 0
 	switch {
+	case e.Kind.inputOnly(): // nothing is made of nothing
+		to.Found = input
 	case !output:
 		to.Partial, to.Found = true, input
 	case !input && e.Kind == Chat && e.Format != Ollama:
