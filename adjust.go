@@ -143,7 +143,7 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 	if key == "" {
 		key = uuid.Must(uuid.NewV7()).String()
 	}
-	return l.configure(WithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *books.State) (any, any, error) {
+	return l.configure(ContextWithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *books.State) (any, any, error) {
 		own := c.expected(s)
 		var added []book.TopUp
 		for _, row := range rows {

@@ -20,7 +20,7 @@ func TestCredit_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 		require.NoError(t, call(t, ledger, acme, "10"))
 		require.ErrorIs(t, call(t, ledger, acme, "1"), tenant.ErrBudgetExceeded)
 
-		ctx := tenant.WithActor(t.Context(), "support@host")
+		ctx := tenant.ContextWithActor(t.Context(), "support@host")
 		s, err := ledger.Credit(ctx, acme, tenant.USD("4"), "outage of 12 May")
 		require.NoError(t, err)
 		require.Equal(t, tenant.Settled, s.Outcome)
@@ -190,7 +190,7 @@ func TestTopUp_ThatCannotBeMeant(t *testing.T) {
 func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		ctx := tenant.WithReason(tenant.WithActor(t.Context(), "admin@host"), "new contract")
+		ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "admin@host"), "new contract")
 		change := func(b *tenant.Budget) error {
 			b.Limits.DailyCost, b.Enforcement = tenant.USD("5"), tenant.Hard
 			return nil
@@ -219,8 +219,8 @@ func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
 		var others []tenant.AuditEntry
 		require.NoError(t, tenant.AuditLog(t.Context(), db, tenant.ID("globex")).Find(&others).Error)
 		require.Empty(t, others)
-		err := tenant.ConfigureBudget(tenant.WithReason(t.Context(), "a\x00"), db, acme, change)
-		require.ErrorContains(t, err, "reason in WithReason")
+		err := tenant.ConfigureBudget(tenant.ContextWithReason(t.Context(), "a\x00"), db, acme, change)
+		require.ErrorContains(t, err, "reason in ContextWithReason")
 	})
 }
 
@@ -274,7 +274,7 @@ func TestAuditLog_HasWhatBecomesOfRecords(t *testing.T) {
 		require.NoError(t, db.Create(acme).Error)
 		red := &team{Slug: "red"}
 		require.NoError(t, db.Create(red).Error)
-		ctx := tenant.WithReason(tenant.WithActor(t.Context(), "admin@host"), "reorganisation")
+		ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "admin@host"), "reorganisation")
 		handle := db.WithContext(ctx)
 		require.NoError(t, handle.Model(red).Update("slug", "crimson").Error)
 		require.NoError(t, handle.Model(red).Update("company_id", acme.ID).Error)

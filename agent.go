@@ -201,7 +201,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 	if err != nil {
 		t := o.tenant
 		if !o.hasTenant {
-			t, _ = FromContext(ctx)
+			t, _ = TenantFromContext(ctx)
 		}
 		return nil, a.ledger.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: a.info.Provider, Model: a.info.Name, Err: err})
 	}
@@ -249,7 +249,7 @@ func (a *Agent) reserve(ctx context.Context, prompt string, o *callOptions, opti
 func (a *Agent) identify(ctx context.Context, prompt string, o *callOptions) (identity, error) {
 	t := o.tenant
 	if !o.hasTenant {
-		t, _ = FromContext(ctx)
+		t, _ = TenantFromContext(ctx)
 	}
 	if a.tenantOf != nil {
 		var err error

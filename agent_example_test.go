@@ -111,7 +111,7 @@ func ExampleWithTenantFunc() {
 	// tenant: the agent's tenant function: user 8 has no organization
 }
 
-func ExampleNewContext() {
+func ExampleContextWithTenant() {
 	ledger, done := openExample()
 	defer done()
 
@@ -122,7 +122,7 @@ func ExampleNewContext() {
 	_, err = agent.Call(context.Background(), "Hi")
 	fmt.Println(errors.Is(err, tenant.ErrTenantRequired))
 
-	ctx := tenant.NewContext(context.Background(), tenant.ID("acme")) // for example in a middleware
+	ctx := tenant.ContextWithTenant(context.Background(), tenant.ID("acme")) // for example in a middleware
 	reply, err := agent.Call(ctx, "Hi")
 	if err != nil {
 		log.Fatal(err)

@@ -114,7 +114,7 @@ func TestTenantIsTheAgentsOwnThenTheCallsThenTheContexts(t *testing.T) {
 		{"the function sees the call's", in, []tenant.AgentOption{seen}, []tenant.CallOption{tenant.WithTenant(tenant.ID("call"))}, "call"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			reply, err := newAgent(t, ledger, tenanttest.NewModel(), c.agent...).Call(tenant.NewContext(t.Context(), c.in), "hi", c.call...)
+			reply, err := newAgent(t, ledger, tenanttest.NewModel(), c.agent...).Call(tenant.ContextWithTenant(t.Context(), c.in), "hi", c.call...)
 			require.NoError(t, err)
 			require.Equal(t, c.want, reply.TenantID)
 		})
@@ -128,12 +128,12 @@ func TestRequiredTenantIsMissedBeforeAnythingHappens(t *testing.T) {
 	agent := newAgent(t, ledger, model, tenant.RequireTenant())
 	_, err := agent.Call(t.Context(), "hi")
 	require.ErrorIs(t, err, tenant.ErrTenantRequired)
-	_, err = agent.Call(tenant.NewContext(t.Context(), acme), "hi", tenant.WithTenant(nil))
+	_, err = agent.Call(tenant.ContextWithTenant(t.Context(), acme), "hi", tenant.WithTenant(nil))
 	require.ErrorIs(t, err, tenant.ErrTenantRequired)
 	require.Empty(t, model.Requests())
 	require.Empty(t, executions(t, db))
 
-	_, err = agent.Call(tenant.NewContext(t.Context(), acme), "hi")
+	_, err = agent.Call(tenant.ContextWithTenant(t.Context(), acme), "hi")
 	require.NoError(t, err)
 }
 

@@ -17,9 +17,9 @@ type AuditEntry struct {
 	ID        string    `gorm:"column:id;primaryKey"` // a UUIDv7: ids sort by the time of the change
 	TenantID  string    `gorm:"column:tenant_id"`     // the tenant's id as it was then
 	ChangedAt time.Time `json:",omitzero" gorm:"column:changed_at"`
-	Actor     string    `gorm:"column:actor"`  // see WithActor
+	Actor     string    `gorm:"column:actor"`  // see ContextWithActor
 	Action    string    `gorm:"column:action"` // what was called, such as "ConfigureBudget", or what became of the record, such as "restore"
-	Reason    string    `gorm:"column:reason"` // see WithReason
+	Reason    string    `gorm:"column:reason"` // see ContextWithReason
 
 	// Was and Became are the settings before and after, as JSON; empty where there were none.
 	Was    json.RawMessage `json:",omitzero" gorm:"column:was;serializer:json"`

@@ -68,7 +68,7 @@ func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action st
 	case db.DryRun:
 		return fmt.Errorf("%w: %s: the *gorm.DB is a dry run", ErrInvalidOption, action)
 	}
-	for _, f := range []struct{ what, value string }{{"actor in WithActor", callctx.Actor(ctx)}, {"reason in WithReason", callctx.Reason(ctx)}} {
+	for _, f := range []struct{ what, value string }{{"actor in ContextWithActor", callctx.Actor(ctx)}, {"reason in ContextWithReason", callctx.Reason(ctx)}} {
 		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return err
 		}

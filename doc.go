@@ -65,7 +65,7 @@
 //
 // # Whom a call is for
 //
-// An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([NewContext]).
+// An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([ContextWithTenant]).
 // A call without a tenant is recorded without one, unless the agent says [RequireTenant].
 //
 // A program that calls a provider's SDK itself puts the transport of package tenanthttp under it.

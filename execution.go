@@ -32,7 +32,7 @@ type Execution struct {
 
 	IdempotencyKey string            `gorm:"column:idempotency_key"`                       // see WithIdempotencyKey; empty (NULL in the table) for none
 	Tags           map[string]string `json:",omitzero" gorm:"column:tags;serializer:json"` // see WithTag
-	Actor          string            `gorm:"column:actor"`                                 // see WithActor
+	Actor          string            `gorm:"column:actor"`                                 // see ContextWithActor
 
 	AdmittedAt time.Time  `json:",omitzero" gorm:"column:admitted_at"` // decides the day and the month that the call belongs to
 	DeadlineAt time.Time  `json:",omitzero" gorm:"column:deadline_at"` // a running call is abandoned after it

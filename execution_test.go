@@ -19,7 +19,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		org := newOrganization(t, db, ledger, "acme", dollar)
-		ctx := tenant.WithActor(t.Context(), "user-7")
+		ctx := tenant.ContextWithActor(t.Context(), "user-7")
 		usage := tenant.Usage{
 			Input: 1, CacheRead: 2, CacheWrite5m: 3, CacheWrite1h: 4, Output: 5, Reasoning: 6,
 			InputAudio: 7, OutputAudio: 8, InputImage: 9, OutputImage: 10, WebSearches: 11, CacheReadAudio: 12,

@@ -209,7 +209,7 @@ var callOptions = map[string]func(tr *trial, verb string, do func(context.Contex
 	},
 }
 
-func (tr *trial) ctx() context.Context { return tenant.NewContext(tr.Context(), tr.who) }
+func (tr *trial) ctx() context.Context { return tenant.ContextWithTenant(tr.Context(), tr.who) }
 
 func (tr *trial) request() tenant.Request {
 	all := tr.model.Requests()
@@ -374,4 +374,27 @@ func TestOptions_NilOnesAreErrorsThatNameTheirKind(t *testing.T) {
 	var n int64
 	require.NoError(t, db.Model(&tenant.Execution{}).Count(&n).Error)
 	require.Zero(t, n, "none of them has booked anything")
+}
+
+// Nobody takes a context for an option: what returns a context is called after what it puts into it.
+func TestContexts_AreNamedAlike(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, dir := range []string{".", "tenanthttp"} {
+		for _, f := range sources(t, dir) {
+			for _, d := range f.Decls {
+				fn, ok := d.(*ast.FuncDecl)
+				if !ok || !fn.Name.IsExported() || fn.Type.Results == nil {
+					continue
+				}
+				for _, r := range fn.Type.Results.List {
+					if s, ok := r.Type.(*ast.SelectorExpr); ok && typeName(s.X) == "context" && s.Sel.Name == "Context" {
+						names = append(names, fn.Name.Name)
+						require.Regexp(t, "^ContextWith[A-Z]", fn.Name.Name)
+					}
+				}
+			}
+		}
+	}
+	require.ElementsMatch(t, []string{"ContextWithTenant", "ContextWithActor", "ContextWithReason", "ContextWithCall"}, names)
 }

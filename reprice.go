@@ -92,7 +92,7 @@ func (t RepriceTotals) Difference() decimal.Decimal { return t.Right.Sub(t.Booke
 // stated where the book charges that, the terms of the id that its tenant has now, and the price in force at that time, by
 // the database's clock. The book has to know what held then: of terms and of rows without a date, it is assumed that they
 // held at all times. Use [OnlyTenants] and [OnlyModels] where that is not so, and [WithDryRun] to see first. The reason of
-// ctx ([WithReason]) and its actor are kept with the corrections.
+// ctx ([ContextWithReason]) and its actor are kept with the corrections.
 //
 // Calls whose cost the caller named are left alone, and so are other adjustments, abandoned calls whose usage nobody knows,
 // and running ones, which are yet to be charged.
@@ -122,7 +122,7 @@ func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []Re
 		span:  books.Range{From: books.Admission(from), To: books.Admission(to)},
 		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
-	for _, f := range []struct{ what, value string }{{"actor in WithActor", r.actor}, {"reason in WithReason", r.reason}} {
+	for _, f := range []struct{ what, value string }{{"actor in ContextWithActor", r.actor}, {"reason in ContextWithReason", r.reason}} {
 		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return nil, err
 		}

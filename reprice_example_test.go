@@ -42,7 +42,7 @@ func ExampleLedger_Reprice() {
 	for _, l := range dry.Lines {
 		fmt.Printf("%s %s: %d calls, $%s booked, $%s right, $%s to book\n", l.TenantID, l.Model, l.Corrected, l.Booked, l.Right, l.Difference())
 	}
-	ctx = tenant.WithReason(tenant.WithActor(ctx, "ops@example.com"), "a slip in our price list")
+	ctx = tenant.ContextWithReason(tenant.ContextWithActor(ctx, "ops@example.com"), "a slip in our price list")
 	if _, err := ledger.Reprice(ctx, from, to, tenant.OnlyModels("gpt-4.1-mini")); err != nil {
 		log.Fatal(err) // what was done stays, and running it again does the rest
 	}

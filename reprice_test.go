@@ -143,7 +143,7 @@ func TestReprice_BooksWhatEachCallIsOffByToTheNano(t *testing.T) {
 		}
 		require.Equal(t, before, after, "a dry run writes nothing")
 
-		ctx := tenant.WithReason(tenant.WithActor(t.Context(), "ops@host"), "wrong list of 12 May")
+		ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "ops@host"), "wrong list of 12 May")
 		report, err := ledger.Reprice(ctx, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 		require.NoError(t, err)
 		require.Equal(t, dry, report)
@@ -406,8 +406,8 @@ func TestReprice_ThatCannotBeMeant(t *testing.T) {
 			_, err := ledger.Reprice(ctx, now, now.Add(1), tenant.OnlyModels("m", ""))
 			return err
 		},
-		"reason in WithReason": func(ctx context.Context) error {
-			_, err := ledger.Reprice(tenant.WithReason(ctx, "a\x00"), now, now.Add(1))
+		"reason in ContextWithReason": func(ctx context.Context) error {
+			_, err := ledger.Reprice(tenant.ContextWithReason(ctx, "a\x00"), now, now.Add(1))
 			return err
 		},
 	} {

@@ -309,7 +309,7 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.key, -1
 	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, callctx.Actor(ctx)
 	for _, f := range []struct{ what, value string }{
-		{"provider", e.Provider}, {"model", e.Model}, {"actor in WithActor", e.Actor},
+		{"provider", e.Provider}, {"model", e.Model}, {"actor in ContextWithActor", e.Actor},
 	} {
 		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return err

@@ -145,7 +145,7 @@ func TestHostError_IsLoggedAndObserved(t *testing.T) {
 			want tenant.HostErrorEvent
 		}{
 			{"no tenant", call(t.Context()), tenant.ErrTenantRequired, tenant.HostErrorEvent{Agent: "support", Provider: "test", Model: "test-model"}},
-			{"an option", call(tenant.NewContext(t.Context(), acme), nil), tenant.ErrInvalidOption, tenant.HostErrorEvent{TenantID: "acme", Agent: "support", Provider: "test", Model: "test-model"}},
+			{"an option", call(tenant.ContextWithTenant(t.Context(), acme), nil), tenant.ErrInvalidOption, tenant.HostErrorEvent{TenantID: "acme", Agent: "support", Provider: "test", Model: "test-model"}},
 			{"an empty id", reserve(tenant.ID(""), cent), tenant.ErrInvalidTenant, tenant.HostErrorEvent{}},
 			{"a record that was not saved", reserve(&Organization{Slug: "new"}, cent, tenant.WithAgent("a")), tenant.ErrInvalidTenant, tenant.HostErrorEvent{Agent: "a"}},
 			{"a record that is not there", reserve(&Organization{ID: 99, Slug: "gone"}, cent), tenant.ErrInvalidTenant, tenant.HostErrorEvent{TenantID: "gone"}},
@@ -159,7 +159,7 @@ func TestHostError_IsLoggedAndObserved(t *testing.T) {
 			require.Equal(t, &c.want, events[i], c.name)
 		}
 		require.Empty(t, of[*tenant.RefusalEvent](w))
-		require.ErrorIs(t, call(tenant.NewContext(t.Context(), acme), tenant.WithTenant(nil), tenant.WithIdempotencyKey("\x00")), tenant.ErrInvalidOption)
+		require.ErrorIs(t, call(tenant.ContextWithTenant(t.Context(), acme), tenant.WithTenant(nil), tenant.WithIdempotencyKey("\x00")), tenant.ErrInvalidOption)
 
 		ledger.ReportHostError(t.Context(), report.HostError{
 			Tenant: acme, Provider: "p", Model: "m", Options: []tenant.ReserveOption{tenant.WithAgent("b")}, Err: errors.New("nothing to see"),

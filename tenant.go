@@ -29,27 +29,27 @@ type ID string
 // LLMTenantID implements [Tenant].
 func (id ID) LLMTenantID() string { return string(id) }
 
-// NewContext returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
+// ContextWithTenant returns a context whose calls are made for t, unless a call or an agent says otherwise. A nil Tenant takes
 // an outer one away.
-func NewContext(ctx context.Context, t Tenant) context.Context {
+func ContextWithTenant(ctx context.Context, t Tenant) context.Context {
 	return callctx.WithTenant(ctx, t)
 }
 
-// FromContext returns the tenant that [NewContext] put into ctx. It reports false where there is none.
-func FromContext(ctx context.Context) (Tenant, bool) {
+// TenantFromContext returns the tenant that [ContextWithTenant] put into ctx. It reports false where there is none.
+func TenantFromContext(ctx context.Context) (Tenant, bool) {
 	t, _ := callctx.Tenant[Tenant](ctx)
 	return t, t != nil
 }
 
-// WithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
+// ContextWithActor returns a context that says who acts, for example a user's id. It is kept with every execution made under
 // it, and with every change of a budget: at most 255 bytes.
-func WithActor(ctx context.Context, actor string) context.Context {
+func ContextWithActor(ctx context.Context, actor string) context.Context {
 	return callctx.WithActor(ctx, actor)
 }
 
-// WithReason returns a context that says why a budget is changed, or what it has spent repriced. It is kept in the audit
+// ContextWithReason returns a context that says why a budget is changed, or what it has spent repriced. It is kept in the audit
 // log, or with the corrections: at most 255 bytes.
-func WithReason(ctx context.Context, reason string) context.Context {
+func ContextWithReason(ctx context.Context, reason string) context.Context {
 	return callctx.WithReason(ctx, reason)
 }
 

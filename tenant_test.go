@@ -13,16 +13,16 @@ import (
 
 func TestContext_CarriesTheInnermostTenant(t *testing.T) {
 	t.Parallel()
-	_, ok := tenant.FromContext(context.Background())
+	_, ok := tenant.TenantFromContext(context.Background())
 	require.False(t, ok)
-	outer := tenant.NewContext(context.Background(), tenant.ID("outer"))
-	inner := tenant.NewContext(outer, tenant.ID("inner"))
+	outer := tenant.ContextWithTenant(context.Background(), tenant.ID("outer"))
+	inner := tenant.ContextWithTenant(outer, tenant.ID("inner"))
 	for ctx, want := range map[context.Context]tenant.Tenant{outer: tenant.ID("outer"), inner: tenant.ID("inner")} {
-		got, ok := tenant.FromContext(ctx)
+		got, ok := tenant.TenantFromContext(ctx)
 		require.True(t, ok)
 		require.Equal(t, want, got)
 	}
-	got, ok := tenant.FromContext(tenant.NewContext(inner, nil))
+	got, ok := tenant.TenantFromContext(tenant.ContextWithTenant(inner, nil))
 	require.False(t, ok, "nil takes the outer one away")
 	require.Nil(t, got)
 }
@@ -30,7 +30,7 @@ func TestContext_CarriesTheInnermostTenant(t *testing.T) {
 func TestActor_IsKeptWithTheExecution(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		ctx := tenant.WithActor(t.Context(), "user-17")
+		ctx := tenant.ContextWithActor(t.Context(), "user-17")
 		hold, err := ledger.Reserve(ctx, tenant.ID("acme"), cent, tenant.WithTag("ticket", "4711"))
 		require.NoError(t, err)
 		_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
@@ -40,9 +40,9 @@ func TestActor_IsKeptWithTheExecution(t *testing.T) {
 		require.Len(t, executions, 1)
 		require.Equal(t, "user-17", executions[0].Actor)
 
-		_, err = ledger.Reserve(tenant.WithActor(ctx, strings.Repeat("x", 256)), tenant.ID("acme"), cent)
+		_, err = ledger.Reserve(tenant.ContextWithActor(ctx, strings.Repeat("x", 256)), tenant.ID("acme"), cent)
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)
-		require.ErrorContains(t, err, "WithActor")
+		require.ErrorContains(t, err, "ContextWithActor")
 	})
 }
 

@@ -64,7 +64,7 @@ func (c *caller) ask(stop context.Context) {
 	e := entry{What: answered, Tenant: c.tenant(), Key: fmt.Sprintf("answer-%d-%d-%d-%d", c.Slot, c.Life, c.number, c.calls)}
 	a := &answer{takes: time.Duration(c.between(0, 400)) * time.Millisecond, share: c.between(5, 95)}
 	ctx := context.WithValue(context.WithoutCancel(stop), answerKey{}, a)
-	ctx = tenanthttp.WithCall(tenant.NewContext(ctx, tenant.ID(e.Tenant)), tenant.WithIdempotencyKey(e.Key),
+	ctx = tenanthttp.ContextWithCall(tenant.ContextWithTenant(ctx, tenant.ID(e.Tenant)), tenant.WithIdempotencyKey(e.Key),
 		tenant.WithWait(time.Duration(c.between(0, 1000))*time.Millisecond))
 	body := fmt.Sprintf(`{"model":"priced","max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":"%s"}]}`,
 		c.between(300, 3000), c.chance(40), strings.Repeat("x ", int(c.between(1, 400))))

@@ -37,7 +37,7 @@ const acme = tenant.ID("acme")
 
 func newMetered(t *testing.T, limits tenant.Limits, answer func(*harness.Request) harness.Reply, options ...tenanthttp.Option) *metered {
 	t.Helper()
-	m := &metered{t: t, ctx: tenant.NewContext(t.Context(), acme)}
+	m := &metered{t: t, ctx: tenant.ContextWithTenant(t.Context(), acme)}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, answer) }))
 	t.Cleanup(server.Close)
 	m.url = server.URL

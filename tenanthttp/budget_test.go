@@ -132,7 +132,7 @@ func TestBudget_IsNeverExceededByCallsAtTheSameTime(t *testing.T) {
 	transport, err := tenanthttp.NewTransport(ledger, b.server.Client().Transport)
 	require.NoError(t, err)
 	client := &http.Client{Transport: transport}
-	ctx := tenanthttp.WithCall(b.ctx, tenant.WithWait(time.Minute)) // a slow machine is no reason to refuse
+	ctx := tenanthttp.ContextWithCall(b.ctx, tenant.WithWait(time.Minute)) // a slow machine is no reason to refuse
 	var admitted, refused atomic.Int64
 	var all sync.WaitGroup
 	for range 32 {

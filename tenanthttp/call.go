@@ -34,7 +34,7 @@ type call struct {
 func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.Response, error) {
 	ctx := r.Context()
 	c := &call{transport: t, request: r, endpoint: e, plan: t.plan(r, e, body)}
-	who, _ := tenant.FromContext(ctx)
+	who, _ := tenant.TenantFromContext(ctx)
 	if who == nil && t.options.requireTenant {
 		return t.hostError(r, e, c.plan.request.Model, tenant.ErrTenantRequired), nil
 	}
@@ -284,7 +284,7 @@ func told(k meter.Kind) bool {
 // record books what another model used for the call, as an execution of its own, so that it has that model's price.
 func (t *Transport) record(r *http.Request, key, provider string, m meter.ModelUsage, of tenant.Actual) error {
 	ctx := r.Context()
-	who, _ := tenant.FromContext(ctx)
+	who, _ := tenant.TenantFromContext(ctx)
 	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(key))
 	_, err := t.books.Record(ctx, who, tenant.Actual{
 		Provider: provider, Model: m.Model, Usage: tenant.Usage(m.Usage), ServiceTier: of.ServiceTier, RequestID: of.RequestID,

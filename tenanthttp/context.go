@@ -61,12 +61,12 @@ func (s *scope) Settled(event any) {
 	}
 }
 
-// LastCall returns how the last call under ctx was settled, if ctx is of [WithCall] or [Middleware], or derived from one
+// LastCall returns how the last call under ctx was settled, if ctx is of [ContextWithCall] or [Middleware], or derived from one
 // that is: what it has used and cost, for a header, a metric or a log line. Calls of contexts that were made from ctx count
 // too, and so do those of agents. A stream is settled when its end was read. A call that was made but is not on the books
 // yet is Pending. It reports false where none was settled.
 //
-//	ctx = tenanthttp.WithCall(ctx)
+//	ctx = tenanthttp.ContextWithCall(ctx)
 //	reply, err := sdk.Chat.Completions.New(ctx, params)
 //	if call, ok := tenanthttp.LastCall(ctx); ok {
 //		w.Header().Set("X-Cost-USD", call.Cost.String())
@@ -80,12 +80,12 @@ func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
 	return tenant.SettledEvent{}, false
 }
 
-// WithCall returns a context whose calls have options, such as [tenant.WithAgent], [tenant.WithTag],
+// ContextWithCall returns a context whose calls have options, such as [tenant.WithAgent], [tenant.WithTag],
 // [tenant.WithIdempotencyKey] and [tenant.WithWait]. They go before those of the context that it is made from. Every
 // call under the context has them, so that one with an idempotency key is for one call: the SDK's own retries of a call
-// that has failed may use its key again. The tenant is the context's ([tenant.NewContext]). A nil option is refused with
+// that has failed may use its key again. The tenant is the context's ([tenant.ContextWithTenant]). A nil option is refused with
 // [tenant.ErrInvalidOption] by each call under the context.
-func WithCall(ctx context.Context, options ...tenant.ReserveOption) context.Context {
+func ContextWithCall(ctx context.Context, options ...tenant.ReserveOption) context.Context {
 	around := scopeOf(ctx)
 	return callctx.WithScope(ctx, &scope{options: slices.Concat(around.calls(), options), around: around})
 }
@@ -105,7 +105,7 @@ func Middleware(of func(*http.Request) (tenant.Tenant, error)) func(http.Handler
 				http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(WithCall(tenant.NewContext(r.Context(), t))))
+			next.ServeHTTP(w, r.WithContext(ContextWithCall(tenant.ContextWithTenant(r.Context(), t))))
 		})
 	}
 }

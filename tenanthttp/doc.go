@@ -5,8 +5,8 @@
 //	client, err := tenanthttp.NewClient(ledger)
 //	sdk := openai.NewClient(option.WithHTTPClient(client))
 //
-//	ctx = tenant.NewContext(ctx, org)
-//	ctx = tenanthttp.WithCall(ctx, tenant.WithAgent("support"))
+//	ctx = tenant.ContextWithTenant(ctx, org)
+//	ctx = tenanthttp.ContextWithCall(ctx, tenant.WithAgent("support"))
 //	reply, err := sdk.Chat.Completions.New(ctx, params)
 //	if exceeded, ok := tenanthttp.AsBudgetError(ctx, err); ok {
 //		// exceeded.Limit, exceeded.ResetsAt

@@ -41,7 +41,7 @@ func TestReply_OfNothingIsChargedByWhatWasAsked(t *testing.T) {
 				}
 				w.WriteHeader(c.status)
 			})
-			ctx := tenanthttp.WithCall(b.ctx)
+			ctx := tenanthttp.ContextWithCall(b.ctx)
 			resp, body := b.do(b.request(ctx, http.MethodPost, c.path, c.ask))
 			require.Equal(t, c.status, resp.StatusCode)
 			require.Empty(t, body)

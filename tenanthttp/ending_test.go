@@ -376,7 +376,7 @@ func TestEnding_EachAttemptIsMetered(t *testing.T) {
 		}
 		replies("application/json", answer)(w, r)
 	})
-	ctx := tenanthttp.WithCall(b.ctx, tenant.WithIdempotencyKey("one"))
+	ctx := tenanthttp.ContextWithCall(b.ctx, tenant.WithIdempotencyKey("one"))
 	for range 3 { // as an SDK does, which knows nothing of the transport
 		b.do(b.request(ctx, http.MethodPost, chat, ask))
 	}

@@ -63,8 +63,8 @@ func ExampleNewTransport() {
 	client := &http.Client{Transport: transport} // what an SDK takes as its client
 	defer client.CloseIdleConnections()
 
-	ctx := tenant.NewContext(context.Background(), tenant.ID("acme"))
-	ctx = tenanthttp.WithCall(ctx, tenant.WithAgent("support"))
+	ctx := tenant.ContextWithTenant(context.Background(), tenant.ID("acme"))
+	ctx = tenanthttp.ContextWithCall(ctx, tenant.WithAgent("support"))
 	for range 3 {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, provider+"/v1/chat/completions",
 			strings.NewReader(`{"model":"test-model","max_tokens":500,"messages":[{"role":"user","content":"Hi"}]}`))
@@ -104,7 +104,7 @@ func ExampleMiddleware() {
 		return tenant.ID(name), nil
 	}
 	handler := tenanthttp.Middleware(byHost)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		org, _ := tenant.FromContext(r.Context()) // as every call made under this context does
+		org, _ := tenant.TenantFromContext(r.Context()) // as every call made under this context does
 		_, _ = io.WriteString(w, org.LLMTenantID())
 	}))
 	for _, host := range []string{"acme.example.com", "localhost"} {

@@ -24,10 +24,10 @@ func AsBudgetError(ctx context.Context, err error) (*tenant.BudgetExceededError,
 // AsRefusal returns the error with which the ledger, or the transport, has refused a call, by the error that an SDK has
 // made of it. It is found where the SDK's error wraps it; where the error's text, one of its exported fields or the
 // [http.Response] in it has the id that the reply and its header name; and, where an SDK leaves no more of the reply than
-// its status, 402, as the refusal of the last call under ctx, if that is of [WithCall] or [Middleware], or derived from one
+// its status, 402, as the refusal of the last call under ctx, if that is of [ContextWithCall] or [Middleware], or derived from one
 // that is. The last call under ctx is that of the contexts that were made from it too. Once another call is admitted, or
 // a provider itself has answered 402, a status says nothing any more: of calls that are made at the same time, each is to
-// have a WithCall of its own. The last 4,096 refusals of the process are known.
+// have a ContextWithCall of its own. The last 4,096 refusals of the process are known.
 func AsRefusal(ctx context.Context, err error) (error, bool) {
 	if err == nil {
 		return nil, false

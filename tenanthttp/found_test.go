@@ -54,8 +54,8 @@ func isRefusal(ctx context.Context, err error) bool {
 func TestAsRefusal_IsForgottenOnceACallIsAdmitted(t *testing.T) {
 	t.Parallel()
 	b := oneCall(t)
-	outer := tenanthttp.WithCall(b.ctx)
-	ctx, sibling := tenanthttp.WithCall(outer), tenanthttp.WithCall(outer)
+	outer := tenanthttp.ContextWithCall(b.ctx)
+	ctx, sibling := tenanthttp.ContextWithCall(outer), tenanthttp.ContextWithCall(outer)
 	b.exceed(ctx)
 	require.True(t, isRefusal(ctx, errBare))
 	require.True(t, isRefusal(outer, errBare), "it was under that context as well")
@@ -84,7 +84,7 @@ func TestAsRefusal_AStatusThatAProviderHasGivenIsNobodys(t *testing.T) {
 		<-answer
 		w.WriteHeader(http.StatusPaymentRequired)
 	})
-	ctx, ended := tenanthttp.WithCall(b.ctx), make(chan struct{})
+	ctx, ended := tenanthttp.ContextWithCall(b.ctx), make(chan struct{})
 	go func() {
 		defer close(ended)
 		b.do(b.request(ctx, http.MethodPost, chat, ask))
@@ -101,7 +101,7 @@ func TestAsRefusal_AStatusThatAProviderHasGivenIsNobodys(t *testing.T) {
 func TestAsRefusal_IsForgottenWhenAFreeRequestIsNotPaidFor(t *testing.T) {
 	t.Parallel()
 	b := oneCall(t)
-	ctx := tenanthttp.WithCall(b.ctx)
+	ctx := tenanthttp.ContextWithCall(b.ctx)
 	b.exceed(ctx)
 	require.True(t, isRefusal(ctx, errBare))
 	b.do(b.request(ctx, http.MethodGet, "/v1/models", ""))
@@ -126,7 +126,7 @@ func (*replyError) Error() string  { return "the provider has refused: 402" }
 func TestAsRefusal_ABareStatusIsAWord(t *testing.T) {
 	t.Parallel()
 	b := oneCall(t)
-	ctx := tenanthttp.WithCall(b.ctx)
+	ctx := tenanthttp.ContextWithCall(b.ctx)
 	b.exceed(ctx)
 	for _, text := range []string{
 		"402", "402 Payment Required", "HTTP 402", "http 402: no", "error, status code: 402, status: 402 Payment Required", "[402]", "(402)",
@@ -156,7 +156,7 @@ func TestAsRefusal_ABareStatusIsAWord(t *testing.T) {
 func TestAsRefusal_TheProvidersOwnReplyIsNone(t *testing.T) {
 	t.Parallel()
 	b := oneCall(t)
-	ctx := tenanthttp.WithCall(b.ctx)
+	ctx := tenanthttp.ContextWithCall(b.ctx)
 	resp, err := b.client.Do(b.request(ctx, http.MethodPost, chat, ask))
 	require.NoError(t, err)
 	defer resp.Body.Close()

@@ -96,7 +96,7 @@ func TestJobs_AreChargedWhenTheirResultIsRead(t *testing.T) {
 				read(b.ctx)
 				require.Equal(t, "running", b.execution().Status, "it is not ready yet")
 				p.result = c.done
-				b.elsewhere(tenant.NewContext(b.ctx, tenant.ID("other")), c.read)
+				b.elsewhere(tenant.ContextWithTenant(b.ctx, tenant.ID("other")), c.read)
 				require.Equal(t, "running", b.execution().Status, "it is not theirs")
 				for range 3 {
 					read(b.ctx)

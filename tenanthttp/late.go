@@ -126,7 +126,7 @@ func (t *Transport) retrieved(r *http.Request, e meter.Endpoint, b *body, result
 			others = append(others, also)
 		}
 	}
-	who, _ := tenant.FromContext(r.Context())
+	who, _ := tenant.TenantFromContext(r.Context())
 	key := backgroundKey(result.ID)
 	if _, err := t.books.SettleDeferred(r.Context(), who, key, a); err != nil {
 		return // most replies that can be read again were not made in the background

@@ -116,10 +116,10 @@ func TestRefusal_EveryReasonIsFoundAgain(t *testing.T) {
 			return b.request(t.Context(), http.MethodPost, chat, ask)
 		}, is: tenant.ErrTenantRequired},
 		{name: "an impossible tenant", code: "invalid_tenant", ctx: func(b *bench) *http.Request {
-			return b.request(tenant.NewContext(b.ctx, tenant.ID("")), http.MethodPost, chat, ask)
+			return b.request(tenant.ContextWithTenant(b.ctx, tenant.ID("")), http.MethodPost, chat, ask)
 		}, is: tenant.ErrInvalidTenant},
 		{name: "a nil option", code: "invalid_option", ctx: func(b *bench) *http.Request {
-			return b.request(tenanthttp.WithCall(b.ctx, nil), http.MethodPost, chat, ask)
+			return b.request(tenanthttp.ContextWithCall(b.ctx, nil), http.MethodPost, chat, ask)
 		}, is: tenant.ErrInvalidOption},
 		{name: "not metered", code: "unmetered", setting: setting{options: []tenanthttp.Option{tenanthttp.RefuseUnmetered()}}, ctx: func(b *bench) *http.Request {
 			return b.request(b.ctx, http.MethodPost, "/v1/videos", `{}`)
@@ -146,7 +146,7 @@ func TestRefusal_EveryReasonIsFoundAgain(t *testing.T) {
 
 func TestAsRefusal_KnowsWhatIsNone(t *testing.T) {
 	t.Parallel()
-	ctx := tenanthttp.WithCall(t.Context())
+	ctx := tenanthttp.ContextWithCall(t.Context())
 	for _, err := range []error{
 		nil, errors.New("boom"), errors.New("402 Payment Required"), errors.New("tenant-refusal-"),
 		errors.New("tenant-refusal-AAAAAAAAAAAAAAAAAAAAAAAAAA"),
@@ -164,8 +164,8 @@ func TestAsRefusal_KnowsWhatIsNone(t *testing.T) {
 func TestAsRefusal_FindsTheLastOneUnderTheContext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nothingLeft, func(http.ResponseWriter, *http.Request) { t.Error("the call was made") })
-	outer := tenanthttp.WithCall(b.ctx)
-	b.do(b.request(tenanthttp.WithCall(outer, tenant.WithAgent("a")), http.MethodPost, chat, ask))
+	outer := tenanthttp.ContextWithCall(b.ctx)
+	b.do(b.request(tenanthttp.ContextWithCall(outer, tenant.WithAgent("a")), http.MethodPost, chat, ask))
 	_, ok := tenanthttp.AsBudgetError(outer, errors.New("status code: 402"))
 	require.True(t, ok)
 	_, ok = tenanthttp.AsBudgetError(outer, errors.New("status code: 500"))

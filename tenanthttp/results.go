@@ -76,7 +76,7 @@ func (f *fetching) line(l *meter.Line) {
 
 func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
 	ctx := f.request.Context()
-	who, _ := tenant.FromContext(ctx)
+	who, _ := tenant.TenantFromContext(ctx)
 	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(batchKey(key)))
 	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
 		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,

@@ -65,7 +65,7 @@ func TestBatch_EachResultIsChargedOnce(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, setting{limits: tenant.Limits{DailyCost: tenant.USD("0")}}, replies("application/octet-stream", c.body))
 			for range 2 {
-				ctx := tenanthttp.WithCall(b.ctx, tenant.WithAgent("nightly"), tenant.WithWait(0), tenant.WithIdempotencyKey("the fetching's own"))
+				ctx := tenanthttp.ContextWithCall(b.ctx, tenant.WithAgent("nightly"), tenant.WithWait(0), tenant.WithIdempotencyKey("the fetching's own"))
 				_, body := b.do(b.request(ctx, http.MethodGet, c.path, ""))
 				sameBytes(t, c.body, body)
 			}

@@ -40,7 +40,7 @@ type setting struct {
 
 func newBench(t *testing.T, s setting, handler http.HandlerFunc) *bench {
 	t.Helper()
-	b := &bench{t: t, witness: &witness{}, ctx: tenant.NewContext(t.Context(), acme)}
+	b := &bench{t: t, witness: &witness{}, ctx: tenant.ContextWithTenant(t.Context(), acme)}
 	b.server = httptest.NewUnstartedServer(handler)
 	b.server.EnableHTTP2 = s.http2
 	if s.http2 {

@@ -140,7 +140,7 @@ func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response
 
 // hostError refuses a call for what is wrong with the program.
 func (t *Transport) hostError(r *http.Request, e meter.Endpoint, model string, err error) *http.Response {
-	who, _ := tenant.FromContext(r.Context())
+	who, _ := tenant.TenantFromContext(r.Context())
 	t.books.ReportHostError(r.Context(), report.HostError{
 		Tenant: who, Provider: e.Provider, Model: model, Options: scopeOf(r.Context()).calls(), Err: err,
 	})
@@ -149,7 +149,7 @@ func (t *Transport) hostError(r *http.Request, e meter.Endpoint, model string, e
 
 // report tells the ledger's observer of a request that is not metered. Its query may have a key in it.
 func (t *Transport) report(r *http.Request, service string) {
-	who, _ := tenant.FromContext(r.Context())
+	who, _ := tenant.TenantFromContext(r.Context())
 	t.books.ReportUnmetered(r.Context(), report.Unmetered{
 		Tenant: who, Method: r.Method, Host: r.URL.Host, Path: r.URL.Path, Service: service,
 	})

@@ -47,8 +47,8 @@ func TestTransport_BooksWhatTheReplySays(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, setting{}, replies(c.contentType, c.reply))
-			ctx := tenanthttp.WithCall(b.ctx, tenant.WithAgent("support"))
-			ctx = tenanthttp.WithCall(ctx, tenant.WithTag("ticket", "7"), tenant.WithIdempotencyKey("k-1"))
+			ctx := tenanthttp.ContextWithCall(b.ctx, tenant.WithAgent("support"))
+			ctx = tenanthttp.ContextWithCall(ctx, tenant.WithTag("ticket", "7"), tenant.WithIdempotencyKey("k-1"))
 			resp, body := b.do(b.request(ctx, http.MethodPost, c.path, c.request))
 			require.Equal(t, http.StatusOK, resp.StatusCode)
 			if c.usage != plain || c.contentType != "text/event-stream" { // there, the usage chunk was asked for by the transport

@@ -187,7 +187,7 @@ func TestResponses_InTheBackgroundAreChargedWhoeverReadsThem(t *testing.T) {
 	status = ended
 	require.Equal(t, "running", read(b.ctx).Status, "nobody knows what it used")
 	status = done
-	require.Equal(t, "running", read(tenant.NewContext(b.ctx, tenant.ID("other"))).Status, "it is not theirs")
+	require.Equal(t, "running", read(tenant.ContextWithTenant(b.ctx, tenant.ID("other"))).Status, "it is not theirs")
 	for range 2 {
 		e := read(b.ctx)
 		require.Equal(t, "succeeded", e.Status)
@@ -215,7 +215,7 @@ func TestReply_ThatOtherModelsHadAPartIn(t *testing.T) {
 		{"type":"compaction","input_tokens":300,"output_tokens":20},
 		{"type":"advisor_message","model":"other","input_tokens":50,"output_tokens":5},
 		{"type":"message","input_tokens":1000,"output_tokens":500}]}}`))
-	b.do(b.request(tenanthttp.WithCall(b.ctx, tenant.WithAgent("support"), tenant.WithIdempotencyKey("k")), http.MethodPost, messages, ask))
+	b.do(b.request(tenanthttp.ContextWithCall(b.ctx, tenant.WithAgent("support"), tenant.WithIdempotencyKey("k")), http.MethodPost, messages, ask))
 	all := b.executions()
 	require.Len(t, all, 2)
 	require.Equal(t, tenant.Usage{Input: 1300, Output: 520}, all[0].Usage)

@@ -112,8 +112,8 @@ func TestWriteRefusal_TakesWhatAnSDKHasMadeOfIt(t *testing.T) {
 func TestLastCall_HasWhatTheBooksHave(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, replies("application/json", answer))
-	outer := tenanthttp.WithCall(b.ctx, tenant.WithAgent("support"))
-	inner := tenanthttp.WithCall(outer, tenant.WithTag("plan", "pro"))
+	outer := tenanthttp.ContextWithCall(b.ctx, tenant.WithAgent("support"))
+	inner := tenanthttp.ContextWithCall(outer, tenant.WithTag("plan", "pro"))
 	_, ok := tenanthttp.LastCall(outer)
 	require.False(t, ok)
 	b.do(b.request(inner, http.MethodPost, chat, ask))
@@ -125,7 +125,7 @@ func TestLastCall_HasWhatTheBooksHave(t *testing.T) {
 			[]any{last.ExecutionID, last.TenantID, last.Agent, last.Model, last.BilledModel, last.Status, last.Cost.String(), last.Usage, last.Tags, last.RequestID, last.Pending})
 		require.Positive(t, last.Duration)
 	}
-	for _, ctx := range []context.Context{t.Context(), b.ctx, tenanthttp.WithCall(outer)} {
+	for _, ctx := range []context.Context{t.Context(), b.ctx, tenanthttp.ContextWithCall(outer)} {
 		_, ok := tenanthttp.LastCall(ctx)
 		require.False(t, ok, "no call was made under it")
 	}
@@ -135,7 +135,7 @@ func TestLastCall_HasWhatTheBooksHave(t *testing.T) {
 func TestLastCall_IsTheLastThatWasSettled(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{}, replies("text/event-stream", events(chunk, lastChunk, usageChunk, "[DONE]")))
-	ctx := tenanthttp.WithCall(b.ctx)
+	ctx := tenanthttp.ContextWithCall(b.ctx)
 	resp, err := b.client.Do(b.request(ctx, http.MethodPost, chat, askStream))
 	require.NoError(t, err)
 	_, ok := tenanthttp.LastCall(ctx)
@@ -161,7 +161,7 @@ func TestLastCall_IsTheLastThatWasSettled(t *testing.T) {
 // A call whose booking takes its time is there at once, and says so.
 func TestLastCall_IsPendingUntilItIsBooked(t *testing.T) {
 	t.Parallel()
-	ctx := tenanthttp.WithCall(t.Context())
+	ctx := tenanthttp.ContextWithCall(t.Context())
 	scope := tenanthttp.Scope(ctx)
 	pending := &tenant.SettledEvent{ExecutionID: "1", Pending: true}
 	for _, c := range []struct {
@@ -192,7 +192,7 @@ func (model) Generate(context.Context, *tenant.Request) (*tenant.Response, error
 func TestRefusal_ForAnErrorOfTheProgramHasATypeOfItsOwn(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setting{options: []tenanthttp.Option{tenanthttp.RequireTenant()}}, func(http.ResponseWriter, *http.Request) { t.Error("the call was made") })
-	ctx := tenanthttp.WithCall(t.Context(), tenant.WithAgent("forgetful"))
+	ctx := tenanthttp.ContextWithCall(t.Context(), tenant.WithAgent("forgetful"))
 	for i, c := range []struct{ path, body, has, header string }{
 		{chat, ask, `"type":"host_error"`, ""},
 		{messages, ask, `"type":"host_error"`, ""},
@@ -211,7 +211,7 @@ func TestRefusal_ForAnErrorOfTheProgramHasATypeOfItsOwn(t *testing.T) {
 		require.Len(t, heard, i+1)
 		require.Equal(t, tenant.HostErrorEvent{Agent: "forgetful", Model: "test-model", Err: tenant.ErrTenantRequired}, heard[i])
 	}
-	_, body := b.do(b.request(tenant.NewContext(ctx, tenant.ID("")), http.MethodPost, chat, ask))
+	_, body := b.do(b.request(tenant.ContextWithTenant(ctx, tenant.ID("")), http.MethodPost, chat, ask))
 	require.Contains(t, body, `"type":"host_error"`)
 	require.Contains(t, body, `"code":"invalid_tenant"`)
 	require.Len(t, b.witness.hostErrors(), 7, "the ledger has told of it, once")

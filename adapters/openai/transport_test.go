@@ -42,7 +42,7 @@ func TestTransport_UnderTheSDK(t *testing.T) {
 		_, _ = io.WriteString(w, hello)
 	})
 	client, executions := metered(t, s)
-	reply, err := client.Chat.Completions.New(tenant.NewContext(t.Context(), tenant.ID("acme")), params())
+	reply, err := client.Chat.Completions.New(tenant.ContextWithTenant(t.Context(), tenant.ID("acme")), params())
 	require.NoError(t, err)
 	require.Equal(t, "Hello!", reply.Choices[0].Message.Content)
 	all := executions()
@@ -59,7 +59,7 @@ func TestTransport_UnderTheSDKsStream(t *testing.T) {
 			`data: {"id":"c","model":"test-model","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":500}}`+"\n\ndata: [DONE]\n\n")
 	})
 	client, executions := metered(t, s)
-	stream := client.Chat.Completions.NewStreaming(tenant.NewContext(t.Context(), tenant.ID("acme")), params())
+	stream := client.Chat.Completions.NewStreaming(tenant.ContextWithTenant(t.Context(), tenant.ID("acme")), params())
 	chunks := 0
 	for stream.Next() {
 		chunks++
@@ -81,7 +81,7 @@ func TestTransport_ARefusalIsNotTriedAgainAndIsFoundInTheSDKsError(t *testing.T)
 	refusals := &counts{}
 	client, executions := metered(t, s, tenant.WithObserver(refusals),
 		tenant.WithDefaultLimits(tenant.Limits{DailyCost: tenant.USD("0")}), tenant.WithDefaultEnforcement(tenant.Hard))
-	_, err := client.Chat.Completions.New(tenant.NewContext(t.Context(), tenant.ID("acme")), params())
+	_, err := client.Chat.Completions.New(tenant.ContextWithTenant(t.Context(), tenant.ID("acme")), params())
 	var said *sdk.Error
 	require.ErrorAs(t, err, &said)
 	require.Equal(t, http.StatusPaymentRequired, said.StatusCode)

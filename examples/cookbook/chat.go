@@ -14,7 +14,7 @@ import (
 // stream answers with server-sent events, and with 402 where the budget has no room.
 func stream(sdk openai.Client, model string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx := tenanthttp.WithCall(r.Context(), tenant.WithAgent("chat"))
+		ctx := tenanthttp.ContextWithCall(r.Context(), tenant.WithAgent("chat"))
 		s := sdk.Chat.Completions.NewStreaming(ctx, openai.ChatCompletionNewParams{
 			Model: model, MaxCompletionTokens: openai.Int(1000),
 			Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(r.FormValue("q"))},

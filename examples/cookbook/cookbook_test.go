@@ -187,7 +187,7 @@ func TestOwnKeys(t *testing.T) {
 	require.NoError(t, err)
 	sdk := openai.NewClient(option.WithHTTPClient(&http.Client{Transport: transport}), option.WithBaseURL(server.URL+"/v1"), option.WithAPIKey("ours"))
 	for who, want := range map[*Organization][2]string{o: {"Bearer of-acme", "0"}, other: {"Bearer ours", "0.002"}} {
-		s := sdk.Chat.Completions.NewStreaming(tenant.NewContext(t.Context(), who), openai.ChatCompletionNewParams{
+		s := sdk.Chat.Completions.NewStreaming(tenant.ContextWithTenant(t.Context(), who), openai.ChatCompletionNewParams{
 			Model: "test-model", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Hi")},
 		})
 		for s.Next() {
@@ -244,7 +244,7 @@ func TestFrameworks(t *testing.T) {
 	t.Parallel()
 	_, ledger := open(t, tenant.WithDefaultLimits(tenant.Limits{DailyCost: tenant.USD("1")}), tenant.WithDefaultEnforcement(tenant.Hard))
 	use := func(ctx context.Context) error {
-		t, _ := tenant.FromContext(ctx)
+		t, _ := tenant.TenantFromContext(ctx)
 		_, err := ledger.Reserve(ctx, t, tenant.Estimate{Cost: tenant.USD("2")})
 		return err
 	}

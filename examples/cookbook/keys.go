@@ -15,7 +15,7 @@ type keys struct {
 }
 
 func (k *keys) RoundTrip(r *http.Request) (*http.Response, error) {
-	if t, ok := tenant.FromContext(r.Context()); ok {
+	if t, ok := tenant.TenantFromContext(r.Context()); ok {
 		if key, ok := k.of(t.LLMTenantID()); ok {
 			r = r.Clone(r.Context())
 			r.Header.Set("Authorization", "Bearer "+key)

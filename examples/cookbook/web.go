@@ -31,7 +31,7 @@ func ginTenant(c *gin.Context) {
 		c.AbortWithStatus(http.StatusForbidden)
 		return
 	}
-	c.Request = c.Request.WithContext(tenanthttp.WithCall(tenant.NewContext(c.Request.Context(), t)))
+	c.Request = c.Request.WithContext(tenanthttp.ContextWithCall(tenant.ContextWithTenant(c.Request.Context(), t)))
 	c.Next()
 }
 
@@ -48,7 +48,7 @@ func echoTenant(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return echo.NewHTTPError(http.StatusForbidden, http.StatusText(http.StatusForbidden))
 		}
-		c.SetRequest(c.Request().WithContext(tenanthttp.WithCall(tenant.NewContext(c.Request().Context(), t))))
+		c.SetRequest(c.Request().WithContext(tenanthttp.ContextWithCall(tenant.ContextWithTenant(c.Request().Context(), t))))
 		if err = next(c); err != nil && tenanthttp.WriteRefusal(c.Response(), err) {
 			return nil
 		}

@@ -59,7 +59,7 @@ func newBench(t *testing.T, sdk *SDK) *bench {
 
 // context is that of a tenant's calls.
 func (b *bench) context(who tenant.ID) context.Context {
-	return tenant.NewContext(b.Context(), who)
+	return tenant.ContextWithTenant(b.Context(), who)
 }
 
 // executions are a tenant's calls on the books, the oldest first.
