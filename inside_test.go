@@ -83,6 +83,21 @@ func TestDocuments_NameTestsFunctionsAndFilesThatExist(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, code.missing(string(text)), document)
 	}
+	guarantees, err := os.ReadFile("docs/guarantees.md")
+	require.NoError(t, err)
+	rules := 0
+	for line := range strings.Lines(string(guarantees)) {
+		cells := strings.Split(line, " | ")
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| rule") {
+			continue
+		}
+		rules++
+		require.GreaterOrEqual(t, len(cells), 3, line)
+		decided := quoted.FindStringSubmatch(cells[1])
+		require.NotEmpty(t, decided, "where is it decided that %s", line)
+		require.Regexp(t, fileName, decided[1])
+	}
+	require.Greater(t, rules, 100)
 	require.Equal(t, []string{"TestNobody_Wrote", "internal/nowhere", "nowhere.go", "TestNobody_…"},
 		code.missing("`TestNobody_Wrote` `internal/nowhere` `internal/lane` `nowhere.go` `settle.go` `TestNobody_…` `TestPool_…`"))
 }
