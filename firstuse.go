@@ -180,7 +180,7 @@ func (l *Ledger) find(tx *gorm.DB, who identity, where func(*gorm.DB) (records, 
 		return at, nil, l.refused(fmt.Errorf("read %s %s: %w", d.schema.Table, who.ownerID, reading))
 	case len(rows) == 0:
 	case plainKey(who.key) == plainKey(rows[0].Key), rows[0].Err != nil:
-		return at, &rows[0], nil
+		return at, &rows[0], nil //nolint:nilerr // what is wrong with its key is in the row, for the caller
 	default:
 		row = &rows[0]
 		if had, err := l.directory().Had(ctx, pool, at.owner, who.ownerID, who.key); err != nil || had {
