@@ -75,7 +75,7 @@ type selection struct {
 
 	hidden   bool   // whether the record is softly deleted, as the host's own queries ask, because a model has many ways to say it
 	inserted bool   // whether an upsert has inserted the record
-	same     bool   // whether an update has left it as it was
+	changes  bool   // whether an update has left it as it was, and, if not, who its tenant is
 	table    string // which table the statement means; see place
 }
 
@@ -86,7 +86,9 @@ func (d *declaration) primary() selection {
 
 // facts are what a selection has learnt of a record beside its fields.
 type facts struct {
-	hidden, inserted, same bool
+	hidden, inserted bool
+	same             bool            // an update has left it as it was
+	tenant           *directory.Seen // its tenant, nil where it is to be looked for
 	place
 }
 
@@ -111,8 +113,8 @@ func (s selection) Build(b clause.Builder) {
 	if s.inserted {
 		_, _ = b.WriteString(", CASE WHEN xmax = 0 THEN 1 ELSE 0 END")
 	}
-	if s.same {
-		d.unchanged(b)
+	if s.changes {
+		d.changes(b)
 	}
 	if s.asksPlace() {
 		_, _ = b.WriteString(", " + d.placeSQL(s.table))
@@ -131,7 +133,7 @@ func (s selection) asksPlace() bool {
 // width is how many columns it has.
 func (s selection) width() int {
 	n := len(s.fields)
-	for _, more := range []bool{s.asksHidden(), s.inserted, s.same, s.asksPlace()} {
+	for _, more := range []bool{s.asksHidden(), s.inserted, s.changes, s.asksPlace()} {
 		if more {
 			n++
 		}
@@ -144,8 +146,7 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 	var (
 		f                facts
 		hidden, inserted int
-		same             sql.NullBool
-		where            sql.NullString
+		changes, where   sql.NullString
 	)
 	record := reflect.New(s.declaration.typ)
 	values := before[:len(before):len(before)]
@@ -158,8 +159,8 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 	if s.inserted {
 		values = append(values, &inserted)
 	}
-	if s.same {
-		values = append(values, &same)
+	if s.changes {
+		values = append(values, &changes)
 	}
 	if s.asksPlace() {
 		values = append(values, &where)
@@ -174,23 +175,29 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 		}
 		field.NewValuePool.Put(value)
 	}
-	f.hidden, f.inserted, f.same = hidden != 0, inserted != 0, same.Bool
+	f.hidden, f.inserted, f.same = hidden != 0, inserted != 0, changes.String == "="
 	if s.asksPlace() {
 		f.place = parsePlace(where)
+		if s.declaration.ownerIn(f.place) == s.declaration.schema.Table {
+			f.tenant = directory.ParseSeen(changes.String)
+		}
 	} else {
 		f.place = place{home: true, again: true, there: true}
 	}
 	return record, f, nil
 }
 
-// unchanged writes whether an update has left what a tenant depends on as it was. The subquery sees the row as it was when the
-// statement began; that is the version which the statement has replaced, and not an older one, if the one's end is the
-// other's beginning. The time of the last update is left out: it changes with each, and no tenant can depend on it.
-func (d *declaration) unchanged(b clause.Builder) {
+// changes writes what an update has done to what a tenant depends on: "=" for nothing, else its tenant, or "?" where that is to
+// be looked for. The subquery sees the row, and the tenant, as they were when the statement began. The row is the version which
+// the statement has replaced, and not an older one, if the one's end is the other's beginning; whoever changed the tenant with
+// the row has been waited for otherwise. The time of the last update is left out: it changes with each, and no tenant can
+// depend on it.
+func (d *declaration) changes(b clause.Builder) {
 	was := func(f *schema.Field) clause.Column { return clause.Column{Table: "llmtenant_was", Name: f.DBName} }
 	is := func(name string) clause.Column { return clause.Column{Table: clause.CurrentTable, Name: name} }
-	_, _ = b.WriteString(", (SELECT llmtenant_was.xmax = ")
+	_, _ = b.WriteString(", (SELECT CASE WHEN llmtenant_was.xmax <> ")
 	b.WriteQuoted(is("xmin"))
+	_, _ = b.WriteString(" THEN '?' WHEN true")
 	for _, f := range d.watched() {
 		if f.PrimaryKey || f.AutoUpdateTime > 0 {
 			continue
@@ -201,7 +208,15 @@ func (d *declaration) unchanged(b clause.Builder) {
 		b.WriteQuoted(is(f.DBName))
 		_, _ = b.WriteString(" AS text)")
 	}
-	_, _ = b.WriteString(" FROM ")
+	_, _ = b.WriteString(" THEN '=' ELSE ")
+	if id := d.schema.PrimaryFields[0]; d.written() {
+		_, _ = b.WriteString(directory.SeenSQL(d.schema.Table) + "CAST(")
+		b.WriteQuoted(is(id.DBName))
+		_, _ = b.WriteString(" AS text)), '')")
+	} else {
+		_, _ = b.WriteString("'?'")
+	}
+	_, _ = b.WriteString(" END FROM ")
 	b.WriteQuoted(clause.Table{Name: d.schema.Table, Alias: "llmtenant_was"})
 	for i, f := range d.schema.PrimaryFields {
 		_, _ = b.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
@@ -210,6 +225,22 @@ func (d *declaration) unchanged(b clause.Builder) {
 		b.WriteQuoted(is(f.DBName))
 	}
 	_, _ = b.WriteString(")")
+}
+
+// written reports whether the database writes the primary key as the books do: numbers and strings without methods of their
+// own.
+func (d *declaration) written() bool {
+	f := d.schema.PrimaryFields[0]
+	t := f.IndirectFieldType
+	if len(d.schema.PrimaryFields) > 1 || f.Serializer != nil || t.NumMethod()+reflect.PointerTo(t).NumMethod() > 0 {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.String:
+		return true
+	}
+	return false
 }
 
 // watched are the columns that a tenant depends on, with those of the soft delete.

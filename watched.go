@@ -228,7 +228,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 	_, _ = wants.WriteString(query + clause)
 	s := selection{
 		declaration: d, fields: d.columns, hidden: true, table: tableOf(statement),
-		inserted: w.kind == creating && w.upserts() && w.known == nil, same: w.compares,
+		inserted: w.kind == creating && w.upserts() && w.known == nil, changes: w.compares,
 	}
 	_, s.qualified = statement.Clauses["FROM"] // in which others have columns of the same names
 	s.qualified = s.qualified && w.kind == updating
@@ -250,6 +250,9 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		take(w.db, ownSavepoint)
 	}
 	w.follows = false
+	if d.ledger.unmigrated(err) && strings.Contains(err.Error(), "llm_tenants") {
+		err = fmt.Errorf("%w (%w)", ErrNotMigrated, err)
+	}
 	return nil, err
 }
 
@@ -289,7 +292,7 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 			w.err = errors.Join(w.err, err)
 			continue
 		}
-		profile.Deleted = facts.hidden
+		profile.Deleted, profile.Seen = facts.hidden, facts.tenant
 		profile.Fresh = w.kind == creating && (facts.inserted || !w.upserts() || w.known != nil && w.given() && !w.known[profile.OwnerID])
 		w.profiles, w.keys = append(w.profiles, profile), append(w.keys, key)
 	}

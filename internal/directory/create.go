@@ -52,13 +52,9 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 		ids[i] = book.NewID().String()
 		byID[ids[i]] = p
 	}
-	statement, args := createSQL, []any(nil)
-	if d.Documents {
-		if args, err = documents(ids, profiles); err != nil {
-			return nil, err
-		}
-	} else {
-		statement, args = insertion(ids, profiles)
+	statement, args, err := d.creation(ids, profiles)
+	if err != nil {
+		return nil, err
 	}
 	var made []string
 	if err := sqldb.List(ctx, c, &made, statement, args...); err != nil {
@@ -85,15 +81,26 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 	return taken, d.limits(ctx, c, made, limits)
 }
 
-// insertion is the statement that makes tenants on SQLite.
-func insertion(ids []string, profiles []Profile) (statement string, args []any) {
+// creation is the statement that makes tenants. On PostgreSQL it makes their balances and limits too, in one round trip, and gets
+// many of them as one document, so that it is the same statement, and prepared once, for any number.
+func (d Directory) creation(ids []string, profiles []Profile) (statement string, args []any, err error) {
 	values := make([]string, len(profiles))
 	for i, p := range profiles {
 		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 		args = append(args, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
 	}
-	return `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
-		VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args
+	if !d.Documents {
+		return insertSQL + `VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args, nil
+	}
+	limits, err := limitsDocument(profiles[0].Limits)
+	if err != nil {
+		return "", nil, err
+	}
+	if len(profiles) == 1 {
+		return createOneSQL, append([]any{limits}, args...), nil
+	}
+	rows, err := tenantsDocument(ids, profiles)
+	return createSQL, []any{limits, rows}, err
 }
 
 func (p *Profile) parent() string {
@@ -103,9 +110,18 @@ func (p *Profile) parent() string {
 	return p.Chain[0].String()
 }
 
-// createSQL makes tenants, their balances and their limits on PostgreSQL, in one round trip. It gets all of them as one
-// document, so that it is the same statement, and prepared once, for any number of them.
-var createSQL = func() string {
+const insertSQL = `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
+	`
+
+// The statements that make tenants on PostgreSQL: one, and many.
+var (
+	createOneSQL = created(`VALUES (CAST($2 AS uuid), $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10)`)
+	createSQL    = created(`SELECT w.* FROM jsonb_to_recordset(CAST(CAST($2 AS text) AS jsonb)) AS w (id uuid, tenant_id text, name text, owner_type text,
+		owner_id text, parent uuid, enforcement text, inherit boolean, time_zone text)`)
+)
+
+// created is a statement that makes tenants of some rows, with their balances and their limits, which are $1.
+func created(rows string) string {
 	var standing []string
 	for _, s := range book.Standing {
 		ends := "TIMESTAMPTZ 'epoch'"
@@ -114,23 +130,18 @@ var createSQL = func() string {
 		}
 		standing = append(standing, "('"+s.Window.String()+"', "+ends+")")
 	}
-	return `WITH made AS (
-			INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
-			SELECT w.* FROM jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb)) AS w (id uuid, tenant_id text, name text, owner_type text, owner_id text,
-				parent uuid, enforcement text, inherit boolean, time_zone text)
-			ON CONFLICT DO NOTHING RETURNING id),
+	return `WITH made AS (` + insertSQL + rows + ` ON CONFLICT DO NOTHING RETURNING id),
 		balances AS (
 			INSERT INTO llm_balances (tenant, window_unit, window_end)
 			SELECT m.id, b.unit, b.ends FROM made m CROSS JOIN (VALUES ` + strings.Join(standing, ", ") + `) AS b (unit, ends)),
 		limits AS (
 			INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			SELECT m.id, l.* FROM made m CROSS JOIN jsonb_to_recordset(CAST(CAST($2 AS text) AS jsonb))
+			SELECT m.id, l.* FROM made m CROSS JOIN jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb))
 				AS l (window_unit text, agent text, model text, metric text, amount bigint))
 		SELECT CAST(id AS text) FROM made`
-}()
+}
 
-// documents are the arguments of createSQL.
-func documents(ids []string, profiles []Profile) ([]any, error) {
+func tenantsDocument(ids []string, profiles []Profile) (string, error) {
 	type row struct {
 		ID          string  `json:"id"`
 		Key         string  `json:"tenant_id"`
@@ -142,35 +153,37 @@ func documents(ids []string, profiles []Profile) ([]any, error) {
 		Inherit     bool    `json:"inherit"`
 		Zone        string  `json:"time_zone"`
 	}
-	type limit struct {
-		Window string `json:"window_unit"`
-		Agent  string `json:"agent"`
-		Model  string `json:"model"`
-		Metric string `json:"metric"`
-		Max    int64  `json:"amount"`
-	}
 	given := func(s string) *string {
 		if s == "" {
 			return nil
 		}
 		return &s
 	}
-	rows, limits := make([]row, len(profiles)), []limit{}
+	rows := make([]row, len(profiles))
 	for i, p := range profiles {
 		rows[i] = row{
 			ID: ids[i], Key: p.Key, Name: p.Name, OwnerType: given(p.OwnerType), OwnerID: given(p.OwnerID), Parent: given(p.parent()),
 			Enforcement: string(p.Enforcement), Inherit: p.Inherit, Zone: p.Zone,
 		}
 	}
-	for _, l := range profiles[0].Limits {
-		limits = append(limits, limit{l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max})
+	b, err := json.Marshal(rows)
+	return string(b), err
+}
+
+func limitsDocument(limits []book.Limit) (string, error) {
+	type row struct {
+		Window string `json:"window_unit"`
+		Agent  string `json:"agent"`
+		Model  string `json:"model"`
+		Metric string `json:"metric"`
+		Max    int64  `json:"amount"`
 	}
-	first, err := json.Marshal(rows)
-	if err != nil {
-		return nil, err
+	rows := make([]row, len(limits))
+	for i, l := range limits {
+		rows[i] = row{l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max}
 	}
-	second, err := json.Marshal(limits)
-	return []any{string(first), string(second)}, err
+	b, err := json.Marshal(rows)
+	return string(b), err
 }
 
 // balances gives new tenants the balances that every tenant has.

@@ -38,6 +38,9 @@ type Profile struct {
 	// Fresh: the record was not there before, so that a tenant of the same owner is of one that had its primary key.
 	Fresh bool
 
+	// Seen is the tenant of the record, where a statement has seen it; else it is looked for.
+	Seen *Seen
+
 	// Deleted: the record is still there but marked as deleted. Its tenant makes no calls, and leaves its key to whoever
 	// wants it.
 	Deleted bool

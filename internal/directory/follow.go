@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -25,11 +26,12 @@ type Following struct {
 	log     []Change
 	keys    map[string]Profile // of those that moved: whose each key is now
 	strayed []Placement
+	trusted []Profile // whose tenants were seen, and not looked for
 }
 
 // move is a tenant that is to be what its record says.
 type move struct {
-	id      string
+	id, was string
 	renamed bool
 	Profile
 }
@@ -44,6 +46,10 @@ func (f *Following) Strayed() []Placement { return f.strayed }
 
 // Add takes records on, and returns those that have no tenant.
 func (f *Following) Add(ctx context.Context, profiles []Profile) (missing []Profile, err error) {
+	if tenants, ok := seen(profiles); ok && len(profiles) <= maxProfiles && f.Documents && len(f.moved) == 0 {
+		f.trusted = profiles
+		return f.take(ctx, profiles, tenants)
+	}
 	for chunk := range slices.Chunk(profiles, maxProfiles) {
 		if len(f.moved) > 0 { // there are too many for one statement
 			if err := f.park(ctx); err != nil {
@@ -64,6 +70,11 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 	if err != nil {
 		return nil, err
 	}
+	return f.take(ctx, profiles, tenants)
+}
+
+// take compares records with their tenants.
+func (f *Following) take(ctx context.Context, profiles []Profile, tenants map[owner]*found) (missing []Profile, err error) {
 	var (
 		hidden []any
 		gone   []*found
@@ -91,10 +102,10 @@ func (f *Following) add(ctx context.Context, profiles []Profile) (missing []Prof
 				return nil, &ConflictError{Profile: p, OtherType: other.OwnerType, OtherID: other.OwnerID}
 			}
 			f.keys[p.Key] = p
-			f.moved = append(f.moved, move{t.id, true, p})
+			f.moved = append(f.moved, move{t.id, t.key, true, p})
 			f.follows(t, p)
 		case t.name != p.Name || t.deleted:
-			f.moved = append(f.moved, move{t.id, false, p})
+			f.moved = append(f.moved, move{t.id, t.key, false, p})
 			f.follows(t, p)
 		}
 		f.strayed = append(f.strayed, t.strays(p)...)
@@ -140,6 +151,13 @@ func (f *Following) End(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
+		if f.trusted != nil { // perhaps they are not any more what was seen
+			profiles := f.trusted
+			*f = Following{Directory: f.Directory, conn: f.conn, keys: map[string]Profile{}}
+			if _, err := f.add(ctx, profiles); err != nil {
+				return err
+			}
+		}
 	}
 	if err := f.park(ctx); err != nil {
 		return err
@@ -174,18 +192,22 @@ func (f *Following) End(ctx context.Context) error {
 	return f.Audit(ctx, f.conn, f.log...)
 }
 
-// atOnce gives the tenants their new keys and names, and writes that down, in one round trip, if nobody has one of the
-// keys: not even one of them that is to give it up, nor a deleted one.
+// atOnce gives the tenants their new keys and names, and writes that down, in one round trip, if all are what they were and nobody
+// has one of the keys: not even one of them that is to give it up, nor a deleted one.
 func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
+	if len(f.moved) == 1 && len(f.log) == 1 {
+		return f.alone(ctx, f.moved[0], f.log[0])
+	}
 	type row struct {
 		ID      string `json:"id"`
 		Key     string `json:"tenant_id"`
 		Name    string `json:"name"`
+		Was     string `json:"was"`
 		Renamed bool   `json:"renamed"`
 	}
 	rows := make([]row, len(f.moved))
 	for i, m := range f.moved {
-		rows[i] = row{m.id, m.Key, m.Name, m.renamed}
+		rows[i] = row{m.id, m.Key, m.Name, m.was, m.renamed}
 	}
 	moves, err := json.Marshal(rows)
 	if err != nil {
@@ -195,8 +217,26 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	return f.done(ctx, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
+}
+
+// alone is atOnce for one tenant: plain values cost the server less than a document.
+func (f *Following) alone(ctx context.Context, m move, c Change) (bool, error) {
+	was, err := document(c.Was)
+	if err != nil {
+		return false, err
+	}
+	became, err := document(c.Became)
+	if err != nil {
+		return false, err
+	}
+	return f.done(ctx, followOneSQL, m.id, m.Key, m.Name, m.was, book.NewID().String(), callctx.Actor(ctx), c.Action, callctx.Reason(ctx), was, became)
+}
+
+// done runs a statement that says how many tenants it has changed: all, or none.
+func (f *Following) done(ctx context.Context, statement string, args ...any) (bool, error) {
 	var n []int
-	err = sqldb.List(ctx, f.conn, &n, followSQL, string(moves), log, callctx.Actor(ctx), callctx.Reason(ctx))
+	err := sqldb.List(ctx, f.conn, &n, statement, args...)
 	switch {
 	case sqldb.Taken(err):
 		return false, errors.Join(&ConflictError{Profile: f.moved[0].Profile}, err)
@@ -208,17 +248,29 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 	return true, nil
 }
 
+const followOneSQL = `WITH done AS (
+		UPDATE llm_tenants SET tenant_id = $2, name = $3, deleted_at = NULL, updated_at = clock_timestamp()
+		WHERE id = CAST($1 AS uuid) AND coalesce(tenant_id, '') = $4
+			AND NOT EXISTS (SELECT 1 FROM llm_tenants h WHERE h.tenant_id = $2 AND h.id <> CAST($1 AS uuid))
+		RETURNING id),
+	log AS (
+		INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
+		SELECT d.id, CAST($5 AS uuid), $2, clock_timestamp(), $6, $7, $8, CAST($9 AS jsonb), CAST($10 AS jsonb) FROM done d)
+	SELECT count(*) FROM done`
+
 // Each tenant is looked up by itself, which OFFSET 0 and the array see to: a planner without statistics would read all of
 // them, to join them to the few.
 const followSQL = `WITH moves AS MATERIALIZED (
-		SELECT * FROM jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb)) AS m (id uuid, tenant_id text, name text, renamed boolean)),
-	taken AS (
+		SELECT * FROM jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb)) AS m (id uuid, tenant_id text, name text, was text, renamed boolean)),
+	hindered AS (
 		SELECT 1 FROM moves o CROSS JOIN LATERAL (
-			SELECT 1 FROM llm_tenants h WHERE h.tenant_id = o.tenant_id AND h.id <> o.id OFFSET 0) h WHERE o.renamed),
+			SELECT 1 FROM llm_tenants h WHERE h.tenant_id = o.tenant_id AND h.id <> o.id OFFSET 0) h WHERE o.renamed
+		UNION ALL SELECT 1 FROM moves o LEFT JOIN LATERAL (
+			SELECT t.tenant_id FROM llm_tenants t WHERE t.id = o.id OFFSET 0) t ON true WHERE coalesce(t.tenant_id, '') <> o.was),
 	done AS (
 		UPDATE llm_tenants t SET tenant_id = (SELECT m.tenant_id FROM moves m WHERE m.id = t.id),
 			name = (SELECT m.name FROM moves m WHERE m.id = t.id), deleted_at = NULL, updated_at = clock_timestamp()
-		WHERE t.id = ANY (ARRAY(SELECT m.id FROM moves m)) AND NOT EXISTS (SELECT 1 FROM taken)
+		WHERE t.id = ANY (ARRAY(SELECT m.id FROM moves m)) AND NOT EXISTS (SELECT 1 FROM hindered)
 		RETURNING t.id),
 	log AS (
 		INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
