@@ -49,8 +49,8 @@ func WithProgress(progress func(BackfillReport)) BackfillOption {
 	}
 }
 
-// WithResume goes on where an earlier run ended: at the Resume of its report. Empty is the beginning, which is the
-// default.
+// WithResume goes on where an earlier run ended: at the Resume of its report. Defaults to the beginning, as an
+// empty one does.
 func WithResume(resume string) BackfillOption {
 	return func(b *backfill) error {
 		if resume == "" {

@@ -70,7 +70,7 @@ type reports = report.Reports
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
 // goroutine; Open itself does not talk to PostgreSQL.
 //
-// It fails for another database, for one in memory, for connections that are not pgx's, and for a pool, or a pgxpool under
+// Errors: [ErrInvalidOption], for an option that cannot be meant, and for a db that cannot be used. It fails for another database, for one in memory, for connections that are not pgx's, and for a pool, or a pgxpool under
 // it, that is too small for the lanes (see [WithLanes]) and one more connection. Connections that instruments have wrapped
 // around pgx's are looked at: those of otelsql and others that show what is under them are used, and for those that do not
 // (sqlmw), [WithLaneDB] gives the ledger a pool without them.
@@ -204,6 +204,8 @@ func (l *Ledger) directory() directory.Directory { return directory.Directory{Di
 // or migrate over a direct connection. It may be called within a goose run of the host's, there in a migration without a
 // transaction (on SQLite, whose only writer it needs to be). The same files are in the folder migrations, for whoever runs
 // them with another tool.
+//
+// Errors are those of the database and ctx's own.
 func (l *Ledger) Migrate(ctx context.Context) error {
 	return migrations.Up(ctx, l.pool, l.dialect.Name)
 }

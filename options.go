@@ -299,7 +299,8 @@ func (recordOption) ofRecord()                      {}
 func forReserve(f callOption) ReserveOption { return reserveOption{f} }
 func forRecord(f callOption) RecordOption   { return recordOption{reserveOption{f}} }
 
-// WithTenant says whom the call is made for. A nil Tenant is no tenant, also where the context has one.
+// WithTenant says whom the call is made for. A nil Tenant is no tenant, also where the context has one. Defaults to the
+// context's tenant ([ContextWithTenant]).
 func WithTenant(t Tenant) CallOption {
 	return callOption(func(o *callOptions) error {
 		o.tenant, o.hasTenant = t, true
@@ -317,7 +318,7 @@ func WithAgent(name string) RecordOption {
 }
 
 // WithParam gives the call a parameter for the agent's own code, such as its tenant function; see [Param]. Parameters
-// are not stored.
+// are not stored. Defaults to none.
 func WithParam(name string, value any) CallOption {
 	return callOption(func(o *callOptions) error {
 		if o.params == nil {
@@ -331,7 +332,7 @@ func WithParam(name string, value any) CallOption {
 const maxTags = 32
 
 // WithTag stores a name and a value with the execution, at most 32 of them, each of at most 255 bytes. Do not store
-// secrets in them.
+// secrets in them. Given more than once, each adds a tag, and the last of a name counts. Defaults to none.
 func WithTag(name, value string) RecordOption {
 	return forRecord(func(o *callOptions) error {
 		if err := validText(ErrInvalidOption, "name in WithTag", name, true); err != nil {
@@ -361,7 +362,7 @@ func (o *callOptions) tagJSON() (string, error) {
 
 // WithIdempotencyKey makes sure that one call is made for the key, at most: a second one, from whatever process, gets a
 // [*DuplicateError] while the first is running and after it was made. A call that failed or was not made frees its key.
-// Keys are the tenant's own, of at most 255 bytes.
+// Keys are the tenant's own, of at most 255 bytes. Defaults to none: every call is made.
 func WithIdempotencyKey(key string) RecordOption {
 	return forRecord(func(o *callOptions) error {
 		o.idempotency = key
@@ -382,7 +383,7 @@ func WithWait(d time.Duration) ReserveOption {
 }
 
 // WithMaxTokens sets how many tokens of output the model may produce. The budget may shorten it. Defaults to what the
-// model says, else to [DefaultMaxTokens].
+// model says, otherwise to [DefaultMaxTokens].
 func WithMaxTokens(n int64) CallOption {
 	return callOption(func(o *callOptions) error {
 		if n < 1 || n > maxPlausibleTokens {
@@ -393,7 +394,7 @@ func WithMaxTokens(n int64) CallOption {
 	})
 }
 
-// WithSystem sets the system prompt.
+// WithSystem sets the system prompt. Defaults to none.
 func WithSystem(prompt string) CallOption {
 	return callOption(func(o *callOptions) error {
 		o.system = prompt

@@ -45,6 +45,8 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 
 // Release drops the hold of a call that was not made. Releasing twice does nothing the second time, and so does
 // releasing what was settled, or what has expired: its charge stays. Like [Ledger.Settle], it works although ctx has ended, and may return Pending.
+//
+// Errors: [ErrInvalidOption] for a hold of another ledger, [ErrClosed].
 func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)

@@ -28,7 +28,7 @@ func queryOf(options []QueryOption) (q query, err error) {
 	return q, nil
 }
 
-// WithDescendants adds the calls of all tenants that stood below the tenant when they were made. Without it, a question
+// WithDescendants adds the calls of all tenants that stood below the tenant when they were made. Defaults to off: a question
 // is about the tenant's own calls alone, so that the answers of all tenants add up to the whole.
 func WithDescendants() QueryOption { return func(q *query) { q.descendants = true } }
 
@@ -49,46 +49,46 @@ func Cost(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...Query
 	return money.Decimal(sum.Cost), err
 }
 
-// CostToday is [Cost] of [Today].
+// CostToday is [Cost] of [Today], with the errors of [Cost].
 func CostToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
 	return Cost(ctx, db, t, Today, options...)
 }
 
-// CostThisMonth is [Cost] of [ThisMonth].
+// CostThisMonth is [Cost] of [ThisMonth], with the errors of [Cost].
 func CostThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
 	return Cost(ctx, db, t, ThisMonth, options...)
 }
 
 // Tokens returns how many tokens, of all classes, were charged for the calls of a tenant that were admitted in a period;
-// else it is like [Cost].
+// otherwise it is like [Cost], with its errors.
 func Tokens(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (int64, error) {
 	sum, err := spent(ctx, db, t, p, options)
 	return sum.Tokens, err
 }
 
-// TokensToday is [Tokens] of [Today].
+// TokensToday is [Tokens] of [Today], with the errors of [Cost].
 func TokensToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
 	return Tokens(ctx, db, t, Today, options...)
 }
 
-// TokensThisMonth is [Tokens] of [ThisMonth].
+// TokensThisMonth is [Tokens] of [ThisMonth], with the errors of [Cost].
 func TokensThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
 	return Tokens(ctx, db, t, ThisMonth, options...)
 }
 
 // ExecutionCount returns how many calls of a tenant that were admitted in a period have been made. Calls that failed or
-// were abandoned were made; those that run are counted when they end, and released ones never. Else it is like [Cost].
+// were abandoned were made; those that run are counted when they end, and released ones never. Otherwise it is like [Cost], with its errors.
 func ExecutionCount(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (int64, error) {
 	sum, err := spent(ctx, db, t, p, options)
 	return sum.Calls, err
 }
 
-// ExecutionCountToday is [ExecutionCount] of [Today].
+// ExecutionCountToday is [ExecutionCount] of [Today], with the errors of [Cost].
 func ExecutionCountToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
 	return ExecutionCount(ctx, db, t, Today, options...)
 }
 
-// ExecutionCountThisMonth is [ExecutionCount] of [ThisMonth].
+// ExecutionCountThisMonth is [ExecutionCount] of [ThisMonth], with the errors of [Cost].
 func ExecutionCountThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (int64, error) {
 	return ExecutionCount(ctx, db, t, ThisMonth, options...)
 }

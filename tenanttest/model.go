@@ -94,7 +94,7 @@ func NewModel(steps ...Step) *Model {
 // Info implements [tenant.Model].
 func (m *Model) Info() tenant.ModelInfo { return m.ModelInfo }
 
-// Generate implements [tenant.Model]: it takes the next step.
+// Generate implements [tenant.Model]: it takes the next step. Its errors are those of the step.
 func (m *Model) Generate(ctx context.Context, r *tenant.Request) (*tenant.Response, error) {
 	return m.next(r)(ctx, r)
 }
