@@ -18,7 +18,6 @@ import (
 
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // position is how far a backfill has come: through the records first, then through the tenants of records.
@@ -249,8 +248,7 @@ func (b *backfill) passes(err error) bool {
 	if errors.Is(err, errNotBegun) {
 		return false
 	}
-	class := b.ledger.store.Classify(err)
-	return class == store.Conflict || class == store.Locked
+	return b.ledger.passes(err)
 }
 
 var errNotBegun = errors.New("no transaction could be begun")

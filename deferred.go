@@ -10,7 +10,6 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // Defer leaves a call that goes on in the background to whichever process learns how it ended: [Ledger.SettleDeferred]
@@ -44,7 +43,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
 			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost)}
 		}
-		return l.unavailable(err, l.store.Classify(err) == store.Unavailable)
+		return l.unavailable(err, l.unreachable(err))
 	}
 	if n, err := done.RowsAffected(); err != nil || n == 0 {
 		return fmt.Errorf("%w: execution %s has an idempotency key, or has ended", ErrNotDeferred, h.ExecutionID)
@@ -74,7 +73,7 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 	case errors.Is(err, sql.ErrNoRows):
 		return Settlement{}, fmt.Errorf("%w: tenant %q has none with the key %q", ErrNotDeferred, who.key, key)
 	case err != nil:
-		return Settlement{}, l.unavailable(err, l.store.Classify(err) == store.Unavailable)
+		return Settlement{}, l.unavailable(err, l.unreachable(err))
 	}
 	if err := l.enter(); err != nil {
 		return Settlement{}, err

@@ -1,13 +1,13 @@
 package tenant
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 )
 
@@ -15,66 +15,66 @@ import (
 // and errors.As for the types below.
 var (
 	// ErrInvalidTenant: a tenant whose id cannot be one, a nil pointer, or a record that was not saved yet.
-	ErrInvalidTenant = errors.New("tenant: invalid tenant")
+	ErrInvalidTenant = fault.ErrInvalidTenant
 
 	// ErrUnknownTenant is matched by every *UnknownTenantError.
-	ErrUnknownTenant = errors.New("tenant: unknown tenant")
+	ErrUnknownTenant = fault.ErrUnknownTenant
 
 	// ErrRowsOpen: rows of the host's own query are still open on the transaction that a function was given, and PostgreSQL
 	// answers one query of a connection at a time. Close them, or read them into a slice, first.
-	ErrRowsOpen = errors.New("tenant: rows are still open on this transaction; close them, or read them all, before anything else is asked on it")
+	ErrRowsOpen = fault.ErrRowsOpen
 
 	// ErrTenantRequired: a call without a tenant on an agent that requires one.
-	ErrTenantRequired = errors.New("tenant: the call has no tenant, and its agent requires one")
+	ErrTenantRequired = fault.ErrTenantRequired
 
 	// ErrTenantSuspended: the tenant may not make calls, because it was suspended or its record was deleted.
-	ErrTenantSuspended = errors.New("tenant: the tenant is suspended")
+	ErrTenantSuspended = fault.ErrTenantSuspended
 
 	// ErrIdentityConflict: two records claim one tenant id.
-	ErrIdentityConflict = errors.New("tenant: the tenant id belongs to another record")
+	ErrIdentityConflict = fault.ErrIdentityConflict
 
 	// ErrHierarchy: a tenant cannot stand below the one that it is to stand below: there would be a circle, or more than
 	// eight would stand above each other, or there is none.
-	ErrHierarchy = errors.New("tenant: the tenant cannot stand there")
+	ErrHierarchy = fault.ErrHierarchy
 
 	// ErrNoBudget: a tenant that has no budget of its own yet. Its first call gives it one, and so does ConfigureBudget; the
 	// Root has none unless it was given one, and counts nothing then.
-	ErrNoBudget = errors.New("tenant: no budget")
+	ErrNoBudget = fault.ErrNoBudget
 
 	// ErrBudgetExceeded is matched by every *BudgetExceededError.
-	ErrBudgetExceeded = errors.New("tenant: budget exceeded")
+	ErrBudgetExceeded = fault.ErrBudgetExceeded
 
 	// ErrNoPrice is matched by every *NoPriceError.
-	ErrNoPrice = errors.New("tenant: no price is known")
+	ErrNoPrice = fault.ErrNoPrice
 
 	// ErrDuplicate is matched by every *DuplicateError.
-	ErrDuplicate = errors.New("tenant: the idempotency key was used before")
+	ErrDuplicate = fault.ErrDuplicate
 
 	// ErrNotMigrated: the ledger's tables are not in the database. Ledger.Migrate makes them.
-	ErrNotMigrated = errors.New("tenant: the ledger's tables are missing or incomplete; call ledger.Migrate(ctx) first")
+	ErrNotMigrated = fault.ErrNotMigrated
 
 	// ErrNotOpen: a handle that no ledger was opened on.
-	ErrNotOpen = errors.New("tenant: no ledger is open on this *gorm.DB; use the one given to tenant.Open, or a session of it")
+	ErrNotOpen = fault.ErrNotOpen
 
 	// ErrClosed: the ledger was closed.
-	ErrClosed = errors.New("tenant: the ledger is closed")
+	ErrClosed = fault.ErrClosed
 
 	// ErrUnavailable: the books cannot be written, so nothing can be admitted: the database cannot be reached or refuses to
 	// write them, or somebody has them locked. The error says which. See WithAdmitWhenUnavailable.
-	ErrUnavailable = errors.New("tenant: the books are not available")
+	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrReleased: a settle of a hold that was released before. Its usage is not booked.
-	ErrReleased = errors.New("tenant: the hold was released, so its usage is not booked; Record books a call without a hold")
+	ErrReleased = fault.ErrReleased
 
 	// ErrNotDeferred: a call that [Ledger.Defer] cannot leave, or has not left.
-	ErrNotDeferred = errors.New("tenant: the call is not deferred")
+	ErrNotDeferred = fault.ErrNotDeferred
 
 	// ErrInvalidOption: an option, a limit or an argument that cannot be meant.
-	ErrInvalidOption = errors.New("tenant: invalid option")
+	ErrInvalidOption = fault.ErrInvalidOption
 
 	// ErrNotBilled is what a [Model] wraps its error in when it knows that the provider charges nothing for the call: it
 	// was never sent, or the provider answered with an error.
-	ErrNotBilled = errors.New("the provider charges nothing for it")
+	ErrNotBilled = fault.ErrNotBilled
 )
 
 // BudgetExceededError says which limit left no room for a call. It matches [ErrBudgetExceeded].

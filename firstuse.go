@@ -12,7 +12,6 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/directory"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
@@ -125,8 +124,8 @@ func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
 	case errors.Is(err, ErrUnavailable):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.key, patience, l.crowded(err))
-	case l.store.Classify(err) == store.Locked, l.store.Classify(err) == store.Conflict, l.store.Classify(err) == store.Unavailable:
-		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.key, err), l.store.Classify(err) == store.Unavailable)
+	case l.unreachable(err), l.passes(err):
+		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.key, err), l.unreachable(err))
 	}
 	return current, err
 }

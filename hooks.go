@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/directory"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // Initialize implements gorm.Plugin: it makes the budgets of declared models follow their records. All callbacks are
@@ -228,7 +228,7 @@ func (e *recordsError) Unwrap() error { return e.error }
 // unmigrated reports whether an error says that the ledger's own tables are missing.
 func (l *Ledger) unmigrated(err error) bool {
 	hosts := (*recordsError)(nil)
-	return l.store.Classify(err) == store.NotMigrated && !errors.As(err, &hosts)
+	return l.store.Classify(err) == fault.NotMigrated && !errors.As(err, &hosts)
 }
 
 // refused gives an error of making tenants follow the form in which the host sees it.
@@ -251,8 +251,8 @@ func (l *Ledger) refused(err error) error {
 	}
 	switch {
 	case l.unmigrated(err):
-		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
-	case l.store.Classify(err) == store.Locked:
+		return fault.Of(fault.NotMigrated, err)
+	case l.store.Classify(err) == fault.Locked:
 		return fmt.Errorf("%w: another transaction is creating or changing the same tenant; a call made inside the "+
 			"transaction that creates its tenant has to wait for the commit: %w", ErrUnavailable, err)
 	}

@@ -313,7 +313,7 @@ func (l *Ledger) explain(err error) error {
 	case errors.As(err, &missing):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
 	case errors.As(err, &unavailable):
-		return l.unavailable(l.crowded(unavailable.Err), l.store.Classify(unavailable.Err) == store.Unavailable)
+		return l.unavailable(l.crowded(unavailable.Err), l.unreachable(unavailable.Err))
 	case errors.Is(err, lane.ErrClosed):
 		return ErrClosed
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -14,8 +14,8 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 // question is a tenant that is asked about on a handle of the host.
@@ -143,16 +143,12 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 		}
 		return ended
 	}
-	switch l.store.Classify(err) {
-	case store.NotMigrated:
-		if !l.unmigrated(err) {
-			break
-		}
-		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
-	case store.Unavailable:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case store.Locked:
-		return fmt.Errorf("%w: another transaction has locked what is needed: %w", ErrUnavailable, err)
+	class := l.store.Classify(err)
+	if class == fault.NotMigrated && !l.unmigrated(err) {
+		class = fault.Fatal
+	}
+	if told := fault.Of(class, err); told != err { //nolint:errorlint // whether it is the same one
+		return told
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

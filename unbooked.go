@@ -11,9 +11,9 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 )
 
 const (
@@ -40,7 +40,16 @@ func (l *Ledger) away(h *lane.Hindrance) bool {
 	if h == nil {
 		return l.dialect.LocksRows
 	}
-	return h.Err != nil && l.store.Classify(h.Err) == store.Unavailable
+	return h.Err != nil && l.unreachable(h.Err)
+}
+
+// unreachable reports whether an error says that the database cannot be reached.
+func (l *Ledger) unreachable(err error) bool { return l.store.Classify(err) == fault.Unavailable }
+
+// passes reports whether an error says that others were in the way, who may be gone soon.
+func (l *Ledger) passes(err error) bool {
+	class := l.store.Classify(err)
+	return class == fault.Conflict || class == fault.Locked
 }
 
 // unavailable is the ErrUnavailable that an error amounts to.

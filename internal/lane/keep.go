@@ -6,6 +6,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
@@ -70,7 +71,7 @@ func (s *Set) heartbeat(ctx context.Context) (*beat, error) {
 		switch class := s.store.Classify(err); {
 		case err == nil, time.Now().After(until):
 			return b, err
-		case class != store.Locked && tries > 2*len(s.lanes):
+		case class != fault.Locked && tries > 2*len(s.lanes):
 			return b, err
 		}
 		if sqldb.Pause(ctx, minPoll) != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -282,11 +283,11 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 			return
 		}
 		outcomes, decided, err := l.attempt(batch, noWait)
-		var class store.Class
+		var class fault.Class
 		if err != nil {
 			class = l.store.Classify(err)
 		}
-		if refused := class == store.Fatal || class == store.NotMigrated; decided && (err == nil || !refused) {
+		if refused := class == fault.Fatal || class == fault.NotMigrated; decided && (err == nil || !refused) {
 			for i, t := range batch {
 				if writes(outcomes[i].Code) {
 					t.did = outcomes[i].Code
@@ -304,12 +305,12 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 			}
 		}
 		switch {
-		case class == store.Conflict && conflicts < mostConflicts:
+		case class == fault.Conflict && conflicts < mostConflicts:
 			conflicts++
 			l.sleep(time.Duration(rand.Int64N(int64(conflicts) * int64(time.Millisecond))))
-		case class == store.Locked && !noWait:
+		case class == fault.Locked && !noWait:
 			noWait = true
-		case class == store.Unavailable && (breaks < mostBreaks || errors.Is(err, store.ErrConnect) || l.ctx.Err() != nil):
+		case class == fault.Unavailable && (breaks < mostBreaks || errors.Is(err, fault.ErrConnect) || l.ctx.Err() != nil):
 			breaks++
 			if batch = l.away(batch, err); batch == nil {
 				return
@@ -357,7 +358,7 @@ func (l *lane) hinder(batch []*Task, h *Hindrance) {
 
 // fail gives a task an error that trying again does not cure. What an earlier try of it may have done is undone.
 func (l *lane) fail(t *Task, err error) {
-	if l.store.Classify(err) == store.NotMigrated {
+	if l.store.Classify(err) == fault.NotMigrated {
 		err = &NotMigratedError{err}
 	} else {
 		err = &RefusedError{err}

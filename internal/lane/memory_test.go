@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
@@ -37,7 +38,7 @@ var (
 	errConflict    = errors.New("conflict")
 	errLocked      = errors.New("locked")
 	errUnavailable = errors.New("unavailable")
-	errAway        = fmt.Errorf("%w: %w", store.ErrConnect, errUnavailable)
+	errAway        = fmt.Errorf("%w: %w", fault.ErrConnect, errUnavailable)
 	errFatal       = errors.New("fatal")
 	errNotMigrated = errors.New("not migrated")
 )
@@ -63,18 +64,18 @@ func newMemory(limit int64) *memory {
 func (m *memory) Session() store.Session { return m }
 func (m *memory) Close() error           { return nil }
 
-func (m *memory) Classify(err error) store.Class {
+func (m *memory) Classify(err error) fault.Class {
 	switch {
 	case errors.Is(err, errConflict):
-		return store.Conflict
+		return fault.Conflict
 	case errors.Is(err, errLocked):
-		return store.Locked
+		return fault.Locked
 	case errors.Is(err, errNotMigrated):
-		return store.NotMigrated
+		return fault.NotMigrated
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return store.Unavailable
+		return fault.Unavailable
 	}
-	return store.Fatal
+	return fault.Fatal
 }
 
 func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
@@ -157,8 +158,8 @@ func (s *Set) Start(ctx context.Context) error {
 			break
 		}
 		class := s.store.Classify(err)
-		if class != store.Locked && class != store.Conflict || time.Now().After(until) || sqldb.Pause(ctx, minPoll) != nil {
-			if err = s.explain(ctx, err); s.store.Classify(err) == store.Fatal && !errors.Is(err, ErrClosed) {
+		if class != fault.Locked && class != fault.Conflict || time.Now().After(until) || sqldb.Pause(ctx, minPoll) != nil {
+			if err = s.explain(ctx, err); s.store.Classify(err) == fault.Fatal && !errors.Is(err, ErrClosed) {
 				err = &RefusedError{err}
 			}
 			return err
@@ -188,9 +189,9 @@ func (s *Set) explain(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	switch s.store.Classify(err) {
-	case store.NotMigrated:
+	case fault.NotMigrated:
 		return &NotMigratedError{err}
-	case store.Unavailable, store.Locked:
+	case fault.Unavailable, fault.Locked:
 		return &UnavailableError{err}
 	}
 	return err
@@ -300,7 +301,7 @@ func (s *Set) Close(ctx context.Context) error {
 	if !started || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != store.Unavailable {
+	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != fault.Unavailable {
 		s.log.Warn("tenant: the process's last heartbeat could not be taken back; it runs out by itself", "error", err)
 	}
 	return nil

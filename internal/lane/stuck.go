@@ -8,7 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 const (
@@ -239,7 +239,7 @@ func (l *lane) rehearsal(s *book.State, ops []*decide.Op, outcomes []decide.Outc
 
 // blame finds out which operations of a batch it is that the database does not take, so that they do not fail their
 // neighbours or keep them waiting.
-func (l *lane) blame(batch []*Task, noWait bool, err error, class store.Class) {
+func (l *lane) blame(batch []*Task, noWait bool, err error, class fault.Class) {
 	if len(batch) == 1 {
 		l.failures++
 		l.single(batch[0], err, class)
@@ -255,7 +255,7 @@ func (l *lane) blame(batch []*Task, noWait bool, err error, class store.Class) {
 	}
 	switch {
 	case len(parts[0]) > 0 && len(parts[1]) > 0:
-	case class == store.NotMigrated && len(parts[1]) > 0:
+	case class == fault.NotMigrated && len(parts[1]) > 0:
 		for _, t := range batch {
 			l.fail(t, err)
 		}
@@ -272,7 +272,7 @@ func (l *lane) blame(batch []*Task, noWait bool, err error, class store.Class) {
 			l.execute(part, noWait)
 		case keeps:
 			l.stick(part, err)
-		case class == store.Fatal:
+		case class == fault.Fatal:
 			l.execute(part, noWait) // each of them is to hear what stands against it, at once
 		default:
 			l.hinder(part, &Hindrance{Err: err})
@@ -283,13 +283,13 @@ func (l *lane) blame(batch []*Task, noWait bool, err error, class store.Class) {
 }
 
 // single deals with an operation that the database does not take, though it came without others.
-func (l *lane) single(t *Task, err error, class store.Class) {
+func (l *lane) single(t *Task, err error, class fault.Class) {
 	switch {
 	case t.keeps():
 		l.stick([]*Task{t}, err)
-	case class == store.Fatal, class == store.NotMigrated:
+	case class == fault.Fatal, class == fault.NotMigrated:
 		l.fail(t, err)
-	case class == store.Unavailable && len(l.refuse([]*Task{t}, err)) == 0:
+	case class == fault.Unavailable && len(l.refuse([]*Task{t}, err)) == 0:
 	default:
 		t.suspect = true
 		t.hindrance.Store(&Hindrance{Err: err})

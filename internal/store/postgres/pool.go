@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // foreignError says that connections cannot be used by the ledger.
@@ -86,7 +86,7 @@ func usable(db *sql.DB) error {
 	if foreign := (*foreignError)(nil); errors.As(err, &foreign) {
 		return foreign
 	}
-	if err != nil && (&Store{}).Classify(err) != store.Unavailable {
+	if err != nil && (&Store{}).Classify(err) != fault.Unavailable {
 		return fmt.Errorf("%w: %w", &foreignError{db.Driver()}, err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
@@ -50,7 +51,7 @@ func New(db *sql.DB) (*Store, error) {
 func (s *Store) Session() store.Session { return &session{store: s} }
 
 // Classify implements store.Store.
-func (s *Store) Classify(err error) store.Class {
+func (s *Store) Classify(err error) fault.Class {
 	var (
 		pg      *pgconn.PgError
 		network net.Error
@@ -58,20 +59,20 @@ func (s *Store) Classify(err error) store.Class {
 	)
 	told := errors.As(err, &pg)
 	switch {
-	case errors.Is(err, store.ErrConnect), errors.As(err, &connect):
-		return store.Unavailable
+	case errors.Is(err, fault.ErrConnect), errors.As(err, &connect):
+		return fault.Unavailable
 	case told && (pg.Code == "55P03" || pg.Code == "25P04"): // waited for a lock until the time of a statement, or of the transaction, was over
-		return store.Locked
+		return fault.Locked
 	case errors.Is(err, errConnection), told && ends(pg):
-		return store.Unavailable // whatever the server said with it
+		return fault.Unavailable // whatever the server said with it
 	case told:
 		return classes(pg)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), pgconn.SafeToRetry(err):
-		return store.Unavailable
+		return fault.Unavailable
 	}
-	return store.Fatal
+	return fault.Fatal
 }
 
 // ends reports whether the server has ended the session with an error.
@@ -80,22 +81,22 @@ func ends(pg *pgconn.PgError) bool {
 }
 
 // classes says what the server means by an error after which the connection is there.
-func classes(pg *pgconn.PgError) store.Class {
+func classes(pg *pgconn.PgError) fault.Class {
 	switch pg.Code {
 	case "40001", "40P01", "57014", assertion:
-		return store.Conflict
+		return fault.Conflict
 	case "42P01", "42703":
-		return store.NotMigrated
+		return fault.NotMigrated
 	case "25P03", "25006":
-		return store.Unavailable
+		return fault.Unavailable
 	}
 	switch {
 	case unprepared(pg), pg.Code == "0A000" && (pg.Routine == "RevalidateCachedQuery" || strings.Contains(pg.Message, "cached plan")):
-		return store.Conflict // the other 0A000 are refused for good
+		return fault.Conflict // the other 0A000 are refused for good
 	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "53"):
-		return store.Unavailable
+		return fault.Unavailable
 	}
-	return store.Fatal
+	return fault.Fatal
 }
 
 // unprepared reports whether the server's prepared statements are not those of this connection, as behind a PgBouncer that
@@ -135,7 +136,7 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 	}
 	conn, err := s.store.db.Conn(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", store.ErrConnect, err)
+		return nil, fmt.Errorf("%w: %w", fault.ErrConnect, err)
 	}
 	err = conn.Raw(func(raw any) error {
 		conn, err := pgxOf(raw)
@@ -146,7 +147,7 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 	})
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%w: %w", store.ErrConnect, err)
+		return nil, fmt.Errorf("%w: %w", fault.ErrConnect, err)
 	}
 	return conn, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/pgtest"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
@@ -84,7 +85,7 @@ func TestLockedTenantIsSetAsideAndOthersAreServed(t *testing.T) {
 	want := &book.Want{Keys: []string{"stuck", "free"}}
 	start := time.Now()
 	err := b.Batch(want, func(*book.State) book.Effects { panic("not locked") })
-	require.Equal(t, store.Locked, b.Store.Classify(err), "%v", err)
+	require.Equal(t, fault.Locked, b.Store.Classify(err), "%v", err)
 	require.Less(t, time.Since(start), 3*time.Second)
 
 	want.NoWait = true
@@ -140,7 +141,7 @@ func TestKilledConnectionIsUnavailableAndTheNextBatchConnects(t *testing.T) {
 
 	b.Read(&book.Want{})
 	kill() // between two batches
-	require.Equal(t, store.Unavailable, b.Store.Classify(b.Write(book.Effects{})))
+	require.Equal(t, fault.Unavailable, b.Store.Classify(b.Write(book.Effects{})))
 	require.NoError(t, b.Write(book.Effects{}))
 
 	err := b.Batch(&book.Want{Tenants: []book.ID{id}}, func(s *book.State) book.Effects { // within one
@@ -149,7 +150,7 @@ func TestKilledConnectionIsUnavailableAndTheNextBatchConnects(t *testing.T) {
 			[]*decide.Op{storetest.Reserve(id, book.Amount{Cost: 1})})
 		return eff
 	})
-	require.Equal(t, store.Unavailable, b.Store.Classify(err), "%v", err)
+	require.Equal(t, fault.Unavailable, b.Store.Classify(err), "%v", err)
 	require.Zero(t, b.Int(`SELECT count(*) FROM llm_executions`))
 	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(id, book.Amount{Cost: 1})))
 }
@@ -168,14 +169,14 @@ func TestProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T) {
 			if err == nil {
 				break
 			}
-			require.Equal(t, store.Locked, b.Store.Classify(err), "%v", err)
+			require.Equal(t, fault.Locked, b.Store.Classify(err), "%v", err)
 			require.True(t, time.Now().Before(deadline), "the anchor is still locked")
 		}
 		_, eff := decide.Batch(decide.Config{Zone: func(string) *time.Location { return time.UTC }}, s,
 			[]*decide.Op{storetest.Reserve(id, book.Amount{Cost: 1})})
 		return eff
 	})
-	require.Equal(t, store.Unavailable, b.Store.Classify(err), "%v", err)
+	require.Equal(t, fault.Unavailable, b.Store.Classify(err), "%v", err)
 	require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions`))
 	require.EqualValues(t, 1, b.Int(`SELECT held_cost FROM llm_balances WHERE tenant = $1 AND window_unit = 'total'`, id))
 }
@@ -228,7 +229,7 @@ func TestNowIsReadAfterTheLock(t *testing.T) {
 		require.NoError(t, tx.QueryRow(`SELECT clock_timestamp()`).Scan(&held))
 		require.NoError(t, tx.Rollback())
 		err := wait()
-		if err != nil && attempt < 10 && b.Store.Classify(err) == store.Locked {
+		if err != nil && attempt < 10 && b.Store.Classify(err) == fault.Locked {
 			continue // this machine was too slow for the lock's timeout
 		}
 		require.NoError(t, err)
@@ -290,54 +291,54 @@ func TestClassify(t *testing.T) {
 	code := func(code string) error { return fmt.Errorf("batch: %w", &pgconn.PgError{Code: code}) }
 	for _, c := range []struct {
 		err  error
-		want store.Class
+		want fault.Class
 	}{
-		{code("55P03"), store.Locked},
-		{code("40001"), store.Conflict},
-		{code("40P01"), store.Conflict},
-		{code("57014"), store.Conflict},
-		{&pgconn.PgError{Code: "0A000", Message: "cached plan must not change result type"}, store.Conflict},
-		{&pgconn.PgError{Code: "0A000", Message: "Zwischengespeicherter Plan", Routine: "RevalidateCachedQuery"}, store.Conflict},
-		{code("0A000"), store.Fatal},
-		{unsupported, store.Fatal},
-		{code("26000"), store.Conflict},
-		{code("42P05"), store.Conflict},
-		{code("25P04"), store.Locked},
-		{&pgconn.PgError{Code: "25P04", SeverityUnlocalized: "FATAL"}, store.Locked},
-		{errors.Join(code("25P04"), postgres.ErrConnection), store.Locked},
-		{assertion, store.Conflict},
-		{missing, store.NotMigrated},
-		{column, store.NotMigrated},
-		{code("57P01"), store.Unavailable},
-		{code("57P02"), store.Unavailable},
-		{code("57P03"), store.Unavailable},
-		{code("08006"), store.Unavailable},
-		{code("53300"), store.Unavailable},
-		{code("25P03"), store.Unavailable},
-		{code("25006"), store.Unavailable},
-		{refused, store.Unavailable},
-		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), store.Unavailable},
-		{io.EOF, store.Unavailable},
-		{net.ErrClosed, store.Unavailable},
-		{&net.OpError{Op: "read", Err: errors.New("reset")}, store.Unavailable},
-		{driver.ErrBadConn, store.Unavailable},
-		{sql.ErrConnDone, store.Unavailable},
-		{context.DeadlineExceeded, store.Unavailable},
-		{context.Canceled, store.Unavailable},
-		{ended, store.Unavailable},
-		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL"}, store.Unavailable},
-		{errors.Join(code("XX000"), postgres.ErrConnection), store.Unavailable},
-		{errors.Join(errors.New("what a proxy says"), postgres.ErrConnection), store.Unavailable},
-		{fmt.Errorf("%w: %w", store.ErrConnect, code("42501")), store.Unavailable},
-		{fmt.Errorf("%w: %w", store.ErrConnect, code("42P01")), store.Unavailable},
-		{code("XX000"), store.Fatal},
-		{code("42501"), store.Fatal},
-		{code("P0001"), store.Fatal},
-		{null, store.Fatal},
-		{code("23505"), store.Fatal},
-		{code("22003"), store.Fatal},
-		{code("42601"), store.Fatal},
-		{errors.New("anything else"), store.Fatal},
+		{code("55P03"), fault.Locked},
+		{code("40001"), fault.Conflict},
+		{code("40P01"), fault.Conflict},
+		{code("57014"), fault.Conflict},
+		{&pgconn.PgError{Code: "0A000", Message: "cached plan must not change result type"}, fault.Conflict},
+		{&pgconn.PgError{Code: "0A000", Message: "Zwischengespeicherter Plan", Routine: "RevalidateCachedQuery"}, fault.Conflict},
+		{code("0A000"), fault.Fatal},
+		{unsupported, fault.Fatal},
+		{code("26000"), fault.Conflict},
+		{code("42P05"), fault.Conflict},
+		{code("25P04"), fault.Locked},
+		{&pgconn.PgError{Code: "25P04", SeverityUnlocalized: "FATAL"}, fault.Locked},
+		{errors.Join(code("25P04"), postgres.ErrConnection), fault.Locked},
+		{assertion, fault.Conflict},
+		{missing, fault.NotMigrated},
+		{column, fault.NotMigrated},
+		{code("57P01"), fault.Unavailable},
+		{code("57P02"), fault.Unavailable},
+		{code("57P03"), fault.Unavailable},
+		{code("08006"), fault.Unavailable},
+		{code("53300"), fault.Unavailable},
+		{code("25P03"), fault.Unavailable},
+		{code("25006"), fault.Unavailable},
+		{refused, fault.Unavailable},
+		{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), fault.Unavailable},
+		{io.EOF, fault.Unavailable},
+		{net.ErrClosed, fault.Unavailable},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, fault.Unavailable},
+		{driver.ErrBadConn, fault.Unavailable},
+		{sql.ErrConnDone, fault.Unavailable},
+		{context.DeadlineExceeded, fault.Unavailable},
+		{context.Canceled, fault.Unavailable},
+		{ended, fault.Unavailable},
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL"}, fault.Unavailable},
+		{errors.Join(code("XX000"), postgres.ErrConnection), fault.Unavailable},
+		{errors.Join(errors.New("what a proxy says"), postgres.ErrConnection), fault.Unavailable},
+		{fmt.Errorf("%w: %w", fault.ErrConnect, code("42501")), fault.Unavailable},
+		{fmt.Errorf("%w: %w", fault.ErrConnect, code("42P01")), fault.Unavailable},
+		{code("XX000"), fault.Fatal},
+		{code("42501"), fault.Fatal},
+		{code("P0001"), fault.Fatal},
+		{null, fault.Fatal},
+		{code("23505"), fault.Fatal},
+		{code("22003"), fault.Fatal},
+		{code("42601"), fault.Fatal},
+		{errors.New("anything else"), fault.Fatal},
 	} {
 		require.Error(t, c.err)
 		require.Equal(t, c.want, s.Classify(c.err), "%v", c.err)

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/llmtenant/tenant/internal/store"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // Primary result codes of SQLite.
@@ -49,32 +49,32 @@ func explain(err error) error {
 }
 
 // Classify implements store.Store.
-func (s *Store) Classify(err error) store.Class {
+func (s *Store) Classify(err error) fault.Class {
 	switch {
-	case errors.Is(err, store.ErrConnect) && !isBusy(err):
-		return store.Unavailable
+	case errors.Is(err, fault.ErrConnect) && !isBusy(err):
+		return fault.Unavailable
 	case errors.Is(err, errMoved):
-		return store.Conflict
+		return fault.Conflict
 	case errors.Is(err, errOverflow):
-		return store.Fatal
+		return fault.Fatal
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return store.Unavailable
+		return fault.Unavailable
 	case isBusy(err):
-		return store.Locked
+		return fault.Locked
 	case says(err, "no such table", "no such column", "has no column named"):
-		return store.NotMigrated
+		return fault.NotMigrated
 	}
 	switch code, _ := code(err); code {
 	case codeNoMemory, codeInterrupt, codeIO, codeFull, codeCantOpen, codeProtocol:
-		return store.Unavailable
+		return fault.Unavailable
 	case codeSchema:
-		return store.Conflict
+		return fault.Conflict
 	}
 	if says(err, "disk I/O error", "unable to open database", "database or disk is full", "interrupted") {
-		return store.Unavailable
+		return fault.Unavailable
 	}
-	return store.Fatal
+	return fault.Fatal
 }
 
 func isBusy(err error) bool {

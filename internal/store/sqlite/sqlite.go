@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
@@ -140,7 +141,7 @@ func (s session) use(ctx context.Context, with func(*sql.Conn) error) error {
 	defer end()
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrConnect, err)
+		return fmt.Errorf("%w: %w", fault.ErrConnect, err)
 	}
 	defer func() { _ = conn.Close() }()
 	return explain(with(conn))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
@@ -84,13 +85,13 @@ func TestBusyDatabaseSaysWhatHoldsIt(t *testing.T) {
 	start := time.Now()
 	err = b.Session.Batch(ctx, &book.Want{}, func(*book.State) book.Effects { panic("not locked") })
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.Equal(t, store.Unavailable, b.Store.Classify(err))
+	require.Equal(t, fault.Unavailable, b.Store.Classify(err))
 	require.Less(t, time.Since(start), 4*time.Second, "the context ends the waiting")
 
 	err = b.Session.Batch(t.Context(), &book.Want{}, func(*book.State) book.Effects { panic("not locked") })
 	require.ErrorContains(t, err, "the SQLite database is busy: another transaction is writing")
 	require.ErrorContains(t, err, "must be made after its commit")
-	require.Equal(t, store.Locked, b.Store.Classify(err))
+	require.Equal(t, fault.Locked, b.Store.Classify(err))
 	require.GreaterOrEqual(t, time.Since(start), 5*time.Second)
 
 	require.NoError(t, host.Rollback())
@@ -288,34 +289,34 @@ func TestClassify(t *testing.T) {
 	_, syntax := db.ExecContext(t.Context(), `SELEC`)
 	for _, c := range []struct {
 		err  error
-		want store.Class
+		want fault.Class
 	}{
-		{errors.New("database is locked"), store.Locked},
-		{errors.New("database table is locked: llm_limits"), store.Locked},
-		{fmt.Errorf("begin: %w", errors.New("database is locked (5) (SQLITE_BUSY)")), store.Locked},
-		{coded(5), store.Locked},
-		{fmt.Errorf("begin: %w", coded(5|2<<8)), store.Locked},
-		{coded(6), store.Locked},
-		{missing, store.NotMigrated},
-		{column, store.NotMigrated},
-		{inserted, store.NotMigrated},
-		{coded(10 | 3<<8), store.Unavailable},
-		{coded(13), store.Unavailable},
-		{coded(14), store.Unavailable},
-		{coded(9), store.Unavailable},
-		{errors.New("disk I/O error"), store.Unavailable},
-		{errors.New("unable to open database file"), store.Unavailable},
-		{errors.New("database or disk is full"), store.Unavailable},
-		{fmt.Errorf("connect: %w", driver.ErrBadConn), store.Unavailable},
-		{sql.ErrConnDone, store.Unavailable},
-		{errors.Join(context.DeadlineExceeded, coded(5)), store.Unavailable},
-		{context.Canceled, store.Unavailable},
-		{coded(17), store.Conflict},
-		{null, store.Fatal},
-		{syntax, store.Fatal},
-		{coded(19 | 8<<8), store.Fatal},
-		{coded(11), store.Fatal},
-		{errors.New("anything else"), store.Fatal},
+		{errors.New("database is locked"), fault.Locked},
+		{errors.New("database table is locked: llm_limits"), fault.Locked},
+		{fmt.Errorf("begin: %w", errors.New("database is locked (5) (SQLITE_BUSY)")), fault.Locked},
+		{coded(5), fault.Locked},
+		{fmt.Errorf("begin: %w", coded(5|2<<8)), fault.Locked},
+		{coded(6), fault.Locked},
+		{missing, fault.NotMigrated},
+		{column, fault.NotMigrated},
+		{inserted, fault.NotMigrated},
+		{coded(10 | 3<<8), fault.Unavailable},
+		{coded(13), fault.Unavailable},
+		{coded(14), fault.Unavailable},
+		{coded(9), fault.Unavailable},
+		{errors.New("disk I/O error"), fault.Unavailable},
+		{errors.New("unable to open database file"), fault.Unavailable},
+		{errors.New("database or disk is full"), fault.Unavailable},
+		{fmt.Errorf("connect: %w", driver.ErrBadConn), fault.Unavailable},
+		{sql.ErrConnDone, fault.Unavailable},
+		{errors.Join(context.DeadlineExceeded, coded(5)), fault.Unavailable},
+		{context.Canceled, fault.Unavailable},
+		{coded(17), fault.Conflict},
+		{null, fault.Fatal},
+		{syntax, fault.Fatal},
+		{coded(19 | 8<<8), fault.Fatal},
+		{coded(11), fault.Fatal},
+		{errors.New("anything else"), fault.Fatal},
 	} {
 		require.Error(t, c.err)
 		require.Equal(t, c.want, s.Classify(c.err), "%v", c.err)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/units"
 )
 
@@ -296,7 +296,7 @@ func idempotencyIsUnique(b *Books) {
 	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{begun(execution(id))}}))
 	err := b.Write(book.Effects{Insert: []*book.Execution{begun(execution(id))}})
 	require.Error(b, err)
-	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.Equal(b, fault.Fatal, b.Store.Classify(err))
 
 	none := []*book.Execution{begun(execution(id)), begun(execution(id))}
 	none[0].IdempotencyKey, none[1].IdempotencyKey = "", ""
@@ -340,7 +340,7 @@ func executionIDIsUnique(b *Books) {
 	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{e}}))
 	err := b.Write(book.Effects{Insert: []*book.Execution{e}})
 	require.Error(b, err)
-	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.Equal(b, fault.Fatal, b.Store.Classify(err))
 	same := *e
 	same.Tenant = other
 	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{&same}}), "ids are a tenant's own")
@@ -368,7 +368,7 @@ func guardOnUpdates(b *Books) {
 		eff.Update = []book.Update{{From: book.Running, Execution: &charged}, update}
 		err := b.Write(eff)
 		require.Error(b, err, name)
-		require.Equal(b, store.Conflict, b.Store.Classify(err), "%s: %v", name, err)
+		require.Equal(b, fault.Conflict, b.Store.Classify(err), "%s: %v", name, err)
 		b.stored(running)
 		b.stored(second)
 		b.stored(settled)
@@ -446,7 +446,7 @@ func rollUpOverflows(b *Books) {
 	require.NoError(b, b.Write(eff()))
 	err := b.Write(eff())
 	require.Error(b, err)
-	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.Equal(b, fault.Fatal, b.Store.Classify(err))
 	require.EqualValues(b, math.MaxInt64-1, b.Int(`SELECT cost FROM llm_usage`))
 	require.EqualValues(b, 1, b.Int(`SELECT count(*) FROM llm_executions`))
 
@@ -459,7 +459,7 @@ func rollUpOverflows(b *Books) {
 	require.NoError(b, b.Write(many()))
 	err = b.Write(many())
 	require.Error(b, err)
-	require.Equal(b, store.Fatal, b.Store.Classify(err))
+	require.Equal(b, fault.Fatal, b.Store.Classify(err))
 	require.EqualValues(b, math.MaxInt64-1, b.Int(`SELECT amount FROM llm_usage_units`))
 }
 

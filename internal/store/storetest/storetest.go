@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -260,7 +261,7 @@ func try(ctx context.Context, b *Books, s store.Session, ops ...*decide.Op) ([]d
 		if err == nil {
 			return outcomes, nil
 		}
-		if class := b.Store.Classify(err); class != store.Conflict && class != store.Locked {
+		if class := b.Store.Classify(err); class != fault.Conflict && class != fault.Locked {
 			return nil, fmt.Errorf("class %d: %w", class, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -85,7 +86,7 @@ func rehearsalIsUndone(b *Books) {
 	b.Exec(`ALTER TABLE llm_usage RENAME TO elsewhere`)
 	want, decision, _ = reserve()
 	err := b.Batch(want, decision)
-	require.Equal(b, store.NotMigrated, b.Store.Classify(err), "%v", err)
+	require.Equal(b, fault.NotMigrated, b.Store.Classify(err), "%v", err)
 	want.Rehearse = func(*book.State) book.Effects { return book.Effects{} }
 	require.NoError(b, b.Batch(want, decision), "nothing to rehearse is nothing that can fail")
 	b.Exec(`ALTER TABLE elsewhere RENAME TO llm_usage`)
@@ -107,10 +108,10 @@ func sessionRunsStatements(b *Books) {
 		_, err := c.ExecContext(ctx, `SELECT 1 FROM nowhere`)
 		return err
 	})
-	require.Equal(b, store.NotMigrated, b.Store.Classify(err), "%v", err)
+	require.Equal(b, fault.NotMigrated, b.Store.Classify(err), "%v", err)
 	ctx, cancel := context.WithCancel(b.Context())
 	cancel()
-	require.Equal(b, store.Unavailable, b.Store.Classify(b.Session.Do(ctx, count)))
+	require.Equal(b, fault.Unavailable, b.Store.Classify(b.Session.Do(ctx, count)))
 	require.NoError(b, b.Write(example(id)), "the session goes on")
 	require.NoError(b, b.Session.Do(b.Context(), count))
 }
@@ -135,7 +136,7 @@ func cancelLeavesNothing(b *Books) {
 	cancel()
 	err := b.Session.Batch(ctx, want, func(*book.State) book.Effects { return example(id) })
 	require.ErrorIs(b, err, context.Canceled)
-	require.Equal(b, store.Unavailable, b.Store.Classify(err))
+	require.Equal(b, fault.Unavailable, b.Store.Classify(err))
 
 	ctx, cancel = context.WithCancel(b.Context())
 	err = b.Session.Batch(ctx, want, func(*book.State) book.Effects {
@@ -143,7 +144,7 @@ func cancelLeavesNothing(b *Books) {
 		return example(id)
 	})
 	require.ErrorIs(b, err, context.Canceled)
-	require.Equal(b, store.Unavailable, b.Store.Classify(err))
+	require.Equal(b, fault.Unavailable, b.Store.Classify(err))
 	require.Equal(b, [3]int64{}, b.written())
 
 	// While it waits for another session.
@@ -171,7 +172,7 @@ func decideNotCalledOnError(b *Books) {
 		return book.Effects{}
 	})
 	require.Error(b, err)
-	require.Equal(b, store.NotMigrated, b.Store.Classify(err))
+	require.Equal(b, fault.NotMigrated, b.Store.Classify(err))
 	b.Exec(`ALTER TABLE elsewhere RENAME TO llm_limits`)
 	require.NoError(b, b.Write(book.Effects{}))
 }
@@ -196,7 +197,7 @@ func LocksBeforeReads(b *Books, waiting func() bool) {
 		require.NoError(b, host.Commit())
 
 		err = wait()
-		if err != nil && attempt < 10 && b.Store.Classify(err) == store.Locked {
+		if err != nil && attempt < 10 && b.Store.Classify(err) == fault.Locked {
 			continue // this machine was too slow for the lock's timeout
 		}
 		require.NoError(b, err)

@@ -1,0 +1,58 @@
+// Package fault is what can go wrong: the errors that a program tells apart, and which of them an error of a database amounts to.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors that a program tells apart, which package tenant shows and describes.
+var (
+	ErrInvalidTenant    = errors.New("tenant: invalid tenant")
+	ErrUnknownTenant    = errors.New("tenant: unknown tenant")
+	ErrRowsOpen         = errors.New("tenant: rows are still open on this transaction; close them, or read them all, before anything else is asked on it")
+	ErrTenantRequired   = errors.New("tenant: the call has no tenant, and its agent requires one")
+	ErrTenantSuspended  = errors.New("tenant: the tenant is suspended")
+	ErrIdentityConflict = errors.New("tenant: the tenant id belongs to another record")
+	ErrHierarchy        = errors.New("tenant: the tenant cannot stand there")
+	ErrNoBudget         = errors.New("tenant: no budget")
+	ErrBudgetExceeded   = errors.New("tenant: budget exceeded")
+	ErrNoPrice          = errors.New("tenant: no price is known")
+	ErrDuplicate        = errors.New("tenant: the idempotency key was used before")
+	ErrNotMigrated      = errors.New("tenant: the ledger's tables are missing or incomplete; call ledger.Migrate(ctx) first")
+	ErrNotOpen          = errors.New("tenant: no ledger is open on this *gorm.DB; use the one given to tenant.Open, or a session of it")
+	ErrClosed           = errors.New("tenant: the ledger is closed")
+	ErrUnavailable      = errors.New("tenant: the books are not available")
+	ErrReleased         = errors.New("tenant: the hold was released, so its usage is not booked; Record books a call without a hold")
+	ErrNotDeferred      = errors.New("tenant: the call is not deferred")
+	ErrInvalidOption    = errors.New("tenant: invalid option")
+	ErrNotBilled        = errors.New("the provider charges nothing for it")
+)
+
+// Class is what an error of a database means for whoever could try again.
+type Class uint8
+
+// The classes of errors.
+const (
+	Fatal       Class = iota // trying the same again fails again
+	Conflict                 // the transaction lost against another one; it can be tried again at once
+	Locked                   // a lock was not to be had in time: somebody sits on one of the rows
+	Unavailable              // the database cannot be reached or does not write now, or the connection broke: what was sent may have been done
+	NotMigrated              // the tables are not there
+)
+
+// ErrConnect marks an error that came while connecting. Whatever it says, it is of the database, not of what was to be sent.
+var ErrConnect = errors.New("connect to the database")
+
+// Of is the error that one of a class amounts to, with what the database said. It is the error itself where the class has none.
+func Of(class Class, err error) error {
+	switch class {
+	case NotMigrated:
+		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
+	case Unavailable:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case Locked:
+		return fmt.Errorf("%w: another transaction has locked what is needed: %w", ErrUnavailable, err)
+	}
+	return err
+}
