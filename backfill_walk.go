@@ -156,8 +156,8 @@ func (b *backfill) page(ctx context.Context) (keys [][]any, err error) {
 
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
-// portion are records that are done in one transaction.
-type portion struct {
+// chunk is records that are done in one transaction.
+type chunk struct {
 	keys  [][]any
 	busy  time.Time // since when somebody else has had them locked
 	chain bool      // the first is the one that it is about, and the others are in its way
@@ -172,7 +172,7 @@ var errBusy = fmt.Errorf("%w: another transaction has the record locked", ErrUna
 // fill makes the budgets of some records and makes them follow. A transaction that fails because of one of its records is
 // halved, until that one is alone.
 func (b *backfill) fill(ctx context.Context, keys [][]any) error {
-	todo := []portion{{keys: keys}}
+	todo := []chunk{{keys: keys}}
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -185,19 +185,19 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 			}
 		}
 		busy, err := b.attempt(ctx, p)
-		again := portion{keys: busy, busy: p.busy}
+		again := chunk{keys: busy, busy: p.busy}
 		switch {
 		case err != nil && !b.ofRecords(err):
 			return err
 		case err != nil && len(p.keys) > 1 && !p.chain:
 			half := len(p.keys) / 2
-			todo = append(todo, portion{keys: p.keys[half:], busy: p.busy}, portion{keys: p.keys[:half], busy: p.busy}) // the first ones first
+			todo = append(todo, chunk{keys: p.keys[half:], busy: p.busy}, chunk{keys: p.keys[:half], busy: p.busy}) // the first ones first
 			continue
 		case err != nil && b.passes(err):
 			again.keys = p.keys[:1]
 		case err != nil:
 			if other := b.inTheWay(p, err); other != nil && len(p.keys) < maxChain {
-				todo = append(todo, portion{keys: append(p.keys[:len(p.keys):len(p.keys)], other), busy: p.busy, chain: true})
+				todo = append(todo, chunk{keys: append(p.keys[:len(p.keys):len(p.keys)], other), busy: p.busy, chain: true})
 				continue
 			}
 			b.report.Seen++
@@ -222,9 +222,9 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 	return nil
 }
 
-// inTheWay returns the record of the same model whose tenant has the key that one of the portion's wants: its own may be
-// another one by now, even one that the portion is to give up, so that only all of them together can change.
-func (b *backfill) inTheWay(p portion, err error) []any {
+// inTheWay returns the record of the same model whose tenant has the key that one of the chunk's wants: its own may be
+// another one by now, even one that the chunk is to give up, so that only all of them together can change.
+func (b *backfill) inTheWay(p chunk, err error) []any {
 	var conflict *directory.ConflictError
 	if !errors.As(err, &conflict) || conflict.OtherType != b.owner {
 		return nil
@@ -254,7 +254,7 @@ func (b *backfill) passes(err error) bool {
 var errNotBegun = errors.New("no transaction could be begun")
 
 // attempt does some records in one transaction, but for those that somebody else has locked.
-func (b *backfill) attempt(ctx context.Context, p portion) (busy [][]any, err error) {
+func (b *backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err error) {
 	var (
 		plan    directory.Plan
 		seen    int

@@ -27,9 +27,9 @@ const (
 	// Calls that wait for other processes' holds are decided anew at growing intervals between these two.
 	minPoll, maxPoll = 10 * time.Millisecond, 250 * time.Millisecond
 
-	// For a turn, a process hands the room of a tenant from its calls that end to its calls that wait, in one transaction,
-	// so that no other process sees it free. Then it has a rest: what is freed is left for longer than any poll takes.
-	turnTime, restTime = 2 * time.Second, maxPoll + 50*time.Millisecond
+	// For a timeslice, a process hands the room of a tenant from its calls that end to its calls that wait, in one transaction,
+	// so that no other process sees it free. Then it rests: what is freed is left for longer than any poll takes.
+	timesliceTime, restTime = 2 * time.Second, maxPoll + 50*time.Millisecond
 
 	// A database that is away is tried again at growing intervals between these two.
 	minBackoff, maxBackoff = 10 * time.Millisecond, 250 * time.Millisecond
@@ -54,14 +54,14 @@ type lane struct {
 	over    bool // nobody takes from the queue any more
 
 	// Of the goroutine only.
-	waiting  []*Task           // reserves that running calls leave no room for
-	aside    []*Task           // tasks whose tenant somebody else has locked
-	turns    map[book.ID]*turn // by the tenant whose limit is waited for
-	pollAt   time.Time
-	poll     time.Duration
-	backoff  time.Duration
-	refusals map[book.HourKey]int64
-	reported map[book.ThresholdKey]bool
+	waiting    []*Task                // reserves that running calls leave no room for
+	aside      []*Task                // tasks whose tenant somebody else has locked
+	timeslices map[book.ID]*timeslice // by the tenant whose limit is waited for
+	pollAt     time.Time
+	poll       time.Duration
+	backoff    time.Duration
+	refusals   map[book.HourKey]int64
+	reported   map[book.ThresholdKey]bool
 
 	// Also of the goroutine: what the database does not take, whether that is being tried again, how deep in the parts of a
 	// batch the lane is, and how many operations in a row have failed alone.
@@ -190,7 +190,7 @@ func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 		for _, t := range l.waiting {
 			waited[t.line()] = true
 		}
-		maps.DeleteFunc(l.turns, func(line book.ID, _ *turn) bool { return !waited[line] })
+		maps.DeleteFunc(l.timeslices, func(line book.ID, _ *timeslice) bool { return !waited[line] })
 		batch = append(batch, l.waiting...)
 		batch = append(batch, l.aside...)
 		l.waiting, l.aside = nil, nil
@@ -242,7 +242,7 @@ func (l *lane) drop() {
 	l.aside = l.live(l.aside)
 	if len(l.waiting)+len(l.aside) == 0 {
 		l.pollAt = time.Time{}
-		clear(l.turns)
+		clear(l.timeslices)
 	}
 }
 

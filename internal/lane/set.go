@@ -123,7 +123,7 @@ func New(c Config) *Set {
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{
 			Set: s, session: c.Store.Session(), wake: make(chan struct{}, 1), refusals: map[book.HourKey]int64{},
-			turns: map[book.ID]*turn{}, reported: map[book.ThresholdKey]bool{},
+			timeslices: map[book.ID]*timeslice{}, reported: map[book.ThresholdKey]bool{},
 		})
 	}
 	return s

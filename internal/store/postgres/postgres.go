@@ -110,9 +110,9 @@ const assertion = "22012"
 var errConnection = errors.New("the connection to the database is broken")
 
 type session struct {
-	store   *Store
-	untyped bool // of the connection
-	kin     kin
+	store    *Store
+	untyped  bool // of the connection
+	ancestry ancestry
 
 	mu   sync.Mutex
 	conn *sql.Conn // that is kept, nil while it is used

@@ -70,7 +70,7 @@ const (
 
 // read locks and reads, in one round trip for tenants that the session has met and that still stand where they stood.
 func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*book.State, error) {
-	if ids, ok := s.kin.of(want); ok {
+	if ids, ok := s.ancestry.of(want); ok {
 		state, complete, err := s.locked(ctx, conn, want, s.begun(), ids)
 		if err != nil || complete {
 			return state, err
@@ -152,7 +152,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		return nil, false, err
 	}
 	r.Sort()
-	return state, s.kin.learn(want, tenantIDs, met), nil
+	return state, s.ancestry.learn(want, tenantIDs, met), nil
 }
 
 func uuids(ids []book.ID) [][16]byte {

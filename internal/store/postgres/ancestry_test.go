@@ -10,10 +10,10 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-func TestKin(t *testing.T) {
+func TestAncestry(t *testing.T) {
 	t.Parallel()
 	team, company, other := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}
-	var k kin
+	var k ancestry
 	byKey, byID := &book.Want{Keys: []string{"team"}}, &book.Want{Tenants: []book.ID{team, uuid.Nil}}
 	known := func(want *book.Want) []book.ID {
 		ids, ok := k.of(want)
@@ -56,21 +56,21 @@ func TestKin(t *testing.T) {
 	require.Nil(t, known(&book.Want{Tenants: []book.ID{team}}))
 }
 
-func TestKinIsBounded(t *testing.T) {
+func TestAncestryIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, id := range map[string]func(key string) book.ID{
 		"by tenants":            func(key string) book.ID { return uuid.NewSHA1(uuid.Nil, []byte(key)) },
 		"by keys of one tenant": func(string) book.ID { return uuid.UUID{1} },
 	} {
-		var k kin
-		for n := range 3*maxKin + 1 {
+		var k ancestry
+		for n := range 3*maxAncestry + 1 {
 			key := fmt.Sprintf("tenant-%d", n)
 			want, r := &book.Want{Keys: []string{key}}, relation{id: id(key), key: key}
 			require.True(t, k.learn(want, []book.ID{r.id}, []relation{r}))
 			ids, ok := k.of(want)
 			require.True(t, ok)
 			require.Equal(t, []book.ID{r.id}, ids)
-			require.LessOrEqual(t, max(len(k.ids), len(k.parents)), maxKin, name)
+			require.LessOrEqual(t, max(len(k.ids), len(k.parents)), maxAncestry, name)
 		}
 	}
 }

@@ -9,23 +9,23 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-// maxKin bounds the memory of kin. Beyond, they are asked for anew.
-const maxKin = 10_000
+// maxAncestry bounds the memory of an ancestry. Beyond, it is asked for anew.
+const maxAncestry = 10_000
 
-// kin is what a session has seen of who is who and who stands above whom. It saves a batch the search for all that are to be
+// ancestry is what a session has seen of who is who and who stands above whom. It saves a batch the search for all that are to be
 // locked. It may be out of date: what a batch reads under its locks says whether they were the right ones.
-type kin struct {
+type ancestry struct {
 	ids     map[string]book.ID  // by key
 	parents map[book.ID]book.ID // the zero one stands for none
 }
 
 // of returns whom a batch wants and all that stand above them, or false if they have to be searched for.
-func (k *kin) of(want *book.Want) (ids []book.ID, ok bool) {
+func (a *ancestry) of(want *book.Want) (ids []book.ID, ok bool) {
 	ids = make([]book.ID, 0, 2*(len(want.Tenants)+len(want.Keys)+1))
 	enter := func(id book.ID) bool {
 		for range book.MaxDepth + 1 {
 			ids = append(ids, id)
-			above, met := k.parents[id]
+			above, met := a.parents[id]
 			if !met || above == uuid.Nil {
 				return met
 			}
@@ -39,7 +39,7 @@ func (k *kin) of(want *book.Want) (ids []book.ID, ok bool) {
 		}
 	}
 	for _, key := range want.Keys {
-		if id, met := k.ids[key]; !met || !enter(id) {
+		if id, met := a.ids[key]; !met || !enter(id) {
 			return nil, false
 		}
 	}
@@ -56,15 +56,15 @@ func descending(a, b book.ID) int { return bytes.Compare(b[:], a[:]) }
 
 // learn enters what a batch has read. It reports whether the ids, whom it has locked, are all that it wants and all that stand
 // above them.
-func (k *kin) learn(want *book.Want, ids []book.ID, read []relation) bool {
-	if k.parents == nil || max(len(k.ids), len(k.parents))+len(read) > maxKin { // a tenant may have had many keys
-		k.ids, k.parents = map[string]book.ID{}, map[book.ID]book.ID{}
+func (a *ancestry) learn(want *book.Want, ids []book.ID, read []relation) bool {
+	if a.parents == nil || max(len(a.ids), len(a.parents))+len(read) > maxAncestry { // a tenant may have had many keys
+		a.ids, a.parents = map[string]book.ID{}, map[book.ID]book.ID{}
 	}
 	for _, key := range want.Keys {
-		delete(k.ids, key)
+		delete(a.ids, key)
 	}
 	for _, id := range ids {
-		k.parents[id] = uuid.Nil
+		a.parents[id] = uuid.Nil
 	}
 	complete := true
 	has := func(id book.ID) bool {
@@ -75,13 +75,13 @@ func (k *kin) learn(want *book.Want, ids []book.ID, read []relation) bool {
 		if r.parent != uuid.Nil && !has(r.parent) {
 			complete = false
 		}
-		k.parents[r.id] = r.parent
+		a.parents[r.id] = r.parent
 		if r.key != "" {
-			k.ids[r.key] = r.id
+			a.ids[r.key] = r.id
 		}
 	}
 	for _, key := range want.Keys {
-		if id, met := k.ids[key]; !met || !has(id) {
+		if id, met := a.ids[key]; !met || !has(id) {
 			return false
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 )
 
-// turn is the time in which the calls of one process that wait for a tenant's room are given what its others free.
-type turn struct {
+// timeslice is the time in which the calls of one process that wait for a tenant's room are given what its others free.
+type timeslice struct {
 	began time.Time
 	rests time.Time // until when the room is left to other processes; zero before that
 }
@@ -32,21 +32,21 @@ func (l *lane) rest(batch []*Task, waited map[book.ID]bool) []*Task {
 	}
 	resting := map[book.ID]bool{}
 	for line := range waited {
-		switch t := l.turns[line]; {
+		switch t := l.timeslices[line]; {
 		case t == nil && frees[line]:
-			l.turns[line] = &turn{began: now}
+			l.timeslices[line] = &timeslice{began: now}
 		case t == nil:
 			continue
-		case t.rests.IsZero() && frees[line] && now.Sub(t.began) >= turnTime:
+		case t.rests.IsZero() && frees[line] && now.Sub(t.began) >= timesliceTime:
 			t.rests = now.Add(restTime)
 			resting[line] = true
 		case !t.rests.IsZero() && now.Before(t.rests):
 			resting[line] = true
 		case !t.rests.IsZero():
-			delete(l.turns, line)
+			delete(l.timeslices, line)
 		}
-		if resting[line] && (l.pollAt.IsZero() || l.pollAt.After(l.turns[line].rests)) {
-			l.pollAt = l.turns[line].rests
+		if resting[line] && (l.pollAt.IsZero() || l.pollAt.After(l.timeslices[line].rests)) {
+			l.pollAt = l.timeslices[line].rests
 		}
 	}
 	if len(resting) == 0 {
