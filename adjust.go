@@ -25,7 +25,9 @@ import (
 //
 // Errors: [ErrInvalidOption] for an amount that is absent, zero or negative (to charge a tenant there is [Ledger.Debit]),
 // and for a reason that is empty or longer than 255 bytes; a [*DuplicateError] where the key belongs to anything but a
-// credit; otherwise those of [Ledger.Record].
+// credit; [ErrUnavailable] where the books cannot be reached: whoever gives a credit is told, and it is never Pending as a call
+// is that was made. It may have been booked or not then; only with an idempotency key can it be tried again. Otherwise those of
+// [Ledger.Record].
 func (l *Ledger) Credit(ctx context.Context, t Tenant, amount Money, reason string, options ...RecordOption) (Settlement, error) {
 	return l.adjust(ctx, t, credit, amount, reason, options)
 }
@@ -95,11 +97,26 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 		return Settlement{}, err
 	}
 	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Cost: nano}
-	s, err := l.book(ctx, who, op)
+	s, err := l.bookAdjustment(context.WithoutCancel(ctx), who, op)
 	if d := (*DuplicateError)(nil); errors.As(err, &d) && d.Status == string(book.Adjusted) && d.Cost.Sign() == int(a) {
 		return Settlement{Outcome: AlreadySettled, ExecutionID: d.ExecutionID, Cost: d.Cost}, nil
 	}
 	return s, err
+}
+
+func (l *Ledger) bookAdjustment(ctx context.Context, who identity, op *decide.Op) (Settlement, error) {
+	if err := l.enter(); err != nil {
+		return Settlement{}, err
+	}
+	defer l.leave(nil)
+	out, err := l.admit(ctx, &asking{who: who, op: *op}, DefaultWait)
+	if err != nil {
+		return Settlement{}, err
+	}
+	l.booked(ctx, &out)
+	s := settlement(out.Exec)
+	s.Outcome = Settled
+	return s, nil
 }
 
 // TopUp is more room under a limit; see [Ledger.TopUp].

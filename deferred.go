@@ -53,10 +53,11 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 }
 
 // SettleDeferred books what a call has used that [Ledger.Defer] has left, of the same tenant and by the same key. It does
-// what [Ledger.Settle] does, in any process.
+// what [Ledger.Settle] does, in any process. Where the call cannot even be read in the time of [WithSettleWait], the outcome is
+// Pending too, without an ExecutionID or a cost: reading it is part of what is tried again. If there turns out to be no such
+// call, the log and the [Observer] hear of it.
 //
-// Errors: those of Settle, [ErrNotDeferred] for a key that no call of the tenant has, [ErrInvalidTenant] and
-// [ErrUnavailable].
+// Errors: those of Settle, [ErrNotDeferred] for a key that no call of the tenant has, and [ErrInvalidTenant].
 func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Actual) (Settlement, error) {
 	who, err := l.identify(t)
 	if err != nil {
@@ -65,38 +66,84 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 	if err := validText(ErrInvalidOption, "key in SettleDeferred", key, true); err != nil {
 		return Settlement{}, err
 	}
-	// One that ends with the caller's context would leave the call to its deadline.
-	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.options.settleWait)
-	defer cancel()
-	e, err := l.deferred(reading, who.key, key)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return Settlement{}, fmt.Errorf("%w: tenant %q has none with the key %q", ErrNotDeferred, who.key, key)
-	case err != nil:
-		return Settlement{}, l.unavailable(err, l.unreachable(err))
-	}
-	if err := l.enter(); err != nil {
+	if err := a.valid(); err != nil {
 		return Settlement{}, err
 	}
-	if err := l.start(ctx, &decide.Op{Kind: decide.Settle}); err != nil {
-		l.leave(nil)
+	h := &Hold{
+		TenantID: who.key, ledger: l, usage: a.Usage, settling: true, inside: true,
+		exec: &book.Execution{ID: book.NewID(), TenantKey: who.key, IdempotencyKey: key}, // until it is read
+	}
+	if err := l.enterWith(h); err != nil {
 		return Settlement{}, err
 	}
-	h := &Hold{ExecutionID: e.ID.String(), TenantID: e.TenantKey, ledger: l, exec: e}
-	l.mu.Lock()
-	own := l.open[e.ID] == nil // it is this ledger's until it is booked: Close waits for it, and names it
-	if own {
-		l.open[e.ID] = h
+	var op *decide.Op // guarded by the ledger
+	known := func() *decide.Op {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return op
 	}
-	l.mu.Unlock()
-	s, err := l.Settle(ctx, h, a)
-	switch {
-	case !own:
-		l.leave(nil)
-	case err != nil:
-		l.leave(h)
+	ctx = context.WithoutCancel(ctx)
+	s, err := l.inBackground(ctx, h, known, func(*waiter) (Settlement, error) {
+		found, own, err := l.readDeferred(h, a)
+		if err != nil {
+			return l.ended(ctx, h, decide.Outcome{}, err)
+		}
+		if !own {
+			defer l.leave(nil)
+		}
+		l.mu.Lock()
+		op = found
+		l.mu.Unlock()
+		task := l.carry(h, l.lanes.Submit(*found, h.exec.TenantKey))
+		<-task.Done()
+		return l.finished(ctx, h, task)
+	})
+	if s.Outcome == AlreadyReleased {
+		return s, ErrReleased
 	}
 	return s, err
+}
+
+// readDeferred finds the call that a hold stands for which has its key alone, however long that takes, and says how it is
+// to be settled. It is this ledger's own unless another hold of it stands for the call.
+func (l *Ledger) readDeferred(h *Hold, a Actual) (op *decide.Op, own bool, err error) {
+	ctx, key := l.lanes.Context(), h.exec.IdempotencyKey
+	var e *book.Execution
+	read := func() (err error) {
+		within, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		e, err = l.deferred(within, h.TenantID, key)
+		switch {
+		case err == nil:
+			return l.start(ctx, &decide.Op{Kind: decide.Settle})
+		case errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("%w: tenant %q has none with the key %q", ErrNotDeferred, h.TenantID, key)
+		}
+		if l.unreachable(err) {
+			err = l.unavailable(err, true)
+		}
+		return err
+	}
+	if err = read(); err != nil && !ofTheCall(err) {
+		l.obstruct(h, err)
+		err = l.insist(ctx, h, read)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	op = &decide.Op{Kind: decide.Settle, Exec: *e}
+	if err := l.conclude(&op.Exec, a, false); err != nil {
+		return nil, false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, h.exec.ID)
+	h.ExecutionID, h.TenantID, h.exec = e.ID.String(), e.TenantKey, e
+	if own = l.open[e.ID] == nil; own {
+		l.open[e.ID] = h
+	}
+	h.inside = own
+	return op, own, nil
 }
 
 // deferred reads the call that has a key.

@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // deferredCall is a call of $1 that is left to another process.
@@ -142,4 +144,96 @@ func TestSettleDeferred_ThatIsPendingIsNamedByClose(t *testing.T) {
 	require.Len(t, unsettled.Unsettled, 1)
 	require.Equal(t, hold.ExecutionID, unsettled.Unsettled[0].ExecutionID)
 	require.Equal(t, tenant.Usage{Output: 7}, unsettled.Unsettled[0].Usage)
+}
+
+func TestSettleDeferred_OfACallThatCannotBeReadIsPendingUntilItIsBooked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ dialect, begin, end string }{
+		"renamed":          {"postgres", "ALTER TABLE llm_executions RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO llm_executions"},
+		"SELECT revoked":   {"postgres", "REVOKE SELECT ON llm_executions FROM @role", "GRANT SELECT ON llm_executions TO @role"},
+		"SQLite, renamed":  {"sqlite", "ALTER TABLE llm_executions RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO llm_executions"},
+		"no tenants there": {"postgres", "ALTER TABLE llm_tenants RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO llm_tenants"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *service
+			if c.dialect == "postgres" {
+				s = newService(t, waitsToDefer)
+			} else {
+				db := openDatabase(t, "sqlite")
+				s = &service{owner: db, db: db, witness: &witness{}}
+				s.ledger = openLedger(t, db, tenant.WithObserver(s.witness), waitsToDefer)
+			}
+			hold := deferredCall(t, s.ledger, tenant.ID("acme"), "r-1")
+			end := sync.OnceFunc(func() { s.do(t, s.owner, c.end) })
+			t.Cleanup(end)
+			s.do(t, s.owner, c.begin)
+			deferredStands(t, s.owner, s.ledger, s.witness, hold, end)
+		})
+	}
+}
+
+func TestSettleDeferred_OfACallWhoseDatabaseIsStoppedIsPendingUntilItIsBooked(t *testing.T) {
+	t.Parallel()
+	server, db := cluster(t)
+	w := &witness{}
+	ledger := openLedger(t, db, waitsToDefer, tenant.WithObserver(w))
+	hold := deferredCall(t, ledger, tenant.ID("acme"), "r-1")
+	server.Stop(pgtest.Immediate)
+	deferredStands(t, db, ledger, w, hold, server.Start)
+}
+
+// waitsToDefer is the option of these tests: Defer has as long as a settle.
+var waitsToDefer = tenant.WithSettleWait(2 * time.Second)
+
+// deferredStands settles a deferred call that cannot be read, and one that there is not, until the trouble ends.
+func deferredStands(t *testing.T, owner *gorm.DB, ledger *tenant.Ledger, w *witness, hold *tenant.Hold, end func()) {
+	t.Helper()
+	acme := tenant.ID("acme")
+	s, err := ledger.SettleDeferred(t.Context(), acme, "r-1", tenant.Actual{Cost: tenant.USD("0.25"), Usage: tenant.Usage{Input: 7}})
+	require.NoError(t, err)
+	require.Equal(t, tenant.Settlement{Outcome: tenant.Pending}, s)
+	s, err = ledger.SettleDeferred(t.Context(), acme, "r-2", tenant.Actual{Cost: tenant.USD("9")})
+	require.NoError(t, err)
+	require.Equal(t, tenant.Pending, s.Outcome, "nobody knows that there is none")
+	_, err = ledger.SettleDeferred(t.Context(), acme, "r-1", tenant.Actual{ErrorCode: "No Word"})
+	require.ErrorIs(t, err, tenant.ErrInvalidOption, "what is wrong with it is said at once")
+	require.Eventually(t, func() bool {
+		p := ledger.Pending()
+		return p.Bookings == 2 && p.Err != nil
+	}, time.Minute, time.Millisecond)
+
+	end()
+	require.Eventually(t, func() bool { return ledger.Pending() == tenant.PendingStatus{} }, time.Minute, 5*time.Millisecond)
+	require.Equal(t, balance{SpentCost: 25e7, SpentTokens: 7, SpentCalls: 1}, balanceOf(t, owner, "acme", "total"))
+	rows := executionRows(t, owner)
+	require.Len(t, rows, 1)
+	require.Equal(t, executionRow{ID: hold.ExecutionID, Status: "succeeded", IdempotencyKey: "r-1", HeldCost: 1e9, Cost: 25e7, Calls: 1}, rows[0])
+	requireConservation(t, owner)
+	require.Eventually(t, func() bool { return len(of[*tenant.PendingEvent](w)) == 4 }, time.Minute, time.Millisecond, "each of the two twice")
+	ends := map[string]*tenant.PendingEvent{}
+	for _, e := range of[*tenant.PendingEvent](w)[2:] {
+		ends[e.IdempotencyKey] = e
+	}
+	require.True(t, ends["r-1"].Booked)
+	require.Equal(t, hold.ExecutionID, ends["r-1"].ExecutionID)
+	require.False(t, ends["r-2"].Booked)
+	require.ErrorIs(t, ends["r-2"].Err, tenant.ErrNotDeferred)
+}
+
+func TestSettleDeferred_OfACallThatCannotBeReadIsNamedByClose(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger, err := tenant.Open(db, waitsToDefer)
+	require.NoError(t, err)
+	deferredCall(t, ledger, tenant.ID("acme"), "r-1")
+	require.NoError(t, db.Exec(`ALTER TABLE llm_executions RENAME TO elsewhere`).Error)
+	s, err := ledger.SettleDeferred(t.Context(), tenant.ID("acme"), "r-1", tenant.Actual{Usage: tenant.Usage{Output: 7}})
+	require.NoError(t, err)
+	require.Equal(t, tenant.Pending, s.Outcome)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var unsettled *tenant.UnsettledError
+	require.ErrorAs(t, ledger.Close(ctx), &unsettled)
+	require.Equal(t, []tenant.Unsettled{{TenantID: "acme", IdempotencyKey: "r-1", Usage: tenant.Usage{Output: 7}, Settling: true}}, unsettled.Unsettled)
 }

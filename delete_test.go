@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -460,4 +461,30 @@ func TestQuestions_OfARecordThatTakesADeletedKeySeeNothingOfTheDeletedTenant(t *
 		require.NoError(t, err)
 		require.True(t, cost.IsZero(), "the id is the heir's now")
 	})
+}
+
+// A tenant that is deleted for good keeps its row and its balances, so that whatever its calls have cost can be booked: also
+// after the hold was charged, the key was taken again and the books were mended.
+func TestDelete_OfAHardKindLosesNoLateSettle(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme", dollar)
+		hold, err := ledger.Reserve(t.Context(), org, tenant.Estimate{Cost: tenant.USD("0.5")})
+		require.NoError(t, err)
+		require.NoError(t, db.Delete(org).Error)
+		require.NoError(t, db.Create(&Organization{Slug: "acme"}).Error)
+		var status string
+		require.Eventually(t, func() bool {
+			require.NoError(t, db.Raw(`SELECT status FROM llm_executions WHERE id = ?`, hold.ExecutionID).Scan(&status).Error)
+			return status == "abandoned"
+		}, time.Minute, 10*time.Millisecond, "its deadline has passed")
+		_, err = ledger.Repair(t.Context())
+		require.NoError(t, err)
+		s, err := ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.2")})
+		require.NoError(t, err)
+		require.Equal(t, tenant.Corrected, s.Outcome)
+		require.EqualValues(t, 2e8, executionRows(t, db)[0].Cost)
+		require.Zero(t, balanceOf(t, db, "acme", "total"), "the new record has not spent it")
+		requireConservation(t, db)
+	}, tenant.WithLease(400*time.Millisecond), tenant.WithMaxCallTime(100*time.Millisecond))
 }

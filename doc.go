@@ -34,7 +34,8 @@
 //
 // A call's hold is committed before the call is made, and its cost is committed before the reply is handed out. Where
 // the database does not take it, the reply goes out after the time of [WithSettleWait], with the hold standing for its cost,
-// and the booking goes on until it succeeds or [Ledger.Close] ends it; [Ledger.Pending] counts what is left. A call
+// and the booking goes on until it succeeds or [Ledger.Close] ends it; so it is with [Ledger.Record], for whose calls no hold
+// stands. [Ledger.Pending] counts what is left. A call
 // in flight at a crash is found by another process when the lease ([WithLease]) has run out; its hold is charged then,
 // because hard means hard.
 //

@@ -164,14 +164,15 @@ type UnsettledError struct {
 
 // Unsettled is a call whose usage was not booked.
 type Unsettled struct {
-	TenantID    string
-	ExecutionID string
-	Model       string
-	Usage       Usage // zero where the call was still running
-	Settling    bool  // the usage is known and was about to be booked
+	TenantID       string
+	ExecutionID    string // empty for a deferred call that could not be read: it is known by its key alone
+	IdempotencyKey string // see WithIdempotencyKey; of a deferred call, its key
+	Model          string
+	Usage          Usage // zero where the call was still running
+	Settling       bool  // the usage is known and was about to be booked
 
-	// Unbooked: the call was admitted while the database could not be reached (see [WithAdmitWhenUnavailable]), so no hold
-	// stands for it. What it used is known here, if it is known at all; [Ledger.Record] can book it later.
+	// Unbooked: the call was admitted while the database could not be reached (see [WithAdmitWhenUnavailable]) or was handed to
+	// [Ledger.Record], so no hold stands for it. What it used is known here, if it is known at all; Record can book it later.
 	Unbooked bool
 }
 
@@ -187,7 +188,7 @@ func (e *UnsettledError) Error() string {
 	}
 	stands := "; their holds stand for them"
 	if unbooked > 0 {
-		stands = fmt.Sprintf("; their holds stand for them, but for the %d admitted while the database could not be reached", unbooked)
+		stands = fmt.Sprintf("; their holds stand for them, but for the %d admitted while the database could not be reached, or recorded", unbooked)
 	}
 	return fmt.Sprintf("tenant: closed with %d calls running and %d whose usage could not be booked%s",
 		len(e.Unsettled)-settling, settling, stands)

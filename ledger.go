@@ -250,7 +250,7 @@ func (l *Ledger) unsettled() error {
 	e := &UnsettledError{}
 	for _, h := range l.open {
 		e.Unsettled = append(e.Unsettled, Unsettled{
-			TenantID: h.TenantID, ExecutionID: h.ExecutionID, Model: h.exec.Model,
+			TenantID: h.TenantID, ExecutionID: h.ExecutionID, IdempotencyKey: h.exec.IdempotencyKey, Model: h.exec.Model,
 			Usage: h.usage, Settling: h.settling, Unbooked: h.Unbooked,
 		})
 	}
@@ -265,6 +265,17 @@ func (l *Ledger) enter() error {
 		return ErrClosed
 	}
 	l.inside++
+	return nil
+}
+
+// enterWith lets in a call that has to be ended: Close waits for it, and names it.
+func (l *Ledger) enterWith(h *Hold) error {
+	if err := l.enter(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.open[h.exec.ID] = h
+	l.mu.Unlock()
 	return nil
 }
 

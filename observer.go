@@ -72,21 +72,23 @@ type CostDiffersEvent struct {
 	Computed, Reported, Charged decimal.Decimal
 }
 
-// PendingEvent says that a call has ended and is not on the books yet: [Ledger.Settle] or [Ledger.Release] was answered
-// [Pending]. It comes once for each, and once more, Booked, when it is on the books. In between it is tried again and again,
-// whatever the database says; [Ledger.Pending] says how many are. The ledger's logger has the same.
+// PendingEvent says that a call has ended and is not on the books yet: [Ledger.Settle], [Ledger.SettleDeferred], [Ledger.Release] or
+// [Ledger.Record] was answered [Pending]. It comes once for each, and once more, Booked, when it is on the books. In between it
+// is tried again and again, whatever the database says; [Ledger.Pending] says how many are. The ledger's logger has the same.
 type PendingEvent struct {
-	TenantID, ExecutionID  string
+	TenantID, ExecutionID  string // the latter empty for a deferred call that could not be read yet
+	IdempotencyKey         string // see WithIdempotencyKey; of a deferred call, its key
 	Agent, Provider, Model string
 
 	// Err is what stands in the way, in the words of the database; nil where that has given no answer, and once it is Booked.
+	// A second event that is not Booked has [ErrNotDeferred]: no call of the tenant has that key.
 	Err error
 
 	// Booked: the call is on the books now, After that time.
 	Booked bool
 	After  time.Duration
 
-	// Unbooked: no hold stands for the call; see [WithAdmitWhenUnavailable].
+	// Unbooked: no hold stands for the call; see [WithAdmitWhenUnavailable], and [Ledger.Record].
 	Unbooked bool
 }
 

@@ -151,7 +151,7 @@ func WithLaneDB(db *sql.DB) OpenOption {
 }
 
 // WithSettleWait sets how long a finished call waits for its cost to be on the books. After that its reply is handed out
-// as pending, its hold standing for it, and the booking goes on. Defaults to 2 seconds.
+// as pending, its hold standing for it, and the booking goes on; [Ledger.Record] is answered in the same way. Defaults to 2 seconds.
 func WithSettleWait(d time.Duration) OpenOption {
 	return func(o *openOptions) error { return positive(&o.settleWait, "WithSettleWait", d) }
 }

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 
 // PendingStatus is what a ledger has been told and has not booked yet; see [Ledger.Pending].
 type PendingStatus struct {
-	// Bookings is how many settles and releases are not on the books yet that were answered [Pending], or that the database
-	// does not take.
+	// Bookings is how many settles, releases and records are not on the books yet that were answered [Pending], or that the
+	// database does not take.
 	Bookings int
 
 	// Since is when the oldest of them was handed in; zero where there is none.
@@ -27,34 +28,38 @@ type PendingStatus struct {
 // nothing of the database. What is pending goes on being tried until it is booked or [Ledger.Close] ends it; each call is
 // also told to the [Observer], as a [*PendingEvent].
 func (l *Ledger) Pending() PendingStatus {
-	var (
-		s     PendingStatus
-		first *lane.Task
-		known = map[*lane.Task]bool{}
-	)
-	enter := func(since time.Time, task *lane.Task) {
+	var s PendingStatus
+	known := map[*lane.Task]bool{}
+	enter := func(since time.Time, obstacle error) {
 		s.Bookings++
 		if s.Since.IsZero() || since.Before(s.Since) {
-			s.Since, first = since, task
+			s.Since, s.Err = since, obstacle
 		}
 	}
 	l.mu.Lock()
 	for p := range l.pending {
 		known[p.hold.carrier] = true
-		enter(p.since, p.hold.carrier)
+		enter(p.since, l.obstacle(p.hold))
 	}
 	l.mu.Unlock()
 	for _, task := range l.lanes.Stuck() {
 		if !known[task] {
-			enter(task.Since(), task)
+			enter(task.Since(), l.hindrance(task))
 		}
 	}
-	s.Err = l.obstacle(first)
 	return s
 }
 
-// obstacle is what stands in the way of a task, nil where that is not known.
-func (l *Ledger) obstacle(task *lane.Task) error {
+// obstacle is what stands in the way of the end of a call, nil where that is not known. The caller holds l.mu.
+func (l *Ledger) obstacle(h *Hold) error {
+	if h.obstacle != nil {
+		return h.obstacle
+	}
+	return l.hindrance(h.carrier)
+}
+
+// hindrance is what a task waits for, nil where that is not known.
+func (l *Ledger) hindrance(task *lane.Task) error {
 	if task == nil {
 		return nil
 	}
@@ -82,48 +87,122 @@ type pendingEnd struct {
 	since time.Time
 }
 
-// postpone answers the end of a call that is not on the books yet, and sees to it that its booking is heard of.
-func (l *Ledger) postpone(ctx context.Context, h *Hold, op *decide.Op, since time.Time, booked func() error) Settlement {
+// postpone answers the end of a call that is not on the books yet. What it returns is to be called when the booking is over.
+// Op is nil where it is not known yet which call it is the end of.
+func (l *Ledger) postpone(ctx context.Context, h *Hold, op *decide.Op, since time.Time) (s Settlement, over func(error)) {
 	p := &pendingEnd{hold: h, since: since}
+	event := func() PendingEvent {
+		return PendingEvent{
+			TenantID: h.TenantID, ExecutionID: h.ExecutionID, IdempotencyKey: h.exec.IdempotencyKey,
+			Agent: h.exec.Agent, Provider: h.exec.Provider, Model: h.exec.Model, Unbooked: h.Unbooked,
+		}
+	}
 	l.mu.Lock()
 	l.pending[p] = true
-	carrier := h.carrier
+	first := event()
+	first.Err = l.obstacle(h)
 	l.mu.Unlock()
-	event := PendingEvent{
-		TenantID: h.TenantID, ExecutionID: h.ExecutionID, Agent: h.exec.Agent, Provider: h.exec.Provider, Model: h.exec.Model,
-		Unbooked: h.Unbooked, Err: l.obstacle(carrier),
-	}
 	stands := "its hold stands for it"
 	if h.Unbooked {
 		stands = "no hold stands for it"
 	}
-	log := l.options.log.With("execution", h.ExecutionID, "tenant", h.TenantID)
-	log.Warn("tenant: a call is not on the books yet; "+stands+", and its booking goes on", "error", event.Err)
-	first := event
+	log := l.options.log.With("tenant", first.TenantID)
+	if first.ExecutionID != "" {
+		log = log.With("execution", first.ExecutionID)
+	} else {
+		log = log.With("key", first.IdempotencyKey)
+	}
+	log.Warn("tenant: a call is not on the books yet; "+stands+", and its booking goes on", "error", first.Err)
 	l.observe(ctx, &first)
-	go func() {
-		err := booked()
+	s = Settlement{Outcome: Pending}
+	if op != nil {
+		l.tellPending(ctx, h, op)
+		s = settlement(&op.Exec)
+		s.Outcome = Pending
+	}
+	return s, func(err error) {
 		l.mu.Lock()
 		delete(l.pending, p)
+		last := event()
 		l.mu.Unlock()
-		if err != nil {
+		last.After = time.Since(since)
+		switch {
+		case err == nil:
+			last.Booked = true
+			log.Warn("tenant: a call that was pending is on the books", "after", last.After.Round(time.Millisecond))
+		case errors.Is(err, ErrDuplicate):
+			last.Booked = true
+			log.Warn("tenant: a call that was pending is on the books already, as another execution", "error", err)
+		case errors.Is(err, ErrNotDeferred):
+			last.Err = err
+			log.Info("tenant: what was pending is the end of no call that was deferred, and nothing is lost", "error", err)
+		default:
 			log.Error("tenant: a call could not be booked; "+stands, "error", err)
 			return
 		}
-		event.Booked, event.After, event.Err = true, time.Since(since), nil
-		log.Warn("tenant: a call that was pending is on the books", "after", event.After.Round(time.Millisecond))
-		l.observe(ctx, &event)
-	}()
-	l.tellPending(ctx, h, op)
-	s := settlement(&op.Exec)
-	s.Outcome = Pending
-	return s
+		l.observe(ctx, &last)
+	}
 }
 
 // carry notes which task brings the end of a call to the books.
 func (l *Ledger) carry(h *Hold, task *lane.Task) *lane.Task {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h.carrier = task
+	h.carrier, h.obstacle = task, nil
 	return task
+}
+
+// obstruct notes what keeps the end of a call from a lane.
+func (l *Ledger) obstruct(h *Hold, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h.obstacle = err
+}
+
+// waiter is whoever waits for the end of a call to be booked, until it is told Pending.
+type waiter struct {
+	answers  chan booking
+	pending  chan func(error) // gets what is to be called when the booking is over, once it was told Pending
+	over     func(error)      // that; of the goroutine that books
+	answered bool             // likewise
+}
+
+// booking is what became of the end of a call.
+type booking struct {
+	Settlement
+	error
+}
+
+// answer reports whether whoever waits has an answer: this one, or one before it. It has none where it was told Pending.
+func (w *waiter) answer(s Settlement, err error) bool {
+	if !w.answered && w.over == nil {
+		select {
+		case w.answers <- booking{s, err}:
+			w.answered = true
+		case w.over = <-w.pending:
+		}
+	}
+	return w.answered
+}
+
+// inBackground has the end of a call booked in a goroutine of its own, and answers when it is, or Pending after the time of
+// [WithSettleWait]. Op returns the operation, nil where it is not known yet.
+func (l *Ledger) inBackground(ctx context.Context, h *Hold, op func() *decide.Op, book func(*waiter) (Settlement, error)) (Settlement, error) {
+	w, since := &waiter{answers: make(chan booking), pending: make(chan func(error), 1)}, time.Now()
+	go func() {
+		s, err := book(w)
+		if !w.answer(s, err) {
+			w.over(err)
+		}
+	}()
+	timer := l.timers.start(l.options.settleWait)
+	defer l.timers.stop(timer)
+	select {
+	case b := <-w.answers:
+		return b.Settlement, b.error
+	case <-timer.C:
+	}
+	s, over := l.postpone(ctx, h, op(), since)
+	w.pending <- over
+	return s, nil
 }

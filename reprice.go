@@ -100,7 +100,7 @@ func (t RepriceTotals) Difference() decimal.Decimal { return t.Right.Sub(t.Booke
 // It can run while calls go on, again, and in several processes at once: what is corrected already is part of what is
 // booked, and no correction is booked twice. It reads some hundreds of calls at a time, of one tenant after the other, and
 // hands the corrections to the path on which calls are booked. It returns what was done so far also with an error, after
-// which it can be run again.
+// which it can be run again. A correction is never [Pending]: where the books cannot be reached, whoever reprices is told.
 //
 // Errors: [ErrInvalidOption], also for a ledger without prices and for a tenant that does not exist; [ErrInvalidTenant];
 // [ErrUnavailable]; [ErrNotMigrated]; [ErrClosed]; and ctx's own.

@@ -90,8 +90,10 @@ type Hold struct {
 	took     time.Duration   // how long the call took, once it is settling; guarded by the ledger
 	settling bool
 	carrier  *lane.Task // the last that brings its end to the books; guarded by the ledger
+	inside   bool       // it has entered the ledger with its end, and leaves it where that is refused
+	obstacle error      // what keeps its end from a lane, nil where nothing does; guarded by the ledger
 
-	// Of an unbooked hold.
+	// Of an unbooked hold, as which a record goes to the books too.
 	who  identity
 	task *lane.Task    // the last on the execution, nil where none was handed in; belongs to the end that has its turn
 	last chan struct{} // closed when the last of the hold's ends is over; guarded by the ledger
@@ -139,7 +141,7 @@ const (
 	Settled         Outcome = "settled"          // the usage is on the books
 	Released        Outcome = "released"         // the hold is dropped
 	Corrected       Outcome = "corrected"        // the hold had expired and was charged; now the usage is charged instead
-	Pending         Outcome = "pending"          // not yet on the books; the hold stands for it, and the booking goes on
+	Pending         Outcome = "pending"          // not yet on the books; its hold stands for it, if it has one, and the booking goes on
 	AlreadySettled  Outcome = "already settled"  // by an earlier settle; nothing was done
 	AlreadyReleased Outcome = "already released" // by an earlier release; nothing was done
 )

@@ -3,6 +3,7 @@ package tenant
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,11 +72,13 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 		return l.finished(ctx, h, task)
 	case <-timer.C:
 	}
-	return l.postpone(ctx, h, &op, since, func() error {
+	s, over := l.postpone(ctx, h, &op, since)
+	go func() {
 		<-task.Done()
 		_, err := l.finished(ctx, h, task)
-		return err
-	}), nil
+		over(err)
+	}()
+	return s, nil
 }
 
 func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settlement, error) {
@@ -89,10 +92,16 @@ func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settle
 // ended lets a call out of the ledger that has ended on the books.
 func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err error) (Settlement, error) {
 	if err != nil {
+		if h.inside && !errors.Is(err, ErrClosed) { // which Close names
+			l.leave(h)
+		}
 		return Settlement{}, err
 	}
 	l.outages.over()
 	l.leave(h)
+	if out.Code == decide.Duplicate {
+		return Settlement{}, l.refusal(&decide.Op{Exec: *h.exec}, &out)
+	}
 	l.booked(ctx, &out)
 	l.tellSettled(ctx, &out, h)
 	if out.Code == decide.Settled || out.Code == decide.Corrected {
@@ -121,11 +130,13 @@ func settlement(e *book.Execution) Settlement {
 
 // Record books a call that was made elsewhere: it counts against the budgets like any other, but nothing can refuse it.
 // With [WithIdempotencyKey], the same call is booked once, and a second time is a [*DuplicateError]. It books although
-// ctx has ended.
+// ctx has ended. Where the books cannot be reached it returns after the time of [WithSettleWait] with the outcome Pending,
+// as [Ledger.Settle] does: the booking goes on, once, with a key and without, until it succeeds or [Ledger.Close] ends it and
+// names the call. The call then counts from when it is booked. If its tenant turns out by then not to be one that can be charged,
+// it is booked without a tenant; if its key turns out to be another call's, it is not booked again. The log says so.
 //
-// Errors: [*DuplicateError], [ErrInvalidTenant], [ErrInvalidOption] (also for a usage that cannot be true),
-// [ErrNotMigrated], [ErrUnavailable], [ErrClosed]. After ErrUnavailable it may have been booked or not; only with an
-// idempotency key can it be tried again.
+// Errors: [*DuplicateError], [ErrInvalidTenant], [*UnknownTenantError], [ErrIdentityConflict], [ErrInvalidOption] (also for a usage
+// that cannot be true), [ErrNotMigrated] before this ledger has found its tables, [ErrClosed].
 func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...RecordOption) (Settlement, error) {
 	var o callOptions
 	if err := applyAll(&o, "Record", options); err != nil {
@@ -135,9 +146,9 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Reco
 	if err != nil {
 		return Settlement{}, err
 	}
-	op := &decide.Op{Kind: decide.Record}
+	op := decide.Op{Kind: decide.Record}
 	op.Exec.Provider, op.Exec.Model = a.Provider, a.Model
-	if err := l.describe(ctx, op, who, &o); err != nil {
+	if err := l.describe(ctx, &op, who, &o); err != nil {
 		return Settlement{}, err
 	}
 	if err := l.conclude(&op.Exec, a, false); err != nil {
@@ -146,26 +157,14 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Reco
 	if op.Exec.ErrorCode == implausible {
 		return Settlement{}, fmt.Errorf("%w: Record: %+v cannot be the usage of one call", ErrInvalidOption, a.Usage)
 	}
-	return l.book(ctx, who, op)
-}
-
-// book books what holds nothing, although ctx has ended.
-func (l *Ledger) book(ctx context.Context, who identity, op *decide.Op) (Settlement, error) {
-	ctx = context.WithoutCancel(ctx)
-	if err := l.enter(); err != nil {
+	e := op.Exec
+	h := &Hold{
+		ExecutionID: e.ID.String(), TenantID: who.key, Unbooked: true, ledger: l, exec: &e, usage: a.Usage, settling: true, inside: true, who: who,
+	}
+	if err := l.enterWith(h); err != nil {
 		return Settlement{}, err
 	}
-	defer l.leave(nil)
-	out, err := l.admit(ctx, &asking{who: who, op: *op}, DefaultWait)
-	if err != nil {
-		return Settlement{}, err
-	}
-	l.booked(ctx, &out)
-	l.tellSettled(ctx, &out, nil)
-	l.compare(ctx, out.Exec)
-	s := settlement(out.Exec)
-	s.Outcome = Settled
-	return s, nil
+	return l.finishUnbooked(context.WithoutCancel(ctx), h, op)
 }
 
 // implausible is the error code of a call whose reported usage cannot be true.
@@ -173,15 +172,7 @@ const implausible = "implausible_usage"
 
 // conclude enters into an execution how the call ended and what it is charged.
 func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
-	for _, m := range []struct {
-		name string
-		Money
-	}{{"Cost", a.Cost}, {"ReportedCost", a.ReportedCost}} {
-		if m.err != nil {
-			return fmt.Errorf("%w: Actual.%s: %w", ErrInvalidOption, m.name, m.err)
-		}
-	}
-	if err := validErrorCode(a.ErrorCode); err != nil {
+	if err := a.valid(); err != nil {
 		return err
 	}
 	if a.Provider != "" {
@@ -216,6 +207,19 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 		e.Price = "" // it is not what was charged
 	}
 	return nil
+}
+
+// valid says what is wrong with it, but for a usage that cannot be true.
+func (a *Actual) valid() error {
+	for _, m := range []struct {
+		name string
+		Money
+	}{{"Cost", a.Cost}, {"ReportedCost", a.ReportedCost}} {
+		if m.err != nil {
+			return fmt.Errorf("%w: Actual.%s: %w", ErrInvalidOption, m.name, m.err)
+		}
+	}
+	return validErrorCode(a.ErrorCode)
 }
 
 // cost returns what an execution is charged, and whether that is known.

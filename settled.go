@@ -83,7 +83,7 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 // tellPending tells whoever made a call that it is not on the books yet. The observer is told when it is.
 func (l *Ledger) tellPending(ctx context.Context, h *Hold, op *decide.Op) {
 	scope := callctx.ScopeOf(ctx)
-	if scope == nil || op.Kind != decide.Settle {
+	if scope == nil || op.Kind == decide.Release {
 		return
 	}
 	e := l.settledEvent(h, &op.Exec)

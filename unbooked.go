@@ -21,8 +21,9 @@ const (
 	// once more.
 	briefly = 300 * time.Millisecond
 
-	// betweenTries is how long whatever needs the database before a lane can waits before it is tried again.
-	betweenTries = 250 * time.Millisecond
+	// Whatever needs the database before a lane can is tried again after the first of these where it cannot be reached, and at
+	// growing intervals up to the second where it refuses.
+	betweenTries, mostBetweenTries = 250 * time.Millisecond, 5 * time.Second
 )
 
 // unreachableError is an ErrUnavailable for which nobody but the database is to blame, no lock of a host and no limit.
@@ -126,42 +127,38 @@ func (l *Ledger) giveUp(a *asking, err error) {
 	}
 }
 
-// finishUnbooked brings the end of an unbooked call to the books, in the background where the database stays away.
+// finishUnbooked brings the end of an unbooked call to the books, in the background where the database stays away. What is
+// recorded is one: the call was made, and no hold stands for it.
 func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Settlement, error) {
-	type answer struct {
-		Settlement
-		error
-	}
-	answers, over, since := make(chan answer, 1), make(chan struct{}), time.Now()
+	over := make(chan struct{})
 	l.mu.Lock()
 	earlier := h.last
 	h.last = over
 	l.mu.Unlock()
-	go func() {
+	return l.inBackground(ctx, h, func() *decide.Op { return &op }, func(w *waiter) (Settlement, error) {
 		defer close(over)
 		if earlier != nil {
 			<-earlier
 		}
-		out, err := l.bringToBooks(l.lanes.Context(), h, op)
-		s, err := l.ended(ctx, h, out, err)
-		answers <- answer{s, err}
-	}()
-	timer := time.NewTimer(l.options.settleWait)
-	defer timer.Stop()
-	select {
-	case a := <-answers:
-		return a.Settlement, a.error
-	case <-timer.C:
-	}
-	return l.postpone(ctx, h, &op, since, func() error { return (<-answers).error }), nil
+		out, err := l.bringToBooks(l.lanes.Context(), h, op, w)
+		return l.ended(ctx, h, out, err)
+	})
 }
 
-// bringToBooks ends an unbooked call, however long the database stays away, and makes its tenant where it has to. Ctx ends
-// with the lanes.
-func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decide.Outcome, error) {
+// bringToBooks ends an unbooked call, however long the database stays away and whatever it says, and makes its tenant where
+// it has to. What is recorded is refused as long as somebody waits to hear why. Ctx ends with the lanes.
+func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *waiter) (decide.Outcome, error) {
+	refuses := func(err error) bool { return op.Kind == decide.Record && w.answer(Settlement{}, err) }
 	for attempt := 0; ; {
 		if !l.lanes.Started() {
-			if err := l.insist(ctx, func() error { return l.start(ctx, &op) }); err != nil {
+			err := l.insist(ctx, h, func() error {
+				err := l.start(ctx, &op)
+				if errors.Is(err, ErrNotMigrated) && refuses(err) { // they may never have been there
+					return errRefused
+				}
+				return err
+			})
+			if err != nil {
 				return decide.Outcome{}, err
 			}
 		}
@@ -174,21 +171,15 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		l.carry(h, h.task)
 		<-h.task.Done()
 		out, err := h.task.Outcome()
-		if missing := (*lane.NotMigratedError)(nil); errors.As(err, &missing) {
-			if err := sqldb.Pause(ctx, betweenTries); err != nil {
-				return out, ErrClosed
-			}
-			continue
-		}
 		if err != nil {
 			return out, l.explain(err)
 		}
 		if h.who.none() || (out.Code != decide.Unknown && out.Code != decide.WrongOwner) {
 			return out, nil
 		}
-		err = errors.New("it is deleted, or its key keeps changing")
+		err = l.refusal(&op, &out)
 		if attempt++; attempt <= maxFirstUses {
-			err = l.insist(ctx, func() error {
+			err = l.insist(ctx, h, func() error {
 				who, err := l.firstUse(ctx, h.who)
 				if err == nil {
 					h.who = who
@@ -200,30 +191,56 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op) (decid
 		case err == nil:
 		case ctx.Err() != nil:
 			return out, ErrClosed
+		case refuses(err):
+			return out, errRefused
 		default:
-			l.options.log.Error("tenant: a call that was admitted while the database was away is booked without a tenant, because its own cannot be charged",
+			l.options.log.Error("tenant: a call that has no hold is booked without a tenant, because its own cannot be charged",
 				"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
 			h.who, h.task = identity{}, nil
 		}
 	}
 }
 
-// insist does what needs the database before a lane can, again and again while that cannot be reached or is locked. Many
-// calls may need it when the database comes back: they take turns.
-func (l *Ledger) insist(ctx context.Context, do func() error) error {
+// errRefused ends the booking of a call that whoever asked for has heard why it is not made.
+var errRefused = errors.New("refused")
+
+// insist does what needs the database before a lane can, again and again, whatever that says, until it is done or cannot be
+// for a reason of the call's own. Many calls may need it when the database comes back: they take turns.
+func (l *Ledger) insist(ctx context.Context, h *Hold, do func() error) error {
+	for wait := betweenTries; ; {
+		err := l.takeTurn(ctx, do)
+		switch {
+		case err == nil, errors.Is(err, ErrClosed), errors.Is(err, errRefused), ofTheCall(err):
+			return err
+		case errors.Is(err, ErrUnavailable):
+			wait = betweenTries
+		}
+		l.obstruct(h, err)
+		if sqldb.Pause(ctx, wait) != nil {
+			return ErrClosed
+		}
+		wait = min(2*wait, mostBetweenTries)
+	}
+}
+
+func (l *Ledger) takeTurn(ctx context.Context, do func() error) error {
 	select {
 	case l.insisting <- struct{}{}:
 		defer func() { <-l.insisting }()
+		return do()
 	case <-ctx.Done():
 		return ErrClosed
 	}
-	for {
-		err := do()
-		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotMigrated) {
-			return err
-		}
-		if sqldb.Pause(ctx, betweenTries) != nil {
-			return ErrClosed
+}
+
+// ofTheCall reports whether an error is not the database's, and so would be the same the next time.
+func ofTheCall(err error) bool {
+	for _, of := range []error{
+		ErrInvalidTenant, ErrUnknownTenant, ErrTenantSuspended, ErrIdentityConflict, ErrHierarchy, ErrInvalidOption, ErrNotDeferred,
+	} {
+		if errors.Is(err, of) {
+			return true
 		}
 	}
+	return false
 }

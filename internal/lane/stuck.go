@@ -36,8 +36,16 @@ type stuck struct {
 }
 
 // keeps reports whether the task's operation is never given up: somebody has been told that it will be booked, or nobody
-// is there to be told that it is not.
-func (t *Task) keeps() bool { return t.op.Kind == decide.Settle || t.op.Kind == decide.Release }
+// is there to be told that it is not. An adjustment is given up: whoever makes it is told, and makes it again.
+func (t *Task) keeps() bool {
+	switch t.op.Kind {
+	case decide.Settle, decide.Release:
+		return true
+	case decide.Record:
+		return t.op.Exec.Status != book.Adjusted
+	}
+	return false
+}
 
 // stick sets tasks aside that the database does not take.
 func (l *lane) stick(tasks []*Task, err error) {

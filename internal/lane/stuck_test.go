@@ -201,3 +201,40 @@ func TestClose_BooksWhatWasStuck(t *testing.T) {
 	require.NoError(t, <-closed)
 	require.Equal(t, decide.Settled, result(t, task).Code)
 }
+
+// What is recorded was made, and is booked; an adjustment is given up at once, because whoever makes it is told.
+func TestRecord_ThatTheDatabaseRefusesIsTriedUntilItIsTakenAndAnAdjustmentIsNot(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{"fatal": errFatal, "not migrated": errNotMigrated} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory(10)
+			s := open(t, m)
+			m.set(func() {
+				m.before = func(_ *book.Want, e *book.Effects) error {
+					for _, i := range e.Insert {
+						if i.Status != book.Running {
+							return refusal
+						}
+					}
+					return nil
+				}
+			})
+			record := func(status book.Status) decide.Op {
+				op := reserve("m")
+				op.Kind, op.Exec.Status, op.Exec.Charged = decide.Record, status, book.Amount{Calls: 1}
+				return op
+			}
+			kept, told := s.Submit(record(book.Succeeded), "acme"), s.Submit(record(book.Adjusted), "acme")
+			<-told.Done()
+			_, err := told.Outcome()
+			require.ErrorIs(t, err, refusal)
+			require.Eventually(t, func() bool { return len(s.Stuck()) == 1 }, time.Minute, time.Millisecond)
+			require.ErrorIs(t, kept.Hindrance().Err, refusal)
+			require.Equal(t, pending, kept.state.Load())
+			m.set(func() { m.before = nil })
+			require.Equal(t, decide.Settled, result(t, kept).Code)
+			require.Equal(t, map[book.Status]int{book.Succeeded: 1}, m.statuses())
+		})
+	}
+}
