@@ -13,6 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/meter"
 )
 
 // fetched fetches a batch of many results, and reads it to its end.
@@ -89,6 +92,87 @@ func TestFetching_ResultsAreNotWithheldFromTheirReader(t *testing.T) {
 	books = &ledger{record: func() error { return &tenant.DuplicateError{} }}
 	fetched(t, books, 10)
 	require.Zero(t, books.reported.Load(), "they were fetched before")
+}
+
+// Where the books cannot be reached, all results are handed in, and none waits for another.
+func TestFetching_NobodyWaitsForResultsThatArePending(t *testing.T) {
+	t.Parallel()
+	const lines = 5000
+	var begun atomic.Int64
+	all := make(chan struct{})
+	books := &ledger{record: func() error {
+		switch begun.Add(1) {
+		case 1: // the first is waited for
+			return nil
+		case lines:
+			close(all)
+		}
+		<-all
+		return nil
+	}}
+	books.pending.Store(true)
+	fetched(t, books, lines)
+	require.EqualValues(t, lines, begun.Load())
+	require.Zero(t, books.reported.Load(), "they are going to be booked")
+}
+
+// What other models used for a job follows when the job is known to be one, which may be after its result was read.
+func TestRetrieved_WhatOtherModelsUsedFollowsTheJob(t *testing.T) {
+	t.Parallel()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.openai.com/v1/responses/r-1", nil)
+	require.NoError(t, err)
+	result := &meter.Result{ID: "r-1", Found: true, Complete: true, Model: "m", Also: []meter.ModelUsage{{Model: "other", Usage: book.Usage{Input: 3}}}, ReportedCost: -1}
+	retrieve := func(books *ledger) {
+		transport, err := newTransport(books, roundTrip(nil))
+		require.NoError(t, err)
+		transport.retrieved(r, meter.Endpoint{Service: "a job"}, &body{status: http.StatusOK}, result, nil)
+	}
+	recorded := make(chan struct{}, 10)
+	record := func() error {
+		recorded <- struct{}{}
+		return nil
+	}
+	var booked func()
+	retrieve(&ledger{record: record, deferred: func(ctx context.Context) (tenant.Settlement, error) {
+		scope := callctx.ScopeOf(ctx)
+		booked = func() { scope.Settled(&tenant.SettledEvent{ExecutionID: "e"}) }
+		return tenant.Settlement{Outcome: tenant.Pending}, nil
+	}})
+	require.Empty(t, recorded, "nobody knows whether there is such a job")
+	booked()
+	<-recorded
+	booked()
+	require.Empty(t, recorded)
+
+	retrieve(&ledger{record: record, deferred: func(context.Context) (tenant.Settlement, error) {
+		return tenant.Settlement{Outcome: tenant.AlreadySettled}, nil
+	}})
+	require.Len(t, recorded, 1)
+	<-recorded
+	retrieve(&ledger{record: record})
+	require.Empty(t, recorded, "it is no job")
+	closed := &ledger{record: func() error { return tenant.ErrClosed }, deferred: func(context.Context) (tenant.Settlement, error) {
+		return tenant.Settlement{Outcome: tenant.Settled}, nil
+	}}
+	retrieve(closed)
+	require.EqualValues(t, 1, closed.reported.Load(), "what cannot be booked is not passed over")
+}
+
+// A call that was pending and is booked at last is not the last call for that.
+func TestScope_WhatIsBookedLateIsNotTheLastCall(t *testing.T) {
+	t.Parallel()
+	s := &scope{}
+	pending := func(id string) { s.Settled(&tenant.SettledEvent{ExecutionID: id, Pending: true}) }
+	settled := func(id string) { s.Settled(&tenant.SettledEvent{ExecutionID: id}) }
+	pending("beside")
+	pending("call")
+	settled("call")
+	settled("beside")
+	require.Equal(t, &tenant.SettledEvent{ExecutionID: "call"}, s.last())
+	pending("call")
+	require.False(t, s.last().Pending)
+	settled("next")
+	require.Equal(t, "next", s.last().ExecutionID)
 }
 
 // What passes after the end of its context belongs to a fetching that is over.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/llmtenant/tenant"
@@ -15,7 +16,10 @@ type scope struct {
 	options []tenant.ReserveOption
 	around  *scope // that it was made from
 	refused atomic.Pointer[refusal]
-	settled atomic.Pointer[tenant.SettledEvent]
+
+	mu      sync.Mutex
+	settled *tenant.SettledEvent // the last
+	pending map[string]bool      // the executions that are not on the books yet
 }
 
 func scopeOf(ctx context.Context) *scope {
@@ -52,13 +56,42 @@ func (s *scope) refusal(r *refusal) {
 func (s *scope) Settled(event any) {
 	e, _ := event.(*tenant.SettledEvent)
 	for ; s != nil && e != nil; s = s.around {
-		for {
-			before := s.settled.Load()
-			if before != nil && e.Pending && before.ExecutionID == e.ExecutionID || s.settled.CompareAndSwap(before, e) {
-				break // a call that is on the books is not pending any more
-			}
+		s.keep(e)
+	}
+}
+
+// keep keeps what is known of the last call. A call that was pending and is booked is not the last for that, and one that is
+// on the books is not pending any more.
+func (s *scope) keep(e *tenant.SettledEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := s.settled != nil && s.settled.ExecutionID == e.ExecutionID
+	switch {
+	case e.Pending && same && !s.settled.Pending:
+		return
+	case e.Pending:
+		if s.pending == nil {
+			s.pending = map[string]bool{}
+		}
+		s.pending[e.ExecutionID] = true
+	default:
+		was := s.pending[e.ExecutionID]
+		delete(s.pending, e.ExecutionID)
+		if was && !same {
+			return
 		}
 	}
+	s.settled = e
+}
+
+// last returns what is known of the last call, nil where there was none.
+func (s *scope) last() *tenant.SettledEvent {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled
 }
 
 // LastCall returns how the last call under ctx was settled, if ctx is of [ContextWithCall] or [Middleware], or derived from one
@@ -72,10 +105,8 @@ func (s *scope) Settled(event any) {
 //		w.Header().Set("X-Cost-USD", call.Cost.String())
 //	}
 func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
-	if s := scopeOf(ctx); s != nil {
-		if e := s.settled.Load(); e != nil {
-			return *e, true
-		}
+	if e := scopeOf(ctx).last(); e != nil {
+		return *e, true
 	}
 	return tenant.SettledEvent{}, false
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/meter"
 )
 
@@ -126,13 +127,40 @@ func (t *Transport) retrieved(r *http.Request, e meter.Endpoint, b *body, result
 			others = append(others, also)
 		}
 	}
-	who, _ := tenant.TenantFromContext(r.Context())
+	ctx := r.Context()
+	who, _ := tenant.TenantFromContext(ctx)
 	key := backgroundKey(result.ID)
-	if _, err := t.books.SettleDeferred(r.Context(), who, key, a); err != nil {
+	also := sync.OnceFunc(func() {
+		for i, also := range others {
+			if t.record(r, key+"/"+strconv.Itoa(i), result.Provider, also, a) != nil {
+				t.report(r, e.Service)
+			}
+		}
+	})
+	if len(others) > 0 {
+		ctx = callctx.WithScope(ctx, &whenSettled{around: callctx.ScopeOf(ctx), do: also})
+	}
+	s, err := t.books.SettleDeferred(ctx, who, key, a)
+	if err != nil || s.Outcome == tenant.Pending {
 		return // most replies that can be read again were not made in the background
 	}
-	for i, also := range others {
-		_ = t.record(r, key+"/"+strconv.Itoa(i), result.Provider, also, a)
+	also()
+}
+
+// whenSettled is a scope of a call that something has to follow: also where the call is pending, and it is not known yet
+// whether there is one.
+type whenSettled struct {
+	around callctx.Scope // nil where there is none
+	do     func()
+}
+
+// Settled implements [callctx.Scope].
+func (w *whenSettled) Settled(event any) {
+	if w.around != nil {
+		w.around.Settled(event)
+	}
+	if e, ok := event.(*tenant.SettledEvent); ok && !e.Pending {
+		go w.do()
 	}
 }
 

@@ -15,7 +15,9 @@ type ledger struct {
 	settled atomic.Int64
 	used    tenant.Usage // the last
 
-	record   func() error // says what becomes of what is recorded; nil: it is booked
+	record   func() error                                     // says what becomes of what is recorded; nil: it is booked
+	pending  atomic.Bool                                      // what becomes of it is Pending
+	deferred func(context.Context) (tenant.Settlement, error) // what becomes of a deferred call; nil: there is none
 	reported atomic.Int64
 	defers   bool
 }
@@ -36,10 +38,14 @@ func (l *ledger) Release(context.Context, *tenant.Hold) (tenant.Settlement, erro
 }
 
 func (l *ledger) Record(context.Context, tenant.Tenant, tenant.Actual, ...tenant.RecordOption) (tenant.Settlement, error) {
-	if l.record != nil {
-		return tenant.Settlement{}, l.record()
+	s := tenant.Settlement{Outcome: tenant.Settled}
+	if l.pending.Load() {
+		s.Outcome = tenant.Pending
 	}
-	return tenant.Settlement{Outcome: tenant.Settled}, nil
+	if l.record != nil {
+		return s, l.record()
+	}
+	return s, nil
 }
 
 func (l *ledger) Defer(context.Context, *tenant.Hold, string) error {
@@ -49,7 +55,10 @@ func (l *ledger) Defer(context.Context, *tenant.Hold, string) error {
 	return tenant.ErrNotDeferred
 }
 
-func (l *ledger) SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error) {
+func (l *ledger) SettleDeferred(ctx context.Context, _ tenant.Tenant, _ string, _ tenant.Actual) (tenant.Settlement, error) {
+	if l.deferred != nil {
+		return l.deferred(ctx)
+	}
 	return tenant.Settlement{}, tenant.ErrNotDeferred
 }
 

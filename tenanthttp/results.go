@@ -26,7 +26,8 @@ type fetching struct {
 	booking   chan struct{} // has an element for each result on its way
 	all       sync.WaitGroup
 	begun     bool
-	failed    atomic.Bool // the books could not be reached
+	failed    atomic.Bool // a result cannot be booked
+	waiting   atomic.Bool // the books cannot be reached, and the booking goes on
 }
 
 // fetch passes on a request for the results of a batch, or for what may hold them.
@@ -49,11 +50,13 @@ func (t *Transport) fetch(r *http.Request, e meter.Endpoint) (*http.Response, er
 	return resp, nil
 }
 
-// book books a result. It waits for the first alone: where the books cannot be reached, the others are not tried, so that
-// the rest of the batch is not kept from its reader until they can.
+// book books a result. It waits for the first alone: where that cannot be booked, the others are not tried, and where the
+// books cannot be reached nobody waits for them, so that the rest of the batch is not kept from its reader until they can.
 func (f *fetching) book(l meter.Line) {
 	switch {
 	case f.failed.Load():
+	case f.waiting.Load():
+		f.all.Go(func() { f.line(&l) })
 	case !f.begun:
 		f.begun = true
 		f.line(&l)
@@ -78,10 +81,15 @@ func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
 	ctx := f.request.Context()
 	who, _ := tenant.TenantFromContext(ctx)
 	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(batchKey(key)))
-	_, err := f.transport.books.Record(ctx, who, tenant.Actual{
+	s, err := f.transport.books.Record(ctx, who, tenant.Actual{
 		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,
 	}, options...)
-	if err != nil && !errors.Is(err, tenant.ErrDuplicate) {
+	switch {
+	case err == nil:
+		if s.Outcome == tenant.Pending {
+			f.waiting.Store(true)
+		}
+	case !errors.Is(err, tenant.ErrDuplicate):
 		f.failed.Store(true)
 	}
 }
