@@ -34,7 +34,7 @@ type Agent struct {
 // for its calls, such as [WithAgent]; an option of a call goes before the agent's. [WithIdempotencyKey] is one call's
 // and no default.
 //
-// Errors: [ErrInvalidOption], which names what cannot be meant.
+// Errors: [ErrInvalidOption], which names what is invalid.
 func NewAgent(ledger *Ledger, model Model, options ...AgentOption) (*Agent, error) {
 	if ledger == nil {
 		return nil, fmt.Errorf("%w: NewAgent: the ledger is nil", ErrInvalidOption)
@@ -72,7 +72,7 @@ func (f agentOption) applyAgent(a *Agent) error { return f(a) }
 // WithTenantFunc lets the agent decide itself whom each call is made for, before anything that the call or the context
 // says. f may be a method value, such as support.TenantOf. The tenant that it returns is the call's, and nil is no
 // tenant; an error fails the call, and nothing is charged. f is called from many goroutines. Defaults to none: then the
-// tenant is that of [WithTenant], on the call or else on the agent, or else the context's.
+// tenant is that of [WithTenant], on the call, otherwise on the agent, otherwise the context's.
 func WithTenantFunc(f func(ctx context.Context, call *Call) (Tenant, error)) AgentOption {
 	return agentOption(func(a *Agent) error {
 		if f == nil {
@@ -125,7 +125,7 @@ func Param[T any](call *Call, name string) (T, error) {
 type Reply struct {
 	Text string
 
-	// Provider and Model are those that the provider says it used, else those that were asked for.
+	// Provider and Model are those that the provider says it used, otherwise those that were asked for.
 	Provider, Model string
 
 	// FinishReason is the provider's word for why the text ends, such as "stop" or "length".

@@ -85,7 +85,7 @@ type BackfillReport struct {
 	Skips   []BackfillSkip
 
 	// Orphans is how many budgets there are whose record is gone, unseen by the ledger. They are removed with
-	// [WithOrphansRemoved], else left. Orphaned are the first 100 of them.
+	// [WithOrphansRemoved], otherwise left. Orphaned are the first 100 of them.
 	Orphans  int64
 	Orphaned []Orphan
 
@@ -118,7 +118,7 @@ const maxListed = 100
 //
 // It returns what was done so far also with an error, with which it can go on later: [ErrUnavailable]; [ErrClosed]; ctx's
 // own; [ErrNotMigrated]. [ErrInvalidOption] is for a model that was not declared with [Ledger.Register], and for an option
-// that cannot be meant.
+// that is invalid.
 func (l *Ledger) Backfill(ctx context.Context, record any, options ...BackfillOption) (BackfillReport, error) {
 	b, err := l.backfill(record, options)
 	if err != nil {

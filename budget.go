@@ -25,7 +25,7 @@ type Budget struct {
 	// below the old parent stays on its books.
 	ParentID string `json:",omitzero"`
 
-	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, else Soft.
+	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, otherwise Soft.
 	Enforcement Enforcement `json:",omitzero"`
 
 	// Inherit: the ledger's default limits hold for what Limits leaves absent, and its enforcement where there is none

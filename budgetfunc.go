@@ -17,7 +17,7 @@ import (
 // customer is on, for one. f is given the record as its table has it, without associations, and a budget as it is declared
 // otherwise, of which it sets Limits, Enforcement, Inherit and TimeZone. They are the budget's own from then on: a record
 // that changes does not change them; [ConfigureBudget] with the same function does. An error of f, or a budget that
-// cannot be meant, fails the create. f is to be quick, and must not use the database. Defaults to none.
+// is invalid, fails the create. f is to be quick, and must not use the database. Defaults to none.
 //
 //	func limits(o *Organization, b *tenant.Budget) error {
 //		b.Limits, b.Enforcement = plans[o.Plan], tenant.Hard

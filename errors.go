@@ -69,7 +69,7 @@ var (
 	// ErrNotDeferred: a call that [Ledger.Defer] cannot leave, or has not left.
 	ErrNotDeferred = fault.ErrNotDeferred
 
-	// ErrInvalidOption: an option, a limit or an argument that cannot be meant.
+	// ErrInvalidOption: an option, a limit or an argument is invalid; the error names it.
 	ErrInvalidOption = fault.ErrInvalidOption
 
 	// ErrNotBilled is what a [Model] wraps its error in when it knows that the provider charges nothing for the call: it
@@ -231,7 +231,7 @@ type LimitStatus struct {
 	Agent  string `json:",omitzero"` // the agent whose calls are counted; empty for all
 	Model  string `json:",omitzero"` // the model whose calls are counted; empty for all
 
-	// In US dollars for a cost limit, else tokens or calls. Remaining is never negative.
+	// In US dollars for a cost limit, otherwise tokens or calls. Remaining is never negative.
 	Limit     decimal.Decimal
 	Spent     decimal.Decimal
 	Held      decimal.Decimal

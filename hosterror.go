@@ -11,7 +11,7 @@ import (
 
 // HostErrorEvent says that a call was refused for what is wrong with the program that makes it, and not with a budget: it
 // has forgotten the tenant where one is required, or has given one that was not saved, not declared or has no id, or an
-// option that cannot be meant. No customer can do anything about it. It is written to the ledger's logger as well,
+// option that is invalid. No customer can do anything about it. It is written to the ledger's logger as well,
 // whatever the observer: at the level of errors, and the same again for debugging.
 type HostErrorEvent struct {
 	TenantID               string // empty where there is none, or none that can be

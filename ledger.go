@@ -70,7 +70,7 @@ type reports = report.Reports
 // from any handle derived from db. One ledger can be open on a db at a time. Call it before db is used by more than one
 // goroutine; Open itself does not talk to PostgreSQL.
 //
-// Errors: [ErrInvalidOption], for an option that cannot be meant, and for a db that cannot be used. It fails for another database, for one in memory, for connections that are not pgx's, and for a pool, or a pgxpool under
+// Errors: [ErrInvalidOption], for an invalid option, and for a db that cannot be used. It fails for another database, for one in memory, for connections that are not pgx's, and for a pool, or a pgxpool under
 // it, that is too small for the lanes (see [WithLanes]) and one more connection. Connections that instruments have wrapped
 // around pgx's are looked at: those of otelsql and others that show what is under them are used, and for those that do not
 // (sqlmw), [WithLaneDB] gives the ledger a pool without them.

@@ -9,7 +9,7 @@ import (
 )
 
 // Money is an amount of US dollars, exact to the nano-dollar (1e-9). The zero value is the absence of an amount, which
-// is something else than USD("0").
+// is not the same as USD("0").
 type Money struct {
 	nano int64
 	set  bool
@@ -49,7 +49,7 @@ func (m Money) String() string {
 
 func nanoUSD(nano int64) Money { return Money{nano: nano, set: true} }
 
-// Quantity is a number of tokens or of calls. The zero value is the absence of one, which is something else than
+// Quantity is a number of tokens or of calls. The zero value is the absence of one, which is not the same as
 // Count(0).
 type Quantity struct {
 	n   int64

@@ -24,7 +24,7 @@ type Child interface {
 // WithParent names the field with the primary key of the record above, and the model of that, which is to be registered
 // too: WithParent("OrganizationID", &Organization{}). A field that is empty says that there is none. The tenant follows the
 // field: who is moved is held to the new budget from the next call on, and takes no history along. Defaults to what the
-// method LLMTenantParent says, see [Child]; else records stand below none but the [Root].
+// method LLMTenantParent says, see [Child]; otherwise records stand below none but the [Root].
 func WithParent(field string, model any) RegisterOption {
 	return func(d *declaration) (err error) {
 		t := reflect.TypeOf(model)

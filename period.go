@@ -16,7 +16,7 @@ import (
 // Periods can be compared with ==.
 type Period interface {
 	// In returns the period in a time zone. Periods between two instants and AllTime are the same in every zone. A nil
-	// zone stands for the tenant's own, which is also what holds without In: the zone of its budget, else the ledger's
+	// zone stands for the tenant's own, which is also what holds without In: the zone of its budget, otherwise the ledger's
 	// (see WithDefaultTimeZone).
 	In(zone *time.Location) Period
 
@@ -100,7 +100,7 @@ func (c Calendar) bounds(m moment) (from, to time.Time, err error) {
 // date that the zone skips has no calls.
 type Dates struct{ first, last period.Date }
 
-// Date returns the period of one date, such as Date(2026, time.March, 8): in the time zone that [Dates.In] says, else in
+// Date returns the period of one date, such as Date(2026, time.March, 8): in the time zone that [Dates.In] says, otherwise in
 // the tenant's own. A date that there is not (February 30) is an [ErrInvalidOption] of whatever takes the period.
 func Date(year int, month time.Month, day int) Dates {
 	d := period.Date{Year: year, Month: month, Day: day}

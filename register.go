@@ -18,8 +18,8 @@ type RegisterOption func(*declaration) error
 // WithKey names the field whose value is the tenant id, like the tag `tenant:"key"` on it. The id is the value that the
 // program sees: of a field with a serializer what it was before that, of a column of type char(n) without the spaces that
 // fill it up. Where several embedded structs have a field of that name, give its path: WithKey("Billing.Slug"). Defaults to
-// the method LLMTenantID where the model has one, else to the primary key. A model with both has to give the same with
-// both.
+// the method LLMTenantID where the model has one, otherwise to the primary key. A model with both has to give the same
+// with both.
 func WithKey(field string) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.key, err = d.field("WithKey", field)
@@ -28,7 +28,7 @@ func WithKey(field string) RegisterOption {
 }
 
 // WithName names the field whose value is shown as the tenant's name, like the tag `tenant:"name"` on it. Defaults to the
-// field Name, else to what the model's String method returns, else to the tenant id. The name follows the record.
+// field Name, otherwise to what the model's String method returns, otherwise to the tenant id. The name follows the record.
 func WithName(field string) RegisterOption {
 	return func(d *declaration) (err error) {
 		d.name, err = d.field("WithName", field)
@@ -139,7 +139,7 @@ func WithOnDelete(p DeletePolicy) RegisterOption {
 
 // Register declares a GORM model, given as a pointer to its struct, to be a tenant. From then on the budgets of its
 // records follow them, whichever handle of the ledger's database they are created, changed and deleted through, and they
-// can be given as a [Tenant]: as they are if they have the method LLMTenantID, else through [Ledger.Tenant].
+// can be given as a [Tenant]: as they are if they have the method LLMTenantID, otherwise through [Ledger.Tenant].
 //
 // A model can say the same with struct tags, some on its fields and the rest on a blank field:
 //

@@ -110,7 +110,7 @@ type Actual struct {
 	ServiceTier string
 
 	// Cost, where set, is what is charged, in US dollars. Otherwise the usage is priced: at the price of the billed model,
-	// else at that of the model asked for. One that is Estimated gives way to a ReportedCost that the price charges.
+	// otherwise at that of the model asked for. One that is Estimated gives way to a ReportedCost that the price charges.
 	Cost Money
 
 	// ReportedCost is what the provider said that the call costs. It is stored beside the charge, and is the charge where

@@ -68,7 +68,7 @@ func WithMaxTokensField() Option {
 // NewModel returns the model of that name behind a client of the SDK. The client decides the key, the base URL and the
 // HTTP client; its retries are not used.
 //
-// Errors: [tenant.ErrInvalidOption], which names what cannot be meant.
+// Errors: [tenant.ErrInvalidOption], which names what is invalid.
 func NewModel(client sdk.Client, name string, options ...Option) (*Model, error) {
 	if len(client.Options) == 0 {
 		return nil, fmt.Errorf("%w: NewModel: the client is none that the SDK's NewClient has made", tenant.ErrInvalidOption)
