@@ -126,7 +126,7 @@ func (l *Ledger) readDeferred(h *Hold, a Actual) (op *decide.Op, own bool, err e
 	}
 	if err = read(); err != nil && !ofTheCall(err) {
 		l.obstruct(h, err)
-		err = l.insist(ctx, h, read)
+		err = l.insist(ctx, h, func() error { return l.takeTurn(ctx, read) })
 	}
 	if err != nil {
 		return nil, false, err

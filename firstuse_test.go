@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -34,7 +35,7 @@ func TestFirstUse_ManyAtOnceTakeFewConnections(t *testing.T) {
 		require.EqualValues(t, 150, balanceOf(t, db, "acme", "total").SpentCalls)
 		require.Less(t, pool.Stats().OpenConnections, 12)
 		requireConservation(t, db)
-	})
+	}, tenant.WithSettleWait(time.Minute))
 }
 
 // Calls that come together share the making of their tenant, but not the end of one caller's context.

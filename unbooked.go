@@ -152,7 +152,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 	for attempt := 0; ; {
 		if !l.lanes.Started() {
 			err := l.insist(ctx, h, func() error {
-				err := l.start(ctx, &op)
+				err := l.takeTurn(ctx, func() error { return l.start(ctx, &op) })
 				if errors.Is(err, ErrNotMigrated) && refuses(err) { // they may never have been there
 					return errRefused
 				}
@@ -205,10 +205,10 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 var errRefused = errors.New("refused")
 
 // insist does what needs the database before a lane can, again and again, whatever that says, until it is done or cannot be
-// for a reason of the call's own. Many calls may need it when the database comes back: they take turns.
+// for a reason of the call's own.
 func (l *Ledger) insist(ctx context.Context, h *Hold, do func() error) error {
 	for wait := betweenTries; ; {
-		err := l.takeTurn(ctx, do)
+		err := do()
 		switch {
 		case err == nil, errors.Is(err, ErrClosed), errors.Is(err, errRefused), ofTheCall(err):
 			return err
@@ -223,6 +223,7 @@ func (l *Ledger) insist(ctx context.Context, h *Hold, do func() error) error {
 	}
 }
 
+// takeTurn does what many calls may need when the database comes back, one call after the other.
 func (l *Ledger) takeTurn(ctx context.Context, do func() error) error {
 	select {
 	case l.insisting <- struct{}{}:

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,15 +241,22 @@ func TestDatabaseAway_RefusesReservesAndKeepsSettles(t *testing.T) {
 	m := newMemory(10)
 	s := open(t, m)
 	held := result(t, s.Submit(reserve("m"), "acme")).Exec
-	m.set(func() { m.before = func(*book.Want, *book.Effects) error { return errAway } })
-	settling := s.Submit(settle(held), "acme")
+	var tries atomic.Int64
+	m.set(func() { m.before = func(*book.Want, *book.Effects) error { tries.Add(1); return errAway } })
+	tried := func() { // as a whole: the try that is under way may be of others
+		n := tries.Load() + 2
+		require.Eventually(t, func() bool { return tries.Load() >= n }, 10*time.Second, time.Millisecond)
+	}
 	refused := s.Submit(reserve("m"), "acme")
+	tried()
+	settling := s.Submit(settle(held), "acme")
 	<-refused.Done()
 	_, err := refused.Outcome()
 	var away *UnavailableError
 	require.ErrorAs(t, err, &away)
 	require.NotEqual(t, settled, settling.state.Load())
 
+	tried()
 	late := s.Submit(reserve("m"), "acme")
 	<-late.Done()
 	_, err = late.Outcome()
