@@ -24,7 +24,7 @@ func shutdown(server *http.Server, ledger *tenant.Ledger, db *gorm.DB, log *slog
 	closed := ledger.Close(ctx)
 	var unsettled *tenant.UnsettledError
 	if errors.As(closed, &unsettled) {
-		for _, u := range unsettled.Unsettled { // their holds are charged, and Record can book what they used
+		for _, u := range unsettled.Unsettled { // their holds are charged; Record can book what is Unbooked
 			log.Error("a call is not on the books", "tenant", u.TenantID, "execution", u.ExecutionID, "usage", u.Usage)
 		}
 	}
