@@ -8,8 +8,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"gorm.io/gorm"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Tenant is whom a call is made for. Any type with this method is one: usually a GORM model that was declared with
@@ -138,4 +141,96 @@ func validText(kind error, what, s string, required bool) error {
 		return fmt.Errorf("%w: the %s %q has a control character", kind, what, s)
 	}
 	return nil
+}
+
+// Root is the tenant that stands above all others: its budget counts every call of the ledger, with or without a tenant.
+// It is there once it has a budget, by [WithRootBudget] or by [ConfigureBudget], and until then each question about it is an
+// [ErrNoBudget]; it counts the calls that are admitted from then on. Its id is taken: no other tenant can have it.
+const Root ID = "llm_root"
+
+// WithRootBudget sets the budget that counts every call of the ledger. It is kept in the database, for all processes:
+// the process that starts last decides it, and one that does not give this option leaves it as it is. All calls share
+// its balances, and so one transaction at a time. Defaults to no such budget.
+func WithRootBudget(limits Limits, e Enforcement) OpenOption {
+	return func(o *openOptions) error {
+		if _, err := limits.rows(); err != nil {
+			return fmt.Errorf("%w: WithRootBudget: %w", ErrInvalidOption, err)
+		}
+		if err := e.valid(); err != nil {
+			return fmt.Errorf("%w: WithRootBudget: %w", ErrInvalidOption, err)
+		}
+		o.root = &rootBudget{limits, e}
+		return nil
+	}
+}
+
+type rootBudget struct {
+	limits      Limits
+	enforcement Enforcement
+}
+
+// saveRoot writes the root's budget that Open was given.
+func (l *Ledger) saveRoot(ctx context.Context, tx *gorm.DB) error {
+	root := l.options.root
+	if root == nil {
+		return nil
+	}
+	limits, err := root.limits.rows()
+	if err != nil {
+		return err
+	}
+	if err := l.makeRoot(ctx, tx); err != nil {
+		return err
+	}
+	return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Root, limits, true, book.Enforcement(root.enforcement))
+}
+
+// makeRoot sees to it that there is a root.
+func (l *Ledger) makeRoot(ctx context.Context, tx *gorm.DB) error {
+	return l.directory().MakeRoot(ctx, tx.Statement.ConnPool, string(Root))
+}
+
+// Rename gives a tenant that is known by its id alone another id. It keeps its budget, what it has spent, and its history;
+// calls that are running are booked on it all the same. Past executions keep the id that they were made under. The old
+// id is then nobody's: a call with it makes a new tenant.
+//
+// The tenant of a record follows the record: change that instead. Two tenants are never merged.
+//
+// Errors: [ErrNoBudget] if there is no tenant from; [ErrIdentityConflict] if there is a tenant to already;
+// [ErrInvalidTenant] if from belongs to a record, or if an id cannot be one; [ErrNotMigrated]; [ErrUnavailable];
+// [ErrClosed]; and ctx's own.
+func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
+	for _, id := range []ID{from, to} {
+		if err := ownKey(string(id)); err != nil {
+			return fmt.Errorf("Rename: %w", err)
+		}
+	}
+	select {
+	case <-l.closing:
+		return ErrClosed
+	default:
+	}
+	var known error
+	err := l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+		renamed, err := l.directory().Rename(ctx, tx.Statement.ConnPool, string(from), string(to))
+		switch {
+		case err != nil:
+			return err
+		case renamed.From == "":
+			known = fmt.Errorf("%w: Rename: there is no tenant %q", ErrNoBudget, from)
+		case renamed.OwnerType != "":
+			known = fmt.Errorf("%w: Rename: tenant %q belongs to %s %s; change the record's own key, and its tenant follows",
+				ErrInvalidTenant, from, renamed.OwnerType, renamed.OwnerID)
+		case renamed.To != "":
+			known = fmt.Errorf("%w: Rename: there is a tenant %q already", ErrIdentityConflict, to)
+		}
+		return known
+	})
+	switch {
+	case err == nil, known != nil:
+		return known
+	case sqldb.Taken(err):
+		return fmt.Errorf("%w: Rename: there is a tenant %q already", ErrIdentityConflict, to)
+	}
+	return l.failure(ctx, err)
 }
