@@ -118,6 +118,16 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	return l, nil
 }
 
+// DB returns the handle that the ledger was opened on: for whoever is given the ledger alone, and asks questions.
+func (l *Ledger) DB() *gorm.DB { return l.db }
+
+// Prices returns the price book that the ledger was opened with; nil where it has none.
+func (l *Ledger) Prices() Prices { return l.options.prices }
+
+// Lanes returns how many operations wait in each of this process's lanes for the next transaction, for status pages. It asks
+// nothing of the database.
+func (l *Ledger) Lanes() []int { return l.lanes.Queued() }
+
 // connect chooses the store.
 func (l *Ledger) connect() error {
 	if _, ok := l.db.Statement.ConnPool.(gorm.TxCommitter); ok {

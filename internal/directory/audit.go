@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
@@ -44,6 +45,21 @@ func (d Directory) Audit(ctx context.Context, c sqldb.Conn, changes ...Change) e
 		}
 	}
 	return nil
+}
+
+// LastAudit enters the last change of one action of a tenant, if there was one.
+func (d Directory) LastAudit(ctx context.Context, c sqldb.Conn, id book.ID, action string, enter func(at time.Time, actor string, became []byte) error) error {
+	return sqldb.EachRow(ctx, c, d.Bind(`SELECT changed_at, actor, CAST(became AS text) FROM llm_audit
+		WHERE tenant = ? AND action = ? ORDER BY id DESC LIMIT 1`), []any{id.String(), action}, func(row sqldb.Row) error {
+		var (
+			at            time.Time
+			actor, became string
+		)
+		if err := row.Scan(sqldb.Instant(&at), &actor, &became); err != nil {
+			return err
+		}
+		return enter(at, actor, []byte(became))
+	})
 }
 
 // auditDocument is changes as one document of JSON, for a statement that does more than write them down.

@@ -306,3 +306,14 @@ func (s *Set) Close(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Queued returns how many tasks wait in each lane for its next batch.
+func (s *Set) Queued() []int {
+	queued := make([]int, len(s.lanes))
+	for i, l := range s.lanes {
+		l.mu.Lock()
+		queued[i] = len(l.queue)
+		l.mu.Unlock()
+	}
+	return queued
+}
