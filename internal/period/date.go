@@ -41,6 +41,23 @@ func Dates(first, last Date, loc *time.Location) (start, end time.Time) {
 	return reach(loc, first.midnight()), reach(loc, last.midnight()+secondsPerDay)
 }
 
+// Preceding returns the dates that come before those from one to another, both included: as many months where these are
+// whole months, otherwise as many dates.
+func Preceding(first, last Date) (Date, Date) {
+	end := first.plus(0, -1)
+	if months := last.plus(0, 1); first.Day == 1 && months.Day == 1 {
+		return first.plus(-12*(months.Year-first.Year)-int(months.Month-first.Month), 0), end
+	}
+	days := (last.midnight() - first.midnight()) / secondsPerDay
+	return end.plus(0, -int(days)), end
+}
+
+// plus returns the date so many months and days later.
+func (d Date) plus(months, days int) Date {
+	year, month, day := time.Date(d.Year, d.Month+time.Month(months), d.Day+days, 0, 0, 0, 0, time.UTC).Date()
+	return Date{year, month, day}
+}
+
 // midnight is the wall time at which a date begins.
 func (d Date) midnight() int64 {
 	return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()

@@ -32,12 +32,15 @@ type Dialect struct {
 	// Documents: a statement can write into several tables, from a document of JSON that is one of its arguments.
 	Documents bool
 
+	// Buckets: a statement finds the period that a time is in among those that begin at the times of an array.
+	Buckets bool
+
 	numbered bool // placeholders are $1, $2, not ?
 }
 
 // The dialects.
 var (
-	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, numbered: true}
+	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, Buckets: true, numbered: true}
 	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text"}
 )
 
@@ -83,6 +86,14 @@ func (d *Dialect) EachUnit() string {
 		return "CROSS JOIN LATERAL jsonb_each_text(e.units) AS k (key, value)"
 	}
 	return "CROSS JOIN json_each(e.units) AS k"
+}
+
+// Tag is an expression for the value of a tag in a column of tags; NULL where it is not there. Its argument is the name.
+func (d *Dialect) Tag(column string) string {
+	if d.numbered {
+		return column + " ->> CAST(? AS text)"
+	}
+	return "(SELECT k.value FROM json_each(" + column + ") AS k WHERE k.key = ?)"
 }
 
 // The columns of EachUnit.

@@ -16,6 +16,38 @@ func Text(t time.Time) string { return t.UTC().Format(layout) }
 // Instant is the target to scan a stored time into, whichever way the driver hands it out. NULL is the zero time.
 func Instant(t *time.Time) any { return (*instant)(t) }
 
+// Times returns times as an array of PostgreSQL's.
+func Times(times []time.Time) string {
+	b := []byte{'{'}
+	for i, t := range times {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), Text(t)...), '"')
+	}
+	return string(append(b, '}'))
+}
+
+// Ranges returns the ranges that begin at some times, each of which ends where the next one begins, and which together lie
+// between two times, as a document of JSON.
+func Ranges(starts []time.Time, from, to time.Time) string {
+	b := []byte{'['}
+	for i, start := range starts {
+		end := to
+		if i+1 < len(starts) {
+			end = starts[i+1]
+		}
+		if start.Before(from) {
+			start = from
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(append(append(b, `["`...), Text(start)...), `","`...), Text(end)...), `"]`...)
+	}
+	return string(append(b, ']'))
+}
+
 type instant time.Time
 
 // Scan implements sql.Scanner.

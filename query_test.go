@@ -1,0 +1,297 @@
+package tenant_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/shopspring/decimal"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+	"pgregory.net/rapid"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/units"
+)
+
+var groups = []tenant.Group{
+	tenant.ByTenant, tenant.ByAgent, tenant.ByAskedModel, tenant.ByModel, tenant.ByProvider, tenant.ByServiceTier, tenant.ByActor,
+	tenant.ByTag("feature"), tenant.ByTag(`a "quoted" one`), tenant.ByHour, tenant.ByDay, tenant.ByWeek, tenant.ByMonth,
+}
+
+var windows = map[tenant.Group]period.Window{
+	tenant.ByHour: period.Hour, tenant.ByDay: period.Day, tenant.ByWeek: period.Week, tenant.ByMonth: period.Month,
+}
+
+// naive is a row of an answer as it is added up from the executions themselves, in a process.
+type naive struct {
+	cost, tokens, calls, errors, estimated, unpriced int64
+	usage                                            tenant.Usage
+}
+
+func (n *naive) add(e *tenant.Execution) {
+	n.cost, n.tokens, n.calls = n.cost+e.CostNano, n.tokens+e.Tokens, n.calls+e.Calls
+	for to, yes := range map[*int64]bool{&n.errors: e.Status == "failed", &n.estimated: e.Estimated, &n.unpriced: e.Unpriced} {
+		if yes {
+			*to++
+		}
+	}
+	n.usage.Input += e.Usage.Input
+	n.usage.Reasoning += e.Usage.Reasoning
+	n.usage.Units = n.usage.Units.Plus(e.Usage.Units)
+}
+
+func naiveOf(m tenant.Measures) naive {
+	return naive{
+		m.Cost.Shift(9).IntPart(), m.Tokens, m.Calls, m.Errors, m.Estimated, m.Unpriced,
+		tenant.Usage{Input: m.Usage.Input, Reasoning: m.Usage.Reasoning, Units: m.Usage.Units},
+	}
+}
+
+// keyOf is the key of an execution in a group.
+func keyOf(g tenant.Group, e *tenant.Execution, zone *time.Location) string {
+	switch g {
+	case tenant.ByTenant:
+		return e.TenantID
+	case tenant.ByAgent:
+		return e.Agent
+	case tenant.ByAskedModel:
+		return e.Model
+	case tenant.ByModel:
+		if e.BilledModel != "" {
+			return e.BilledModel
+		}
+		return e.Model
+	case tenant.ByProvider:
+		return e.Provider
+	case tenant.ByServiceTier:
+		return e.ServiceTier
+	case tenant.ByActor:
+		return e.Actor
+	case tenant.ByTag("feature"):
+		return e.Tags["feature"]
+	case tenant.ByTag(`a "quoted" one`):
+		return e.Tags[`a "quoted" one`]
+	}
+	start, _ := period.Bounds(windows[g], e.AdmittedAt, zone, time.Monday)
+	return label(g, start.In(zone))
+}
+
+func label(g tenant.Group, start time.Time) string {
+	switch g {
+	case tenant.ByHour:
+		return start.Format(time.RFC3339)
+	case tenant.ByMonth:
+		return start.Format("2006-01")
+	default:
+		return start.Format("2006-01-02")
+	}
+}
+
+// rowsOfExecutions answers a query by the executions alone.
+func rowsOfExecutions(q tenant.Query, executions []tenant.Execution, from, to time.Time, zone *time.Location) (map[string]naive, naive) {
+	rows, total := map[string]naive{}, naive{}
+	for i := range executions {
+		e := &executions[i]
+		if e.AdmittedAt.Before(from) || !e.AdmittedAt.Before(to) || e.Status == "running" || e.Status == "cancelled" {
+			continue
+		}
+		var keys []string
+		for _, g := range q.By {
+			keys = append(keys, keyOf(g, e, zone))
+		}
+		row := rows[fmt.Sprintf("%q", keys)]
+		row.add(e)
+		rows[fmt.Sprintf("%q", keys)] = row
+		total.add(e)
+	}
+	return rows, total
+}
+
+// Whatever is asked, of random calls, the answer is what the executions themselves add up to.
+func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		known(t, db, "company", "acme", "globex")
+		start := at(t, "2026-03-20T00:00:00Z")
+		tenant.SetClock(ledger, start.AddDate(0, 0, 50))
+		var names []string
+		for _, name := range []string{"UTC", "Asia/Kathmandu", "Asia/Kolkata", "America/Santiago", "Atlantic/Azores", "Europe/Berlin", "Australia/Lord_Howe"} {
+			names = append(names, name)
+		}
+		r := rand.New(rand.NewPCG(7, 8))
+		pick := func(of ...string) string { return of[r.IntN(len(of))] }
+		instant := func(r *rand.Rand) time.Time {
+			when := start.Add(time.Duration(r.Int64N(int64(40 * 24 * time.Hour))))
+			switch r.IntN(4) {
+			case 0:
+				when = when.Truncate(time.Hour)
+			case 1:
+				when = when.Truncate(15 * time.Minute)
+			case 2:
+				when = when.Truncate(30 * time.Minute).Add(time.Duration(r.IntN(3)-1) * time.Microsecond)
+			}
+			return when.Truncate(time.Microsecond)
+		}
+		for key, n := range map[string]int{"": 40, "company": 60, "acme": 300, "globex": 150} {
+			calls := make([]past, n)
+			for i := range calls {
+				calls[i] = past{
+					at: instant(r), cost: r.Int64N(1e6), tokens: r.Int64N(1000), agent: pick("", "support", "search"),
+					model: pick("large", "small"), billed: pick("", "large", "large-2026"),
+					status: pick("succeeded", "succeeded", "failed", "abandoned", "running", "cancelled"),
+					usage:  tenant.Usage{Input: r.Int64N(100), Reasoning: r.Int64N(9), Units: units.Of(units.Pages, r.Int64N(3))},
+				}
+			}
+			remember(t, db, key, calls...)
+		}
+		marked(t, db, r)
+		countsFor(t, db, "acme", "company")
+		var executions []tenant.Execution
+		require.NoError(t, db.Find(&executions).Error)
+		of := map[string][]tenant.Execution{}
+		for _, e := range executions {
+			of[e.TenantID] = append(of[e.TenantID], e)
+		}
+
+		rapid.Check(t, func(t *rapid.T) {
+			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+			q := tenant.Query{TimeZone: names[r.IntN(len(names))]}
+			var calls []tenant.Execution
+			switch r.IntN(5) {
+			case 0:
+				q.Everybody, calls = true, executions
+			case 1:
+				calls = of[""]
+			case 2:
+				q.Tenant, q.Descendants, calls = tenant.ID("company"), true, slices.Concat(of["company"], of["acme"])
+			default:
+				key := []string{"acme", "globex", "company"}[r.IntN(3)]
+				q.Tenant, calls = tenant.ID(key), of[key]
+			}
+			cuts := []time.Time{instant(r), instant(r)}
+			slices.SortFunc(cuts, time.Time.Compare)
+			q.Period = tenant.Between(cuts[0], cuts[1])
+			if r.IntN(8) == 0 {
+				q.Period, cuts = tenant.AllTime, []time.Time{start.AddDate(-1, 0, 0), start.AddDate(1, 0, 0)}
+			}
+			timed := false
+			for _, i := range r.Perm(len(groups))[:r.IntN(3)] {
+				if windows[groups[i]] == period.Total || !timed {
+					timed = timed || windows[groups[i]] != period.Total
+					q.By = append(q.By, groups[i])
+				}
+			}
+			answer, err := tenant.QueryUsage(t.Context(), db, q)
+			require.NoError(t, err, "%+v", q)
+			want, total := rowsOfExecutions(q, calls, cuts[0], cuts[1], zone(t, q.TimeZone))
+			require.Equal(t, total, naiveOf(answer.Total), "%+v", q)
+			for _, row := range answer.Rows {
+				key := fmt.Sprintf("%q", append([]string(nil), row.Keys...))
+				require.Equal(t, want[key], naiveOf(row.Measures), "%+v of %s", q, key)
+				delete(want, key)
+			}
+			require.Empty(t, want, "%+v", q)
+		})
+	})
+}
+
+// marked gives the executions at random what remember does not.
+func marked(t *testing.T, db *gorm.DB, r *rand.Rand) {
+	t.Helper()
+	var ids []string
+	require.NoError(t, db.Model(&tenant.Execution{}).Select("CAST(id AS text)").Order("id").Scan(&ids).Error)
+	for _, id := range ids {
+		tags := []any{nil, `{"feature":"chat"}`, `{"feature":"search","a \"quoted\" one":"it's"}`, `{}`}[r.IntN(4)]
+		require.NoError(t, db.Exec(`UPDATE llm_executions SET provider = ?, service_tier = ?, actor = ?, estimated = ?, unpriced = ?, tags = ? WHERE id = ?`,
+			[]string{"openai", "anthropic"}[r.IntN(2)], []string{"", "flex"}[r.IntN(2)], []string{"", "user-1", "user-2"}[r.IntN(3)],
+			r.IntN(3) == 0, r.IntN(5) == 0, tags, id).Error)
+	}
+}
+
+// countsFor makes the calls of one tenant count for another one, as if it had stood below it.
+func countsFor(t *testing.T, db *gorm.DB, key, above string) {
+	t.Helper()
+	var id string
+	require.NoError(t, db.Raw(`SELECT CAST(id AS text) FROM llm_tenants WHERE tenant_id = ?`, above).Scan(&id).Error)
+	require.NoError(t, db.Exec(`UPDATE llm_executions SET parents = ? WHERE tenant_id = ?`, "{"+id+"}", key).Error)
+}
+
+func TestQueryUsage_ComparesWithThePeriodBefore(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		known(t, db, "acme")
+		tenant.SetClock(ledger, at(t, "2026-03-10T12:00:00Z"))
+		remember(t, db, "acme",
+			past{at: at(t, "2026-01-31T23:59:59Z"), cost: 1, agent: "a"},
+			past{at: at(t, "2026-02-01T00:00:00Z"), cost: 10, agent: "a"}, past{at: at(t, "2026-02-28T12:00:00Z"), cost: 20, agent: "gone"},
+			past{at: at(t, "2026-03-01T00:00:00Z"), cost: 100, agent: "a"}, past{at: at(t, "2026-03-31T12:00:00Z"), cost: 200, agent: "new"},
+			past{at: at(t, "2026-04-01T00:00:00Z"), cost: 1000, agent: "a"})
+		type was struct {
+			key         string
+			now, before int64
+		}
+		ask := func(p tenant.Period, by ...tenant.Group) (rows []was, total was) {
+			answer, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Tenant: acme, Period: p, By: by, Compare: true})
+			require.NoError(t, err)
+			nano := func(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }
+			for _, row := range answer.Rows {
+				if row.Cost.IsZero() && row.Before.Cost.IsZero() {
+					continue
+				}
+				rows = append(rows, was{fmt.Sprint(row.Keys), nano(row.Cost), nano(row.Before.Cost)})
+			}
+			return rows, was{answer.Before.From.Format(time.DateOnly), nano(answer.Total.Cost), nano(answer.Before.Total.Cost)}
+		}
+		for _, p := range []tenant.Period{tenant.ThisMonth, tenant.Date(2026, time.March, 1).Through(2026, time.March, 31)} {
+			rows, total := ask(p, tenant.ByAgent)
+			require.Equal(t, []was{{"[new]", 200, 0}, {"[a]", 100, 10}, {"[gone]", 0, 20}}, rows)
+			require.Equal(t, was{"2026-02-01", 300, 30}, total)
+			rows, total = ask(p, tenant.ByDay)
+			require.Equal(t, []was{{"[2026-03-01]", 100, 10}, {"[2026-03-28]", 0, 20}, {"[2026-03-31]", 200, 0}}, rows)
+			require.Equal(t, was{"2026-02-01", 300, 30}, total)
+		}
+		rows, total := ask(tenant.LastMonth, tenant.ByDay)
+		require.Equal(t, []was{{"[2026-02-01]", 10, 0}, {"[2026-02-28]", 20, 0}}, rows, "January has a 31st, which is of no day of February")
+		require.Equal(t, was{"2026-01-01", 30, 1}, total, "but counts in its month")
+		_, total = ask(tenant.Between(at(t, "2026-03-01T00:00:00Z"), at(t, "2026-03-01T00:00:01Z")))
+		require.Equal(t, was{"2026-02-28", 100, 0}, total)
+		_, total = ask(tenant.Date(2026, time.March, 1).Through(2026, time.March, 2))
+		require.Equal(t, was{"2026-02-27", 100, 20}, total)
+	})
+}
+
+func TestQueryUsage_NamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	openLedger(t, db)
+	for want, q := range map[string]tenant.Query{
+		`Query.Period is nil`: {},
+		`Query.By: the group "colour" is none`:                           {Period: tenant.Today, By: []tenant.Group{"colour"}},
+		`Query.By: the group "" is none`:                                 {Period: tenant.Today, By: []tenant.Group{""}},
+		`Query.By: the group "tag:" is none`:                             {Period: tenant.Today, By: []tenant.Group{tenant.ByTag("")}},
+		`Query.By: ["agent" "model" "day"] are more than two groups`:     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByModel, tenant.ByDay}},
+		`Query.By: "day" and "month" are both of time`:                   {Period: tenant.Today, By: []tenant.Group{tenant.ByDay, tenant.ByMonth}},
+		`Query.By: the group "agent" is there twice`:                     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByAgent}},
+		`Query.OrderBy: the measure "size" is none`:                      {Period: tenant.Today, OrderBy: "size"},
+		`Query.Top: -1 is negative`:                                      {Period: tenant.Today, Top: -1},
+		`Query.TimeZone: the time zone "Mars/Olympus" is not known here`: {Period: tenant.Today, TimeZone: "Mars/Olympus"},
+		`Query.TimeZone: the time zone "Local" is not an IANA name`:      {Period: tenant.Today, TimeZone: "Local"},
+		`Query.Everybody: there is a Tenant too, "acme"`:                 {Period: tenant.Today, Everybody: true, Tenant: acme},
+		`Query.Everybody: Descendants are those of a Tenant`:             {Period: tenant.Today, Everybody: true, Descendants: true},
+		`Query.Compare: there is no period before all time`:              {Period: tenant.AllTime, Compare: true},
+		`Between: the period begins at 2026-03-02T00:00:00Z, after its end at 2026-03-01T00:00:00Z`: {
+			Period: tenant.Between(at(t, "2026-03-02T00:00:00Z"), at(t, "2026-03-01T00:00:00Z")),
+		},
+		`Query.Period: 0001-01-01 to 9999-12-31 has more than 1000000 of the group "hour"`: {
+			Period: tenant.Date(1, 1, 1).Through(9999, 12, 31), By: []tenant.Group{tenant.ByHour},
+		},
+	} {
+		_, err := tenant.QueryUsage(t.Context(), db, q)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
+		require.ErrorContains(t, err, want)
+	}
+}
