@@ -13,6 +13,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Credit gives a tenant back an amount in US dollars: what it has spent in the present day, month and other windows is that
@@ -81,7 +82,7 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 	if err != nil {
 		return Settlement{}, err
 	}
-	if err := validText(ErrInvalidOption, "reason of "+a.String(), reason, true); err != nil {
+	if err := text.Valid(ErrInvalidOption, "reason of "+a.String(), reason, true); err != nil {
 		return Settlement{}, err
 	}
 	var o callOptions
@@ -146,10 +147,10 @@ type TopUp struct {
 // that counts the same for longer, so that the top-up could not matter; [ErrNoBudget] without a tenant; otherwise those of
 // [ConfigureBudget].
 func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
-	if err := validText(ErrInvalidOption, "reason of TopUp", up.Reason, true); err != nil {
+	if err := text.Valid(ErrInvalidOption, "reason of TopUp", up.Reason, true); err != nil {
 		return err
 	}
-	if err := validText(ErrInvalidOption, "idempotency key of TopUp", up.IdempotencyKey, false); err != nil {
+	if err := text.Valid(ErrInvalidOption, "idempotency key of TopUp", up.IdempotencyKey, false); err != nil {
 		return err
 	}
 	rows, err := Limits{Also: []Limit{up.Limit}}.rows()

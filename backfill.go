@@ -2,37 +2,35 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"reflect"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/llmtenant/tenant/internal/sqldb"
+	"github.com/llmtenant/tenant/internal/records"
 )
 
 // BackfillOption is an option of [Ledger.Backfill].
-type BackfillOption func(*backfill) error
+type BackfillOption func(*records.Backfill) error
 
 // WithBatchSize sets how many records are looked at in one transaction: 1 to 500. While it runs, GORM's changes of these
 // records wait for it, and nothing else does. Defaults to 500.
 func WithBatchSize(n int) BackfillOption {
-	return func(b *backfill) error {
-		if n < 1 || n > maxLoad {
-			return fmt.Errorf("WithBatchSize: %d is not between 1 and %d", n, maxLoad)
+	return func(b *records.Backfill) error {
+		if n < 1 || n > records.MostRecords {
+			return fmt.Errorf("WithBatchSize: %d is not between 1 and %d", n, records.MostRecords)
 		}
-		b.size = n
+		b.Size = n
 		return nil
 	}
 }
 
 // WithPause sets how long to rest between two batches, for a database that is busy with other things. Defaults to 0.
 func WithPause(d time.Duration) BackfillOption {
-	return func(b *backfill) error {
+	return func(b *records.Backfill) error {
 		if d < 0 {
 			return fmt.Errorf("WithPause: %v is negative", d)
 		}
-		b.rest = d
+		b.Rest = d
 		return nil
 	}
 }
@@ -40,11 +38,11 @@ func WithPause(d time.Duration) BackfillOption {
 // WithProgress has a function called with what has been done so far, after each batch. The next batch waits for it.
 // Defaults to none.
 func WithProgress(progress func(BackfillReport)) BackfillOption {
-	return func(b *backfill) error {
+	return func(b *records.Backfill) error {
 		if progress == nil {
 			return fmt.Errorf("WithProgress: the function is nil")
 		}
-		b.progress = progress
+		b.Progress = func(r records.Report) { progress(backfillReport(r)) }
 		return nil
 	}
 }
@@ -52,11 +50,11 @@ func WithProgress(progress func(BackfillReport)) BackfillOption {
 // WithResume goes on where an earlier run ended: at the Resume of its report. Defaults to the beginning, as an
 // empty one does.
 func WithResume(resume string) BackfillOption {
-	return func(b *backfill) error {
+	return func(b *records.Backfill) error {
 		if resume == "" {
 			return nil
 		}
-		if err := b.at.parse(resume); err != nil {
+		if err := b.Resume(resume); err != nil {
 			return fmt.Errorf("WithResume: %w", err)
 		}
 		return nil
@@ -66,8 +64,8 @@ func WithResume(resume string) BackfillOption {
 // WithOrphansRemoved does with the budgets whose records are gone what a delete through GORM would have done: they make no
 // calls and have no limits, and their executions stay. Defaults to off: they are reported.
 func WithOrphansRemoved() BackfillOption {
-	return func(b *backfill) error {
-		b.removes = true
+	return func(b *records.Backfill) error {
+		b.Removes = true
 		return nil
 	}
 }
@@ -105,8 +103,6 @@ type Orphan struct {
 	Record   string // the primary key that its record had; several columns are a JSON array
 }
 
-const maxListed = 100
-
 // Backfill gives the records of a model, given as a pointer to its struct, their budgets: those from before the model was
 // declared, and those that were written where the ledger could not see it, by raw SQL or another program. A tenant that
 // was known by its id alone becomes that of the record with this key, with what it has spent. Budgets that are out of
@@ -120,102 +116,36 @@ const maxListed = 100
 // own; [ErrNotMigrated]. [ErrInvalidOption] is for a model that was not declared with [Ledger.Register], and for an option
 // that is invalid.
 func (l *Ledger) Backfill(ctx context.Context, record any, options ...BackfillOption) (BackfillReport, error) {
-	b, err := l.backfill(record, options)
-	if err != nil {
-		return BackfillReport{}, fmt.Errorf("%w: Backfill %T: %w", ErrInvalidOption, record, err)
-	}
-	err = b.run(ctx)
-	return b.soFar(), err
-}
-
-func (l *Ledger) backfill(record any, options []BackfillOption) (*backfill, error) {
-	if record == nil {
-		return nil, fmt.Errorf("the model is nil; give a pointer to its struct, such as &Organization{}")
-	}
-	d := l.declarations.of(reflect.TypeOf(record))
-	if d == nil {
-		return nil, fmt.Errorf("the model was not declared; call ledger.Register(&%s{}, …) first",
-			strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))
-	}
-	b := &backfill{records: records{declaration: d}, size: maxLoad, progress: func(BackfillReport) {}}
-	for _, option := range options {
-		if option == nil {
-			return nil, fmt.Errorf("a nil BackfillOption")
-		}
-		if err := option(b); err != nil {
-			return nil, err
-		}
-	}
-	if b.at.Table != "" && b.at.Table != d.schema.Table {
-		return nil, fmt.Errorf("WithResume: it is where a run over the table %s ended, and this is %s", b.at.Table, d.schema.Table)
-	}
-	if n := len(d.schema.PrimaryFields); b.at.After != nil && len(b.at.After) != n {
-		return nil, fmt.Errorf("WithResume: it has a primary key of %d columns, and the model has one of %d", len(b.at.After), n)
-	}
-	b.at.Table = d.schema.Table
-	return b, nil
-}
-
-// backfill is one run of Backfill.
-type backfill struct {
-	records  // once it runs
-	size     int
-	rest     time.Duration
-	progress func(BackfillReport)
-	removes  bool
-
-	at     position
-	report BackfillReport
-}
-
-// soFar is a report that later batches do not change.
-func (b *backfill) soFar() BackfillReport {
-	r := b.report
-	r.Skips, r.Orphaned = slices.Clone(r.Skips), slices.Clone(r.Orphaned)
-	r.Resume = b.at.String()
-	return r
-}
-
-func (b *backfill) run(ctx context.Context) error {
-	for {
-		select {
-		case <-b.ledger.closing:
-			return ErrClosed
-		default:
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if b.owner == "" {
-			at, err := b.atHome(b.ledger.db.WithContext(ctx))
-			if err != nil {
-				return b.ledger.failure(ctx, err)
+	b, err := l.records.Backfill(record, func(b *records.Backfill) error {
+		for _, option := range options {
+			if option == nil {
+				return fmt.Errorf("a nil BackfillOption")
 			}
-			b.records = at
-		}
-		batch := b.more
-		if b.at.Orphans {
-			batch = b.orphans
-		}
-		if err := batch(ctx); err != nil {
-			return b.ledger.failure(ctx, err)
-		}
-		b.progress(b.soFar())
-		if b.at.Done {
-			return nil
-		}
-		if b.rest > 0 {
-			if err := sqldb.Pause(ctx, b.rest); err != nil {
+			if err := option(b); err != nil {
 				return err
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return BackfillReport{}, fmt.Errorf("%w: Backfill %T: %w", ErrInvalidOption, record, err)
 	}
+	err = b.Run(ctx, l.goesOn)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = l.failure(ctx, err)
+	}
+	return backfillReport(b.Report()), err
 }
 
-func (b *backfill) skip(key []any, err error) {
-	b.report.Skipped++
-	if len(b.report.Skips) < maxListed {
-		id, _ := b.canonical(key) // of one that has no canonical form, the error says more
-		b.report.Skips = append(b.report.Skips, BackfillSkip{Record: id, Err: err})
+func backfillReport(r records.Report) BackfillReport {
+	report := BackfillReport{
+		Seen: r.Seen, Made: r.Made, Linked: r.Linked, Updated: r.Updated, Skipped: r.Skipped, Orphans: r.Orphans, Resume: r.Resume,
 	}
+	for _, s := range r.Skips {
+		report.Skips = append(report.Skips, BackfillSkip(s))
+	}
+	for _, o := range r.Orphaned {
+		report.Orphaned = append(report.Orphaned, Orphan(o))
+	}
+	return report
 }

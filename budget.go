@@ -77,8 +77,8 @@ func BudgetFor(ctx context.Context, db *gorm.DB, t Tenant) (*Budget, error) {
 	}
 	switch own := q.expected(s); {
 	case own.Deleted:
-		return nil, fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, q.who.key)
-	case s.Tenant == nil && q.who.declaration == nil, q.who.none():
+		return nil, fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, q.who.Key)
+	case s.Tenant == nil && q.who.Declaration == nil, q.who.none():
 		return nil, q.noBudget()
 	default:
 		return budget(own, q.name(t, s), s.Above), nil
@@ -89,7 +89,7 @@ func (q *question) noBudget() error {
 	if q.who.none() {
 		return fmt.Errorf("%w: calls without a tenant have none", ErrNoBudget)
 	}
-	return fmt.Errorf("%w: tenant %q", ErrNoBudget, q.who.key)
+	return fmt.Errorf("%w: tenant %q", ErrNoBudget, q.who.Key)
 }
 
 // name is the tenant's name, or the one that its record is going to give it.
@@ -100,12 +100,12 @@ func (q *question) name(t Tenant, s *books.State) string {
 	if bound, ok := t.(*recordTenant); ok {
 		return bound.name
 	}
-	if d := q.who.declaration; d != nil {
-		if v, err := d.record(t); err == nil && v.Type().Elem() == d.typ {
-			return d.nameOf(v, q.who.key)
+	if t != nil {
+		if name, declared := q.records.NameOf(t); declared {
+			return name
 		}
 	}
-	return q.who.key
+	return q.who.Key
 }
 
 func budget(t *book.Tenant, name string, above []*book.Tenant) *Budget {

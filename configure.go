@@ -15,6 +15,9 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/records"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // ConfigureBudget changes a tenant's settings: it reads them, lets change change them, and writes what came out, all or
@@ -71,7 +74,7 @@ func (l *Ledger) configure(ctx context.Context, db *gorm.DB, t Tenant, action st
 		return fmt.Errorf("%w: %s: the *gorm.DB is a dry run", ErrInvalidOption, action)
 	}
 	for _, f := range []struct{ what, value string }{{"actor in ContextWithActor", callctx.Actor(ctx)}, {"reason in ContextWithReason", callctx.Reason(ctx)}} {
-		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
+		if err := text.Valid(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return err
 		}
 	}
@@ -127,7 +130,7 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 		return err
 	}
 	if s.Tenant == nil || s.Tenant.Deleted {
-		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
+		return c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.Key))
 	}
 	was, became, err := c.change(c, s)
 	if err != nil {
@@ -162,7 +165,7 @@ func (c *configuration) budget(ctx context.Context, s *books.State, change func(
 		return nil, nil, err
 	}
 	if b.ParentID != before.ParentID {
-		if d := c.declared(s.Tenant); d != nil && d.places() {
+		if d := c.declared(s.Tenant); d != nil && d.Places() {
 			return nil, nil, c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q stands where its record says; change that", ErrHierarchy, s.Tenant.Key))
 		}
 		if err := c.move(ctx, s.Tenant.ID, b.ParentID); err != nil {
@@ -180,7 +183,7 @@ func (c *configuration) budget(ctx context.Context, s *books.State, change func(
 func (c *configuration) move(ctx context.Context, id book.ID, parent string) error {
 	var above book.ID
 	if parent != "" && parent != string(Root) {
-		err := validKey(parent)
+		err := records.ValidKey(parent)
 		if err != nil {
 			return c.fail(fmt.Errorf("ConfigureBudget: ParentID: %w", err))
 		}
@@ -193,7 +196,7 @@ func (c *configuration) move(ctx context.Context, id book.ID, parent string) err
 	}
 	err := c.directory().Place(ctx, c.books.Conn, id, above)
 	if wrong := (*directory.PlaceError)(nil); errors.As(err, &wrong) {
-		return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q below %q: %w", ErrHierarchy, c.who.key, parent, wrong))
+		return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q below %q: %s", ErrHierarchy, c.who.Key, parent, wrong.Reason))
 	}
 	return err
 }
@@ -205,14 +208,14 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 		return book.ID{}, err
 	}
 	if !c.made(s) {
-		if l := c.Ledger; l.options.knownOnly && c.action != "ConfigureBudget" && c.who.declaration == nil && c.who.key != string(Root) {
-			if err := l.unknown(ctx, c.books.Conn, c.who.key); err != nil {
+		if l := c.Ledger; l.options.knownOnly && c.action != "ConfigureBudget" && c.who.Declaration == nil && c.who.Key != string(Root) {
+			if err := l.unknown(ctx, c.books.Conn, c.who.Key); err != nil {
 				return book.ID{}, err
 			}
 		}
 		c.who, err = c.makeTenant(ctx, tx, c.who)
 		if errors.Is(err, ErrTenantSuspended) {
-			err = c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.key))
+			err = c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.Key))
 		}
 		if err != nil {
 			return book.ID{}, err
@@ -233,7 +236,7 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 
 // valid says what is wrong with settings that were given to a tenant, and returns the limits as they are stored.
 func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
-	if err := validText(ErrInvalidOption, "Name in ConfigureBudget", b.Name, false); err != nil {
+	if err := text.Valid(ErrInvalidOption, "Name in ConfigureBudget", b.Name, false); err != nil {
 		return nil, err
 	}
 	limits, err := b.Limits.rows()
@@ -245,7 +248,7 @@ func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
 	case b.Enforcement != "" && b.Enforcement.valid() != nil:
 		err = fmt.Errorf("Enforcement: %w", b.Enforcement.valid())
 	case b.TimeZone != "":
-		if _, err = loadZone(b.TimeZone); err != nil {
+		if _, err = period.LoadZone(b.TimeZone); err != nil {
 			err = fmt.Errorf("TimeZone: %w", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/sqldb"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Defer leaves a call that goes on in the background to whichever process learns how it ended: [Ledger.SettleDeferred]
@@ -23,7 +24,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	if h == nil || h.ledger != l {
 		return fmt.Errorf("%w: Defer: the hold is not of this ledger", ErrInvalidOption)
 	}
-	if err := validText(ErrInvalidOption, "key in Defer", key, true); err != nil {
+	if err := text.Valid(ErrInvalidOption, "key in Defer", key, true); err != nil {
 		return err
 	}
 	if h.Unbooked {
@@ -63,15 +64,15 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 	if err != nil {
 		return Settlement{}, err
 	}
-	if err := validText(ErrInvalidOption, "key in SettleDeferred", key, true); err != nil {
+	if err := text.Valid(ErrInvalidOption, "key in SettleDeferred", key, true); err != nil {
 		return Settlement{}, err
 	}
 	if err := a.valid(); err != nil {
 		return Settlement{}, err
 	}
 	h := &Hold{
-		TenantID: who.key, ledger: l, usage: a.Usage, settling: true, inside: true,
-		exec: &book.Execution{ID: book.NewID(), TenantKey: who.key, IdempotencyKey: key}, // until it is read
+		TenantID: who.Key, ledger: l, usage: a.Usage, settling: true, inside: true,
+		exec: &book.Execution{ID: book.NewID(), TenantKey: who.Key, IdempotencyKey: key}, // until it is read
 	}
 	if err := l.enterWith(h); err != nil {
 		return Settlement{}, err

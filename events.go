@@ -155,7 +155,7 @@ func (l *Ledger) reportedHostError(ctx context.Context, r report.HostError) {
 
 func (l *Ledger) hostError(ctx context.Context, t Tenant, e HostErrorEvent) {
 	if who, err := l.identify(t); err == nil {
-		e.TenantID = who.key
+		e.TenantID = who.Key
 	}
 	level := slog.LevelError
 	if _, named := l.hostErrors.LoadOrStore(fmt.Sprint(hostErrorOf(e.Err)), true); named {

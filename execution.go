@@ -129,7 +129,7 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 		return nil
 	}
 	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's, nor was.
-	if q.who.uuid != book.NoTenant || q.who.key == string(Root) || q.options.knownOnly && q.who.declaration == nil {
+	if q.who.uuid != book.NoTenant || q.who.Key == string(Root) || q.options.knownOnly && q.who.Declaration == nil {
 		if _, err := q.answer(ctx); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 	const byKey = `(SELECT w.id FROM llm_tenants w
 		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL AND w.deleted_at IS NULL OR ? = ''))
 		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
-	id, args := byKey, []any{q.who.ownerType, q.who.ownerID, q.who.key, q.who.ownerType}
+	id, args := byKey, []any{q.who.OwnerType, q.who.OwnerID, q.who.Key, q.who.OwnerType}
 	if q.who.uuid != book.NoTenant {
 		id, args = "(?)", []any{q.who.uuid.String()}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // MarshalText writes the amount in US dollars as a decimal number, such as 1.25, and no text where there is none. An
@@ -206,7 +207,7 @@ func strictly[T any](what string, data []byte, to *T) error {
 		at := slices.IndexFunc(names, func(known string) bool { return folded(known) == folded(name) })
 		switch {
 		case at < 0:
-			return fmt.Errorf("%w: %s: unknown name %q%s", ErrInvalidOption, what, name, unknown(name, names))
+			return fmt.Errorf("%w: %s: unknown name %q%s", ErrInvalidOption, what, name, text.Unknown(name, names))
 		case seen[at]:
 			return fmt.Errorf("%w: %s: %q says the same as another name", ErrInvalidOption, what, name)
 		}

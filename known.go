@@ -11,7 +11,9 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // WithKnownTenantsOnly refuses the ids of tenants that nobody knows with an [*UnknownTenantError], so that a typo does not
@@ -42,25 +44,22 @@ func (l *Ledger) unknown(ctx context.Context, c sqldb.Conn, key string) error {
 
 // unknownTenant is the error about an id that no tenant has.
 func (l *Ledger) unknownTenant(ctx context.Context, c sqldb.Conn, key string) error {
-	keys, err := l.directory().Near(ctx, c, key, tolerance(key))
+	keys, err := l.directory().Near(ctx, c, key, text.Tolerance(key))
 	if err != nil {
 		return err
 	}
 	e := &UnknownTenantError{TenantID: key}
-	least := tolerance(key) + 1
+	least := text.Tolerance(key) + 1
 	for _, k := range keys {
 		if k == string(Root) {
 			continue
 		}
-		if d := distance(strings.ToLower(key), strings.ToLower(k)); d < least || d == least && e.Nearest != "" && k < e.Nearest {
+		if d := text.Distance(strings.ToLower(key), strings.ToLower(k)); d < least || d == least && e.Nearest != "" && k < e.Nearest {
 			e.Nearest, least = k, d
 		}
 	}
 	return e
 }
-
-// tolerance is by how many letters a word may differ from the one that is meant.
-func tolerance(word string) int { return max(1, len(word)/3) }
 
 // UnknownTenantError says that no tenant has an id. It matches [ErrUnknownTenant].
 type UnknownTenantError struct {
@@ -129,7 +128,7 @@ func FormerTenants(ctx context.Context, db *gorm.DB, id ID) ([]FormerTenant, err
 	if err != nil {
 		return nil, err
 	}
-	found, err := q.directory().Formers(ctx, q.books.Conn, q.who.key)
+	found, err := q.directory().Formers(ctx, q.books.Conn, q.who.Key)
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
@@ -150,7 +149,7 @@ func (l *Ledger) asked(t Tenant) (identity, error) {
 	if err != nil || id == book.NoTenant {
 		return identity{}, fmt.Errorf("%w: %q is no UUID of a tenant", ErrInvalidTenant, string(u))
 	}
-	return identity{key: string(u), uuid: id}, nil
+	return identity{Identity: records.Identity{Key: string(u)}, uuid: id}, nil
 }
 
 // answerable returns an error where nothing can be said about a tenant, because it is not there.
@@ -159,14 +158,14 @@ func (q *question) answerable(ctx context.Context, s *books.State) error {
 	case s.Tenant != nil || q.who.none():
 		return nil
 	case q.who.uuid != book.NoTenant:
-		return &UnknownTenantError{TenantID: q.who.key}
-	case q.who.key == string(Root) && q.options.root == nil:
+		return &UnknownTenantError{TenantID: q.who.Key}
+	case q.who.Key == string(Root) && q.options.root == nil:
 		return fmt.Errorf("%w: the ledger has no root budget, and so nothing was counted for all tenants: WithRootBudget or "+
 			"ConfigureBudget makes one, which counts from then on", ErrNoBudget)
-	case q.who.key == string(Root) || q.who.declaration != nil || !q.options.knownOnly:
+	case q.who.Key == string(Root) || q.who.Declaration != nil || !q.options.knownOnly:
 		return nil
 	}
-	err := q.unknownTenant(ctx, q.books.Conn, q.who.key)
+	err := q.unknownTenant(ctx, q.books.Conn, q.who.Key)
 	if _, known := err.(*UnknownTenantError); known { //nolint:errorlint // it is never wrapped
 		return err
 	}

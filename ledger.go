@@ -18,6 +18,7 @@ import (
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/process"
+	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
@@ -41,14 +42,12 @@ type Ledger struct {
 	timers  timers
 	windows decide.Config
 
-	declarations declarations
-	hostErrors   sync.Map // that were named in the log
-	pools        sync.Map // whether the ledger's tables are not behind a pool that is not its own, by *sql.DB
+	records    *records.Registry
+	hostErrors sync.Map // that were named in the log
 
 	outages   outages
 	insisting chan struct{} // held by the call that insists; see insist
 	firstUses singleflight.Group
-	stale     stale
 	looked    atomic.Int64  // first uses that asked the database
 	making    chan struct{} // has an element for each first use that has a connection
 
@@ -102,6 +101,14 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.connect(); err != nil {
 		return nil, err
 	}
+	c := records.Config{
+		DB: db, Dialect: l.dialect, Log: o.log, Classify: l.store.Classify, Parent: parentOf, LimitTags: limitTags,
+		Transaction: func(ctx context.Context, do func(*gorm.DB) error) error { return l.transaction(ctx, db, do) },
+	}
+	if o.knownOnly {
+		c.Known = l.unknown
+	}
+	l.records = records.New(c)
 	if err := l.zones.init(o.zone, o.log); err != nil {
 		return nil, err
 	}
@@ -267,6 +274,16 @@ func (l *Ledger) unsettled() error {
 	return e
 }
 
+// goesOn returns ErrClosed from Close on.
+func (l *Ledger) goesOn() error {
+	select {
+	case <-l.closing:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
 // enter lets a call into the ledger; leave is to follow, at the latest when its hold has ended.
 func (l *Ledger) enter() error {
 	l.mu.Lock()
@@ -350,6 +367,16 @@ const pluginName = "llmtenant"
 
 // Name implements gorm.Plugin.
 func (p *plugin) Name() string { return pluginName }
+
+// Initialize implements gorm.Plugin: it makes the budgets of declared models follow their records.
+func (p *plugin) Initialize(db *gorm.DB) error {
+	return records.Install(db, func() *records.Registry {
+		if l := p.ledger.Load(); l != nil {
+			return l.records
+		}
+		return nil
+	})
+}
 
 func (l *Ledger) install(db *gorm.DB) error {
 	p, installed := db.Plugins[pluginName].(*plugin)

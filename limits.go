@@ -15,6 +15,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Window is the kind of time over which a limit counts. Windows are calendar ones, in the time zone of their tenant: an
@@ -139,7 +140,7 @@ func (l *Limit) add(to *[]named, name string) error {
 		return fmt.Errorf("%s.Window: %q is not Hour, Day, Week, Month or Total", name, string(l.Window))
 	}
 	for _, f := range []struct{ what, value string }{{"Agent", l.Agent}, {"Model", l.Model}} {
-		if err := validText(errors.New(name), f.what, f.value, false); err != nil {
+		if err := text.Valid(errors.New(name), f.what, f.value, false); err != nil {
 			return err
 		}
 	}
@@ -329,7 +330,7 @@ func EffectiveBudget(ctx context.Context, db *gorm.DB, t Tenant) (Effective, err
 	e := Effective{TenantID: own.Key, TimeZone: q.windows.Zone(own.Zone).String(), TimeZoneFrom: FromLedger}
 	if own.Zone != "" {
 		e.TimeZoneFrom = FromTenant
-		if d := q.declared(own); d != nil && d.zone == own.Zone {
+		if d := q.declared(own); d != nil && d.Zone == own.Zone {
 			e.TimeZoneFrom = FromDeclaration
 		}
 	}
@@ -368,7 +369,7 @@ func (q *question) from(t *book.Tenant, l book.Limit, same func(book.Limit) bool
 	if i < 0 || t.ID == book.Root {
 		return FromLedger
 	}
-	if d := q.declared(t); d != nil && slices.Contains(d.limits, t.Limits[i]) {
+	if d := q.declared(t); d != nil && slices.Contains(d.Limits, t.Limits[i]) {
 		return FromDeclaration
 	}
 	return FromTenant
@@ -379,7 +380,7 @@ func (q *question) enforcement(t, defaults *book.Tenant) (Enforcement, Source) {
 	switch d := q.declared(t); {
 	case t.Enforcement == book.Inherited, t.ID == book.Root:
 		return e, FromLedger
-	case d != nil && d.enforcement == t.Enforcement:
+	case d != nil && d.Enforcement == t.Enforcement:
 		return e, FromDeclaration
 	}
 	return e, FromTenant
@@ -389,9 +390,9 @@ func (q *question) enforcement(t, defaults *book.Tenant) (Enforcement, Source) {
 func (q *question) declared(t *book.Tenant) *declaration {
 	switch {
 	case t.OwnerType != "":
-		return q.declarations.ofTable(t.OwnerType)
-	case t.Key == q.who.key:
-		return q.who.declaration
+		return q.records.OfTable(t.OwnerType)
+	case t.Key == q.who.Key:
+		return q.who.Declaration
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package tenant
 import (
 	"context"
 	"fmt"
+
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Model is what an [Agent] calls: one model of one provider. adapters/openai has the first; a program's own is one type
@@ -32,10 +34,10 @@ type ModelInfo struct {
 }
 
 func (i ModelInfo) valid() error {
-	if err := validText(ErrInvalidOption, "Name in the model's Info", i.Name, true); err != nil {
+	if err := text.Valid(ErrInvalidOption, "Name in the model's Info", i.Name, true); err != nil {
 		return err
 	}
-	if err := validText(ErrInvalidOption, "Provider in the model's Info", i.Provider, false); err != nil {
+	if err := text.Valid(ErrInvalidOption, "Provider in the model's Info", i.Provider, false); err != nil {
 		return err
 	}
 	if i.MaxOutputTokens < 0 || i.MaxOutputTokens > maxPlausibleTokens {

@@ -185,7 +185,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 func (l *Ledger) reportedUnmetered(ctx context.Context, r report.Unmetered) {
 	e := &UnmeteredEvent{Method: r.Method, Host: r.Host, Path: r.Path, Service: r.Service}
 	if who, err := l.identify(r.Tenant); err == nil {
-		e.TenantID = who.key
+		e.TenantID = who.Key
 	}
 	l.observe(ctx, e)
 }

@@ -8,6 +8,9 @@ import (
 	"maps"
 	"reflect"
 	"time"
+
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Enforcement says what a limit does to a call that it has no room for.
@@ -92,7 +95,7 @@ func WithDefaultEnforcement(e Enforcement) OpenOption {
 // without one of their own begin. All processes on one database must give the same. Defaults to UTC.
 func WithDefaultTimeZone(name string) OpenOption {
 	return func(o *openOptions) error {
-		if _, err := loadZone(name); err != nil {
+		if _, err := period.LoadZone(name); err != nil {
 			return fmt.Errorf("%w: WithDefaultTimeZone: %w", ErrInvalidOption, err)
 		}
 		o.zone = name
@@ -313,7 +316,7 @@ func WithTenant(t Tenant) CallOption {
 func WithAgent(name string) RecordOption {
 	return forRecord(func(o *callOptions) error {
 		o.agent = name
-		return validText(ErrInvalidOption, "name in WithAgent", name, false)
+		return text.Valid(ErrInvalidOption, "name in WithAgent", name, false)
 	})
 }
 
@@ -335,10 +338,10 @@ const maxTags = 32
 // secrets in them. Given more than once, each adds a tag, and the last of a name counts. Defaults to none.
 func WithTag(name, value string) RecordOption {
 	return forRecord(func(o *callOptions) error {
-		if err := validText(ErrInvalidOption, "name in WithTag", name, true); err != nil {
+		if err := text.Valid(ErrInvalidOption, "name in WithTag", name, true); err != nil {
 			return err
 		}
-		if err := validText(ErrInvalidOption, "value in WithTag", value, false); err != nil {
+		if err := text.Valid(ErrInvalidOption, "value in WithTag", value, false); err != nil {
 			return err
 		}
 		if o.tags == nil {
@@ -366,7 +369,7 @@ func (o *callOptions) tagJSON() (string, error) {
 func WithIdempotencyKey(key string) RecordOption {
 	return forRecord(func(o *callOptions) error {
 		o.idempotency = key
-		return validText(ErrInvalidOption, "key in WithIdempotencyKey", key, true)
+		return text.Valid(ErrInvalidOption, "key in WithIdempotencyKey", key, true)
 	})
 }
 

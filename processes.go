@@ -79,17 +79,6 @@ func (q *question) processes(ctx context.Context) ([]Process, error) {
 	return all, rows.Err()
 }
 
-func loadZone(name string) (*time.Location, error) {
-	if name == "" || name == "Local" {
-		return nil, fmt.Errorf("the time zone %q is not an IANA name such as Europe/Berlin or UTC", name)
-	}
-	loc, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, fmt.Errorf("the time zone %q is not known here: %w", name, err)
-	}
-	return loc, nil
-}
-
 // zones are the time zones of tenants, loaded once each.
 type zones struct {
 	load     func(name string) (*time.Location, error)
@@ -108,7 +97,7 @@ type loadedZone struct {
 
 func (z *zones) init(name string, log *slog.Logger) error {
 	if z.load == nil {
-		z.load = loadZone
+		z.load = period.LoadZone
 	}
 	loc, err := z.load(name)
 	z.fallback, z.log, z.told = loc, log, map[string]bool{}

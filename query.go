@@ -307,7 +307,7 @@ func (q *question) frame(ctx context.Context, a *asked, s *books.State) error {
 		a.zone = z.zone
 	}
 	if a.TimeZone != "" {
-		zone, err := loadZone(a.TimeZone)
+		zone, err := period.LoadZone(a.TimeZone)
 		if err != nil {
 			return a.invalid("TimeZone: %w", err)
 		}

@@ -2,8 +2,6 @@ package tenant
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,8 +11,8 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
+	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -46,7 +44,7 @@ func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
 func (q *question) state(ctx context.Context) (*books.State, error) {
-	who := books.Who{ID: book.NoTenant, Key: q.who.key, OwnerType: q.who.ownerType, OwnerID: q.who.ownerID}
+	who := books.Who{ID: book.NoTenant, Key: q.who.Key, OwnerType: q.who.OwnerType, OwnerID: q.who.OwnerID}
 	if q.who.uuid != book.NoTenant {
 		who = books.Who{ID: q.who.uuid}
 	}
@@ -55,25 +53,25 @@ func (q *question) state(ctx context.Context) (*books.State, error) {
 		return nil, q.failure(ctx, err)
 	}
 	t := s.Tenant
-	if t == nil || q.who.ownerType == "" || t.OwnerType == "" {
+	if t == nil || q.who.OwnerType == "" || t.OwnerType == "" {
 		return s, nil
 	}
-	its := t.OwnerType == q.who.ownerType && t.OwnerID == q.who.ownerID
-	if its && plainKey(t.Key) == plainKey(q.who.key) {
+	its := t.OwnerType == q.who.OwnerType && t.OwnerID == q.who.OwnerID
+	if its && records.PlainKey(t.Key) == records.PlainKey(q.who.Key) {
 		return s, nil
 	}
-	if its || t.OwnerID == q.who.ownerID && strings.HasSuffix(t.OwnerType, "."+q.who.ownerType) {
-		at, _, err := q.find(q.db, q.who, q.who.declaration.resolve)
+	if its || t.OwnerID == q.who.OwnerID && strings.HasSuffix(t.OwnerType, "."+q.who.OwnerType) {
+		owner, err := q.records.Owner(q.db, q.who.Identity)
 		if err != nil {
 			return nil, err
 		}
-		if at.owner == t.OwnerType {
+		if owner == t.OwnerType {
 			return s, nil
 		}
-		q.who.ownerType = at.owner // in a schema of its own
+		q.who.OwnerType = owner // in a schema of its own
 		return q.state(ctx)
 	}
-	return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.key, t.OwnerType, t.OwnerID)
+	return nil, fmt.Errorf("%w: %q belongs to %s %s", ErrIdentityConflict, q.who.Key, t.OwnerType, t.OwnerID)
 }
 
 // answer is state for a question, which needs a tenant to be about.
@@ -87,7 +85,7 @@ func (q *question) answer(ctx context.Context) (*books.State, error) {
 
 // made reports whether a state is of a tenant that is the asker's own already.
 func (q *question) made(s *books.State) bool {
-	return s.Tenant != nil && (q.who.ownerType == "" || s.Tenant.OwnerType != "")
+	return s.Tenant != nil && (q.who.OwnerType == "" || s.Tenant.OwnerType != "")
 }
 
 // expected is a tenant as it is, or as its first call is going to make it.
@@ -95,18 +93,14 @@ func (q *question) expected(s *books.State) *book.Tenant {
 	if q.made(s) {
 		return s.Tenant
 	}
-	t := &book.Tenant{Key: q.who.key, Inherit: !q.who.none()}
+	t := &book.Tenant{Key: q.who.Key, Inherit: !q.who.none()}
 	if s.Tenant != nil {
 		t = s.Tenant
 	}
-	d := q.who.declaration
-	if d == nil {
+	if q.who.Declaration == nil {
 		return t
 	}
-	p := directory.Profile{Key: q.who.key, Inherit: d.inherit, Enforcement: d.enforcement, Zone: d.zone, Limits: d.limits}
-	if d.budgetOf != nil && q.who.record.IsValid() {
-		_ = d.plan(&p, q.who.record) // where it fails, so does the first call
-	}
+	p := q.who.Expected()
 	if s.Tenant == nil {
 		t.Inherit = p.Inherit
 	}
@@ -143,11 +137,7 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 		}
 		return ended
 	}
-	class := l.store.Classify(err)
-	if class == fault.NotMigrated && !l.unmigrated(err) {
-		class = fault.Fatal
-	}
-	if told := fault.Of(class, err); told != err { //nolint:errorlint // whether it is the same one
+	if told := fault.Of(l.store.Classify(err), err); told != err { //nolint:errorlint // whether it is the same one
 		return told
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -158,27 +148,8 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 
 // failure is that of the ledger, for a question on the host's own handle.
 func (q *question) failure(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && rowsOpen(ctx, q.books.Conn, err) {
+	if err != nil && ctx.Err() == nil && sqldb.RowsOpen(ctx, q.books.Conn, err) {
 		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
 	}
 	return q.Ledger.failure(ctx, err)
-}
-
-// rowsOpen reports whether a connection of the host's answered with an error because rows are still being read from it. Pgx
-// has no type for that, and its database/sql driver makes a broken connection of it, except where a statement is prepared.
-func rowsOpen(ctx context.Context, c sqldb.Conn, err error) bool {
-	const busy = "conn busy"
-	if strings.Contains(err.Error(), busy) {
-		return true
-	}
-	host, ok := c.(gorm.ConnPool)
-	if _, pool := c.(*sql.DB); pool || !ok || !errors.Is(err, driver.ErrBadConn) {
-		return false
-	}
-	statement, err := host.PrepareContext(ctx, "SELECT 1")
-	if err != nil {
-		return strings.Contains(err.Error(), busy)
-	}
-	defer func() { _ = statement.Close() }()
-	return false
 }

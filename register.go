@@ -1,15 +1,23 @@
 package tenant
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
-
-	"gorm.io/gorm"
-	"gorm.io/gorm/schema"
+	"unicode"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/records"
 )
+
+// declaration is a model that was declared to be a tenant.
+type declaration = records.Declaration
 
 // RegisterOption is an option of [Ledger.Register]. Most of what the options say can be said by struct tags as well; what
 // is said in several ways has to be the same.
@@ -22,7 +30,7 @@ type RegisterOption func(*declaration) error
 // with both.
 func WithKey(field string) RegisterOption {
 	return func(d *declaration) (err error) {
-		d.key, err = d.field("WithKey", field)
+		d.Key, err = d.Field("WithKey", field)
 		return err
 	}
 }
@@ -31,7 +39,7 @@ func WithKey(field string) RegisterOption {
 // field Name, otherwise to what the model's String method returns, otherwise to the tenant id. The name follows the record.
 func WithName(field string) RegisterOption {
 	return func(d *declaration) (err error) {
-		d.name, err = d.field("WithName", field)
+		d.Name, err = d.Field("WithName", field)
 		return err
 	}
 }
@@ -40,7 +48,7 @@ func WithName(field string) RegisterOption {
 // without [WithLimits], a record gets one at its first call.
 func WithBudget() RegisterOption {
 	return func(d *declaration) error {
-		d.budget = true
+		d.Budget = true
 		return nil
 	}
 }
@@ -49,8 +57,8 @@ func WithBudget() RegisterOption {
 // a change of the declaration does not change budgets that exist; [ConfigureBudget] does. Defaults to no limits.
 func WithLimits(limits Limits) RegisterOption {
 	return func(d *declaration) (err error) {
-		d.budget = true
-		if d.limits, err = limits.rows(); err != nil {
+		d.Budget = true
+		if d.Limits, err = limits.rows(); err != nil {
 			return fmt.Errorf("WithLimits: %w", err)
 		}
 		return nil
@@ -64,7 +72,7 @@ func WithEnforcement(e Enforcement) RegisterOption {
 		if err := e.valid(); err != nil {
 			return fmt.Errorf("WithEnforcement: %w", err)
 		}
-		d.enforcement = book.Enforcement(e)
+		d.Enforcement = book.Enforcement(e)
 		return nil
 	}
 }
@@ -73,7 +81,7 @@ func WithEnforcement(e Enforcement) RegisterOption {
 // Defaults to true.
 func WithInherit(inherit bool) RegisterOption {
 	return func(d *declaration) error {
-		d.inherits = &inherit
+		d.Inherits = &inherit
 		return nil
 	}
 }
@@ -83,22 +91,12 @@ func WithInherit(inherit bool) RegisterOption {
 // its method LLMTenantID too, is the tenant "org:1", and [ID]("org:1") finds it. Defaults to none.
 func WithNamespace(name string) RegisterOption {
 	return func(d *declaration) error {
-		if err := validNamespace(name); err != nil {
+		if err := records.ValidNamespace(name); err != nil {
 			return fmt.Errorf("WithNamespace: %w", err)
 		}
-		d.namespace = name
+		d.Namespace = name
 		return nil
 	}
-}
-
-func validNamespace(name string) error {
-	if strings.Contains(name, ":") {
-		return fmt.Errorf("%q has a colon", name)
-	}
-	if err := outerSpace(ErrInvalidOption, "namespace", name); err != nil {
-		return err
-	}
-	return validText(ErrInvalidOption, "namespace", name, true)
 }
 
 // DeletePolicy says what the soft delete of a record does to its budget.
@@ -108,13 +106,13 @@ type DeletePolicy string
 const (
 	// SuspendBudget keeps the budget and lets it make no calls. Its tenant id is free for another record to take. When the
 	// record is restored, so is the budget.
-	SuspendBudget DeletePolicy = "suspend"
+	SuspendBudget DeletePolicy = DeletePolicy(records.Suspend)
 
 	// KeepBudget changes nothing: calls for the record go on.
-	KeepBudget DeletePolicy = "keep"
+	KeepBudget DeletePolicy = DeletePolicy(records.Keep)
 
 	// RemoveBudget does what a hard delete does. A record that is restored starts with a new budget.
-	RemoveBudget DeletePolicy = "remove"
+	RemoveBudget DeletePolicy = DeletePolicy(records.Remove)
 )
 
 func (p DeletePolicy) valid() error {
@@ -132,7 +130,47 @@ func WithOnDelete(p DeletePolicy) RegisterOption {
 		if err := p.valid(); err != nil {
 			return fmt.Errorf("WithOnDelete: %w", err)
 		}
-		d.onDelete = p
+		d.OnDelete = records.DeletePolicy(p)
+		return nil
+	}
+}
+
+// Child is a model whose records stand below another tenant, as a team below its organization: the budget of that counts
+// their calls too. It may be a record of a registered model, of which the primary key is enough, an [ID], or nil for none.
+// The method is called on records as their table has them, without associations.
+type Child interface {
+	LLMTenantParent() Tenant
+}
+
+// WithParent names the field with the primary key of the record above, and the model of that, which is to be registered
+// too: WithParent("OrganizationID", &Organization{}). A field that is empty says that there is none. The tenant follows the
+// field: who is moved is held to the new budget from the next call on, and takes no history along. Defaults to what the
+// method LLMTenantParent says, see [Child]; otherwise records stand below none but the [Root].
+func WithParent(field string, model any) RegisterOption {
+	return func(d *declaration) (err error) {
+		t := reflect.TypeOf(model)
+		if t != nil && t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t == nil || t.Kind() != reflect.Struct {
+			return fmt.Errorf("WithParent(%q): the model is a %T; give a pointer to its struct, such as &Organization{}", field, model)
+		}
+		if d.Parent, err = d.Field("WithParent", field); err != nil {
+			return err
+		}
+		d.ParentType = t
+		return nil
+	}
+}
+
+// WithTimeZone gives the budgets of records a time zone when they are created, an IANA name such as "Europe/Berlin".
+// Defaults to that of the ledger, see [WithDefaultTimeZone].
+func WithTimeZone(name string) RegisterOption {
+	return func(d *declaration) error {
+		if _, err := period.LoadZone(name); err != nil {
+			return fmt.Errorf("WithTimeZone: %w", err)
+		}
+		d.Zone = name
 		return nil
 	}
 }
@@ -156,119 +194,137 @@ func WithOnDelete(p DeletePolicy) RegisterOption {
 // It returns [ErrInvalidOption], naming the model, the option or field, and the value, for whatever cannot be meant: a
 // tag or a field that does not exist, two ways that disagree.
 func (l *Ledger) Register(record any, options ...RegisterOption) error {
-	d, err := l.declare(record, options)
+	d, err := l.records.Declare(record, func(d *declaration) error {
+		for _, option := range options {
+			if option == nil {
+				return fmt.Errorf("a nil RegisterOption")
+			}
+			if err := option(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("%w: Register %T: %w", ErrInvalidOption, record, err)
 	}
-	if err := l.declarations.add(d); err != nil {
+	if err := l.records.Add(d); err != nil {
 		return err
 	}
-	if inherited := l.options.enforcement != "" && d.inherit; len(d.limits) > 0 && d.enforcement == book.Inherited && !inherited {
+	if inherited := l.options.enforcement != "" && d.Inherit; len(d.Limits) > 0 && d.Enforcement == book.Inherited && !inherited {
 		l.options.log.Warn("tenant: a model was registered with limits and without an enforcement: it is Soft, so that the limits are counted "+
-			"and refuse nobody; say WithEnforcement(tenant.Hard), or WithEnforcement(tenant.Soft) if that is meant", "model", d.typ.String())
+			"and refuse nobody; say WithEnforcement(tenant.Hard), or WithEnforcement(tenant.Soft) if that is meant", "model", d.Type.String())
 	}
 	return nil
 }
 
-func (l *Ledger) declare(record any, options []RegisterOption) (*declaration, error) {
-	t := reflect.TypeOf(record)
-	if t == nil {
-		return nil, fmt.Errorf("the model is nil; give a pointer to its struct, such as &Organization{}")
+// limitTags reads the limits in the tags of a model: those of the fields of Limits, as DailyCost by the tag daily_cost.
+func limitTags() records.LimitTags {
+	var limits Limits
+	fields := map[string]any{} // *Money or *Quantity
+	for _, f := range limitFields {
+		fields[snake(f.name)] = f.value(&limits)
 	}
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	return records.LimitTags{
+		Words: slices.Sorted(maps.Keys(fields)),
+		Set: func(word, value string) error {
+			switch to := fields[word].(type) {
+			case *Money:
+				*to = USD(value)
+				return to.err
+			case *Quantity:
+				n, err := strconv.ParseInt(strings.ReplaceAll(value, "_", ""), 10, 64)
+				if err != nil {
+					return fmt.Errorf("%q is not a whole number", value)
+				}
+				*to = Count(n)
+			}
+			return nil
+		},
+		Rows: func() ([]book.Limit, error) { return limits.rows() }, //nolint:gocritic // a method value is of the limits as they are now
 	}
-	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("a model is a struct, and this is a %s", t.Kind())
-	}
-	statement := &gorm.Statement{DB: l.db}
-	if err := statement.Parse(reflect.New(t).Interface()); err != nil {
-		return nil, fmt.Errorf("gorm cannot read the model: %w", err)
-	}
-	d := &declaration{ledger: l, typ: t, schema: statement.Schema}
-	if len(d.schema.PrimaryFields) == 0 {
-		return nil, fmt.Errorf("the model has no primary key, by which its budget would be found again")
-	}
-	for _, option := range options {
-		if option == nil {
-			return nil, fmt.Errorf("a nil RegisterOption")
+}
+
+// snake turns the name of a field into that of its tag.
+func snake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
 		}
-		if err := option(d); err != nil {
-			return nil, err
-		}
+		b.WriteRune(unicode.ToLower(r))
 	}
-	tags, err := readTags(d.schema)
+	return b.String()
+}
+
+// parentOf is the method of a record that says who stands above it.
+func parentOf(record any) func() records.Tenant {
+	child, ok := record.(Child)
+	if !ok {
+		return nil
+	}
+	return func() records.Tenant {
+		if parent := child.LLMTenantParent(); parent != nil {
+			return parent
+		}
+		return nil
+	}
+}
+
+// WithBudgetFunc gives every record a budget of its own when it is created, in the same transaction: by the plan that a
+// customer is on, for one. f is given the record as its table has it, without associations, and a budget as it is declared
+// otherwise, of which it sets Limits, Enforcement, Inherit and TimeZone. They are the budget's own from then on: a record
+// that changes does not change them; [ConfigureBudget] with the same function does. An error of f, or a budget that
+// is invalid, fails the create. f is to be quick, and must not use the database. Defaults to none.
+//
+//	func limits(o *Organization, b *tenant.Budget) error {
+//		b.Limits, b.Enforcement = plans[o.Plan], tenant.Hard
+//		return nil
+//	}
+//
+//	err := ledger.Register(&Organization{}, tenant.WithBudgetFunc(limits))
+func WithBudgetFunc[T any](f func(record *T, b *Budget) error) RegisterOption {
+	return func(d *declaration) error {
+		if f == nil {
+			return errors.New("WithBudgetFunc: the function is nil")
+		}
+		if want := reflect.TypeFor[T](); want != d.Type {
+			return fmt.Errorf("WithBudgetFunc: the function takes a *%s, and the model is a *%s", want, d.Type)
+		}
+		d.Budget = true
+		d.Plan = func(p *directory.Profile, v reflect.Value) error {
+			return plan(d, p, func(b *Budget) error { return f(v.Interface().(*T), b) })
+		}
+		return nil
+	}
+}
+
+// plan sets in a profile what a function of the host's makes of the budget of a record.
+func plan(d *declaration, p *directory.Profile, set func(*Budget) error) error {
+	before := &Budget{TenantID: p.Key, Enforcement: Enforcement(d.Enforcement), Inherit: d.Inherit, TimeZone: d.Zone, Limits: limitsOf(d.Limits)}
+	b := *before
+	b.Limits.Also = append([]Limit(nil), b.Limits.Also...)
+	own, err := records.Said(d.Type, "WithBudgetFunc", func() error { return set(&b) })
+	if err == nil {
+		err = own
+	}
+	var limits []book.Limit
+	if err == nil {
+		limits, err = b.Limits.rows()
+	}
+	switch {
+	case err != nil:
+	case b.TenantID != before.TenantID, b.Name != before.Name, b.ParentID != before.ParentID, b.Suspended:
+		err = errors.New("TenantID, Name, ParentID and Suspended are not for it to set")
+	case b.Enforcement != "":
+		err = b.Enforcement.valid()
+	}
+	if err == nil && b.TimeZone != "" {
+		_, err = period.LoadZone(b.TimeZone)
+	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%w: WithBudgetFunc: the budget of %s %s: %w", ErrInvalidOption, p.OwnerType, p.OwnerID, err)
 	}
-	if err := d.agree(tags); err != nil {
-		return nil, err
-	}
-	return d, d.complete()
-}
-
-// complete fills in what was left to the defaults.
-func (d *declaration) complete() error {
-	model := reflect.PointerTo(d.typ)
-	d.method = model.Implements(reflect.TypeFor[Tenant]())
-	d.inherit = d.inherits == nil || *d.inherits
-	if d.onDelete == "" {
-		d.onDelete = SuspendBudget
-	}
-	// A serializer may be there so that the name cannot be read in the database.
-	if named, _ := fieldsNamed(d.schema, "Name"); d.name == nil && len(named) == 1 && named[0].Serializer == nil {
-		if _, err := text(reflect.Zero(named[0].FieldType).Interface()); err == nil {
-			d.name = named[0]
-		}
-	}
-	if d.key == nil && !d.method {
-		if len(d.schema.PrimaryFields) > 1 {
-			return fmt.Errorf("the primary key has several columns, so the tenant id is to be named: give the model the method LLMTenantID, or use WithKey")
-		}
-		d.key = d.schema.PrimaryFields[0]
-	}
-	fields := d.schema.PrimaryFields
-	if d.key != nil {
-		fields = append(fields[:len(fields):len(fields)], d.key)
-	}
-	for _, f := range fields {
-		_, err := text(reflect.Zero(f.FieldType).Interface())
-		if err == nil {
-			err = distinct(f.FieldType)
-		}
-		if err != nil {
-			return fmt.Errorf("the field %s cannot be a key: %w", path(f), err)
-		}
-	}
-	d.watch(model.Implements(reflect.TypeFor[fmt.Stringer]()))
+	p.Limits, p.Enforcement, p.Inherit, p.Zone = limits, book.Enforcement(b.Enforcement), b.Inherit, b.TimeZone
 	return nil
-}
-
-// watch finds out which columns a tenant depends on. A method may read any of them.
-func (d *declaration) watch(stringer bool) {
-	d.all = d.method || d.name == nil && stringer || d.parent == nil && d.places()
-	d.columns = append(d.columns, d.schema.PrimaryFields...)
-	add := func(f *schema.Field) {
-		for _, have := range d.columns {
-			if have == f {
-				return
-			}
-		}
-		d.columns = append(d.columns, f)
-	}
-	if d.all {
-		for _, name := range d.schema.DBNames {
-			if f := d.schema.FieldsByDBName[name]; f.Readable {
-				add(f)
-			}
-		}
-		return
-	}
-	add(d.key)
-	if d.name != nil {
-		add(d.name)
-	}
-	if d.parent != nil {
-		add(d.parent)
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // RepriceOption is an option of [Ledger.Reprice].
@@ -123,7 +124,7 @@ func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []Re
 		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
 	for _, f := range []struct{ what, value string }{{"actor in ContextWithActor", r.actor}, {"reason in ContextWithReason", r.reason}} {
-		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
+		if err := text.Valid(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return nil, err
 		}
 	}

@@ -64,7 +64,7 @@ func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 		case err != nil:
 			return nil, err
 		case !q.made(s):
-			return nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.key)
+			return nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.Key)
 		case !slices.Contains(ids, s.Tenant.ID):
 			ids = append(ids, s.Tenant.ID)
 		}
@@ -80,10 +80,8 @@ func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 	defer p.sums.enter(&r.report)
 	from := books.Charges{Tenant: id, Range: r.span, Models: r.models}
 	for {
-		select {
-		case <-r.closing:
-			return ErrClosed
-		default:
+		if err := r.goesOn(); err != nil {
+			return err
 		}
 		calls, err := r.books.Charges(ctx, from, repricePage)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/text"
 	"github.com/llmtenant/tenant/units"
 )
 
@@ -195,7 +196,7 @@ func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, o *callOp
 func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {
 	a := asking{who: who}
 	op := &a.op
-	if err := l.estimate(op, who.key, e); err != nil {
+	if err := l.estimate(op, who.Key, e); err != nil {
 		return nil, err
 	}
 	op.Kind, op.Patient, op.Lifetime = decide.Reserve, o.wait > 0, l.options.callTime
@@ -306,14 +307,14 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 	if err != nil {
 		return fmt.Errorf("%w: WithTag: %w", ErrInvalidOption, err)
 	}
-	op.Key, op.OwnerType, op.OwnerID = who.key, who.ownerType, who.ownerID
+	op.Key, op.OwnerType, op.OwnerID = who.Key, who.OwnerType, who.OwnerID
 	e := &op.Exec
-	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.key, -1
+	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.Key, -1
 	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, callctx.Actor(ctx)
 	for _, f := range []struct{ what, value string }{
 		{"provider", e.Provider}, {"model", e.Model}, {"actor in ContextWithActor", e.Actor},
 	} {
-		if err := validText(ErrInvalidOption, f.what, f.value, false); err != nil {
+		if err := text.Valid(ErrInvalidOption, f.what, f.value, false); err != nil {
 			return err
 		}
 	}
@@ -336,7 +337,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 		return decide.Outcome{}, err
 	}
 	for attempt := 0; ; attempt++ {
-		a.task = l.lanes.Submit(a.op, a.who.key)
+		a.task = l.lanes.Submit(a.op, a.who.Key)
 		if err := l.await(ctx, a.task, &a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
 				l.observeRefusal(ctx, &a.op, err)
@@ -353,7 +354,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 			if err != nil {
 				return out, err
 			}
-			a.who, a.op.Key, a.op.OwnerType, a.op.OwnerID = who, who.key, who.ownerType, who.ownerID
+			a.who, a.op.Key, a.op.OwnerType, a.op.OwnerID = who, who.Key, who.OwnerType, who.OwnerID
 			continue
 		}
 		if err = l.refusal(&a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {

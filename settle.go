@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Settle books what a held call used, and drops its hold. It records the truth, also past the hold and past the limit:
@@ -159,7 +160,7 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Reco
 	}
 	e := op.Exec
 	h := &Hold{
-		ExecutionID: e.ID.String(), TenantID: who.key, Unbooked: true, ledger: l, exec: &e, usage: a.Usage, settling: true, inside: true, who: who,
+		ExecutionID: e.ID.String(), TenantID: who.Key, Unbooked: true, ledger: l, exec: &e, usage: a.Usage, settling: true, inside: true, who: who,
 	}
 	if err := l.enterWith(h); err != nil {
 		return Settlement{}, err
@@ -176,13 +177,13 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 		return err
 	}
 	if a.Provider != "" {
-		e.Provider = printable(a.Provider)
+		e.Provider = text.Printable(a.Provider)
 	}
 	e.BilledModel = e.Model
 	if a.Model != "" {
-		e.BilledModel = printable(a.Model)
+		e.BilledModel = text.Printable(a.Model)
 	}
-	e.RequestID, e.ErrorCode, e.Estimated = printable(a.RequestID), a.ErrorCode, a.Estimated
+	e.RequestID, e.ErrorCode, e.Estimated = text.Printable(a.RequestID), a.ErrorCode, a.Estimated
 	e.Status = book.Succeeded
 	if a.ErrorCode != "" {
 		e.Status = book.Failed
@@ -190,7 +191,7 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 	if a.ReportedCost.set {
 		e.Reported = a.ReportedCost.nano
 	}
-	e.Usage, e.ServiceTier = book.Usage(a.Usage), printable(a.ServiceTier)
+	e.Usage, e.ServiceTier = book.Usage(a.Usage), text.Printable(a.ServiceTier)
 	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
 	if a.AsHeld {
 		e.Charged.Tokens, e.Estimated = e.Held.Tokens, true
@@ -264,10 +265,10 @@ func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string
 	price = price.ForService(e.ServiceTier)
 	switch {
 	case e.Reported >= 0 && price.ChargeReported:
-		return price.reported(e.Reported), printable(price.Row), true, true
+		return price.reported(e.Reported), text.Printable(price.Row), true, true
 	case known:
 		u := Usage(e.Usage)
-		return price.Cost(u), printable(price.Row), true, price.prices(u.TotalTokens(), u.Units)
+		return price.Cost(u), text.Printable(price.Row), true, price.prices(u.TotalTokens(), u.Units)
 	}
 	return 0, "", false, false
 }
@@ -307,19 +308,4 @@ func validErrorCode(code string) error {
 		return fmt.Errorf("%w: Actual.ErrorCode: %.64q is not a word of at most 64 of a-z, 0-9, _, - and dot", ErrInvalidOption, code)
 	}
 	return nil
-}
-
-// printable makes text that a provider chose fit for its column. It never fails: the call was made and paid for.
-func printable(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
-	if len(s) > maxKey {
-		s = strings.ToValidUTF8(s[:maxKey], "")
-	}
-	return s
 }

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -58,22 +57,14 @@ func ContextWithReason(ctx context.Context, reason string) context.Context {
 
 // identity is what a Tenant comes down to: a key, and the record behind it if there is one.
 type identity struct {
-	key         string
-	ownerType   string // the record's table; empty without a record
-	ownerID     string // the record's primary key in canonical form
-	primaryKey  []any  // the same as gorm takes it
-	declaration *declaration
-	record      reflect.Value // a pointer to it as it is in memory, where the declaration makes its budget by it
+	records.Identity
 
 	// uuid is what it is asked about by, in place of all of these; the key is its text then.
 	uuid book.ID
-
-	// said is the key that the record has in memory, where it is known that the database has another one.
-	said string
 }
 
 // none reports whether it is nobody's call.
-func (i identity) none() bool { return i.key == "" }
+func (i identity) none() bool { return i.Key == "" }
 
 // identify finds out who a Tenant is, without asking the database.
 func (l *Ledger) identify(t Tenant) (identity, error) {
@@ -87,66 +78,53 @@ func (l *Ledger) identify(t Tenant) (identity, error) {
 		return identity{}, fmt.Errorf("%w: %q is a UUID, by which a tenant can be asked about, and neither make calls nor be changed", ErrInvalidTenant, string(u))
 	}
 	if bound, ok := t.(*recordTenant); ok {
-		who, err := bound.identity()
-		return l.stale.current(who), err
+		return identity{Identity: l.records.Current(bound.who)}, bound.err
 	}
-	if d := l.declarations.of(reflect.TypeOf(t)); d != nil {
-		who, err := d.identity(t)
-		return l.stale.current(who), err
+	if who, declared, err := l.records.Identify(t); declared {
+		return identity{Identity: l.records.Current(who)}, err
 	}
 	key := t.LLMTenantID()
-	if err := validKey(key); err != nil {
+	if err := records.ValidKey(key); err != nil {
 		return identity{}, err
 	}
-	return identity{key: key}, nil
+	return known(key), nil
 }
 
-const maxKey = 255
+// known is a tenant that is known by its id alone.
+func known(key string) identity { return identity{Identity: records.Identity{Key: key}} }
 
-// validKey says what is wrong with a tenant id.
-func validKey(key string) error {
-	if err := validText(ErrInvalidTenant, "tenant id", key, true); err != nil {
-		return err
+// Tenant turns a record of a declared model into a [Tenant], for models without the method LLMTenantID. It goes by the
+// record as it is now. What is wrong with it (not declared, nil, not saved yet) is reported where the Tenant is used.
+func (l *Ledger) Tenant(record any) Tenant {
+	if record == nil {
+		return &recordTenant{err: fmt.Errorf("%w: the record is nil", ErrInvalidTenant)}
 	}
-	return outerSpace(ErrInvalidTenant, "tenant id", key)
+	who, declared, err := l.records.Identify(record)
+	if !declared {
+		return &recordTenant{err: fmt.Errorf("%w: %T was not declared; call ledger.Register(&%s{}, …) first",
+			ErrInvalidTenant, record, strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))}
+	}
+	bound := &recordTenant{who: who, err: err}
+	if err == nil {
+		bound.name, _ = l.records.NameOf(record)
+	}
+	return bound
 }
 
-// outerSpace returns an error for what begins or ends with a space of whatever kind, also one that has no width.
-func outerSpace(kind error, what, s string) error {
-	space := func(r rune) bool { return unicode.IsSpace(r) || r == '\u200b' || r == '\ufeff' }
-	if strings.TrimFunc(s, space) != s {
-		return fmt.Errorf("%w: the %s %q has a space at an end", kind, what, s)
-	}
-	return nil
+// recordTenant is used by its pointer, which can be compared and be the key of a map.
+type recordTenant struct {
+	who  records.Identity
+	name string
+	err  error
 }
 
-// ownKey says what is wrong with a tenant id that a tenant is to get, which cannot be the root's.
-func ownKey(key string) error {
-	if key == string(Root) {
-		return fmt.Errorf("%w: the tenant id %q is the root's", ErrInvalidTenant, key)
-	}
-	return validKey(key)
-}
-
-// validText checks what goes into an indexed text column.
-func validText(kind error, what, s string, required bool) error {
-	switch {
-	case s == "" && required:
-		return fmt.Errorf("%w: the %s is empty", kind, what)
-	case len(s) > maxKey:
-		return fmt.Errorf("%w: the %s %.32q… has %d bytes, and %d are allowed", kind, what, s, len(s), maxKey)
-	case !utf8.ValidString(s):
-		return fmt.Errorf("%w: the %s %q is not UTF-8", kind, what, s)
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return fmt.Errorf("%w: the %s %q has a control character", kind, what, s)
-	}
-	return nil
-}
+// LLMTenantID implements [Tenant].
+func (t *recordTenant) LLMTenantID() string { return t.who.Key }
 
 // Root is the tenant that stands above all others: its budget counts every call of the ledger, with or without a tenant.
 // It is there once it has a budget, by [WithRootBudget] or by [ConfigureBudget], and until then each question about it is an
 // [ErrNoBudget]; it counts the calls that are admitted from then on. Its id is taken: no other tenant can have it.
-const Root ID = "llm_root"
+const Root ID = book.RootKey
 
 // WithRootBudget sets the budget that counts every call of the ledger. It is kept in the database, for all processes:
 // the process that starts last decides it, and one that does not give this option leaves it as it is. All calls share
@@ -201,14 +179,12 @@ func (l *Ledger) makeRoot(ctx context.Context, tx *gorm.DB) error {
 // [ErrClosed]; and ctx's own.
 func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
 	for _, id := range []ID{from, to} {
-		if err := ownKey(string(id)); err != nil {
+		if err := records.OwnKey(string(id)); err != nil {
 			return fmt.Errorf("Rename: %w", err)
 		}
 	}
-	select {
-	case <-l.closing:
-		return ErrClosed
-	default:
+	if err := l.goesOn(); err != nil {
+		return err
 	}
 	var known error
 	err := l.transaction(ctx, l.db, func(tx *gorm.DB) error {

@@ -115,7 +115,7 @@ func (l *Ledger) admitsAfter(ctx context.Context, err error) bool {
 // unbooked is the execution of a call that is admitted without having been decided on.
 func (a *asking) unbooked() *book.Execution {
 	e := a.op.Exec
-	e.TenantKey, e.Held = a.who.key, a.op.Most()
+	e.TenantKey, e.Held = a.who.Key, a.op.Most()
 	return &e
 }
 
@@ -162,9 +162,9 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 				return decide.Outcome{}, err
 			}
 		}
-		op.Key, op.OwnerType, op.OwnerID = h.who.key, h.who.ownerType, h.who.ownerID
+		op.Key, op.OwnerType, op.OwnerID = h.who.Key, h.who.OwnerType, h.who.OwnerID
 		if h.task == nil {
-			h.task = l.lanes.Submit(op, h.who.key)
+			h.task = l.lanes.Submit(op, h.who.Key)
 		} else {
 			h.task = l.lanes.After(h.task, op)
 		}

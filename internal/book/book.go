@@ -3,6 +3,7 @@
 package book
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,9 @@ var (
 // MaxDepth is how many tenants stand above each other at most, not counting the root.
 const MaxDepth = 8
 
+// RootKey is the tenant id of the root.
+const RootKey = "llm_root"
+
 // Enforcement says what a limit does to a call that it has no room for. The empty one is inherited.
 type Enforcement string
 
@@ -51,6 +55,14 @@ const (
 	Tokens Metric = "tokens" // of all classes
 	Calls  Metric = "calls"
 )
+
+// Format writes a value of the metric, such as $1.25 or 300.
+func (m Metric) Format(v int64) string {
+	if m == Cost {
+		return money.Format(v)
+	}
+	return strconv.FormatInt(v, 10)
+}
 
 // Status is where an execution is in its life. Only Running changes; Abandoned may still be corrected once.
 type Status string

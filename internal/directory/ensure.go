@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -52,7 +53,26 @@ type ConflictError struct {
 	OtherType, OtherID string // of the record that has it; OtherType is empty if there is none
 }
 
+// Unwrap says that it is a [fault.ErrIdentityConflict].
+func (e *ConflictError) Unwrap() error { return fault.ErrIdentityConflict }
+
 func (e *ConflictError) Error() string {
+	return fault.ErrIdentityConflict.Error() + ": " + e.reason() + e.wayOut()
+}
+
+// wayOut is what a host can do where the records of two tables have met.
+func (e *ConflictError) wayOut() string {
+	bare := func(table string) string { return table[strings.LastIndex(table, ".")+1:] }
+	switch other, own := e.OtherType, e.Profile.OwnerType; {
+	case other == "" || other == own:
+		return ""
+	case bare(other) == bare(own):
+		return "; tenant ids have to differ between schemas too: let the method LLMTenantID put the schema's name before them"
+	}
+	return "; declare one of them WithNamespace, so that the keys of the two models cannot meet"
+}
+
+func (e *ConflictError) reason() string {
 	who := "of " + e.Profile.OwnerType + " " + e.Profile.OwnerID
 	switch {
 	case e.OtherID == "":

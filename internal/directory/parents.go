@@ -7,13 +7,17 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // PlaceError says why a tenant cannot stand below another.
 type PlaceError struct{ Reason string }
 
-func (e *PlaceError) Error() string { return e.Reason }
+func (e *PlaceError) Error() string { return fault.ErrHierarchy.Error() + ": " + e.Reason }
+
+// Unwrap says that it is a [fault.ErrHierarchy].
+func (e *PlaceError) Unwrap() error { return fault.ErrHierarchy }
 
 // Place puts a tenant below another one, or, for the zero id or the root's, below none but the root. It returns a
 // *PlaceError for a circle, and where more than book.MaxDepth would stand above each other. It runs in the transaction of

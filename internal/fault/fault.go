@@ -41,18 +41,41 @@ const (
 	NotMigrated              // the tables are not there
 )
 
+// Passes reports whether others were in the way, who may be gone soon.
+func (c Class) Passes() bool { return c == Conflict || c == Locked }
+
 // ErrConnect marks an error that came while connecting. Whatever it says, it is of the database, not of what was to be sent.
 var ErrConnect = errors.New("connect to the database")
 
+// HostError is an error of a statement on a table of the host's: that one is missing says nothing of the ledger's.
+type HostError struct{ Err error }
+
+func (e *HostError) Error() string { return e.Err.Error() }
+func (e *HostError) Unwrap() error { return e.Err }
+
+// UnreachableError is an [ErrUnavailable] for which nobody but the database is to blame, no lock of a host and no limit.
+type UnreachableError struct{ Err error }
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("%v: the database cannot be reached: %v", ErrUnavailable, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() []error { return []error{ErrUnavailable, e.Err} }
+
 // Of is the error that one of a class amounts to, with what the database said. It is the error itself where the class has none.
 func Of(class Class, err error) error {
-	switch class {
-	case NotMigrated:
+	var (
+		hosts *HostError
+		away  *UnreachableError
+	)
+	switch {
+	case class == NotMigrated && !errors.As(err, &hosts):
 		return fmt.Errorf("%w (%w)", ErrNotMigrated, err)
-	case Unavailable:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case Locked:
-		return fmt.Errorf("%w: another transaction has locked what is needed: %w", ErrUnavailable, err)
+	case class == Unavailable && !errors.As(err, &away):
+		return &UnreachableError{err}
+	case class == Locked && !errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("%w: another transaction has locked what is needed, perhaps because it is creating or changing the same tenant; "+
+			"a call made inside the transaction that creates its tenant has to wait for the commit: %w", ErrUnavailable, err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -82,4 +83,31 @@ func Taken(err error) bool {
 		return state.SQLState() == "23505"
 	}
 	return err != nil && strings.Contains(err.Error(), "UNIQUE constraint failed")
+}
+
+// One reads the value of a query that has one, and leaves it as it was where there is none. QueryRowContext of gorm's prepared
+// statements panics after an error.
+func One(ctx context.Context, c Conn, query string, to any) error {
+	return EachRow(ctx, c, query, nil, func(row Row) error { return row.Scan(to) })
+}
+
+// RowsOpen reports whether a connection of the host's answered with an error because rows are still being read from it. Pgx
+// has no type for that, and its database/sql driver makes a broken connection of it, except where a statement is prepared.
+func RowsOpen(ctx context.Context, c Conn, err error) bool {
+	const busy = "conn busy"
+	if strings.Contains(err.Error(), busy) {
+		return true
+	}
+	host, ok := c.(interface {
+		PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+	})
+	if _, pool := c.(*sql.DB); pool || !ok || !errors.Is(err, driver.ErrBadConn) {
+		return false
+	}
+	statement, err := host.PrepareContext(ctx, "SELECT 1")
+	if err != nil {
+		return strings.Contains(err.Error(), busy)
+	}
+	defer func() { _ = statement.Close() }()
+	return false
 }

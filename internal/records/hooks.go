@@ -1,4 +1,4 @@
-package tenant
+package records
 
 import (
 	"database/sql"
@@ -8,16 +8,22 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// Initialize implements gorm.Plugin: it makes the budgets of declared models follow their records. All callbacks are
-// registered here, because gorm's are not to be changed once the db is used.
+// hooks are the callbacks of one handle. They outlive a ledger: gorm has no way to take them out.
+type hooks struct {
+	open func() *Registry // nil while no ledger is open on the handle
+}
+
+// Install makes the budgets of declared models follow their records. All callbacks are registered here, because gorm's are not
+// to be changed once the db is used. Open returns the models of the ledger that is open on it, nil where none is.
 //
 // They never go by the struct in memory, nor by a record's old key. The statement itself is made to say which records it
 // has written and what they have become (see watched), and the tenants that belong to them follow.
-func (p *plugin) Initialize(db *gorm.DB) error {
+func Install(db *gorm.DB, open func() *Registry) error {
+	p := &hooks{open}
 	// Both Before and After, each time: gorm runs a callback that names only one neighbour at the end of the chain,
 	// which is after the commit.
 	create, update, remove := db.Callback().Create(), db.Callback().Update(), db.Callback().Delete()
@@ -46,10 +52,10 @@ const (
 )
 
 // before has the statement watched, where it may be about a declared model.
-func (p *plugin) before(kind kind) func(*gorm.DB) {
+func (p *hooks) before(kind kind) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		if d := p.declarationFor(db); d != nil {
-			w := &watched{ConnPool: db.Statement.ConnPool, plugin: p, db: db, declaration: d, kind: kind}
+			w := &watched{ConnPool: db.Statement.ConnPool, hooks: p, db: db, declaration: d, kind: kind}
 			db.InstanceSet(watchedRun, w)
 			db.Statement.ConnPool = w.pool()
 		}
@@ -57,7 +63,7 @@ func (p *plugin) before(kind kind) func(*gorm.DB) {
 }
 
 // after makes the tenants follow.
-func (p *plugin) after(db *gorm.DB) {
+func (p *hooks) after(db *gorm.DB) {
 	w, _ := take(db, watchedRun).(*watched)
 	if w == nil {
 		return
@@ -67,18 +73,18 @@ func (p *plugin) after(db *gorm.DB) {
 		return
 	}
 	if db.Error == nil && w.follows {
-		p.finish(db, w.failure(), w.declaration.ledger.mending(db, w.follow))
+		p.finish(db, w.failure(), w.declaration.registry.mending(db, w.follow))
 	}
 }
 
 // declarationFor returns the declaration of the records that a statement is about, nil where there is nothing to do. It
 // goes by the table: what a statement is given may be a map, or another struct.
-func (p *plugin) declarationFor(db *gorm.DB) *declaration {
-	l := p.ledger.Load()
-	if l == nil || db.Error != nil || db.DryRun {
+func (p *hooks) declarationFor(db *gorm.DB) *Declaration {
+	g := p.open()
+	if g == nil || db.Error != nil || db.DryRun {
 		return nil
 	}
-	return l.declarations.ofTable(tableOf(db.Statement))
+	return g.OfTable(tableOf(db.Statement))
 }
 
 // tableOf is the name of a statement's table, with its schema where the statement says it. A table that the host has given
@@ -94,7 +100,7 @@ func tableOf(s *gorm.Statement) string {
 // begin makes sure that a statement of the host and what the ledger writes for it are done together or not at all: where
 // the host has a transaction of its own, there is a savepoint in it; where it has none and gorm opened none either, there
 // is one now. Writes says that the transaction has to be a writer before it reads.
-func (p *plugin) begin(db *gorm.DB, writes bool) error {
+func (p *hooks) begin(db *gorm.DB, writes bool) error {
 	_, gorms := db.InstanceGet("gorm:started_transaction")
 	_, hosts := db.Statement.ConnPool.(gorm.TxCommitter)
 	switch {
@@ -112,16 +118,16 @@ func (p *plugin) begin(db *gorm.DB, writes bool) error {
 		db.Statement.ConnPool = tx.Statement.ConnPool
 		db.InstanceSet(ownTransaction, true)
 	}
-	l := p.ledger.Load()
-	if !writes || l == nil {
+	g := p.open()
+	if !writes || g == nil {
 		return nil
 	}
-	return l.dialect.Write(db.Statement.Context, db.Statement.ConnPool)
+	return g.Dialect.Write(db.Statement.Context, db.Statement.ConnPool)
 }
 
 // finish ends the savepoint of begin. With an error the host's statement is undone: its transaction stays usable, and
 // what it changed is not there without the ledger's part.
-func (p *plugin) finish(db *gorm.DB, failure string, err error) {
+func (p *hooks) finish(db *gorm.DB, failure string, err error) {
 	if e := p.endSavepoint(db, err != nil); e != nil {
 		err = errors.Join(err, e)
 	}
@@ -134,14 +140,14 @@ func (p *plugin) finish(db *gorm.DB, failure string, err error) {
 
 // rowsNamed says so where rows of the host's own query are in the way of what a hook asks.
 func rowsNamed(db *gorm.DB, err error) error {
-	if !errors.Is(err, ErrRowsOpen) && rowsOpen(db.Statement.Context, db.Statement.ConnPool, err) {
-		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
+	if !errors.Is(err, fault.ErrRowsOpen) && sqldb.RowsOpen(db.Statement.Context, db.Statement.ConnPool, err) {
+		return fmt.Errorf("%w (%w)", fault.ErrRowsOpen, err)
 	}
 	return err
 }
 
 // endSavepoint ends the savepoint of begin, where there is one.
-func (p *plugin) endSavepoint(db *gorm.DB, undo bool) error {
+func (p *hooks) endSavepoint(db *gorm.DB, undo bool) error {
 	if take(db, ownSavepoint) == nil {
 		return nil
 	}
@@ -158,7 +164,7 @@ func (p *plugin) endSavepoint(db *gorm.DB, undo bool) error {
 }
 
 // end closes the transaction of begin.
-func (p *plugin) end(db *gorm.DB) {
+func (p *hooks) end(db *gorm.DB) {
 	if take(db, ownTransaction) == nil {
 		return
 	}
@@ -178,83 +184,4 @@ func take(db *gorm.DB, key string) any {
 		db.InstanceSet(key, nil)
 	}
 	return left
-}
-
-// maxStale bounds how many tenants that are out of date one statement can come across.
-const maxStale = 100
-
-// mending does something that may find a tenant id taken. If whoever has it does not any more, because the record was
-// changed or deleted where the ledger could not see it, that tenant is made to follow first.
-func (l *Ledger) mending(db *gorm.DB, do func() error) error {
-	for stale := 0; ; stale++ {
-		err := do()
-		conflict := (*directory.ConflictError)(nil)
-		if !errors.As(err, &conflict) {
-			return l.refused(err)
-		}
-		if mended := stale < maxStale && l.mend(db, conflict); !mended {
-			return l.refused(err)
-		}
-	}
-}
-
-// mend makes the tenant follow that has a tenant id which is wanted for another one, and reports whether it has given it
-// up.
-func (l *Ledger) mend(db *gorm.DB, conflict *directory.ConflictError) bool {
-	d := l.declarations.ofTable(conflict.OtherType)
-	if d == nil {
-		return false // another service's, perhaps
-	}
-	key, ok := d.primaryKey(conflict.OtherID)
-	if !ok {
-		return false
-	}
-	at, err := d.resolve(db)
-	if err != nil || at.owner != conflict.OtherType {
-		return false // a record of another schema cannot be read from here
-	}
-	profiles, err := at.current(db, [][]any{key})
-	if err != nil || len(profiles) == 1 && !profiles[0].Deleted && (profiles[0].Err != nil || profiles[0].Key == conflict.Profile.Key) {
-		return false
-	}
-	return at.follow(db, [][]any{key}, true) == nil
-}
-
-// recordsError is an error of reading the host's own table.
-type recordsError struct{ error }
-
-func (e *recordsError) Unwrap() error { return e.error }
-
-// unmigrated reports whether an error says that the ledger's own tables are missing.
-func (l *Ledger) unmigrated(err error) bool {
-	hosts := (*recordsError)(nil)
-	return l.store.Classify(err) == fault.NotMigrated && !errors.As(err, &hosts)
-}
-
-// refused gives an error of making tenants follow the form in which the host sees it.
-func (l *Ledger) refused(err error) error {
-	if err == nil {
-		return nil
-	}
-	if conflict := (*directory.ConflictError)(nil); errors.As(err, &conflict) {
-		switch other, own := conflict.OtherType, conflict.Profile.OwnerType; {
-		case other == "" || other == own:
-		case bare(other) == bare(own):
-			err = fmt.Errorf("%w; tenant ids have to differ between schemas too: let the method LLMTenantID put the schema's name before them", err)
-		default:
-			err = fmt.Errorf("%w; declare one of them WithNamespace, so that the keys of the two models cannot meet", err)
-		}
-		return fmt.Errorf("%w: %w", ErrIdentityConflict, err)
-	}
-	if wrong := (*directory.PlaceError)(nil); errors.As(err, &wrong) {
-		return fmt.Errorf("%w: %w", ErrHierarchy, err)
-	}
-	switch {
-	case l.unmigrated(err):
-		return fault.Of(fault.NotMigrated, err)
-	case l.store.Classify(err) == fault.Locked:
-		return fmt.Errorf("%w: another transaction is creating or changing the same tenant; a call made inside the "+
-			"transaction that creates its tenant has to wait for the commit: %w", ErrUnavailable, err)
-	}
-	return err
 }

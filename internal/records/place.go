@@ -1,7 +1,6 @@
-package tenant
+package records
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"strings"
@@ -21,7 +20,7 @@ type place struct {
 }
 
 // placeSQL asks for the place of a statement's table. It is evaluated once for each statement.
-func (d *declaration) placeSQL(table string) string {
+func (d *Declaration) placeSQL(table string) string {
 	same := ""
 	if table != d.schema.Table {
 		same = " AND c.oid = " + regclass(d.schema.Table)
@@ -50,14 +49,14 @@ func parsePlace(s sql.NullString) place {
 // located are the records of the model in a table, none if that is not the declared one. In the schema of the ledger's own
 // tables, and wherever the declaration says the schema, the table has its declared name in the books; elsewhere the schema
 // goes before it.
-func (d *declaration) located(p place) records {
+func (d *Declaration) located(p place) records {
 	if !p.there {
 		return records{}
 	}
-	return records{declaration: d, owner: d.ownerIn(p), place: p}
+	return records{Declaration: d, owner: d.ownerIn(p), place: p}
 }
 
-func (d *declaration) ownerIn(p place) string {
+func (d *Declaration) ownerIn(p place) string {
 	if p.home || p.schema == "" || strings.Contains(d.schema.Table, ".") {
 		return d.schema.Table
 	}
@@ -65,11 +64,11 @@ func (d *declaration) ownerIn(p place) string {
 }
 
 // resolve finds out which table the declared name means on a connection.
-func (d *declaration) resolve(db *gorm.DB) (records, error) {
+func (d *Declaration) resolve(db *gorm.DB) (records, error) {
 	p := place{there: true, home: true}
-	if d.ledger.dialect.Schemas {
+	if d.registry.Dialect.Schemas {
 		var where sql.NullString
-		if err := ask1(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(d.schema.Table), &where); err != nil {
+		if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(d.schema.Table), &where); err != nil {
 			return records{}, err
 		}
 		if p = parsePlace(where); !p.there {
@@ -80,14 +79,14 @@ func (d *declaration) resolve(db *gorm.DB) (records, error) {
 }
 
 // absentError says that the table of a declared model is not to be found.
-type absentError struct{ *declaration }
+type absentError struct{ *Declaration }
 
 func (e *absentError) Error() string {
-	return fmt.Sprintf("the table %s of %s is not in the ledger's database, or not in its search_path", e.schema.Table, e.typ)
+	return fmt.Sprintf("the table %s of %s is not in the ledger's database, or not in its search_path", e.schema.Table, e.Type)
 }
 
 // atHome is resolve on the ledger's own handle. It is asked once.
-func (d *declaration) atHome(db *gorm.DB) (records, error) {
+func (d *Declaration) atHome(db *gorm.DB) (records, error) {
 	if at := d.own.Load(); at != nil {
 		return *at, nil
 	}
@@ -99,7 +98,7 @@ func (d *declaration) atHome(db *gorm.DB) (records, error) {
 }
 
 // ownerType is the table of a record that is given to a call, as the books have it.
-func (d *declaration) ownerType() string {
+func (d *Declaration) ownerType() string {
 	if at := d.own.Load(); at != nil {
 		return at.owner
 	}
@@ -108,15 +107,15 @@ func (d *declaration) ownerType() string {
 
 // tells reports whether a statement on a table can say which rows it has inserted, and which it has left as they were. A view
 // cannot, nor can a table in partitions, and neither can SQLite.
-func (d *declaration) tells(db *gorm.DB, table string) (bool, error) {
-	if d.ledger.dialect != sqldb.Postgres {
+func (d *Declaration) tells(db *gorm.DB, table string) (bool, error) {
+	if d.registry.Dialect != sqldb.Postgres {
 		return false, nil
 	}
 	if says, known := d.plain.Load(table); known {
 		return says.(bool), nil //nolint:forcetypeassert // of the line below
 	}
 	var kind sql.NullString
-	if err := ask1(db.Statement.Context, db.Statement.ConnPool, `SELECT CAST(relkind AS text) FROM pg_catalog.pg_class WHERE oid = `+regclass(table), &kind); err != nil {
+	if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, `SELECT CAST(relkind AS text) FROM pg_catalog.pg_class WHERE oid = `+regclass(table), &kind); err != nil {
 		return false, err
 	}
 	d.plain.Store(table, kind.String == "r")
@@ -125,8 +124,8 @@ func (d *declaration) tells(db *gorm.DB, table string) (bool, error) {
 
 // elsewhere reports whether a statement goes to a database that the ledger's tables are not in: a resolver may send a model
 // anywhere. There is no budget that could follow in the same transaction then.
-func (l *Ledger) elsewhere(db *gorm.DB) (bool, error) {
-	own, err := l.db.DB()
+func (g *Registry) elsewhere(db *gorm.DB) (bool, error) {
+	own, err := g.DB.DB()
 	if err != nil {
 		return false, err
 	}
@@ -134,7 +133,7 @@ func (l *Ledger) elsewhere(db *gorm.DB) (bool, error) {
 	if err != nil || its == own {
 		return false, nil //nolint:nilerr // a connection that does not say whose it is
 	}
-	if away, known := l.pools.Load(its); known {
+	if away, known := g.pools.Load(its); known {
 		return away.(bool), nil //nolint:forcetypeassert // of the line below
 	}
 	question := `SELECT CASE WHEN to_regclass('llm_tenants') IS NULL THEN 0 ELSE 1 END`
@@ -142,28 +141,13 @@ func (l *Ledger) elsewhere(db *gorm.DB) (bool, error) {
 		question = `SELECT count(*) FROM sqlite_master WHERE name = 'llm_tenants'`
 	}
 	var there int
-	if err := ask1(db.Statement.Context, db.Statement.ConnPool, question, &there); err != nil {
+	if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, question, &there); err != nil {
 		return false, err
 	}
-	l.pools.Store(its, there == 0)
+	g.pools.Store(its, there == 0)
 	if there == 0 {
-		l.options.log.Warn("tenant: records of a declared model are written to another database than the ledger's, so that their budgets do not follow them",
+		g.Log.Warn("tenant: records of a declared model are written to another database than the ledger's, so that their budgets do not follow them",
 			"table", db.Statement.Table)
 	}
 	return there == 0, nil
-}
-
-// ask1 reads the one value of a query. QueryRowContext of gorm's prepared statements panics after an error.
-func ask1(ctx context.Context, pool gorm.ConnPool, query string, to any) error {
-	rows, err := pool.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := rows.Scan(to); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -1,4 +1,4 @@
-package tenant
+package records
 
 import (
 	"context"
@@ -12,65 +12,26 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 )
-
-// Child is a model whose records stand below another tenant, as a team below its organization: the budget of that counts
-// their calls too. It may be a record of a registered model, of which the primary key is enough, an [ID], or nil for none.
-// The method is called on records as their table has them, without associations.
-type Child interface {
-	LLMTenantParent() Tenant
-}
-
-// WithParent names the field with the primary key of the record above, and the model of that, which is to be registered
-// too: WithParent("OrganizationID", &Organization{}). A field that is empty says that there is none. The tenant follows the
-// field: who is moved is held to the new budget from the next call on, and takes no history along. Defaults to what the
-// method LLMTenantParent says, see [Child]; otherwise records stand below none but the [Root].
-func WithParent(field string, model any) RegisterOption {
-	return func(d *declaration) (err error) {
-		t := reflect.TypeOf(model)
-		if t != nil && t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if t == nil || t.Kind() != reflect.Struct {
-			return fmt.Errorf("WithParent(%q): the model is a %T; give a pointer to its struct, such as &Organization{}", field, model)
-		}
-		if d.parent, err = d.field("WithParent", field); err != nil {
-			return err
-		}
-		d.parentType = t
-		return nil
-	}
-}
-
-// WithTimeZone gives the budgets of records a time zone when they are created, an IANA name such as "Europe/Berlin".
-// Defaults to that of the ledger, see [WithDefaultTimeZone].
-func WithTimeZone(name string) RegisterOption {
-	return func(d *declaration) error {
-		if _, err := loadZone(name); err != nil {
-			return fmt.Errorf("WithTimeZone: %w", err)
-		}
-		d.zone = name
-		return nil
-	}
-}
 
 // above is who stands above a record; nil where its model does not say. A record above is in the same schema.
 func (r records) above(v reflect.Value) (*directory.Above, error) {
-	if r.parent != nil {
-		return r.aboveByField(r.parent, v)
+	if r.Parent != nil {
+		return r.aboveByField(r.Parent, v)
 	}
-	child, ok := v.Interface().(Child)
-	if !ok {
+	method := r.registry.Parent(v.Interface())
+	if method == nil {
 		return nil, nil
 	}
-	parent, err := said(r.typ, "LLMTenantParent", child.LLMTenantParent)
+	parent, err := Said(r.Type, "LLMTenantParent", method)
 	if err != nil || parent == nil {
 		return &directory.Above{}, err
 	}
 	if p := reflect.ValueOf(parent); p.Kind() == reflect.Pointer && p.IsNil() {
 		return &directory.Above{}, nil
 	}
-	if of := r.ledger.declarations.of(reflect.TypeOf(parent)); of != nil {
+	if of := r.registry.Of(reflect.TypeOf(parent)); of != nil {
 		record, err := of.record(parent)
 		if err != nil {
 			return nil, err
@@ -79,10 +40,10 @@ func (r records) above(v reflect.Value) (*directory.Above, error) {
 		return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
 	}
 	key := parent.LLMTenantID()
-	if key == string(Root) {
+	if key == book.RootKey {
 		return &directory.Above{}, nil
 	}
-	return &directory.Above{Key: key}, validKey(key)
+	return &directory.Above{Key: key}, ValidKey(key)
 }
 
 func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Above, error) {
@@ -90,10 +51,10 @@ func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Abov
 	if zero {
 		return &directory.Above{}, nil
 	}
-	of := r.ledger.declarations.of(r.parentType)
+	of := r.registry.Of(r.ParentType)
 	if of == nil {
 		return nil, fmt.Errorf("%w: %s stands below %s, which was not declared; call ledger.Register(&%s{}, …) too",
-			ErrHierarchy, r.typ, r.parentType, r.parentType)
+			fault.ErrHierarchy, r.Type, r.ParentType, r.ParentType)
 	}
 	id, err := of.canonical([]any{value})
 	if err != nil || id == "" {
@@ -102,13 +63,13 @@ func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Abov
 	return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
 }
 
-// places reports whether the records of the model say who stands above them.
-func (d *declaration) places() bool {
-	return d.parent != nil || reflect.PointerTo(d.typ).Implements(reflect.TypeFor[Child]())
+// Places reports whether the records of the model say who stands above them.
+func (d *Declaration) Places() bool {
+	return d.Parent != nil || d.registry.Parent(reflect.New(d.Type).Interface()) != nil
 }
 
 // errBeingMade says that another transaction is making a tenant that is to stand above.
-var errBeingMade = fmt.Errorf("%w: another transaction is making the tenant above", ErrUnavailable)
+var errBeingMade = fmt.Errorf("%w: another transaction is making the tenant above", fault.ErrUnavailable)
 
 // stand finds out below whom the tenants of some records are to be made. Where another transaction is just making one that is
 // to stand above, a host's own does not wait for that: the tenants below are left to their first calls.
@@ -158,13 +119,13 @@ func (r records) move(db *gorm.DB, strayed []directory.Placement) error {
 	if err != nil {
 		return err
 	}
-	return r.ledger.directory().Move(db.Statement.Context, db.Statement.ConnPool, strayed, chains)
+	return r.registry.directory().Move(db.Statement.Context, db.Statement.ConnPool, strayed, chains)
 }
 
 // chains returns the tenants that are to stand above others, each with all above it. Those that are not there yet are made,
 // where their records are, but for those that another transaction is making.
 func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.Above][]book.ID, busy []directory.Above, err error) {
-	ctx, pool, who := db.Statement.Context, db.Statement.ConnPool, r.ledger.directory()
+	ctx, pool, who := db.Statement.Context, db.Statement.ConnPool, r.registry.directory()
 	chains, err := who.Rise(ctx, pool, aboves)
 	if err != nil {
 		return nil, nil, err
@@ -186,8 +147,8 @@ func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.
 			}
 		}
 		if a.Key != "" {
-			if r.ledger.options.knownOnly {
-				if err := r.ledger.unknown(ctx, pool, a.Key); err != nil {
+			if r.registry.Known != nil {
+				if err := r.registry.Known(ctx, pool, a.Key); err != nil {
 					return nil, nil, fmt.Errorf("LLMTenantParent: %w", err)
 				}
 			}
@@ -196,7 +157,7 @@ func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.
 			}
 			continue
 		}
-		of := r.ledger.declarations.ofTable(a.OwnerType)
+		of := r.registry.OfTable(a.OwnerType)
 		if of == nil {
 			continue
 		}
@@ -204,7 +165,7 @@ func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.
 			return nil, nil, &directory.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
 		}
 		if key, ok := of.primaryKey(a.OwnerID); ok {
-			parents := records{declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, below: append(r.below[:len(r.below):len(r.below)], a)}
+			parents := records{Declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, below: append(r.below[:len(r.below):len(r.below)], a)}
 			switch err := parents.ensure(db, [][]any{key}); {
 			case errors.Is(err, errBeingMade):
 				busy = append(busy, a)

@@ -1,15 +1,12 @@
-package tenant
+package records
 
 import (
+	"cmp"
 	"context"
-	"database/sql/driver"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,83 +14,129 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// position is how far a backfill has come: through the records first, then through the tenants of records.
-type position struct {
-	Table   string
-	After   []pivot `json:",omitempty"` // the primary key of the last record
-	Orphans bool    `json:",omitempty"` // the records are done
-	Owner   string  `json:",omitempty"` // the record of the last tenant
-	Done    bool    `json:"-"`
+// Report is what a backfill has found and done.
+type Report struct {
+	Seen, Made, Linked, Updated int64
+
+	Skipped int64
+	Skips   []Skip
+
+	Orphans  int64
+	Orphaned []Orphan
+
+	Resume string
 }
 
-// pivot is the value of a column of a primary key as the database takes it. What a model's field makes of it need not
-// lead back.
-type pivot struct {
-	Kind  string // int, text, bytes or time
-	Value []byte
+// Skip is a record that a backfill has left as it was, by its primary key, and why.
+type Skip struct {
+	Record string
+	Err    error
 }
 
-func newPivot(value any) (pivot, error) {
-	value, err := driver.DefaultParameterConverter.ConvertValue(value)
-	if err != nil {
-		return pivot{}, err
-	}
-	switch v := value.(type) {
-	case int64:
-		return pivot{"int", strconv.AppendInt(nil, v, 10)}, nil
-	case string:
-		return pivot{"text", []byte(v)}, nil
-	case []byte:
-		return pivot{"bytes", v}, nil
-	case time.Time:
-		return pivot{"time", v.AppendFormat(nil, time.RFC3339Nano)}, nil
-	}
-	return pivot{}, fmt.Errorf("a value of the type %T in a primary key cannot be gone on from", value)
+// Orphan is a tenant whose record is gone.
+type Orphan struct{ TenantID, Record string }
+
+const (
+	maxListed = 100
+
+	// maxLocked is how long a record is waited for that another transaction has locked, and pollLock the pause between two tries.
+	maxLocked, pollLock = 3 * time.Second, 10 * time.Millisecond
+)
+
+// Backfill is one walk through the records of a model, which gives them their tenants.
+type Backfill struct {
+	records  // once it runs
+	Size     int
+	Rest     time.Duration // between two batches
+	Progress func(Report)  // is told of each batch
+	Removes  bool          // the tenants without a record are removed
+
+	at     position
+	report Report
 }
 
-func (p pivot) value() (any, error) {
-	switch p.Kind {
-	case "int":
-		return strconv.ParseInt(string(p.Value), 10, 64)
-	case "text":
-		return string(p.Value), nil
-	case "bytes":
-		return p.Value, nil
-	case "time":
-		return time.Parse(time.RFC3339Nano, string(p.Value))
+// MostRecords is how many records are read at a time at most.
+const MostRecords = maxLoad
+
+// Backfill prepares a walk through the records of a model.
+func (g *Registry) Backfill(record any, options func(*Backfill) error) (*Backfill, error) {
+	if record == nil {
+		return nil, fmt.Errorf("the model is nil; give a pointer to its struct, such as &Organization{}")
 	}
-	return nil, fmt.Errorf("unknown kind %q", p.Kind)
+	d := g.Of(reflect.TypeOf(record))
+	if d == nil {
+		return nil, fmt.Errorf("the model was not declared; call ledger.Register(&%s{}, …) first",
+			strings.TrimPrefix(reflect.TypeOf(record).String(), "*"))
+	}
+	b := &Backfill{records: records{Declaration: d}, Size: maxLoad, Progress: func(Report) {}}
+	if err := options(b); err != nil {
+		return nil, err
+	}
+	if b.at.Table != "" && b.at.Table != d.schema.Table {
+		return nil, fmt.Errorf("WithResume: it is where a run over the table %s ended, and this is %s", b.at.Table, d.schema.Table)
+	}
+	if n := len(d.schema.PrimaryFields); b.at.After != nil && len(b.at.After) != n {
+		return nil, fmt.Errorf("WithResume: it has a primary key of %d columns, and the model has one of %d", len(b.at.After), n)
+	}
+	b.at.Table = d.schema.Table
+	return b, nil
 }
 
-func (p position) String() string {
-	if p.Done {
-		return ""
-	}
-	b, _ := json.Marshal(p) // of strings and bytes
-	return base64.RawURLEncoding.EncodeToString(b)
+// Resume goes on where a report says that another walk has ended.
+func (b *Backfill) Resume(at string) error { return b.at.parse(at) }
+
+// Report is what was done so far. Later batches do not change it.
+func (b *Backfill) Report() Report {
+	r := b.report
+	r.Skips, r.Orphaned = slices.Clone(r.Skips), slices.Clone(r.Orphaned)
+	r.Resume = b.at.String()
+	return r
 }
 
-func (p *position) parse(s string) error {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err == nil {
-		err = json.Unmarshal(b, p)
-	}
-	for _, v := range p.After {
-		if err == nil {
-			_, err = v.value()
+// Run walks to the end, or until more, which is asked before each batch, returns an error.
+func (b *Backfill) Run(ctx context.Context, more func() error) error {
+	for {
+		if err := cmp.Or(more(), ctx.Err()); err != nil {
+			return err
+		}
+		if b.owner == "" {
+			at, err := b.atHome(b.registry.DB.WithContext(ctx))
+			if err != nil {
+				return err
+			}
+			b.records = at
+		}
+		batch := b.more
+		if b.at.Orphans {
+			batch = b.orphans
+		}
+		if err := batch(ctx); err != nil {
+			return err
+		}
+		b.Progress(b.Report())
+		if b.at.Done {
+			return nil
+		}
+		if err := sqldb.Pause(ctx, b.Rest); err != nil {
+			return err
 		}
 	}
-	if err != nil || p.Table == "" {
-		return fmt.Errorf("%.32q is not the Resume of a report", s)
+}
+
+func (b *Backfill) skip(key []any, err error) {
+	b.report.Skipped++
+	if len(b.report.Skips) < maxListed {
+		id, _ := b.canonical(key) // of one that has no canonical form, the error says more
+		b.report.Skips = append(b.report.Skips, Skip{Record: id, Err: err})
 	}
-	return nil
 }
 
 // more takes the next batch of records on.
-func (b *backfill) more(ctx context.Context) error {
+func (b *Backfill) more(ctx context.Context) error {
 	keys, err := b.page(ctx)
 	if err != nil {
 		return err
@@ -101,7 +144,7 @@ func (b *backfill) more(ctx context.Context) error {
 	if err := b.fill(ctx, keys); err != nil {
 		return err
 	}
-	if len(keys) < b.size {
+	if len(keys) < b.Size {
 		b.at = position{Table: b.at.Table, Orphans: true}
 		return nil
 	}
@@ -109,19 +152,19 @@ func (b *backfill) more(ctx context.Context) error {
 	for _, value := range keys[len(keys)-1] {
 		v, err := newPivot(value)
 		if err != nil {
-			return fmt.Errorf("%w: the primary key of %s: %w", ErrInvalidTenant, b.typ, err)
+			return fmt.Errorf("%w: the primary key of %s: %w", fault.ErrInvalidTenant, b.Type, err)
 		}
 		after = append(after, v)
 	}
 	if reflect.DeepEqual(after, b.at.After) {
-		return fmt.Errorf("%w: the primary key of %s gives the database another value than the database gave", ErrInvalidTenant, b.typ)
+		return fmt.Errorf("%w: the primary key of %s gives the database another value than the database gave", fault.ErrInvalidTenant, b.Type)
 	}
 	b.at.After = after
 	return nil
 }
 
 // page returns the primary keys of the next records.
-func (b *backfill) page(ctx context.Context) (keys [][]any, err error) {
+func (b *Backfill) page(ctx context.Context) (keys [][]any, err error) {
 	var (
 		columns, after []any
 		order          clause.OrderBy
@@ -138,8 +181,8 @@ func (b *backfill) page(ctx context.Context) (keys [][]any, err error) {
 			after = append(after, value)
 		}
 	}
-	limit := b.size
-	err = b.read(b.ledger.db.WithContext(ctx), b.primary(), func(s *gorm.Statement) {
+	limit := b.Size
+	err = b.read(b.registry.DB.WithContext(ctx), b.primary(), func(s *gorm.Statement) {
 		if after != nil {
 			row := "( " + marks(len(columns)) + ")" // directly behind a parenthesis, gorm takes bytes for a list
 			s.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: row + " > " + row, Vars: append(columns, after...)}}})
@@ -167,11 +210,11 @@ type chunk struct {
 const maxChain = 10
 
 // errBusy is why a record that stayed locked was skipped.
-var errBusy = fmt.Errorf("%w: another transaction has the record locked", ErrUnavailable)
+var errBusy = fmt.Errorf("%w: another transaction has the record locked", fault.ErrUnavailable)
 
 // fill makes the budgets of some records and makes them follow. A transaction that fails because of one of its records is
 // halved, until that one is alone.
-func (b *backfill) fill(ctx context.Context, keys [][]any) error {
+func (b *Backfill) fill(ctx context.Context, keys [][]any) error {
 	todo := []chunk{{keys: keys}}
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
@@ -207,7 +250,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 		if again.busy.IsZero() {
 			again.busy = time.Now()
 		}
-		if time.Since(again.busy) < patience {
+		if time.Since(again.busy) < maxLocked {
 			todo = slices.Insert(todo, 0, again) // after all others
 			continue
 		}
@@ -224,7 +267,7 @@ func (b *backfill) fill(ctx context.Context, keys [][]any) error {
 
 // inTheWay returns the record of the same model whose tenant has the key that one of the chunk's wants: its own may be
 // another one by now, even one that the chunk is to give up, so that only all of them together can change.
-func (b *backfill) inTheWay(p chunk, err error) []any {
+func (b *Backfill) inTheWay(p chunk, err error) []any {
 	var conflict *directory.ConflictError
 	if !errors.As(err, &conflict) || conflict.OtherType != b.owner {
 		return nil
@@ -239,22 +282,22 @@ func (b *backfill) inTheWay(p chunk, err error) []any {
 }
 
 // ofRecords reports whether a transaction failed for what its records are, or for what others do with them.
-func (b *backfill) ofRecords(err error) bool {
-	return errors.Is(err, ErrIdentityConflict) || errors.Is(err, ErrInvalidTenant) || errors.Is(err, ErrHierarchy) || b.passes(err)
+func (b *Backfill) ofRecords(err error) bool {
+	return errors.Is(err, fault.ErrIdentityConflict) || errors.Is(err, fault.ErrInvalidTenant) || errors.Is(err, fault.ErrHierarchy) || b.passes(err)
 }
 
 // passes reports whether others were in the way, who may be gone soon.
-func (b *backfill) passes(err error) bool {
+func (b *Backfill) passes(err error) bool {
 	if errors.Is(err, errNotBegun) {
 		return false
 	}
-	return b.ledger.passes(err)
+	return b.registry.Classify(err).Passes()
 }
 
 var errNotBegun = errors.New("no transaction could be begun")
 
 // attempt does some records in one transaction, but for those that somebody else has locked.
-func (b *backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err error) {
+func (b *Backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err error) {
 	var (
 		plan    directory.Plan
 		seen    int
@@ -269,10 +312,10 @@ func (b *backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err erro
 		}
 		byID[id] = key
 	}
-	err = b.ledger.transaction(ctx, b.ledger.db, func(tx *gorm.DB) error {
+	err = b.registry.Transaction(ctx, func(tx *gorm.DB) error {
 		begun = true
 		pool := tx.Statement.ConnPool
-		if err := b.ledger.dialect.Yield(ctx, pool); err != nil {
+		if err := b.registry.Dialect.Yield(ctx, pool); err != nil {
 			return err
 		}
 		free, held, err := b.lock(tx, p.keys)
@@ -289,14 +332,14 @@ func (b *backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err erro
 		seen = len(profiles)
 		invalid = slices.DeleteFunc(slices.Clone(profiles), func(p directory.Profile) bool { return p.Err == nil || p.Deleted })
 		profiles = slices.DeleteFunc(profiles, func(p directory.Profile) bool { return p.Err != nil && !p.Deleted })
-		if plan, err = b.ledger.directory().Plan(ctx, pool, profiles); err != nil {
+		if plan, err = b.registry.directory().Plan(ctx, pool, profiles); err != nil {
 			return err
 		}
 		valid := make([][]any, len(profiles))
 		for i, p := range profiles {
 			valid[i] = byID[p.OwnerID]
 		}
-		return b.ledger.mending(tx, func() error { return b.ensure(tx, valid) })
+		return b.registry.mending(tx, func() error { return b.ensure(tx, valid) })
 	})
 	if err != nil {
 		if !begun {
@@ -319,8 +362,8 @@ func (b *backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err erro
 
 // lock locks records, so that they stay what they are until their tenants are there for the host's own changes to find.
 // It does not wait for those that somebody else has locked, who may be waiting for another one of them.
-func (b *backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err error) {
-	if !b.ledger.dialect.LocksRows || len(keys) == 0 {
+func (b *Backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err error) {
+	if !b.registry.Dialect.LocksRows || len(keys) == 0 {
 		return keys, nil, nil // SQLite has one writer at a time
 	}
 	got, err := b.there(tx, keys, clause.Locking{Strength: "NO KEY UPDATE", Options: clause.LockingOptionsSkipLocked})
@@ -343,7 +386,7 @@ func (b *backfill) lock(tx *gorm.DB, keys [][]any) (free, held [][]any, err erro
 }
 
 // there returns the canonical keys of those of some records that are in the database.
-func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (map[string]bool, error) {
+func (b *Backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (map[string]bool, error) {
 	ids := map[string]bool{}
 	err := b.read(db, b.primary(), func(s *gorm.Statement) {
 		s.AddClause(clause.Where{Exprs: []clause.Expression{b.having(keys)}})
@@ -359,10 +402,10 @@ func (b *backfill) there(db *gorm.DB, keys [][]any, also ...clause.Interface) (m
 }
 
 // orphans takes on the next batch of tenants that belong to records, and looks for the records.
-func (b *backfill) orphans(ctx context.Context) error {
-	l := b.ledger
-	db := l.db.WithContext(ctx)
-	tenants, err := l.directory().OwnedAfter(ctx, db.Statement.ConnPool, b.owner, b.at.Owner, b.size)
+func (b *Backfill) orphans(ctx context.Context) error {
+	g := b.registry
+	db := g.DB.WithContext(ctx)
+	tenants, err := g.directory().OwnedAfter(ctx, db.Statement.ConnPool, b.owner, b.at.Owner, b.Size)
 	if err != nil {
 		return err
 	}
@@ -370,14 +413,14 @@ func (b *backfill) orphans(ctx context.Context) error {
 	if err == nil && len(orphans) > 0 {
 		// Whoever deletes a record through GORM changes its tenant in the same transaction. So it is to be seen that the
 		// record is not there while the tenant, locked, still belongs to it.
-		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
-			if orphans, err = l.directory().LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
+		err = g.Transaction(ctx, func(tx *gorm.DB) (err error) {
+			if orphans, err = g.directory().LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
 				return err
 			}
-			if orphans, err = b.recordless(tx, orphans); err != nil || !b.removes {
+			if orphans, err = b.recordless(tx, orphans); err != nil || !b.Removes {
 				return err
 			}
-			return l.directory().Remove(ctx, tx.Statement.ConnPool, orphans)
+			return g.directory().Remove(ctx, tx.Statement.ConnPool, orphans)
 		})
 	}
 	if err != nil {
@@ -389,7 +432,7 @@ func (b *backfill) orphans(ctx context.Context) error {
 			b.report.Orphaned = append(b.report.Orphaned, Orphan{TenantID: o.Key, Record: o.OwnerID})
 		}
 	}
-	if len(tenants) < b.size {
+	if len(tenants) < b.Size {
 		b.at.Done = true
 	} else {
 		b.at.Owner = tenants[len(tenants)-1].OwnerID
@@ -399,15 +442,15 @@ func (b *backfill) orphans(ctx context.Context) error {
 
 // exact reports whether the database has a primary key as the books have it. SQLite keeps times as texts, to the
 // nanosecond and in any zone.
-func (b *backfill) exact(key []any) bool {
-	return b.ledger.dialect.Name != sqldb.SQLite.Name || !slices.ContainsFunc(key, func(value any) bool {
+func (b *Backfill) exact(key []any) bool {
+	return b.registry.Dialect.Name != sqldb.SQLite.Name || !slices.ContainsFunc(key, func(value any) bool {
 		p, err := newPivot(value)
 		return err != nil || p.Kind == "time"
 	})
 }
 
 // recordless returns those of some tenants whose records are not there.
-func (b *backfill) recordless(db *gorm.DB, tenants []directory.Owned) ([]directory.Owned, error) {
+func (b *Backfill) recordless(db *gorm.DB, tenants []directory.Owned) ([]directory.Owned, error) {
 	var keys [][]any
 	known := map[string]bool{} // those whose primary key can be asked for
 	for _, t := range tenants {

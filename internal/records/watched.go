@@ -1,4 +1,4 @@
-package tenant
+package records
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -33,9 +34,9 @@ const (
 type watched struct {
 	gorm.ConnPool // the one that it stands in for
 
-	plugin      *plugin
+	hooks       *hooks
 	db          *gorm.DB // of the statement
-	declaration *declaration
+	declaration *Declaration
 	kind        kind
 
 	ran     bool // the statement was sent
@@ -105,9 +106,9 @@ func (w *watched) ExecContext(ctx context.Context, query string, args ...any) (s
 	if err != nil {
 		return nil, err
 	}
-	result := written{rows: seen.n, ids: w.kind == creating && w.declaration.ledger.dialect == sqldb.SQLite}
+	result := written{rows: seen.n, ids: w.kind == creating && w.declaration.registry.Dialect == sqldb.SQLite}
 	if result.ids {
-		err = ask1(ctx, w.db.Statement.ConnPool, `SELECT last_insert_rowid()`, &result.id)
+		err = sqldb.One(ctx, w.db.Statement.ConnPool, `SELECT last_insert_rowid()`, &result.id)
 	}
 	return result, err
 }
@@ -152,18 +153,18 @@ func (w *watched) begin() (follows bool, err error) {
 	moves := w.kind == updating && w.declaration.moves(set)
 	asks := w.kind == creating && w.upserts()
 	fail := func(err error) (bool, error) {
-		err = errors.Join(err, w.plugin.endSavepoint(w.db, true))
+		err = errors.Join(err, w.hooks.endSavepoint(w.db, true))
 		return false, fmt.Errorf("tenant: %s: %w", w.failure(), err)
 	}
-	if err := w.plugin.begin(w.db, moves || asks); err != nil {
-		return fail(w.declaration.ledger.refused(err))
+	if err := w.hooks.begin(w.db, moves || asks); err != nil {
+		return fail(w.declaration.registry.Explain(err))
 	}
-	elsewhere, err := w.declaration.ledger.elsewhere(w.db)
+	elsewhere, err := w.declaration.registry.elsewhere(w.db)
 	if err != nil {
 		return fail(err)
 	}
 	if elsewhere {
-		return false, w.plugin.endSavepoint(w.db, false)
+		return false, w.hooks.endSavepoint(w.db, false)
 	}
 	if moves {
 		if w.before, err = w.hit(); err != nil {
@@ -171,17 +172,17 @@ func (w *watched) begin() (follows bool, err error) {
 		}
 		if len(w.before) > 1 {
 			return fail(fmt.Errorf("%w: the primary keys of %d %s are to be set; a budget is found by its record's, so they have to stay",
-				ErrInvalidTenant, len(w.before), w.declaration.schema.Table))
+				fault.ErrInvalidTenant, len(w.before), w.declaration.schema.Table))
 		}
 	}
 	if asks {
 		if err := w.remember(); err != nil {
-			return fail(w.declaration.ledger.refused(err))
+			return fail(w.declaration.registry.Explain(err))
 		}
 	}
 	if w.kind == updating && !moves {
 		if w.compares, err = w.declaration.tells(w.db, tableOf(statement)); err != nil {
-			return fail(w.declaration.ledger.refused(err))
+			return fail(w.declaration.registry.Explain(err))
 		}
 	}
 	w.follows = true
@@ -192,7 +193,7 @@ func (w *watched) begin() (follows bool, err error) {
 // server knows; on SQLite another name is another database, but for an insert, from which gorm's dialect drops the name.
 func (w *watched) declared() bool {
 	statement, table := w.db.Statement, w.declaration.schema.Table
-	if w.declaration.ledger.dialect.Schemas {
+	if w.declaration.registry.Dialect.Schemas {
 		return true
 	}
 	name := tableOf(statement)
@@ -210,7 +211,7 @@ func (w *watched) upserts() bool {
 
 func (w *watched) failure() string {
 	if w.kind == creating {
-		return fmt.Sprintf("the budget of a %s could not be created", w.declaration.typ)
+		return fmt.Sprintf("the budget of a %s could not be created", w.declaration.Type)
 	}
 	return fmt.Sprintf("the budgets of the %s cannot follow", w.declaration.schema.Table)
 }
@@ -222,7 +223,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		DB: w.db, Context: ctx, Table: statement.Table, TableExpr: statement.TableExpr, Schema: d.schema,
 		ConnPool: statement.ConnPool, Vars: args[:len(args):len(args)],
 	}
-	if !d.ledger.dialect.Schemas {
+	if !d.registry.Dialect.Schemas {
 		wants.Table = bare(tableOf(statement)) // which an alias does not replace there
 	}
 	_, _ = wants.WriteString(query + clause)
@@ -244,14 +245,14 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		}
 	}
 	// SQLite has undone the statement; PostgreSQL's transaction is aborted, as it would be without the ledger.
-	if d.ledger.dialect == sqldb.SQLite {
-		err = errors.Join(err, w.plugin.endSavepoint(w.db, false))
+	if d.registry.Dialect == sqldb.SQLite {
+		err = errors.Join(err, w.hooks.endSavepoint(w.db, false))
 	} else {
 		take(w.db, ownSavepoint)
 	}
 	w.follows = false
-	if d.ledger.unmigrated(err) && strings.Contains(err.Error(), "llm_tenants") {
-		err = fmt.Errorf("%w (%w)", ErrNotMigrated, err)
+	if d.registry.Classify(err) == fault.NotMigrated && strings.Contains(err.Error(), "llm_tenants") {
+		err = fault.Of(fault.NotMigrated, err)
 	}
 	return nil, err
 }
@@ -277,7 +278,7 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 			return result, nil // and is undone
 		}
 		if first {
-			if w.at = d.located(facts.place); w.at.declaration == nil {
+			if w.at = d.located(facts.place); w.at.Declaration == nil {
 				w.follows = false // another table of that name
 			}
 			w.at.hosts = true
@@ -312,7 +313,7 @@ func (w *watched) follow() error {
 		}
 		if w.profiles[0].OwnerID != was {
 			return fmt.Errorf("%w: the primary key of %s %s changed; a budget is found by it, so it has to stay",
-				ErrInvalidTenant, d.schema.Table, was)
+				fault.ErrInvalidTenant, d.schema.Table, was)
 		}
 	}
 	if _, gone := db.Statement.Clauses["DELETE"]; w.kind == deleting && gone {
@@ -329,7 +330,7 @@ func (w *watched) follow() error {
 	switch {
 	case w.kind != creating:
 		return w.at.apply(db, profiles)
-	case d.budget:
+	case d.Budget:
 		return w.at.supply(db, w.keys, profiles)
 	}
 	return w.at.renew(db, profiles)
@@ -347,7 +348,7 @@ func (w *watched) hit() (keys [][]any, err error) {
 		if where, ok := statement.Clauses["WHERE"]; ok {
 			s.Clauses["WHERE"] = where
 		}
-		if d.ledger.dialect.LocksRows {
+		if d.registry.Dialect.LocksRows {
 			s.AddClause(clause.Locking{Strength: "NO KEY UPDATE", Table: clause.Table{Name: bare(s.Table)}})
 		}
 	}, func(record reflect.Value, _ facts) error {
@@ -355,8 +356,8 @@ func (w *watched) hit() (keys [][]any, err error) {
 		keys = append(keys, key)
 		return err
 	})
-	if hosts := (*recordsError)(nil); errors.As(err, &hosts) {
-		err = hosts.error
+	if hosts := (*fault.HostError)(nil); errors.As(err, &hosts) {
+		err = hosts.Err
 	}
 	return keys, err
 }
@@ -437,7 +438,7 @@ func (r written) LastInsertId() (int64, error) {
 }
 
 // touched reports whether a tenant may depend on one of the columns that an update sets.
-func (d *declaration) touched(set clause.Set) bool {
+func (d *Declaration) touched(set clause.Set) bool {
 	if d.all {
 		return len(set) > 0
 	}
@@ -457,7 +458,7 @@ func (d *declaration) touched(set clause.Set) bool {
 }
 
 // moves reports whether an update sets a column of the primary key.
-func (d *declaration) moves(set clause.Set) bool {
+func (d *Declaration) moves(set clause.Set) bool {
 	for _, a := range set {
 		for _, f := range d.schema.PrimaryFields {
 			if strings.EqualFold(f.DBName, column(a)) {

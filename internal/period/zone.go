@@ -29,3 +29,15 @@ func Offsets(loc *time.Location, year, n int) []string {
 
 // january is the instant at which a year begins.
 func january(year int) int64 { return time.Date(year, time.January, 1, 0, 0, 0, 0, time.UTC).Unix() }
+
+// LoadZone returns the time zone of an IANA name, which means the same in every process.
+func LoadZone(name string) (*time.Location, error) {
+	if name == "" || name == "Local" {
+		return nil, fmt.Errorf("the time zone %q is not an IANA name such as Europe/Berlin or UTC", name)
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("the time zone %q is not known here: %w", name, err)
+	}
+	return loc, nil
+}

@@ -1,4 +1,6 @@
-package tenant
+// Package text is the texts that the books keep: the one form of a value as a text, what a text may be, and which word is meant
+// by another one.
+package text
 
 import (
 	"database/sql/driver"
@@ -13,9 +15,9 @@ import (
 	"unicode/utf8"
 )
 
-// text gives the value of a key field its one form as a string. A method String is made for reading: it comes last, because
+// Of gives the value of a key field its one form as a string. A method String is made for reading: it comes last, because
 // it may show less than there is.
-func text(value any) (string, error) {
+func Of(value any) (string, error) {
 	switch v := value.(type) {
 	case nil:
 		return "", nil
@@ -31,7 +33,7 @@ func text(value any) (string, error) {
 	case r.Kind() == reflect.Pointer && r.IsNil():
 		return "", nil
 	case r.Kind() == reflect.Pointer:
-		if s, err := text(r.Elem().Interface()); err == nil {
+		if s, err := Of(r.Elem().Interface()); err == nil {
 			return s, nil
 		}
 	case r.Kind() == reflect.String:
@@ -79,12 +81,12 @@ func stored(v driver.Valuer) (s string, ok bool, err error) {
 	if _, again := inner.(driver.Valuer); again {
 		return "", false, fmt.Errorf("the type %T gives no plain value", v)
 	}
-	if s, err = text(inner); err != nil {
+	if s, err = Of(inner); err != nil {
 		return "", false, err
 	}
 	// One that encrypts has no text that a tenant could be found by.
 	if again, err := v.Value(); err == nil {
-		if other, err := text(again); err == nil && other != s {
+		if other, err := Of(again); err == nil && other != s {
 			return "", false, fmt.Errorf("the type %T gives another value each time; name a field that does not, or give the model the method LLMTenantID", v)
 		}
 	}
@@ -102,8 +104,8 @@ func bytesText(b []byte) string {
 	return string(b)
 }
 
-// textBytes is the inverse of bytesText.
-func textBytes(s string) []byte {
+// Bytes is the inverse of bytesText.
+func Bytes(s string) []byte {
 	if digits, ok := strings.CutPrefix(s, binary); ok {
 		if b, err := hex.DecodeString(digits); err == nil {
 			return b
@@ -116,8 +118,8 @@ func isText(b []byte) bool {
 	return utf8.Valid(b) && !strings.ContainsFunc(string(b), unicode.IsControl)
 }
 
-// shown is a value as it is shown to people. A String that hides a part of it is meant to.
-func shown(value any) string {
+// Shown is a value as it is shown to people. A String that hides a part of it is meant to.
+func Shown(value any) string {
 	if r := reflect.ValueOf(value); r.IsValid() && (r.Kind() != reflect.Pointer || !r.IsNil()) {
 		if s, ok := value.(fmt.Stringer); ok {
 			if _, isTime := value.(time.Time); !isTime {
@@ -125,36 +127,6 @@ func shown(value any) string {
 			}
 		}
 	}
-	s, _ := text(value)
+	s, _ := Of(value)
 	return s
-}
-
-// distinct returns an error where a type's text hides what tells its values apart, as that of a String that masks does.
-func distinct(t reflect.Type) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	values := [2]reflect.Value{reflect.New(t).Elem(), reflect.New(t).Elem()}
-	for i, v := range values {
-		if v.Kind() == reflect.Array && v.Len() > 0 {
-			v = v.Index(v.Len() - 1)
-		}
-		switch {
-		case v.CanInt():
-			v.SetInt(int64(i + 1))
-		case v.CanUint():
-			v.SetUint(uint64(i + 1))
-		default:
-			return nil // nothing is known of its values
-		}
-	}
-	first, err := said(t, "String", func() string { s, _ := text(values[0].Interface()); return s })
-	if err != nil {
-		return nil //nolint:nilerr // it has no such values
-	}
-	second, err := said(t, "String", func() string { s, _ := text(values[1].Interface()); return s })
-	if err == nil && first == second {
-		return fmt.Errorf("the type %s shows different values alike, as %q; name another field, or give the model the method LLMTenantID", t, first)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package tenant
+package records
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // maxLoad bounds how many records are read at a time.
@@ -21,7 +22,7 @@ const maxLoad = 500
 // records are those of a declared model in the table that one statement, or the ledger's own handle, meets under its name:
 // with a search_path, that may be another one for each. Owner is the table's name in the books.
 type records struct {
-	*declaration
+	*Declaration
 	owner string
 	place place
 
@@ -34,7 +35,7 @@ type records struct {
 
 // read runs a query on the model's table within the transaction of db, and hands over its rows one by one. It goes to the
 // connection as it is: a host's callbacks on queries may narrow them, answer them from a cache, or send them to a replica.
-func (d *declaration) read(db *gorm.DB, what selection, build func(*gorm.Statement), each func(record reflect.Value, f facts) error) error {
+func (d *Declaration) read(db *gorm.DB, what selection, build func(*gorm.Statement), each func(record reflect.Value, f facts) error) error {
 	ctx := db.Statement.Context
 	query := db.Session(&gorm.Session{NewDB: true, Initialized: true})
 	statement := query.Statement
@@ -49,7 +50,7 @@ func (d *declaration) read(db *gorm.DB, what selection, build func(*gorm.Stateme
 	}
 	rows, err := statement.ConnPool.QueryContext(ctx, statement.SQL.String(), statement.Vars...)
 	if err != nil {
-		return &recordsError{err}
+		return &fault.HostError{Err: err}
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
@@ -62,14 +63,14 @@ func (d *declaration) read(db *gorm.DB, what selection, build func(*gorm.Stateme
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return &recordsError{err}
+		return &fault.HostError{Err: err}
 	}
 	return nil
 }
 
 // selection are the columns that the ledger wants of a record: those of some fields, and what the database alone knows.
 type selection struct {
-	declaration *declaration
+	declaration *Declaration
 	fields      []*schema.Field
 	qualified   bool // with the table's name before each
 
@@ -80,7 +81,7 @@ type selection struct {
 }
 
 // primary selects the primary keys.
-func (d *declaration) primary() selection {
+func (d *Declaration) primary() selection {
 	return selection{declaration: d, fields: d.schema.PrimaryFields}
 }
 
@@ -123,11 +124,11 @@ func (s selection) Build(b clause.Builder) {
 
 func (s selection) asksHidden() bool {
 	d := s.declaration
-	return s.hidden && len(d.schema.DeleteClauses) > 0 && d.onDelete != KeepBudget
+	return s.hidden && len(d.schema.DeleteClauses) > 0 && d.OnDelete != Keep
 }
 
 func (s selection) asksPlace() bool {
-	return s.hidden && s.declaration.ledger.dialect.Schemas
+	return s.hidden && s.declaration.registry.Dialect.Schemas
 }
 
 // width is how many columns it has.
@@ -148,7 +149,7 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 		hidden, inserted int
 		changes, where   sql.NullString
 	)
-	record := reflect.New(s.declaration.typ)
+	record := reflect.New(s.declaration.Type)
 	values := before[:len(before):len(before)]
 	for _, field := range s.fields {
 		values = append(values, field.NewValuePool.Get())
@@ -192,7 +193,7 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 // the statement has replaced, and not an older one, if the one's end is the other's beginning; whoever changed the tenant with
 // the row has been waited for otherwise. The time of the last update is left out: it changes with each, and no tenant can
 // depend on it.
-func (d *declaration) changes(b clause.Builder) {
+func (d *Declaration) changes(b clause.Builder) {
 	was := func(f *schema.Field) clause.Column { return clause.Column{Table: "llmtenant_was", Name: f.DBName} }
 	is := func(name string) clause.Column { return clause.Column{Table: clause.CurrentTable, Name: name} }
 	_, _ = b.WriteString(", (SELECT CASE WHEN llmtenant_was.xmax <> ")
@@ -229,7 +230,7 @@ func (d *declaration) changes(b clause.Builder) {
 
 // written reports whether the database writes the primary key as the books do: numbers and strings without methods of their
 // own.
-func (d *declaration) written() bool {
+func (d *Declaration) written() bool {
 	f := d.schema.PrimaryFields[0]
 	t := f.IndirectFieldType
 	if len(d.schema.PrimaryFields) > 1 || f.Serializer != nil || t.NumMethod()+reflect.PointerTo(t).NumMethod() > 0 {
@@ -244,7 +245,7 @@ func (d *declaration) written() bool {
 }
 
 // watched are the columns that a tenant depends on, with those of the soft delete.
-func (d *declaration) watched() []*schema.Field {
+func (d *Declaration) watched() []*schema.Field {
 	all := d.columns[:len(d.columns):len(d.columns)]
 	for _, f := range d.schema.Fields {
 		if f.DBName != "" && !slices.Contains(all, f) && softDelete(f) {
@@ -255,8 +256,8 @@ func (d *declaration) watched() []*schema.Field {
 }
 
 // alive is the condition that the host's own queries add.
-func (d *declaration) alive() clause.Where {
-	s := &gorm.Statement{DB: d.ledger.db, Table: d.schema.Table, Schema: d.schema, Clauses: map[string]clause.Clause{}}
+func (d *Declaration) alive() clause.Where {
+	s := &gorm.Statement{DB: d.registry.DB, Table: d.schema.Table, Schema: d.schema, Clauses: map[string]clause.Clause{}}
 	for _, c := range d.schema.QueryClauses {
 		s.AddClause(c)
 	}
@@ -270,7 +271,7 @@ func (d *declaration) alive() clause.Where {
 // current reads what some records are now, those that are still there, in any order. There are at most maxLoad.
 func (r records) current(db *gorm.DB, keys [][]any) ([]directory.Profile, error) {
 	var profiles []directory.Profile
-	err := r.read(db, selection{declaration: r.declaration, fields: r.columns, hidden: true}, func(s *gorm.Statement) {
+	err := r.read(db, selection{declaration: r.Declaration, fields: r.columns, hidden: true}, func(s *gorm.Statement) {
 		s.AddClause(clause.Where{Exprs: []clause.Expression{r.having(keys)}})
 	}, func(record reflect.Value, f facts) error {
 		p, err := r.profile(record)
@@ -282,7 +283,7 @@ func (r records) current(db *gorm.DB, keys [][]any) ([]directory.Profile, error)
 }
 
 // having is the condition that a record has one of some primary keys.
-func (d *declaration) having(keys [][]any) clause.Expression {
+func (d *Declaration) having(keys [][]any) clause.Expression {
 	fields := d.schema.PrimaryFields
 	column := func(f *schema.Field) clause.Column { return clause.Column{Table: clause.CurrentTable, Name: f.DBName} }
 	if len(fields) == 1 {
@@ -332,7 +333,7 @@ func (r records) apply(db *gorm.DB, profiles []directory.Profile) error {
 		return err
 	}
 	ctx := db.Statement.Context
-	f := r.ledger.directory().Follow(db.Statement.ConnPool)
+	f := r.registry.directory().Follow(db.Statement.ConnPool)
 	if _, err := f.Add(ctx, profiles); err != nil {
 		return err
 	}
@@ -354,7 +355,7 @@ func (r records) supply(db *gorm.DB, keys [][]any, profiles []directory.Profile)
 	if profiles, err = r.stand(db, profiles); err != nil {
 		return err
 	}
-	strayed, err := r.ledger.directory().Ensure(db.Statement.Context, db.Statement.ConnPool, profiles)
+	strayed, err := r.registry.directory().Ensure(db.Statement.Context, db.Statement.ConnPool, profiles)
 	if err != nil {
 		return err
 	}
@@ -384,12 +385,12 @@ func (r records) forget(db *gorm.DB, profiles []directory.Profile) error {
 	for i, p := range profiles {
 		ids[i] = p.OwnerID
 	}
-	return r.ledger.directory().Forget(db.Statement.Context, db.Statement.ConnPool, r.owner, ids)
+	return r.registry.directory().Forget(db.Statement.Context, db.Statement.ConnPool, r.owner, ids)
 }
 
 // withoutRemoved takes away the tenants of those records whose soft delete removes the budget, and returns the others.
 func (r records) withoutRemoved(db *gorm.DB, profiles []directory.Profile) (others []directory.Profile, err error) {
-	if r.onDelete != RemoveBudget {
+	if r.OnDelete != Remove {
 		return profiles, nil
 	}
 	var removed []directory.Profile
@@ -444,3 +445,37 @@ func (r records) each(db *gorm.DB, keys [][]any, deleted bool, do func([]directo
 
 // bare is the name of a table without its schema.
 func bare(table string) string { return table[strings.LastIndex(table, ".")+1:] }
+
+// plans sets in profiles what the host makes of their records, which may have keys that are given.
+func (d *Declaration) plans(db *gorm.DB, keys [][]any, profiles []directory.Profile) error {
+	if d.Plan == nil || len(profiles) == 0 {
+		return nil
+	}
+	byID := make(map[string]*directory.Profile, len(profiles))
+	for i := range profiles {
+		byID[profiles[i].OwnerID] = &profiles[i]
+	}
+	var all []*schema.Field
+	for _, name := range d.schema.DBNames {
+		if f := d.schema.FieldsByDBName[name]; f.Readable {
+			all = append(all, f)
+		}
+	}
+	for len(keys) > 0 {
+		n := min(len(keys), maxLoad)
+		err := d.read(db, selection{declaration: d, fields: all}, func(s *gorm.Statement) {
+			s.AddClause(clause.Where{Exprs: []clause.Expression{d.having(keys[:n])}})
+		}, func(record reflect.Value, _ facts) error {
+			id, _, err := d.ownerID(record)
+			if p := byID[id]; err == nil && p != nil && p.Err == nil && !p.Deleted {
+				err = d.Plan(p, record)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

@@ -1,4 +1,4 @@
-package tenant
+package records
 
 import (
 	"context"
