@@ -115,47 +115,12 @@ func rowsOfExecutions(q tenant.Query, executions []tenant.Execution, from, to ti
 func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		known(t, db, "company", "acme", "globex")
-		start := at(t, "2026-03-20T00:00:00Z")
-		tenant.SetClock(ledger, start.AddDate(0, 0, 50))
-		var names []string
-		for _, name := range []string{"UTC", "Asia/Kathmandu", "Asia/Kolkata", "America/Santiago", "Atlantic/Azores", "Europe/Berlin", "Australia/Lord_Howe"} {
-			names = append(names, name)
-		}
-		r := rand.New(rand.NewPCG(7, 8))
-		pick := func(of ...string) string { return of[r.IntN(len(of))] }
-		instant := func(r *rand.Rand) time.Time {
-			when := start.Add(time.Duration(r.Int64N(int64(40 * 24 * time.Hour))))
-			switch r.IntN(4) {
-			case 0:
-				when = when.Truncate(time.Hour)
-			case 1:
-				when = when.Truncate(15 * time.Minute)
-			case 2:
-				when = when.Truncate(30 * time.Minute).Add(time.Duration(r.IntN(3)-1) * time.Microsecond)
-			}
-			return when.Truncate(time.Microsecond)
-		}
-		for key, n := range map[string]int{"": 40, "company": 60, "acme": 300, "globex": 150} {
-			calls := make([]past, n)
-			for i := range calls {
-				calls[i] = past{
-					at: instant(r), cost: r.Int64N(1e6), tokens: r.Int64N(1000), agent: pick("", "support", "search"),
-					model: pick("large", "small"), billed: pick("", "large", "large-2026"),
-					status: pick("succeeded", "succeeded", "failed", "abandoned", "running", "cancelled"),
-					usage:  tenant.Usage{Input: r.Int64N(100), Reasoning: r.Int64N(9), Units: units.Of(units.Pages, r.Int64N(3))},
-				}
-			}
-			remember(t, db, key, calls...)
-		}
-		marked(t, db, r)
-		countsFor(t, db, "acme", "company")
-		var executions []tenant.Execution
-		require.NoError(t, db.Find(&executions).Error)
+		executions, start := randomBooks(t, db, ledger)
 		of := map[string][]tenant.Execution{}
 		for _, e := range executions {
 			of[e.TenantID] = append(of[e.TenantID], e)
 		}
+		names := []string{"UTC", "Asia/Kathmandu", "Asia/Kolkata", "America/Santiago", "Atlantic/Azores", "Europe/Berlin", "Australia/Lord_Howe"}
 
 		rapid.Check(t, func(t *rapid.T) {
 			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
@@ -172,7 +137,7 @@ func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 				key := []string{"acme", "globex", "company"}[r.IntN(3)]
 				q.Tenant, calls = tenant.ID(key), of[key]
 			}
-			cuts := []time.Time{instant(r), instant(r)}
+			cuts := []time.Time{someTime(r, start), someTime(r, start)}
 			slices.SortFunc(cuts, time.Time.Compare)
 			q.Period = tenant.Between(cuts[0], cuts[1])
 			if r.IntN(8) == 0 {
@@ -197,6 +162,50 @@ func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 			require.Empty(t, want, "%+v", q)
 		})
 	})
+}
+
+// someTime is within 40 days of a start, often on a border of an hour or of what a zone has for one, or beside it.
+func someTime(r *rand.Rand, start time.Time) time.Time {
+	when := start.Add(time.Duration(r.Int64N(int64(40 * 24 * time.Hour))))
+	switch r.IntN(4) {
+	case 0:
+		when = when.Truncate(time.Hour)
+	case 1:
+		when = when.Truncate(15 * time.Minute)
+	case 2:
+		when = when.Truncate(30 * time.Minute).Add(time.Duration(r.IntN(3)-1) * time.Microsecond)
+	}
+	return when.Truncate(time.Microsecond)
+}
+
+// randomBooks enters calls of three tenants and of none, and returns their executions, and the time from which on they were
+// made. The calls of acme count for company too.
+func randomBooks(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) (executions []tenant.Execution, start time.Time) {
+	t.Helper()
+	known(t, db, "company", "acme", "globex")
+	start = at(t, "2026-03-20T00:00:00Z")
+	tenant.SetClock(ledger, start.AddDate(0, 0, 50))
+	r := rand.New(rand.NewPCG(7, 8))
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	for _, who := range []struct {
+		key string
+		n   int
+	}{{"", 40}, {"company", 60}, {"acme", 300}, {"globex", 150}} {
+		calls := make([]past, who.n)
+		for i := range calls {
+			calls[i] = past{
+				at: someTime(r, start), cost: r.Int64N(1e6), tokens: r.Int64N(1000), agent: pick("", "support", "search"),
+				model: pick("large", "small"), billed: pick("", "large", "large-2026"),
+				status: pick("succeeded", "succeeded", "failed", "abandoned", "running", "cancelled"),
+				usage:  tenant.Usage{Input: r.Int64N(100), Reasoning: r.Int64N(9), Units: units.Of(units.Pages, r.Int64N(3))},
+			}
+		}
+		remember(t, db, who.key, calls...)
+	}
+	marked(t, db, r)
+	countsFor(t, db, "acme", "company")
+	require.NoError(t, db.Find(&executions).Error)
+	return executions, start
 }
 
 // marked gives the executions at random what remember does not.
@@ -269,7 +278,7 @@ func TestQueryUsage_NamesWhatIsWrong(t *testing.T) {
 	db := openDatabase(t, "sqlite")
 	openLedger(t, db)
 	for want, q := range map[string]tenant.Query{
-		`Query.Period is nil`: {},
+		`Query.Period is nil`:                                            {},
 		`Query.By: the group "colour" is none`:                           {Period: tenant.Today, By: []tenant.Group{"colour"}},
 		`Query.By: the group "" is none`:                                 {Period: tenant.Today, By: []tenant.Group{""}},
 		`Query.By: the group "tag:" is none`:                             {Period: tenant.Today, By: []tenant.Group{tenant.ByTag("")}},

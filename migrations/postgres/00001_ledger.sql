@@ -114,9 +114,10 @@ CREATE TABLE llm_executions (
     PRIMARY KEY (tenant, id)
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
--- knows of the table. The newest first are ORDER BY id DESC, which the primary key has in order.
-CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at)
-    WHERE status <> 'running' AND status <> 'cancelled';
+-- knows of the table.
+CREATE INDEX llm_executions_admitted ON llm_executions (tenant, admitted_at) WHERE status <> 'running';
+-- For what all tenants have done in some time, which is beside each other in the table.
+CREATE INDEX llm_executions_time ON llm_executions USING brin (admitted_at) WITH (pages_per_range = 32, autosummarize = on);
 -- For what a tenant's descendants have done, in a time that the roll-up does not give.
 CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
     WHERE parents <> '{}' AND status <> 'running' AND status <> 'cancelled';
