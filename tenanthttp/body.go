@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"sync"
 
@@ -179,6 +178,5 @@ func (b *body) lost() bool {
 
 // filterable reports whether a reply is a stream of events that can be read.
 func filterable(resp *http.Response) bool {
-	typ, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	return resp.StatusCode/100 == 2 && typ == "text/event-stream" && resp.Header.Get("Content-Encoding") == ""
+	return resp.StatusCode/100 == 2 && meter.MediaType(resp.Header) == "text/event-stream" && resp.Header.Get("Content-Encoding") == ""
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -28,6 +29,8 @@ type call struct {
 	plan      *plan
 	hold      *tenant.Hold
 	deferred  bool // any process can settle it
+	sent      connection
+	trace     httptrace.ClientTrace // that follows it
 }
 
 // call admits a call, makes it, and sees to it that it is booked.
@@ -48,24 +51,23 @@ func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.
 		return refuse(r, e, err), nil
 	}
 
-	var sent connection
 	returned := false
 	defer func() {
 		if !returned {
-			c.broke(&sent, errPanicked)
+			c.broke(errPanicked)
 		}
 	}()
 	c.plan.limit(e, c.hold.OutputTokens)
 	scopeOf(ctx).refusal(nil)
-	resp, err := t.send(c.outgoing(&sent))
+	resp, err := t.send(c.outgoing())
 	returned = true
 	if err != nil {
-		c.broke(&sent, err)
+		c.broke(err)
 		return resp, err
 	}
 	if resp == nil {
 		err = errNoResponse
-		c.broke(&sent, err)
+		c.broke(err)
 		return nil, err
 	}
 	resp.Request = r
@@ -84,20 +86,29 @@ func read(r *http.Request) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
-	var to bytes.Buffer
 	const room = 1 << 20 // that is believed of a length which may be wrong
-	to.Grow(int(min(max(r.ContentLength, 0), room)) + bytes.MinRead)
-	_, err := to.ReadFrom(r.Body)
+	body := make([]byte, 0, min(max(r.ContentLength, 0), room)+1)
+	var err error
+	for err == nil {
+		body = slices.Grow(body, 1)
+		var n int
+		n, err = r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+	}
+	if err == io.EOF {
+		err = nil
+	}
 	if closing := r.Body.Close(); err == nil {
 		err = closing
 	}
-	return to.Bytes(), err
+	return body, err
 }
 
 // again returns a copy of a request whose body was read, with a body in its place.
 func again(ctx context.Context, r *http.Request, body []byte) *http.Request {
 	r = r.Clone(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
+		// http.Transport sends the header and a body in memory at once, if the body is of just these types.
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body, _ = r.GetBody()
 		if r.ContentLength > 0 { // otherwise it is of unknown length, and is to stay so
@@ -108,8 +119,10 @@ func again(ctx context.Context, r *http.Request, body []byte) *http.Request {
 }
 
 // outgoing returns the request to make: the caller's is not the transport's to change.
-func (c *call) outgoing(sent *connection) *http.Request {
-	r := again(httptrace.WithClientTrace(c.request.Context(), sent.trace()), c.request, c.plan.body)
+func (c *call) outgoing() *http.Request {
+	c.trace.GetConn = func(string) { c.sent.wanted.Store(true) }
+	c.trace.GotConn = func(httptrace.GotConnInfo) { c.sent.got.Store(true) }
+	r := again(httptrace.WithClientTrace(c.request.Context(), &c.trace), c.request, c.plan.body)
 	if c.plan.filter {
 		// What is to be taken out of the reply must be readable. http.Transport compresses and decompresses unasked.
 		r.Header.Del("Accept-Encoding")
@@ -121,18 +134,11 @@ func (c *call) outgoing(sent *connection) *http.Request {
 // leaves that open.
 type connection struct{ wanted, got atomic.Bool }
 
-func (c *connection) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GetConn: func(string) { c.wanted.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
-	}
-}
-
 func (c *connection) never() bool { return c.wanted.Load() && !c.got.Load() }
 
 // broke books a call that brought no reply. Unless it was never sent, nobody knows what the provider bills.
-func (c *call) broke(sent *connection, err error) {
-	if sent.never() {
+func (c *call) broke(err error) {
+	if c.sent.never() {
 		c.release()
 		return
 	}
@@ -151,9 +157,13 @@ func (c *call) replied(resp *http.Response) {
 		c.release() // where it leads to, if anybody follows, is a call of its own
 		return
 	}
-	reader := meter.NewReader(c.endpoint, resp.StatusCode, resp.Header)
+	reader := pooled[meter.Reader](&c.transport.replies)
+	reader.Reset(c.endpoint, resp.StatusCode, resp.Header)
 	b := &body{inner: resp.Body, status: resp.StatusCode, reader: reader}
-	b.ended = func(b *body, err error) { c.ended(b, reader.Result(), err) }
+	b.ended = func(b *body, err error) {
+		c.ended(b, reader.Result(), err)
+		c.transport.replies.Put(reader) // nobody writes to it any more: see end
+	}
 	if c.plan.filter && filterable(resp) {
 		b.filter = meter.NewUsageFilter()
 		resp.ContentLength = -1

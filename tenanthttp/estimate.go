@@ -43,7 +43,9 @@ type plan struct {
 
 // plan bounds a request, and edits its body as far as is known before the budgets are asked.
 func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
-	q := meter.ReadRequest(e, body)
+	reader := pooled[meter.RequestReader](&t.requests)
+	q := reader.Read(e, body)
+	t.requests.Put(reader)
 	if q.Model == "" && e.Job != "" {
 		q.Model = t.conversations.model(r.URL.Host, e.Job)
 	}
@@ -83,15 +85,10 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 		p.estimate.InputMediaTokens = p.estimate.InputTokens
 	}
 	p.estimate.LeastOutputTokens = min((max(leastOutput, q.LeastOutput)+p.beyond)*p.answers, p.estimate.OutputTokens)
-	limited, ok := body, false
-	if editable && p.answer > 0 {
-		limited, ok = meter.LimitOutput(e, body, p.answer)
-	}
-	switch {
-	case !ok: // nothing can shorten the reply, so that it is paid for as a whole or not made
+	if !editable || p.answer <= 0 || !meter.CanLimitOutput(e, body) { // nothing can shorten the reply: it is paid for as a whole or not made
 		p.estimate.LeastOutputTokens = p.estimate.OutputTokens
-	case t.options.maxOutput > 0:
-		p.body = limited
+	} else if t.options.maxOutput > 0 {
+		p.body, _ = meter.LimitOutput(e, body, p.answer)
 	}
 	if editable && q.Stream && !q.IncludeUsage && !t.options.unasked {
 		p.body, p.filter = meter.AskForUsage(e, p.body)
@@ -121,7 +118,7 @@ func (t *Transport) media(e meter.Endpoint, q *meter.Request) int64 {
 
 // tierOf returns the service tier that a header asks for: Bedrock's and Vertex AI's requests can have it there.
 func tierOf(r *http.Request) string {
-	return cmp.Or(r.Header.Get("X-Amzn-Bedrock-Service-Tier"), r.Header.Get("X-Vertex-Ai-Llm-Shared-Request-Type"))
+	return cmp.Or(meter.Header(r.Header, "X-Amzn-Bedrock-Service-Tier"), meter.Header(r.Header, "X-Vertex-Ai-Llm-Shared-Request-Type"))
 }
 
 // answer returns how many tokens of output one answer can have.
@@ -154,11 +151,11 @@ func (p *plan) limit(e meter.Endpoint, granted int64) {
 
 // signed reports whether the request says what its body is, so that another body would be refused.
 func signed(r *http.Request) bool {
-	if strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-") || r.URL.Query().Has("X-Amz-Signature") {
+	if strings.HasPrefix(meter.Header(r.Header, "Authorization"), "AWS4-") || r.URL.RawQuery != "" && r.URL.Query().Has("X-Amz-Signature") {
 		return true
 	}
-	for _, name := range []string{"X-Amz-Content-Sha256", "Content-Digest", "Digest", "Content-Md5", "Content-Encoding"} {
-		if r.Header.Get(name) != "" {
+	for _, name := range [...]string{"X-Amz-Content-Sha256", "Content-Digest", "Digest", "Content-Md5", "Content-Encoding"} {
+		if meter.Header(r.Header, name) != "" {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/callctx"
@@ -26,6 +27,8 @@ type Transport struct {
 	late    late
 
 	conversations conversations
+	requests      sync.Pool // of *meter.RequestReader
+	replies       sync.Pool // of *meter.Reader
 }
 
 // books is the ledger, as far as a transport needs it.
@@ -101,14 +104,28 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case stranger && e.Format == meter.Conversations && !meter.HasForm(e, body): // OpenAI's, which are free
+	case stranger && e.Format == meter.Conversations && !t.hasForm(e, body): // OpenAI's, which are free
 		return t.send(again(r.Context(), r, body))
-	case stranger && !meter.HasForm(e, body):
+	case stranger && !t.hasForm(e, body):
 		return t.unmetered(again(r.Context(), r, body), e)
 	case e.Kind == meter.Batch:
 		return t.send(again(r.Context(), r, body))
 	}
 	return t.call(r, e, body)
+}
+
+func (t *Transport) hasForm(e meter.Endpoint, body []byte) bool {
+	reader := pooled[meter.RequestReader](&t.requests)
+	defer t.requests.Put(reader)
+	return reader.HasForm(e, body)
+}
+
+// pooled returns one of a pool, or a new one.
+func pooled[T any](from *sync.Pool) *T {
+	if t, ok := from.Get().(*T); ok {
+		return t
+	}
+	return new(T)
 }
 
 // send passes a request on.

@@ -26,10 +26,20 @@ func LimitOutput(e Endpoint, body []byte, tokens int64) ([]byte, bool) {
 	})
 }
 
+// CanLimitOutput reports whether [LimitOutput] can.
+func CanLimitOutput(e Endpoint, body []byte) bool {
+	at, ok := limitOf(e)
+	if !ok || e.Format == Interactions && !modelled(body) {
+		return false
+	}
+	_, ok = at.edits(body, "0", func([]byte) bool { return true })
+	return ok
+}
+
 // modelled reports whether an interaction is with a model: agents take no limit.
 func modelled(body []byte) bool {
 	f := new(form)
-	s := newScanner(formSchema, f)
+	s := makeScanner(formSchema, f, &f.room)
 	s.write(body)
 	return f.has("model")
 }
@@ -108,17 +118,21 @@ func limitOf(e Endpoint) (location, bool) {
 // set gives a member a value, unless it has one that may stay. Where a name occurs more than once, each is set: which
 // of them counts is the server's choice.
 func (l location) set(body []byte, to string, stays func(old []byte) bool) ([]byte, bool) {
+	edits, ok := l.edits(body, to, stays)
+	return apply(body, edits), ok
+}
+
+// edits are what set does to a body.
+func (l location) edits(body []byte, to string, stays func(old []byte) bool) (edits []edit, ok bool) {
 	if !json.Valid(body) {
-		return body, false
+		return nil, false
 	}
 	start := skipSpace(body, 0)
 	if body[start] != '{' {
-		return body, false
+		return nil, false
 	}
-	var edits []edit
 	if l.object == "" {
-		edits = l.inObject(body, start, to, stays)
-		return apply(body, edits), true
+		return l.inObject(body, start, to, stays), true
 	}
 	found := false
 	for m := range members(body, start) {
@@ -132,13 +146,13 @@ func (l location) set(body []byte, to string, stays func(old []byte) bool) ([]by
 		case 'n': // null
 			edits = append(edits, edit{m.from, m.to, "{" + pair(l.keys[0], to) + "}"})
 		default:
-			return body, false
+			return nil, false
 		}
 	}
 	if !found {
 		edits = append(edits, insert(body, start, pair(l.object, "{"+pair(l.keys[0], to)+"}")))
 	}
-	return apply(body, edits), true
+	return edits, true
 }
 
 func (l location) inObject(body []byte, start int, to string, stays func([]byte) bool) (edits []edit) {

@@ -10,19 +10,24 @@ import (
 // It is for hosts that are not known, whose paths may mean something else: a path such as /messages is not Anthropic's
 // alone. The paths of chat completions, of completions and of rankings are nobody else's, with what they are given, so that
 // their bodies need not name the model: a server of one model asks for no name.
-func HasForm(e Endpoint, body []byte) bool {
+func HasForm(e Endpoint, body []byte) bool { return new(RequestReader).HasForm(e, body) }
+
+// HasForm is the function of that name.
+func (r *RequestReader) HasForm(e Endpoint, body []byte) bool {
 	named := e.Model != "" || e.Kind == Batch
 	switch e.Format {
 	case ChatCompletions, Completions, LlamaCpp, TextGeneration, Conversations, AsyncChat:
 		named = true
 	}
 	if bytes.HasPrefix(body, []byte("--")) {
-		a := &asked{}
+		r.asked = asked{}
+		a := &r.asked
 		a.form(body)
 		return (named || a.Model != "") && (e.Kind == Images || e.Kind == Transcription || e.Kind == Video)
 	}
-	f := new(form)
-	s := newScanner(formSchema, f)
+	r.form = form{}
+	f := &r.form
+	s := makeScanner(formSchema, f, &f.room)
 	s.write(body)
 	s.close()
 	named = named || e.Kind == Rerank && (f.has("documents") || f.has("texts")) || e.Format == Interactions && f.has("agent") || f.has("model_id")
@@ -57,6 +62,7 @@ const formField field = 100 // the first
 type form struct {
 	reply
 	members [len(formFields)]bool
+	room    room
 }
 
 func (f *form) has(name string) bool { return f.members[slices.Index(formFields[:], name)] }

@@ -130,8 +130,6 @@ var deferredChatSchema = func() *node {
 	return &root
 }()
 
-func newDeferredChat(e Endpoint) *deferredChat { return &deferredChat{openAI: newOpenAI(e)} }
-
 func (d *deferredChat) schema() *node { return deferredChatSchema }
 
 func (d *deferredChat) scalar(f field, v value) {

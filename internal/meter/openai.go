@@ -18,9 +18,7 @@ type openAI struct {
 	endpoint Endpoint
 	usage    tally // the last whole usage object: chunks repeat it, or raise it
 	next     tally
-	ofChoice tally // Moonshot's, in a choice
-	summed   tally // of all usage objects: llama.cpp states one for each answer
-	computed tally // in a header
+	seldom   *seldom
 	stated   int64 // usage objects
 	answers  int64 // to all prompts
 	listed   int64 // of the document that is read
@@ -28,10 +26,7 @@ type openAI struct {
 	build    bool  // the server is llama.cpp
 	semantic semantic
 	other    *tally // that is read instead: of a tool's own model
-	images   tally  // of the model that makes images for a response
-	billed   tally  // searches of a response that are charged for
 	drawing  ModelUsage
-	drawn    tally
 	drawings others
 	painter  string    // the model of images
 	memory   gigabytes // of containers
@@ -48,6 +43,24 @@ type openAI struct {
 	doneItems used // and among those that a stream has finished
 	finishing bool // the chunk has a reason of finishing
 	finished  bool // a whole chunk had one
+}
+
+// seldom is the counts that few replies have, so that the others need no room for them.
+type seldom struct {
+	ofChoice tally // Moonshot's, in a choice
+	summed   tally // of all usage objects where there are several: llama.cpp states one for each answer
+	computed tally // in a header
+	images   tally // of the model that makes images for a response
+	billed   tally // searches of a response that are charged for
+	drawn    tally
+}
+
+// few is to be written to.
+func (o *openAI) few() *seldom {
+	if o.seldom == nil {
+		o.seldom = new(seldom)
+	}
+	return o.seldom
 }
 
 // semantic is what gateways say of how a usage is counted.
@@ -180,15 +193,20 @@ func openAICounts() []rule {
 }
 
 func newOpenAI(e Endpoint) *openAI {
-	return &openAI{reply: newReply(), endpoint: e, spent: noSpending, gateway: notStated}
+	o := makeOpenAI(e)
+	return &o
+}
+
+func makeOpenAI(e Endpoint) openAI {
+	return openAI{reply: newReply(), endpoint: e, spent: noSpending, gateway: notStated}
 }
 
 func (o *openAI) schema() *node { return openAISchema }
 
 // header reads what text-embeddings-inference (TEI) says of what a model has read.
 func (o *openAI) header(h http.Header) {
-	if v := h.Get("X-Compute-Tokens"); v != "" && o.endpoint.Kind.inputOnly() {
-		o.computed.read(fieldPrompt, value{text: []byte(v)})
+	if v := Header(h, "X-Compute-Tokens"); v != "" && o.endpoint.Kind.inputOnly() {
+		o.few().computed.read(fieldPrompt, value{text: []byte(v)})
 	}
 }
 
@@ -203,11 +221,11 @@ func (o *openAI) begin(f field) {
 		o.listed++
 		o.answers = max(o.answers, o.listed)
 	case fieldImageGen:
-		o.images = tally{}
-		o.other = &o.images
+		o.few().images = tally{}
+		o.other = &o.seldom.images
 	case fieldDrawing:
-		o.drawing, o.drawn = ModelUsage{}, tally{}
-		o.other = &o.drawn
+		o.drawing, o.few().drawn = ModelUsage{}, tally{}
+		o.other = &o.seldom.drawn
 	case fieldTool:
 		o.tool = tool{}
 	case fieldItems:
@@ -223,25 +241,31 @@ func (o *openAI) begin(f field) {
 func (o *openAI) end(f field) {
 	switch f {
 	case fieldUsage:
+		if !o.next.empty() {
+			if o.stated == 1 {
+				o.few().summed = o.usage // of the first of them
+			}
+			if o.stated > 0 {
+				o.seldom.summed.plus(&o.next)
+			}
+			o.stated++
+		}
 		if o.next.replaces(&o.usage) {
 			o.usage = o.next
 		}
-		if !o.next.empty() {
-			o.summed.plus(&o.next)
-			o.stated++
-		}
 		o.spent.overlay(o.paying)
 	case fieldChoiceUsage:
-		if o.next.replaces(&o.ofChoice) {
-			o.ofChoice = o.next
+		if few := o.few(); o.next.replaces(&few.ofChoice) {
+			few.ofChoice = o.next
 		}
 		o.spent.overlay(o.paying)
 	case fieldImageGen:
 		o.other = nil
 	case fieldDrawing:
 		o.other = nil
-		if u, _ := o.drawn.openAI(source{Endpoint: Endpoint{Kind: Chat}}); u != (book.Usage{}) || o.drawn.bad {
-			o.drawings.plus(o.drawing.Model, u, o.drawn.bad)
+		drawn := &o.few().drawn
+		if u, _ := drawn.openAI(source{Endpoint: Endpoint{Kind: Chat}}); u != (book.Usage{}) || drawn.bad {
+			o.drawings.plus(o.drawing.Model, u, drawn.bad)
 		}
 	case fieldTool:
 		if o.tool.typ == "image_generation" {
@@ -300,7 +324,7 @@ func (o *openAI) scalar(f field, v value) {
 	case fieldDrawingModel:
 		o.drawing.Model = string(v.text)
 	case fieldBilledSearches:
-		o.billed.read(fieldSearches, v)
+		o.few().billed.read(fieldSearches, v)
 	case fieldGatewayCost:
 		o.implausible = !pay(&o.gateway, v, 9) || o.implausible
 	case fieldChoiceIndex:
@@ -351,7 +375,7 @@ func (o *openAI) result(to *Result) {
 		to.Partial, to.StatedChars = true, o.first.ascii+o.first.wide
 	}
 	o.tools(to)
-	if t.bad || o.billed.bad {
+	if t.bad || o.seldom != nil && o.seldom.billed.bad {
 		to.Implausible = true
 		return
 	}
@@ -366,13 +390,16 @@ func (o *openAI) result(to *Result) {
 
 // counts are the counts of the whole reply.
 func (o *openAI) counts() *tally {
+	few := o.seldom
 	switch {
-	case o.usage.empty() && o.ofChoice.empty():
-		return &o.computed
+	case few == nil:
+		return &o.usage
+	case o.usage.empty() && few.ofChoice.empty():
+		return &few.computed
 	case o.usage.empty():
-		return &o.ofChoice
-	case o.build:
-		return &o.summed
+		return &few.ofChoice
+	case o.build && o.stated > 1:
+		return &few.summed
 	default:
 		return &o.usage
 	}

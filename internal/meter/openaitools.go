@@ -73,9 +73,10 @@ func (o *openAI) charged() units.Counts {
 func (o *openAI) tools(to *Result) {
 	made := o.drawings
 	made.list = slices.Clone(made.list)
-	if !o.images.empty() {
-		if u, _ := o.images.openAI(source{Endpoint: Endpoint{Kind: Images}}); u != (book.Usage{}) || o.images.bad {
-			made.plus(cmp.Or(o.painter, imageModel), u, o.images.bad)
+	if o.seldom != nil && !o.seldom.images.empty() {
+		images := &o.seldom.images
+		if u, _ := images.openAI(source{Endpoint: Endpoint{Kind: Images}}); u != (book.Usage{}) || images.bad {
+			made.plus(cmp.Or(o.painter, imageModel), u, images.bad)
 		}
 	}
 	made.fill(to, o.model)
@@ -83,8 +84,8 @@ func (o *openAI) tools(to *Result) {
 
 // searches is what the provider counts, or else the searches among the items.
 func (o *openAI) searches() int64 {
-	if o.billed.has(fieldSearches) {
-		return o.billed.n[fieldSearches]
+	if o.seldom != nil && o.seldom.billed.has(fieldSearches) {
+		return o.seldom.billed.n[fieldSearches]
 	}
 	t := o.counts()
 	if !t.any(fieldSearches, fieldOtherSearches) {

@@ -3,7 +3,6 @@ package meter
 import (
 	"cmp"
 	"math/bits"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -120,6 +119,10 @@ type Reader struct {
 	endpoint Endpoint
 	family   family
 	frame    frame
+	sniffed  sniffed // which the frame is, unless it is opaque
+	room     room
+	openAI   openAI // which the family is of most replies
+	chat     deferredChat
 	inflater *inflater
 	request  string // id
 	result   *Result
@@ -129,15 +132,29 @@ type Reader struct {
 // may be compressed as the header says, with gzip or deflate: where the HTTP client has decompressed it, it has taken
 // the header away.
 func NewReader(e Endpoint, status int, header http.Header) *Reader {
-	r := &Reader{endpoint: e, family: newFamily(e)}
-	for _, name := range []string{"X-Request-Id", "Request-Id", "X-Amzn-Requestid", "Apim-Request-Id"} {
-		r.request = cmp.Or(r.request, header.Get(name))
+	r := new(Reader)
+	r.Reset(e, status, header)
+	return r
+}
+
+// Reset makes it a reader of another reply, as [NewReader] does. Results that it has returned stay as they are.
+func (r *Reader) Reset(e Endpoint, status int, header http.Header) {
+	*r = Reader{endpoint: e}
+	if e.Format == ChatCompletions { // as newFamily has it
+		r.openAI = makeOpenAI(e)
+		r.chat.openAI = &r.openAI
+		r.family = &r.chat
+	} else {
+		r.family = newFamily(e)
+	}
+	for _, name := range [...]string{"X-Request-Id", "Request-Id", "X-Amzn-Requestid", "Apim-Request-Id"} {
+		r.request = cmp.Or(r.request, Header(header, name))
 	}
 	if h, ok := r.family.(host); ok && status < http.StatusBadRequest {
 		h.header(header)
 	}
-	r.frame = newFrame(header, r.family)
-	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); encoding {
+	r.sniff(header)
+	switch encoding := strings.ToLower(strings.TrimSpace(Header(header, "Content-Encoding"))); encoding {
 	case "", "identity":
 	case "gzip", "x-gzip", "deflate":
 		frame := r.frame
@@ -145,7 +162,6 @@ func NewReader(e Endpoint, status int, header http.Header) *Reader {
 	default:
 		r.frame = opaque{}
 	}
-	return r
 }
 
 func newFamily(e Endpoint) family {
@@ -174,7 +190,7 @@ func newFamily(e Endpoint) family {
 	case Videos:
 		return newVideos(e)
 	case ChatCompletions:
-		return newDeferredChat(e)
+		return &deferredChat{openAI: newOpenAI(e)}
 	case Completions, LlamaCpp, TextGeneration:
 		return newNative(e)
 	default:
@@ -243,22 +259,36 @@ func (to *Result) believe(e Endpoint) {
 	}
 }
 
-func newFrame(header http.Header, f family) frame {
-	s := newScanner(f.schema(), f)
-	typ, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
-	major, _, _ := strings.Cut(typ, "/")
-	switch {
-	case major == "audio" || major == "image" || major == "video":
-		return opaque{}
+// sniff chooses the frame.
+func (r *Reader) sniff(header http.Header) {
+	typ := MediaType(header)
+	switch major, _, _ := strings.Cut(typ, "/"); major {
+	case "audio", "image", "video":
+		r.frame = opaque{}
 	default:
 		inLines := strings.HasSuffix(typ, "ndjson") || strings.HasSuffix(typ, "jsonl") || typ == "application/stream+json"
-		return &sniffed{scanner: s, family: f, lines: inLines}
+		r.sniffed = sniffed{scanner: makeScanner(r.family.schema(), r.family, &r.room), family: r.family, lines: inLines}
+		r.frame = &r.sniffed
 	}
+}
+
+// Header is [http.Header.Get] of a name that is in its canonical form: it looks nothing up but the name.
+func Header(h http.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// MediaType returns the media type that a header says, in lower case and without its parameters.
+func MediaType(header http.Header) string {
+	typ, _, _ := strings.Cut(Header(header, "Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(typ))
 }
 
 // sniffed decides by the first byte, which the media type does not always agree with.
 type sniffed struct {
-	scanner *scanner
+	scanner scanner
 	family  family
 	lines   bool // JSON is one document a line
 	frame
@@ -272,12 +302,12 @@ func (s *sniffed) write(p []byte) {
 		case 0: // a length, far below the largest
 			s.frame = &messages{scanner: s.payloads()}
 		case '{', '[', '"':
-			s.frame = documents{s.scanner}
+			s.frame = documents{&s.scanner}
 			if s.lines {
-				s.frame = &lines{scanner: s.scanner}
+				s.frame = &lines{scanner: &s.scanner}
 			}
 		default:
-			s.frame = &events{scanner: s.scanner}
+			s.frame = &events{scanner: &s.scanner}
 		}
 	}
 	if len(p) > 0 {
@@ -287,9 +317,9 @@ func (s *sniffed) write(p []byte) {
 
 func (s *sniffed) payloads() *scanner {
 	if _, wrapped := s.family.(*invoke); wrapped {
-		return newScanner(unwrapSchema, &unwrap{inner: s.scanner})
+		return newScanner(unwrapSchema, &unwrap{inner: &s.scanner})
 	}
-	return s.scanner
+	return &s.scanner
 }
 
 func (s *sniffed) close() bool { return s.frame != nil && s.frame.close() }

@@ -1,6 +1,8 @@
 package meter
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"net/http"
 	"slices"
 
@@ -10,15 +12,28 @@ import (
 // text is an amount of text, in characters.
 type text struct{ ascii, wide int64 }
 
+// add counts eight bytes at a time.
 func (t *text) add(p []byte) {
+	const high = 0x8080808080808080 // the highest bit of each byte
+	ascii, wide := len(p), 0
+	for ; len(p) >= 8; p = p[8:] {
+		w := binary.LittleEndian.Uint64(p)
+		if w&high == 0 {
+			continue
+		}
+		ascii -= bits.OnesCount64(w & high)
+		wide += bits.OnesCount64(w & (w << 1) & high) // the first byte of a character has its two highest bits set
+	}
 	for _, c := range p {
-		switch {
-		case c < 0x80:
-			t.ascii++
-		case c >= 0xc0: // the first byte of a character
-			t.wide++
+		if c >= 0x80 {
+			ascii--
+		}
+		if c >= 0xc0 {
+			wide++
 		}
 	}
+	t.ascii += int64(ascii)
+	t.wide += int64(wide)
 }
 
 func (t *text) plus(o text) {

@@ -61,12 +61,26 @@ type Request struct {
 }
 
 // ReadRequest reads the body of a request to the endpoint: JSON, or the form of a request that uploads a file.
-func ReadRequest(e Endpoint, body []byte) Request {
-	a := &asked{Request: Request{Stream: e.Streams || e.Format == Ollama && e.Kind == Chat, Prompts: 1, Choices: 1}}
+func ReadRequest(e Endpoint, body []byte) Request { return new(RequestReader).Read(e, body) }
+
+// A RequestReader reads requests in the same memory, one after the other. Its zero value is ready. It is not safe for use by
+// several goroutines at once.
+type RequestReader struct {
+	asked asked
+	form  form
+}
+
+// Read is [ReadRequest].
+func (r *RequestReader) Read(e Endpoint, body []byte) Request {
+	r.asked = asked{Request: Request{Stream: e.Streams || e.Format == Ollama && e.Kind == Chat, Prompts: 1, Choices: 1}}
+	return r.asked.read(e, body)
+}
+
+func (a *asked) read(e Endpoint, body []byte) Request {
 	if bytes.HasPrefix(body, []byte("--")) {
 		a.form(body)
 	} else {
-		s := newScanner(askedSchema(e), a)
+		s := makeScanner(askedSchema(e), a, &a.room)
 		s.write(body)
 		s.close()
 		a.unread(!s.whole || s.state == failed)
@@ -201,6 +215,7 @@ type asked struct {
 	part   string
 	byURL  bool // the part is elsewhere
 	chosen bool // how many answers there are to be
+	room   room
 	askedPieces
 }
 

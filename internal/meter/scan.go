@@ -35,8 +35,9 @@ type handler interface {
 // skipped by its quotes and brackets alone.
 type scanner struct {
 	h     handler
-	list  node // for a top-level array, whose elements are documents
-	stack [maxLevels]level
+	root  *node
+	stack [maxLevels]*node // of the objects and arrays that are open; nil: a top-level array, whose elements are documents
+	lists uint32           // which of them are arrays, by bits
 	depth int
 	skip  int // brackets open below a value that nobody asked for
 	state state
@@ -50,15 +51,10 @@ type scanner struct {
 	hex   rune
 	high  rune // first half of a surrogate pair
 	n     int
-	tok   [maxToken]byte
+	tok   []byte // of maxToken bytes; it is apart, so that what is reported of it does not move the scanner to the heap
 	long  bool
 	count text
-	one   [utf8.UTFMax]byte // the character of an escape
-}
-
-type level struct {
-	node  *node
-	array bool
+	one   []byte // room for the character of an escape
 }
 
 type state uint8
@@ -78,7 +74,15 @@ const (
 )
 
 func newScanner(root *node, h handler) *scanner {
-	return &scanner{h: h, list: node{elements: root}}
+	s := makeScanner(root, h, new(room))
+	return &s
+}
+
+// room is where a scanner keeps what it reports.
+type room [maxToken + utf8.UTFMax]byte
+
+func makeScanner(root *node, h handler, r *room) scanner {
+	return scanner{h: h, root: root, tok: r[:maxToken], one: r[maxToken:]}
 }
 
 // reset forgets an unfinished document.
@@ -143,9 +147,11 @@ func (s *scanner) structure(c byte) {
 		s.value(c)
 	case beforeValue:
 		if s.depth == 0 {
-			s.node, s.whole = s.list.elements, false
+			s.node, s.whole = s.root, false
 			if c == '[' {
-				s.node = &s.list
+				s.push(nil, true)
+				s.state = beforeElement
+				return
 			}
 		}
 		s.value(c)
@@ -166,10 +172,12 @@ func (s *scanner) structure(c byte) {
 		}
 		s.state = beforeValue
 	case afterValue:
-		top := s.stack[s.depth-1]
 		switch {
-		case c == ',' && top.array:
-			s.state, s.node = beforeElement, top.node.elements
+		case c == ',' && s.inArray():
+			s.state, s.node = beforeElement, s.root
+			if top := s.stack[s.depth-1]; top != nil {
+				s.node = top.elements
+			}
 		case c == ',':
 			s.state = beforeKey
 		case c == ']' || c == '}':
@@ -189,14 +197,12 @@ func (s *scanner) value(c byte) {
 			s.state = failed
 			return
 		}
-		array := c == '['
-		s.stack[s.depth] = level{n, array}
-		s.depth++
+		s.push(n, c == '[')
 		if n.field != fieldNone {
 			s.h.begin(n.field)
 		}
 		s.state = beforeKey
-		if array {
+		if c == '[' {
 			s.state, s.node = beforeElement, n.elements
 		}
 	case c == '{' || c == '[':
@@ -220,23 +226,35 @@ func (s *scanner) value(c byte) {
 	}
 }
 
+func (s *scanner) push(n *node, array bool) {
+	s.stack[s.depth] = n
+	s.lists &^= 1 << s.depth
+	if array {
+		s.lists |= 1 << s.depth
+	}
+	s.depth++
+}
+
+// inArray reports whether the innermost of what is open is an array.
+func (s *scanner) inArray() bool { return s.lists&(1<<(s.depth-1)) != 0 }
+
 func (s *scanner) pop(array bool) {
-	if s.stack[s.depth-1].array != array {
+	if s.inArray() != array {
 		s.state = failed
 		return
 	}
 	s.depth--
-	n := s.stack[s.depth].node
-	if n.field != fieldNone {
+	n := s.stack[s.depth]
+	if n != nil && n.field != fieldNone {
 		s.h.end(n.field)
 	}
-	s.ended(n != &s.list)
+	s.ended(n != nil)
 }
 
 // ended is called after each value that was not skipped.
 func (s *scanner) ended(document bool) {
 	s.state = afterValue
-	if document && (s.depth == 0 || s.depth == 1 && s.stack[0].node == &s.list) {
+	if document && (s.depth == 0 || s.depth == 1 && s.stack[0] == nil) {
 		s.h.done()
 	}
 	if s.depth == 0 {
@@ -383,14 +401,14 @@ func (s *scanner) hexDigit(c byte) {
 		r = (s.high-surrogate)<<10 + (r - low) + 0x10000
 	}
 	s.high = 0
-	s.piece(s.one[:utf8.EncodeRune(s.one[:], r)])
+	s.piece(s.one[:utf8.EncodeRune(s.one, r)])
 }
 
 func (s *scanner) endString() {
 	s.state = s.back
 	if s.isKey {
 		s.isKey, s.node = false, nil
-		in := s.stack[s.depth-1].node
+		in := s.stack[s.depth-1]
 		if !s.long {
 			s.node = in.members[string(s.tok[:s.n])]
 		}
