@@ -151,8 +151,8 @@ func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "3.5", status.Limits[0].Limit.String(), "and so does the top-up when it changes")
 
-		require.NoError(t, db.Exec(`UPDATE llm_limits SET ends_at = window_start FROM llm_balances b
-			WHERE b.tenant = llm_limits.tenant AND b.window_unit = 'day' AND topup <> ''`).Error)
+		require.NoError(t, db.Exec(`UPDATE llm_limits SET ends_at = day_start FROM llm_balances b
+			WHERE b.tenant = llm_limits.tenant AND topup <> ''`).Error)
 		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded, "it has ended")
 		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought", IdempotencyKey: key}), "in another window")
 		require.NoError(t, call(t, ledger, acme, "0.4"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,10 +97,21 @@ type balance struct {
 func balanceOf(t testing.TB, db *gorm.DB, key, window string) balance {
 	t.Helper()
 	var b balance
-	require.NoError(t, db.Raw(`SELECT b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls
+	in := beside(&window)
+	require.NoError(t, db.Raw(strings.ReplaceAll(`SELECT @spent_cost AS spent_cost, @spent_tokens AS spent_tokens, @spent_calls AS spent_calls,
+			@held_cost AS held_cost, @held_tokens AS held_tokens, @held_calls AS held_calls
 		FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
-		WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, key, window).Scan(&b).Error)
+		WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, "@", "b."+in), key, window).Scan(&b).Error)
 	return b
+}
+
+// beside returns what the columns of a tenant's window begin with, and turns it into the window whose row it is in: the day and
+// the month are in that of the total.
+func beside(window *string) (prefix string) {
+	if *window == "day" || *window == "month" {
+		prefix, *window = *window+"_", "total"
+	}
+	return prefix
 }
 
 // requireConservation checks that the books of every tenant agree: what is spent is the sum of the executions and the

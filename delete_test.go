@@ -350,7 +350,7 @@ func TestPrimaryKey_ThatIsUsedAgainInheritsNothing(t *testing.T) {
 		require.Equal(t, 1, third.Limits)
 		require.Zero(t, balanceOf(t, db, "acme", "day").SpentCalls)
 		gone := rowByID(t, db, second.ID)
-		require.Equal(t, tenantRow{ID: second.ID, Name: second.Name, Deleted: true, Balances: 3}, gone)
+		require.Equal(t, tenantRow{ID: second.ID, Name: second.Name, Deleted: true, Balances: 1}, gone)
 		requireConservation(t, db)
 	})
 }
@@ -420,11 +420,11 @@ func TestRepair_RemovesTheBalancesThatADeletedTenantHadForItsLimits(t *testing.T
 		}
 		require.NoError(t, db.Delete(org).Error)
 		repair()
-		require.Equal(t, 5, rowByID(t, db, id).Balances, "something is held")
+		require.Equal(t, 3, rowByID(t, db, id).Balances, "something is held")
 		_, err = ledger.Settle(t.Context(), running, tenant.Actual{Cost: tenant.USD("0.01")})
 		require.NoError(t, err)
 		repair()
-		require.Equal(t, [2]int{3, 5}, [2]int{rowByID(t, db, id).Balances, rowByID(t, db, other).Balances})
+		require.Equal(t, [2]int{1, 3}, [2]int{rowByID(t, db, id).Balances, rowByID(t, db, other).Balances})
 		requireConservation(t, db)
 	})
 }

@@ -120,7 +120,7 @@ func TestHierarchy_RepairMendsWhatIsBelowToo(t *testing.T) {
 		place(t, db, "company", "", "10")
 		place(t, db, "team", "company", "")
 		require.NoError(t, call(t, ledger, tenant.ID("team"), "4"))
-		require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_cost = spent_cost + 1`).Error)
+		require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_cost = spent_cost + 1, day_spent_cost = day_spent_cost + 1, month_spent_cost = month_spent_cost + 1`).Error)
 		require.NoError(t, db.Exec(`UPDATE llm_usage SET cost = cost - 1`).Error)
 		mended, err := ledger.Repair(t.Context())
 		require.NoError(t, err)

@@ -1,6 +1,7 @@
 package tenant_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -76,10 +77,13 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 				rollUp(t, tx, ids[0], c, charged.Calls, failed, 0)
 			}
 			if c.status != "cancelled" {
-				require.NoError(t, tx.Exec(`UPDATE llm_balances SET spent_cost = spent_cost + ?, spent_tokens = spent_tokens + ?,
-						spent_calls = spent_calls + ?, held_cost = held_cost + ?, held_tokens = held_tokens + ?, held_calls = held_calls + ?
-					WHERE tenant = ? AND window_start <= ? AND (window_end IS NULL OR window_end > ?)`,
-					charged.Cost, charged.Tokens, charged.Calls, held.Cost, held.Tokens, held.Calls, ids[0], when, when).Error)
+				for prefix, start := range map[string]string{"": "window_", "day_": "day_", "month_": "month_"} {
+					require.NoError(t, tx.Exec(strings.NewReplacer("@", prefix, "#", start).Replace(`UPDATE llm_balances SET
+							@spent_cost = @spent_cost + ?, @spent_tokens = @spent_tokens + ?, @spent_calls = @spent_calls + ?,
+							@held_cost = @held_cost + ?, @held_tokens = @held_tokens + ?, @held_calls = @held_calls + ?
+						WHERE tenant = ? AND #start <= ? AND (#end IS NULL OR #end > ?)`),
+						charged.Cost, charged.Tokens, charged.Calls, held.Cost, held.Tokens, held.Calls, ids[0], when, when).Error)
+				}
 			}
 		}
 		return nil
@@ -99,7 +103,7 @@ func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, r
 	require.NoError(t, db.Exec(`INSERT INTO llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, tokens,
 			input_tokens, output_tokens, reasoning_tokens, web_searches)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET calls = u.calls + excluded.calls,
+		ON CONFLICT (tenant, hour, agent, model, billed_model, below`+generation(db)+`) DO UPDATE SET calls = u.calls + excluded.calls,
 			errors = u.errors + excluded.errors, refusals = u.refusals + excluded.refusals, cost = u.cost + excluded.cost,
 			tokens = u.tokens + excluded.tokens, input_tokens = u.input_tokens + excluded.input_tokens,
 			output_tokens = u.output_tokens + excluded.output_tokens, reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
@@ -108,9 +112,17 @@ func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, r
 		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
 	for unit, n := range c.usage.Units.All() {
 		require.NoError(t, db.Exec(`INSERT INTO llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (tenant, hour, agent, model, billed_model, below, unit) DO UPDATE SET amount = u.amount + excluded.amount`,
+			ON CONFLICT (tenant, hour, agent, model, billed_model, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`,
 			id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, string(unit), n).Error)
 	}
+}
+
+// generation is the last column of the key of the roll-up, on the database that has it.
+func generation(db *gorm.DB) string {
+	if db.Name() == "postgres" {
+		return ", generation"
+	}
+	return ""
 }
 
 // inWindow puts a standing balance of a tenant into the window that it was in at some time, with nothing spent.
@@ -118,8 +130,9 @@ func inWindow(t testing.TB, db *gorm.DB, key string, w period.Window, when time.
 	t.Helper()
 	from, to := period.Bounds(w, when, loc, time.Monday)
 	d := dialectOf(db)
-	result := db.Exec(`UPDATE llm_balances SET window_start = ?, window_end = ?, spent_cost = 0, spent_tokens = 0, spent_calls = 0
-		WHERE tenant = (SELECT id FROM llm_tenants WHERE tenant_id = ?) AND window_unit = ?`, d.Time(from), d.Time(to), key, w.String())
+	window := w.String()
+	result := db.Exec(strings.ReplaceAll(`UPDATE llm_balances SET @start = ?, @end = ?, @spent_cost = 0, @spent_tokens = 0, @spent_calls = 0
+		WHERE tenant = (SELECT id FROM llm_tenants WHERE tenant_id = ?) AND window_unit = ?`, "@", beside(&window)), d.Time(from), d.Time(to), key, window)
 	require.NoError(t, result.Error)
 	require.EqualValues(t, 1, result.RowsAffected)
 }

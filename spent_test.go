@@ -218,8 +218,8 @@ func TestCost_OfAWindowThatABalanceIsInComesFromTheBalance(t *testing.T) {
 		remember(t, db, "acme", past{at: now.Add(-time.Hour), cost: 1}, past{at: now.AddDate(0, 0, -1), cost: 2})
 		set := func(w period.Window, when time.Time, cost int64) {
 			inWindow(t, db, "acme", w, when, berlin)
-			require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_cost = ? WHERE window_unit = ? AND tenant = (SELECT id FROM llm_tenants WHERE tenant_id = 'acme')`,
-				cost, w.String()).Error)
+			require.NoError(t, db.Exec(`UPDATE llm_balances SET `+w.String()+`_spent_cost = ? WHERE tenant = (SELECT id FROM llm_tenants WHERE tenant_id = 'acme')`,
+				cost).Error)
 		}
 		set(period.Day, now, 100)
 		set(period.Month, now, 200)

@@ -73,7 +73,7 @@ func lockAndWait(t *testing.T, db *gorm.DB, _ []string) {
 		<-lines
 		row := state.Tenants[state.Keys["acme"]]
 		row.Balances[0].Spent.Calls += 1000
-		return book.Effects{Balances: []book.BalanceRow{{Tenant: row.ID, Balance: &row.Balances[0]}}}
+		return book.Effects{Balances: []book.BalanceRow{row.Row(book.Anchor)}}
 	})
 	if err == nil {
 		say("committed")

@@ -38,9 +38,9 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 			breaks string
 			finds  []string
 		}{
-			{`UPDATE llm_balances SET spent_cost = spent_cost + 1 WHERE window_unit = 'day' AND spent_cost > 20000000`, []string{"balance day", "spent_cost is 50000001", "50000000"}},
+			{`UPDATE llm_balances SET day_spent_cost = day_spent_cost + 1 WHERE day_spent_cost > 20000000`, []string{"balance day", "spent_cost is 50000001", "50000000"}},
 			{`UPDATE llm_balances SET held_calls = 0 WHERE window_unit = 'total'`, []string{"balance total", "held_calls is 0", "say 1"}},
-			{`UPDATE llm_balances SET held_tokens = held_tokens - 7 WHERE window_unit = 'month' AND spent_cost > 20000000`, []string{"balance month", "held_tokens is -7"}},
+			{`UPDATE llm_balances SET month_held_tokens = month_held_tokens - 7 WHERE month_spent_cost > 20000000`, []string{"balance month", "held_tokens is -7"}},
 			{`UPDATE llm_usage SET reasoning_tokens = 0 WHERE model = 'm0'`, []string{`model "m0"`, "reasoning_tokens is 0", "say 9"}},
 			{`UPDATE llm_usage SET errors = 5 WHERE errors = 1`, []string{"errors is 5", "say 1", "00000000-0000-0000-0000-000000000000"}},
 			{`DELETE FROM llm_usage WHERE model = 'm1'`, []string{`model "m1"`, "calls is 0", "say 2"}},
@@ -105,7 +105,7 @@ func TestRepair_MendsWhileCallsGoOn(t *testing.T) {
 			})
 		}
 		for range 10 {
-			require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_cost = spent_cost + 5 WHERE window_unit = 'day'`).Error)
+			require.NoError(t, db.Exec(`UPDATE llm_balances SET day_spent_cost = day_spent_cost + 5`).Error)
 			_, err := ledger.Repair(t.Context())
 			require.NoError(t, err)
 			differences, err := ledger.Verify(t.Context())

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,24 +15,34 @@ import (
 // careful service would write without this library. All figures that say "a transaction per step" are against it.
 type steps struct {
 	*books
-	lockBalances string
+	lockBalances, addUsage string
 }
 
 const (
-	readBalances = `SELECT window_unit, spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls
-		FROM llm_balances WHERE tenant = $1 ORDER BY window_unit`
+	readBalances = `SELECT spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls,
+			day_spent_cost, day_spent_tokens, day_spent_calls, day_held_cost, day_held_tokens, day_held_calls,
+			month_spent_cost, month_spent_tokens, month_spent_calls, month_held_cost, month_held_tokens, month_held_calls
+		FROM llm_balances WHERE tenant = $1`
 	readLimits = `SELECT window_unit, metric, amount FROM llm_limits WHERE tenant = $1`
-	addHold    = `UPDATE llm_balances SET held_cost = held_cost + $2, held_tokens = held_tokens + $3, held_calls = held_calls + 1
+	addHold    = `UPDATE llm_balances SET held_cost = held_cost + $2, held_tokens = held_tokens + $3, held_calls = held_calls + 1,
+			day_held_cost = day_held_cost + $2, day_held_tokens = day_held_tokens + $3, day_held_calls = day_held_calls + 1,
+			month_held_cost = month_held_cost + $2, month_held_tokens = month_held_tokens + $3, month_held_calls = month_held_calls + 1
 		WHERE tenant = $1`
 	insertRunning = `INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, provider, model, process, admitted_at, deadline_at, held_cost, held_tokens)
 		VALUES ($1, $2, $3, 'running', '', 'openai', 'm', $4, $5, $6, $7, $8)`
 	settleExecution = `UPDATE llm_executions SET status = 'succeeded', billed_model = 'm', finished_at = $3, settled_at = $3,
 		cost = $4, tokens = $5, calls = 1, input_tokens = $5 WHERE tenant = $1 AND id = $2 AND status = 'running'`
 	moveHold = `UPDATE llm_balances SET held_cost = held_cost - $2, held_tokens = held_tokens - $3, held_calls = held_calls - 1,
-		spent_cost = spent_cost + $4, spent_tokens = spent_tokens + $5, spent_calls = spent_calls + 1 WHERE tenant = $1`
+			spent_cost = spent_cost + $4, spent_tokens = spent_tokens + $5, spent_calls = spent_calls + 1,
+			day_held_cost = day_held_cost - $2, day_held_tokens = day_held_tokens - $3, day_held_calls = day_held_calls - 1,
+			day_spent_cost = day_spent_cost + $4, day_spent_tokens = day_spent_tokens + $5, day_spent_calls = day_spent_calls + 1,
+			month_held_cost = month_held_cost - $2, month_held_tokens = month_held_tokens - $3, month_held_calls = month_held_calls - 1,
+			month_spent_cost = month_spent_cost + $4, month_spent_tokens = month_spent_tokens + $5, month_spent_calls = month_spent_calls + 1
+		WHERE tenant = $1`
+	usageKey = "tenant, hour, agent, model, billed_model, below"
 	addUsage = `INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, calls, cost, tokens, input_tokens)
 		VALUES ($1, $2, '', 'm', 'm', 1, $3, $4, $4)
-		ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET calls = llm_usage.calls + 1,
+		ON CONFLICT (%s) DO UPDATE SET calls = llm_usage.calls + 1,
 		cost = llm_usage.cost + excluded.cost, tokens = llm_usage.tokens + excluded.tokens, input_tokens = llm_usage.input_tokens + excluded.input_tokens`
 )
 
@@ -48,9 +59,9 @@ var process = uuid.MustParse("00000000-0000-7000-8000-000000000001")
 func newSteps(s *books) steps {
 	if s.dialect() == sqldb.SQLite {
 		s.pool.SetMaxOpenConns(1)
-		return steps{s, readBalances}
+		return steps{s, readBalances, fmt.Sprintf(addUsage, usageKey)}
 	}
-	return steps{s, readBalances + ` FOR NO KEY UPDATE`}
+	return steps{s, readBalances + ` FOR NO KEY UPDATE`, fmt.Sprintf(addUsage, usageKey+", generation")}
 }
 
 func (s steps) call(ctx context.Context, i int) error {
@@ -85,7 +96,7 @@ func (s steps) call(ctx context.Context, i int) error {
 		if _, err := tx.ExecContext(ctx, moveHold, tenant, heldCost, heldTokens, paidCost, paidTokens); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, addUsage, tenant, at(admitted.Truncate(time.Hour)), paidCost, paidTokens)
+		_, err := tx.ExecContext(ctx, s.addUsage, tenant, at(admitted.Truncate(time.Hour)), paidCost, paidTokens)
 		return err
 	})
 }

@@ -207,7 +207,7 @@ func (l *limits) next(ctx context.Context, rng *rand.Rand, tenants int) (key str
 	for _, r := range of {
 		var spent int64
 		if err := l.db.WithContext(ctx).Raw(`SELECT coalesce(max(b.spent_`+r.metric+`), 0)
-			FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
+			FROM `+balances+` b JOIN llm_tenants t ON t.id = b.tenant
 			WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, key, r.window).Scan(&spent).Error; err != nil {
 			return "", nil, err
 		}

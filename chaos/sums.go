@@ -12,13 +12,21 @@ import (
 // query finds broken promises: each row that it returns is one.
 type query struct{ what, sql string }
 
+// balances is all balances, one row each: the day and the month stand beside the total in one.
+const balances = `(SELECT tenant, window_unit, agent, model, window_start, window_end, spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls
+		FROM llm_balances
+	UNION ALL SELECT tenant, 'day', '', '', day_start, day_end, day_spent_cost, day_spent_tokens, day_spent_calls, day_held_cost, day_held_tokens, day_held_calls
+		FROM llm_balances WHERE window_unit = 'total' AND agent = '' AND model = ''
+	UNION ALL SELECT tenant, 'month', '', '', month_start, month_end, month_spent_cost, month_spent_tokens, month_spent_calls, month_held_cost, month_held_tokens, month_held_calls
+		FROM llm_balances WHERE window_unit = 'total' AND agent = '' AND model = '')`
+
 // sums holds at every commit, and so in every snapshot: each of these is one statement.
 var sums = []query{
 	{"a balance is not the sum of its executions (spent cost, tokens, calls, held cost, tokens, calls: balance, executions)",
 		`SELECT concat_ws(' ', b.tenant, b.window_unit, b.window_start, b.agent, b.model, ':',
 			b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, ',',
 			e.cost, e.tokens, e.calls, e.held_cost, e.held_tokens, e.held_calls)
-		FROM llm_balances b CROSS JOIN LATERAL (
+		FROM ` + balances + ` b CROSS JOIN LATERAL (
 			SELECT coalesce(sum(e.cost), 0) AS cost, coalesce(sum(e.tokens), 0) AS tokens, coalesce(sum(e.calls), 0) AS calls,
 				coalesce(sum(e.held_cost) FILTER (WHERE e.status = 'running'), 0) AS held_cost,
 				coalesce(sum(e.held_tokens) FILTER (WHERE e.status = 'running'), 0) AS held_tokens,
@@ -28,7 +36,7 @@ var sums = []query{
 		WHERE (b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls)
 			IS DISTINCT FROM (e.cost, e.tokens, e.calls, e.held_cost, e.held_tokens, e.held_calls)`},
 	{"a call was admitted after the end of the present window", `SELECT concat_ws(' ', e.tenant, e.id, e.admitted_at, 'after the', b.window_unit, b.window_end)
-		FROM llm_balances b JOIN llm_executions e ON e.tenant = b.tenant AND e.admitted_at >= b.window_end
+		FROM ` + balances + ` b JOIN llm_executions e ON e.tenant = b.tenant AND e.admitted_at >= b.window_end
 		WHERE b.agent = '' AND b.model = '' AND e.deadline_at > e.admitted_at`},
 	{"a tenant has executions and no balance", `SELECT DISTINCT CAST(e.tenant AS text) FROM llm_executions e WHERE NOT EXISTS (
 		SELECT FROM llm_balances b WHERE b.tenant = e.tenant AND b.window_unit = 'total' AND b.agent = '' AND b.model = '')`},
@@ -51,7 +59,7 @@ var sums = []query{
 
 // rest holds when no call runs any more.
 var rest = query{"a hold is left", `SELECT concat_ws(' ', tenant, window_unit, 'cost', held_cost, 'tokens', held_tokens, 'calls', held_calls)
-	FROM llm_balances WHERE held_cost <> 0 OR held_tokens <> 0 OR held_calls <> 0`}
+	FROM ` + balances + ` b WHERE held_cost <> 0 OR held_tokens <> 0 OR held_calls <> 0`}
 
 // neverWrong asks queries, and reports whether all is well.
 func (r *runner) neverWrong(ctx context.Context, db *gorm.DB, when string, queries []query) (well bool, err error) {
@@ -87,15 +95,15 @@ func (r *runner) audit(ctx context.Context, _ *rand.Rand) {
 
 // calendar compares the present windows with the calendar.
 func (r *runner) calendar(ctx context.Context, db *gorm.DB) error {
-	var balances []struct {
+	var windows []struct {
 		Tenant, Unit string
 		Start, End   time.Time
 	}
 	if err := db.WithContext(ctx).Raw(`SELECT CAST(tenant AS text) AS tenant, window_unit AS unit, window_start AS start, window_end AS end
-		FROM llm_balances WHERE window_unit <> 'total' AND window_start < window_end`).Scan(&balances).Error; err != nil {
+		FROM ` + balances + ` b WHERE window_unit <> 'total' AND window_start < window_end`).Scan(&windows).Error; err != nil {
 		return fmt.Errorf("the windows of the balances: %w", err)
 	}
-	for _, b := range balances {
+	for _, b := range windows {
 		start, end := r.clock.bounds(b.Unit, b.Start)
 		if !b.Start.Equal(start) || !b.End.Equal(end) {
 			r.violation("the %s of tenant %s is from %s to %s, and by the calendar from %s to %s", b.Unit, b.Tenant,

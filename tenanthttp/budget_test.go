@@ -154,8 +154,8 @@ func TestBudget_IsNeverExceededByCallsAtTheSameTime(t *testing.T) {
 	all.Wait()
 	require.NoError(t, ledger.Close(context.WithoutCancel(t.Context())))
 	var spent, sum int64
-	require.NoError(t, db.Raw(`SELECT b.spent_cost FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
-		WHERE t.tenant_id = 'acme' AND b.window_unit = 'day' AND b.agent = '' AND b.model = ''`).Scan(&spent).Error)
+	require.NoError(t, db.Raw(`SELECT b.day_spent_cost FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
+		WHERE t.tenant_id = 'acme' AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''`).Scan(&spent).Error)
 	require.NoError(t, db.Raw(`SELECT CAST(sum(cost) AS bigint) FROM llm_executions`).Scan(&sum).Error)
 	require.LessOrEqual(t, spent, int64(10_000_000))
 	require.Greater(t, spent, int64(8_000_000), "what can be paid for is admitted")

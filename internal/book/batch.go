@@ -95,8 +95,10 @@ type Threshold struct {
 	First   bool // it was entered by this batch; valid once that is committed
 }
 
-// BalanceRow is a balance of a tenant as it is to be.
+// BalanceRow is a row of a tenant's balances as it is to be: the balance of one scope. The anchor's row has those of the
+// tenant's day and month beside it.
 type BalanceRow struct {
-	Tenant ID
+	Tenant *Tenant
 	*Balance
+	Day, Month *Balance
 }

@@ -117,8 +117,11 @@ func (s Scope) Covers(agent, model string) bool {
 // Anchor is the scope of the balance that everything which changes a tenant's books locks first.
 var Anchor = Scope{Window: period.Total}
 
-// Standing are the scopes whose balances every tenant has from its creation on.
-var Standing = []Scope{Anchor, {Window: period.Day}, {Window: period.Month}}
+// Standing are the scopes whose balances every tenant has from its creation on, all in one row.
+var Standing = []Scope{Anchor, Day, Month}
+
+// Day and Month are the scopes of what stands beside the anchor.
+var Day, Month = Scope{Window: period.Day}, Scope{Window: period.Month}
 
 // Limit is one row of a tenant's settings: no more than Max of a metric in a scope. Zero allows nothing.
 type Limit struct {
@@ -162,24 +165,36 @@ type Tenant struct {
 	Limits             []Limit
 	TopUps             []TopUp
 	Balances           []Balance
+
+	// Written is for the store: how often it wrote the anchor's row.
+	Written int64
 }
 
 // Has reports whether the tenant has a balance of a scope.
-func (t *Tenant) Has(s Scope) bool {
-	for i := range t.Balances {
-		if t.Balances[i].Scope == s {
-			return true
-		}
-	}
-	return false
-}
+func (t *Tenant) Has(s Scope) bool { return t.find(s) != nil }
 
-// Balance returns the tenant's balance of a scope, which it is given now where it has none.
-func (t *Tenant) Balance(s Scope) *Balance {
+func (t *Tenant) find(s Scope) *Balance {
 	for i := range t.Balances {
 		if t.Balances[i].Scope == s {
 			return &t.Balances[i]
 		}
+	}
+	return nil
+}
+
+// Row returns the row of balances in which that of a scope is, which the tenant has.
+func (t *Tenant) Row(s Scope) BalanceRow {
+	row := BalanceRow{Tenant: t, Balance: t.find(s)}
+	if s == Anchor || s == Day || s == Month {
+		row.Balance, row.Day, row.Month = t.find(Anchor), t.find(Day), t.find(Month)
+	}
+	return row
+}
+
+// Balance returns the tenant's balance of a scope, which it is given now where it has none.
+func (t *Tenant) Balance(s Scope) *Balance {
+	if b := t.find(s); b != nil {
+		return b
 	}
 	t.Balances = append(t.Balances, Balance{Scope: s, New: true})
 	return &t.Balances[len(t.Balances)-1]

@@ -46,14 +46,14 @@ type State struct {
 
 // One statement, so that it is one snapshot: a limit and what is spent under it belong together. The ledger's defaults
 // are a tenant too. The columns are those of the first part, the balances; the others put theirs in their places.
-const (
-	stateSQL = `WITH RECURSIVE asked (id) AS (%s), chain (id) AS (SELECT id FROM asked
+var (
+	stateSQL = `WITH RECURSIVE asked (id) AS (%[1]s), chain (id) AS (SELECT id FROM asked
 	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
 	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, b.window_unit, b.agent, b.model, '', '', '', '',
-	b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.window_start, b.window_end
-	FROM llm_balances b WHERE b.tenant IN (SELECT id FROM who)
+` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '',
+	@spent_cost, @spent_tokens, @spent_calls, @held_cost, @held_tokens, @held_calls, @start, @end
+	FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s WHERE @here`) + `
 UNION ALL
 SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, l.topup, '', '',
 	l.amount, 0, 0, 0, 0, 0, l.ends_at, NULL
@@ -65,7 +65,7 @@ SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforc
 	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
-SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %s, NULL`
+SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
 	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)`
 	byID  = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''`
@@ -77,7 +77,7 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	if who.Key == "" {
 		which, args = byID, []any{who.ID.String()}
 	}
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock)), args...)
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("b", "w.id"))), args...)
 	if err != nil {
 		return nil, err
 	}

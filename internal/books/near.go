@@ -44,9 +44,19 @@ func (w Within) condition(id string) string {
 // limit that no call has met since it was set has no balance yet, and is not among them.
 func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit int) (all []Near, err error) {
 	const (
-		spent = `CASE l.metric WHEN 'cost' THEN b.spent_cost WHEN 'tokens' THEN b.spent_tokens ELSE b.spent_calls END`
-		scope = `l.window_unit = b.window_unit AND l.agent = b.agent AND l.model = b.model`
+		spent   = `CASE metric WHEN 'cost' THEN spent_cost WHEN 'tokens' THEN spent_tokens ELSE spent_calls END`
+		figures = "spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls"
 	)
+	// The day and the month of all calls stand in the anchor's row.
+	beside := `CASE WHEN l.agent = '' AND l.model = '' THEN l.window_unit ELSE '' END`
+	column := func(name, own string) string {
+		return `CASE ` + beside + ` WHEN 'day' THEN b.day_` + name + ` WHEN 'month' THEN b.month_` + name + ` ELSE b.` + own + ` END AS ` + own
+	}
+	columns := []string{column("start", "window_start"), column("end", "window_end")}
+	for _, name := range strings.Split(figures, ", ") {
+		columns = append(columns, column(name, name))
+	}
+	scope := `b.agent = l.agent AND b.model = l.model AND b.window_unit = CASE ` + beside + ` WHEN 'day' THEN 'total' WHEN 'month' THEN 'total' ELSE l.window_unit END`
 	// A limit of the defaults holds for whoever inherits and has none of the same scope and metric.
 	with, args := w.with()
 	limits := func(whose, also string) string {
@@ -59,14 +69,12 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 	inherited := ` AND t.inherit AND t.id NOT IN ('` + book.Root.String() + `', '` + book.Defaults.String() + `')
 		AND NOT EXISTS (SELECT 1 FROM llm_limits o WHERE o.tenant = t.id AND o.window_unit = l.window_unit
 			AND o.agent = l.agent AND o.model = l.model AND o.metric = l.metric AND o.topup = '')`
-	statement := with + `SELECT tenant_id, name, window_unit, agent, model, metric, amount,
-			spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls, window_start, window_end
-		FROM (SELECT l.tenant_id, l.name, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount,
-				b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.window_start, b.window_end,
-				CASE WHEN l.amount = 0 THEN 1.0 ELSE CAST(` + spent + ` AS double precision) / CAST(l.amount AS double precision) END AS used
+	statement := with + `SELECT tenant_id, name, window_unit, agent, model, metric, amount, ` + figures + `, window_start, window_end
+		FROM (SELECT x.*, CASE WHEN amount = 0 THEN 1.0 ELSE CAST(` + spent + ` AS double precision) / CAST(amount AS double precision) END AS used
+			FROM (SELECT l.tenant_id, l.name, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount, ` + strings.Join(columns, ", ") + `
 			FROM (` + limits("t.id", ` AND t.id <> '`+book.Defaults.String()+`'`) + ` UNION ALL ` + limits("'"+book.Defaults.String()+"'", inherited) + `) l
-			JOIN llm_balances b ON b.tenant = l.id AND ` + scope + `
-			WHERE b.window_end IS NULL OR b.window_end > ` + b.Clock + `) n
+			JOIN llm_balances b ON b.tenant = l.id AND ` + scope + b.Present("b", "l.id") + `) x
+			WHERE window_end IS NULL OR window_end > ` + b.Clock + `) n
 		WHERE used >= CAST(? AS double precision) / 100 ORDER BY used DESC, tenant_id, window_unit, metric, agent, model LIMIT ?`
 	args = append(args, percent, limit)
 	err = b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {
@@ -122,44 +130,45 @@ func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 	}
 	// The page is chosen before anything is looked up for its rows.
 	statement := with + `SELECT CAST(t.id AS text), t.tenant_id, t.name, coalesce(p.tenant_id, ''), CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-			b.window_unit, b.window_end, b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, ` + b.Clock + `
+			b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls,
+			b.day_end, b.day_spent_cost, b.day_spent_tokens, b.day_spent_calls,
+			b.month_end, b.month_spent_cost, b.month_spent_tokens, b.month_spent_calls, ` + b.Clock + `
 		FROM (SELECT * FROM llm_tenants t WHERE ` + conditions + search + ` ORDER BY t.tenant_id LIMIT ?) t
 		LEFT JOIN llm_tenants p ON p.id = t.parent
-		LEFT JOIN llm_balances b ON b.tenant = t.id AND b.agent = '' AND b.model = '' AND b.window_unit IN ('total', 'day', 'month')
+		LEFT JOIN llm_balances b ON b.tenant = t.id AND ` + anchor + b.Present("b", "t.id") + `
 		ORDER BY t.tenant_id`
 	args = append(args, l.Limit)
 	err = b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {
 		var (
-			t           Listed
-			suspended   int64
-			window      *string
-			end, now    time.Time
-			spent, held [3]*int64
+			t                           Listed
+			suspended                   int64
+			day, month, now             time.Time
+			total, held, inDay, inMonth [3]*int64
 		)
-		if err := row.Scan(&t.ID, &t.Key, &t.Name, &t.Parent, &suspended, &window, sqldb.Instant(&end),
-			&spent[0], &spent[1], &spent[2], &held[0], &held[1], &held[2], sqldb.Instant(&now)); err != nil {
+		if err := row.Scan(&t.ID, &t.Key, &t.Name, &t.Parent, &suspended, &total[0], &total[1], &total[2], &held[0], &held[1], &held[2],
+			sqldb.Instant(&day), &inDay[0], &inDay[1], &inDay[2], sqldb.Instant(&month), &inMonth[0], &inMonth[1], &inMonth[2], sqldb.Instant(&now)); err != nil {
 			return err
 		}
-		if n := len(all); n == 0 || all[n-1].ID != t.ID {
-			t.Suspended = suspended != 0
-			all = append(all, t)
+		t.Suspended = suspended != 0
+		t.Total, t.Held = amount(total), amount(held)
+		if day.After(now) {
+			t.Today = amount(inDay)
 		}
-		if window == nil {
-			return nil
+		if month.After(now) {
+			t.Month = amount(inMonth)
 		}
-		last, sum := &all[len(all)-1], book.Amount{Cost: *spent[0], Tokens: *spent[1], Calls: *spent[2]}
-		switch {
-		case *window == "total":
-			last.Total, last.Held = sum, book.Amount{Cost: *held[0], Tokens: *held[1], Calls: *held[2]}
-		case !end.After(now):
-		case *window == "day":
-			last.Today = sum
-		default:
-			last.Month = sum
-		}
+		all = append(all, t)
 		return nil
 	})
 	return all, err
+}
+
+// amount is what is read of a tenant that may have no balances.
+func amount(read [3]*int64) book.Amount {
+	if read[0] == nil {
+		return book.Amount{}
+	}
+	return book.Amount{Cost: *read[0], Tokens: *read[1], Calls: *read[2]}
 }
 
 // Running is what runs at a moment.

@@ -87,23 +87,48 @@ func (b Books) counted(id book.ID, above bool) (from string, args []any) {
 const by = `(b.agent = '' OR e.agent = b.agent) AND (b.model = '' OR e.model = b.model)
 	AND e.admitted_at >= b.window_start AND (b.window_end IS NULL OR e.admitted_at < b.window_end)`
 
+// within says which executions e were admitted in a window.
+func within(start, end string) string {
+	return "e.admitted_at >= " + start + " AND e.admitted_at < " + end
+}
+
 // Balances compares a tenant's balances with its executions. It is one statement, and so one snapshot.
 func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
 	above, err := b.above(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	var have, want []string
+	var have, want, named []string
 	for _, f := range balanceFigures {
-		have = append(have, "b."+f.column)
+		have = append(have, "min(b."+f.column+")") // of one
 		want = append(want, total(f.from))
+		named = append(named, "@"+f.column+" AS "+f.column)
 	}
 	from, args := b.counted(id, above)
+	all := windows(`SELECT @unit AS window_unit, @agent AS agent, @model AS model, @start AS window_start, @end AS window_end, ` +
+		strings.Join(named, ", ") + ` FROM llm_balances b WHERE b.tenant = ? AND @here`)
+	args = append([]any{id.String(), id.String(), id.String()}, args...)
 	return b.differences(ctx, id, balanceFigures, `SELECT 'balance ' || b.window_unit || ' agent "' || b.agent || '" model "' || b.model || '"', `+
 		strings.Join(have, ", ")+`, `+strings.Join(want, ", ")+`
-		FROM llm_balances b LEFT JOIN `+from+` ON `+by+`
-		WHERE b.tenant = ? GROUP BY b.tenant, b.window_unit, b.agent, b.model`, append(args, id.String())...)
+		FROM (`+all+`) b LEFT JOIN `+from+` ON `+by+` GROUP BY b.window_unit, b.agent, b.model`, args...)
 }
+
+// windows is a select from the balances b in three parts: of what each row is the balance of, and of the day and the month that
+// an anchor has beside that. The columns are written @unit, @agent, @model, @start, @end, @spent_cost …, and @here is the
+// condition that a row has the part.
+func windows(part string) string {
+	own := strings.NewReplacer("@unit", "b.window_unit", "@agent", "b.agent", "@model", "b.model", "@start", "b.window_start", "@end", "b.window_end",
+		"@here", "true", "@", "b.")
+	parts := []string{own.Replace(part)}
+	for _, unit := range []string{"day", "month"} {
+		beside := strings.NewReplacer("@unit", "'"+unit+"'", "@agent", "''", "@model", "''", "@here", anchor, "@", "b."+unit+"_")
+		parts = append(parts, beside.Replace(part))
+	}
+	return strings.Join(parts, " UNION ALL ")
+}
+
+// anchor is the condition that a row of balances b is an anchor.
+const anchor = "b.window_unit = 'total' AND b.agent = '' AND b.model = ''"
 
 // Hours compares a tenant's roll-up of a range of whole hours with its executions. The units are compared by a statement
 // of their own. Each is one snapshot.
@@ -212,17 +237,21 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		return err
 	}
 	from, of := b.counted(id, above)
-	var (
-		set  []string
-		args []any
-	)
-	for _, f := range balanceFigures {
-		set = append(set, f.column+" = (SELECT "+total(f.from)+" FROM "+from+" WHERE "+by+")")
-		args = append(args, of...)
-	}
-	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_balances AS b SET `+strings.Join(set, ", ")+` WHERE b.tenant = ?`),
-		append(args, id.String())...); err != nil {
-		return fmt.Errorf("the balances: %w", err)
+	for _, window := range []struct{ prefix, here, by string }{
+		{"", "true", by}, {"day_", anchor, within("b.day_start", "b.day_end")}, {"month_", anchor, within("b.month_start", "b.month_end")},
+	} {
+		var (
+			set  []string
+			args []any
+		)
+		for _, f := range balanceFigures {
+			set = append(set, window.prefix+f.column+" = (SELECT "+total(f.from)+" FROM "+from+" WHERE "+window.by+")")
+			args = append(args, of...)
+		}
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_balances AS b SET `+strings.Join(set, ", ")+` WHERE b.tenant = ? AND `+window.here),
+			append(args, id.String())...); err != nil {
+			return fmt.Errorf("the balances: %w", err)
+		}
 	}
 	var columns, sums, zero, add []string
 	for _, f := range hourFigures {
@@ -231,6 +260,8 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		zero = append(zero, f.column+" = 0")
 		add = append(add, f.column+" = excluded."+f.column)
 	}
+	const key = "tenant, hour, agent, model, billed_model, below"
+	generation, latest := b.Latest("llm_usage u", "u.tenant = x.tenant AND u.hour = x.hour AND u.agent = x.agent AND u.model = x.model AND u.billed_model = x.billed_model AND u.below = x.below")
 	// Refusals are nowhere else: they stay.
 	for _, statement := range []struct {
 		sql  string
@@ -238,10 +269,10 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 	}{
 		{`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`, []any{id.String()}},
 		{`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`, []any{id.String()}},
-		{`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, below, ` + strings.Join(columns, ", ") + `)
-			SELECT * FROM (SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
+		{`INSERT INTO llm_usage (` + key + `, ` + strings.Join(columns, ", ") + generation + `)
+			SELECT x.*` + latest + ` FROM (SELECT CAST(? AS ` + b.UUID + `) AS tenant, ` + b.Hour("e.admitted_at") + ` AS hour, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
 			FROM ` + from + ` WHERE ` + Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
-			ON CONFLICT (tenant, hour, agent, model, billed_model, below) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
+			ON CONFLICT (` + key + generation + `) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
 		{`DELETE FROM llm_usage_units WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage_units (tenant, hour, agent, model, billed_model, below, unit, amount)
 			SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + sqldb.UnitName + `, ` + total(sqldb.UnitAmount) + `

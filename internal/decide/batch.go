@@ -376,10 +376,17 @@ func (b *batch) effects() book.Effects {
 	ids := slices.SortedFunc(maps.Keys(b.accounts), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
 	for _, id := range ids {
 		a := b.accounts[id]
+		standing := false // is written already
 		for i, changed := range a.changed {
-			if changed {
-				eff.Balances = append(eff.Balances, book.BalanceRow{Tenant: id, Balance: &a.Balances[i]})
+			if !changed {
+				continue
 			}
+			row := a.Row(a.Balances[i].Scope)
+			if row.Day != nil && standing {
+				continue
+			}
+			standing = standing || row.Day != nil
+			eff.Balances = append(eff.Balances, row)
 		}
 	}
 	return eff

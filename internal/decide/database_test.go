@@ -209,13 +209,12 @@ func (db *database) write(eff *book.Effects) {
 		db.executions[key] = *e
 	}
 	for _, row := range eff.Balances {
-		t := db.tenants[row.Tenant]
-		row.Balance.New = false
-		i := slices.IndexFunc(t.Balances, func(b book.Balance) bool { return b.Scope == row.Scope })
-		if i < 0 {
-			t.Balances = append(t.Balances, *row.Balance)
-		} else {
-			t.Balances[i] = *row.Balance
+		t := db.tenants[row.Tenant.ID]
+		for _, written := range []*book.Balance{row.Balance, row.Day, row.Month} {
+			if written != nil {
+				written.New = false
+				*t.Balance(written.Scope) = *written
+			}
 		}
 	}
 	if eff.Empty() {

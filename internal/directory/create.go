@@ -120,20 +120,11 @@ var (
 		owner_id text, parent uuid, enforcement text, inherit boolean, time_zone text)`)
 )
 
-// created is a statement that makes tenants of some rows, with their balances and their limits, which are $1.
+// created is a statement that makes tenants of some rows, with their anchors and their limits, which are $1.
 func created(rows string) string {
-	var standing []string
-	for _, s := range book.Standing {
-		ends := "TIMESTAMPTZ 'epoch'"
-		if s == book.Anchor {
-			ends = "NULL"
-		}
-		standing = append(standing, "('"+s.Window.String()+"', "+ends+")")
-	}
 	return `WITH made AS (` + insertSQL + rows + ` ON CONFLICT DO NOTHING RETURNING id),
 		balances AS (
-			INSERT INTO llm_balances (tenant, window_unit, window_end)
-			SELECT m.id, b.unit, b.ends FROM made m CROSS JOIN (VALUES ` + strings.Join(standing, ", ") + `) AS b (unit, ends)),
+			INSERT INTO llm_balances (tenant, window_unit, window_end) SELECT id, 'total', NULL FROM made),
 		limits AS (
 			INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
 			SELECT m.id, l.* FROM made m CROSS JOIN jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb))
@@ -186,7 +177,7 @@ func limitsDocument(limits []book.Limit) (string, error) {
 	return string(b), err
 }
 
-// balances gives new tenants the balances that every tenant has.
+// balances gives new tenants their anchors, with the balances that every tenant has.
 func (d Directory) balances(ctx context.Context, c sqldb.Conn, ids []string) error {
 	var (
 		values []string
@@ -196,18 +187,7 @@ func (d Directory) balances(ctx context.Context, c sqldb.Conn, ids []string) err
 		values = append(values, "(?, 'total', NULL)")
 		args = append(args, id)
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES `+
-		strings.Join(values, ", ")), args...); err != nil {
-		return err
-	}
-	values, args = nil, nil
-	for _, id := range ids {
-		for _, s := range book.Standing[1:] {
-			values = append(values, "(?, ?)")
-			args = append(args, id, s.Window.String())
-		}
-	}
-	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit) VALUES `+strings.Join(values, ", ")), args...)
+	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES `+strings.Join(values, ", ")), args...)
 	return err
 }
 

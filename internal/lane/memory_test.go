@@ -118,8 +118,7 @@ func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 	var rehearsed book.Effects
 	if want.Rehearse != nil {
 		for i, row := range effects.Balances { // what is rehearsed changes the state, and these are of it
-			balance := *row.Balance
-			effects.Balances[i].Balance = &balance
+			effects.Balances[i].Balance, effects.Balances[i].Day, effects.Balances[i].Month = clone(row.Balance), clone(row.Day), clone(row.Month)
 		}
 		rehearsed = want.Rehearse(s)
 		m.rehearsals += len(rehearsed.Update)
@@ -141,8 +140,10 @@ func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 		m.executions[book.ExecutionKey{Tenant: u.Tenant, ID: u.ID}] = *u.Execution
 	}
 	for _, b := range effects.Balances {
-		if b.Tenant == m.tenant.ID {
-			*m.tenant.Balance(b.Scope) = *b.Balance
+		for _, balance := range []*book.Balance{b.Balance, b.Day, b.Month} {
+			if balance != nil && b.Tenant.ID == m.tenant.ID {
+				*m.tenant.Balance(balance.Scope) = *balance
+			}
 		}
 	}
 	for k, h := range effects.Hours {
@@ -155,6 +156,14 @@ func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 		return m.after(want, &effects)
 	}
 	return nil
+}
+
+func clone(b *book.Balance) *book.Balance {
+	if b == nil {
+		return nil
+	}
+	c := *b
+	return &c
 }
 
 func (m *memory) Do(ctx context.Context, do func(context.Context, sqldb.Conn) error) error {

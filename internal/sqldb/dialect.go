@@ -121,6 +121,24 @@ func (d *Dialect) BelowThat(column, tenant string) string {
 	return "instr(" + column + ", " + tenant + ") > 0"
 }
 
+// Present is what a join of a tenant's balances also asks for, where the database has generations of them: that they are of the
+// highest. Without it, versions of older ones are looked at that nobody needs but open snapshots.
+func (d *Dialect) Present(balances, tenant string) string {
+	if !d.LocksRows {
+		return ""
+	}
+	return " AND " + balances + ".generation = (SELECT g.generation FROM llm_balances g WHERE g.tenant = " + tenant + " ORDER BY g.generation DESC LIMIT 1)"
+}
+
+// Latest is the column of the generation of a row that is written over, and an expression for it: the highest that the rows of a
+// table have that meet a condition. Both begin with a comma; they are empty where the database has no generations.
+func (d *Dialect) Latest(table, condition string) (column, value string) {
+	if !d.LocksRows {
+		return "", ""
+	}
+	return ", generation", ", coalesce((SELECT max(generation) FROM " + table + " WHERE " + condition + "), 0)"
+}
+
 // Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
 // and is a writer from the start, because SQLite lets no reader become one while another writes.
 func (d *Dialect) Begin(ctx context.Context, c Conn) error {

@@ -15,11 +15,13 @@ import (
 const (
 	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
 		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
-	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, NULL, l.ends_at, l.amount, 0, 0, 0, 0, 0`
+	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, l.ends_at, l.amount`
 
-	// A balance has no metric, which tells it from a limit.
-	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, '', '', b.window_start, b.window_end,
-		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls`
+	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
+		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.day_start, b.day_end,
+		b.day_spent_cost, b.day_spent_tokens, b.day_spent_calls, b.day_held_cost, b.day_held_tokens, b.day_held_calls,
+		b.month_start, b.month_end,
+		b.month_spent_cost, b.month_spent_tokens, b.month_spent_calls, b.month_held_cost, b.month_held_tokens, b.month_held_calls`
 
 	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
 		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
@@ -38,10 +40,11 @@ type Reader struct {
 	id      book.ID
 	window  string
 	tenant  book.Tenant
-	metric  book.Metric
+	limit   book.Limit
 	topUp   string
+	ends    time.Time
 	parents string
-	balance book.Balance
+	balance [3]book.Balance // of the row of an anchor all three
 	targets []any
 }
 
@@ -94,39 +97,63 @@ func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 	return t, nil
 }
 
-// Scope enters LimitColumns or BalanceColumns.
-func (r *Reader) Scope(row sqldb.Row) error {
-	b := &r.balance
-	*b = book.Balance{}
-	err := row.Scan(r.to(r.ID(&r.id), &r.window, &b.Agent, &b.Model, &r.metric, &r.topUp, r.Time(&b.Start), r.Time(&b.End),
-		&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)...)
+// Limit enters LimitColumns.
+func (r *Reader) Limit(row sqldb.Row) error {
+	l := &r.limit
+	*l, r.ends = book.Limit{}, time.Time{}
+	err := row.Scan(r.to(r.ID(&r.id), &r.window, &l.Agent, &l.Model, &l.Metric, &r.topUp, r.Time(&r.ends), &l.Max)...)
 	if err != nil {
 		return err
 	}
-	if b.Window, err = period.ParseWindow(r.window); err != nil {
+	if l.Window, err = period.ParseWindow(r.window); err != nil {
 		return err
 	}
-	if r.metric == "" {
-		r.enterBalance()
-	} else {
-		r.enterLimit()
-	}
-	return nil
-}
-
-func (r *Reader) enterLimit() {
 	t := r.State.Tenants[r.id]
 	if r.id == book.Defaults {
 		t = &r.State.Defaults
 	}
-	limit := book.Limit{Scope: r.balance.Scope, Metric: r.metric, Max: r.balance.Spent.Cost}
 	switch {
 	case t == nil:
 	case r.topUp != "":
-		t.TopUps = append(t.TopUps, book.TopUp{Limit: limit, Key: r.topUp, Ends: r.balance.End})
+		t.TopUps = append(t.TopUps, book.TopUp{Limit: *l, Key: r.topUp, Ends: r.ends})
 	default:
-		t.Limits = append(t.Limits, limit)
+		t.Limits = append(t.Limits, *l)
 	}
+	return nil
+}
+
+// Balance enters BalanceColumns. What else is in the row goes to more. It returns the tenant, nil where that is not locked.
+func (r *Reader) Balance(row sqldb.Row, more ...any) (*book.Tenant, error) {
+	b := &r.balance[0]
+	*b = book.Balance{}
+	r.targets = append(r.targets[:0], r.ID(&r.id), &r.window, &b.Agent, &b.Model)
+	for i := range r.balance {
+		b := &r.balance[i]
+		b.Start, b.End = time.Time{}, time.Time{}
+		r.targets = append(r.targets, r.Time(&b.Start), r.Time(&b.End),
+			&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)
+	}
+	err := row.Scan(append(r.targets, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	if b.Window, err = period.ParseWindow(r.window); err != nil {
+		return nil, err
+	}
+	t := r.State.Tenants[r.id]
+	switch anchor := b.Scope == book.Anchor; {
+	case t == nil && anchor: // an anchor that was not locked
+		r.State.Busy[r.id] = true
+	case t == nil:
+	case anchor:
+		for i, s := range book.Standing {
+			r.balance[i].Scope = s
+		}
+		t.Balances = append(t.Balances, r.balance[:]...)
+	default:
+		t.Balances = append(t.Balances, *b)
+	}
+	return t, nil
 }
 
 // Sort orders what was entered where the decision goes by the order: of two limits that are passed, the first is told.
@@ -141,18 +168,6 @@ func (r *Reader) Sort() {
 func compare(a, b book.Limit) int {
 	return cmp.Or(cmp.Compare(a.Window.String(), b.Window.String()), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model),
 		cmp.Compare(a.Metric, b.Metric))
-}
-
-// A tenant with an anchor that was not locked is busy.
-func (r *Reader) enterBalance() {
-	if t := r.State.Tenants[r.id]; t != nil {
-		if t.Balances == nil {
-			t.Balances = make([]book.Balance, 0, len(book.Standing)) // which every tenant has
-		}
-		t.Balances = append(t.Balances, r.balance)
-	} else if r.balance.Scope == book.Anchor {
-		r.State.Busy[r.id] = true
-	}
 }
 
 // Execution enters ExecutionColumns of an execution that was asked for by id.

@@ -46,21 +46,43 @@ CREATE TABLE llm_limits (
 );
 
 -- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
--- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first.
+-- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first. It has the balances of
+-- the day and the month beside it, so that a call writes one row: there are no rows of (day or month, all agents, all models).
+-- A row is a new version each time that it is written, and whoever looks it up walks those that an open snapshot still
+-- needs. So the rows of a tenant move on to another key, all at once, when the anchor was written so many times: the highest
+-- generation is the one that is there.
 CREATE TABLE llm_balances (
-    tenant       uuid        NOT NULL,
-    window_unit  text        NOT NULL,
-    agent        text        NOT NULL DEFAULT '',
-    model        text        NOT NULL DEFAULT '',
-    window_start timestamptz NOT NULL DEFAULT 'epoch',
-    window_end   timestamptz          DEFAULT 'epoch',    -- NULL: never; start = end: not used yet
-    spent_cost   bigint      NOT NULL DEFAULT 0,
-    spent_tokens bigint      NOT NULL DEFAULT 0,
-    spent_calls  bigint      NOT NULL DEFAULT 0,
-    held_cost    bigint      NOT NULL DEFAULT 0,
-    held_tokens  bigint      NOT NULL DEFAULT 0,
-    held_calls   bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, window_unit, agent, model)
+    tenant             uuid        NOT NULL,
+    generation         bigint      NOT NULL DEFAULT 0,
+    window_unit        text        NOT NULL,
+    agent              text        NOT NULL DEFAULT '',
+    model              text        NOT NULL DEFAULT '',
+    written            bigint      NOT NULL DEFAULT 0,         -- of an anchor: how often
+    window_start       timestamptz NOT NULL DEFAULT 'epoch',
+    window_end         timestamptz          DEFAULT 'epoch',   -- NULL: never; start = end: not used yet
+    day_start          timestamptz NOT NULL DEFAULT 'epoch',   -- of an anchor: its day
+    day_end            timestamptz NOT NULL DEFAULT 'epoch',
+    month_start        timestamptz NOT NULL DEFAULT 'epoch',   -- of an anchor: its month
+    month_end          timestamptz NOT NULL DEFAULT 'epoch',
+    spent_cost         bigint      NOT NULL DEFAULT 0,
+    spent_tokens       bigint      NOT NULL DEFAULT 0,
+    spent_calls        bigint      NOT NULL DEFAULT 0,
+    held_cost          bigint      NOT NULL DEFAULT 0,
+    held_tokens        bigint      NOT NULL DEFAULT 0,
+    held_calls         bigint      NOT NULL DEFAULT 0,
+    day_spent_cost     bigint      NOT NULL DEFAULT 0,
+    day_spent_tokens   bigint      NOT NULL DEFAULT 0,
+    day_spent_calls    bigint      NOT NULL DEFAULT 0,
+    day_held_cost      bigint      NOT NULL DEFAULT 0,
+    day_held_tokens    bigint      NOT NULL DEFAULT 0,
+    day_held_calls     bigint      NOT NULL DEFAULT 0,
+    month_spent_cost   bigint      NOT NULL DEFAULT 0,
+    month_spent_tokens bigint      NOT NULL DEFAULT 0,
+    month_spent_calls  bigint      NOT NULL DEFAULT 0,
+    month_held_cost    bigint      NOT NULL DEFAULT 0,
+    month_held_tokens  bigint      NOT NULL DEFAULT 0,
+    month_held_calls   bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, generation, window_unit, agent, model)
 ) WITH (fillfactor = 50);
 
 -- An execution: one LLM call, one row from the hold to the end.
@@ -137,6 +159,7 @@ CREATE TABLE llm_usage (
     model                 text        NOT NULL DEFAULT '',   -- as asked for
     billed_model          text        NOT NULL DEFAULT '',
     below                 boolean     NOT NULL DEFAULT false,
+    generation            bigint      NOT NULL DEFAULT 0, -- of the tenant's balances when it was written last
     calls                 bigint      NOT NULL DEFAULT 0,
     errors                bigint      NOT NULL DEFAULT 0,
     refusals              bigint      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
@@ -154,7 +177,7 @@ CREATE TABLE llm_usage (
     input_image_tokens    bigint      NOT NULL DEFAULT 0,
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below)
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, generation)
 ) WITH (fillfactor = 50);
 
 -- The units of the roll-up, one row for each that calls of the hour have used.
@@ -166,8 +189,9 @@ CREATE TABLE llm_usage_units (
     billed_model text        NOT NULL DEFAULT '',
     below        boolean     NOT NULL DEFAULT false,
     unit         text        NOT NULL,                      -- as in input_audio_ms
+    generation   bigint      NOT NULL DEFAULT 0,
     amount       bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit)
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit, generation)
 ) WITH (fillfactor = 50);
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
@@ -210,9 +234,6 @@ CREATE TABLE llm_audit (
 -- Calls without a tenant are booked on the tenant of zeros.
 INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
     ('00000000-0000-0000-0000-000000000000', 'total', NULL);
-INSERT INTO llm_balances (tenant, window_unit) VALUES
-    ('00000000-0000-0000-0000-000000000000', 'day'),
-    ('00000000-0000-0000-0000-000000000000', 'month');
 
 -- +goose Down
 DROP TABLE llm_audit;

@@ -46,20 +46,37 @@ CREATE TABLE llm_limits (
 );
 
 -- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
--- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first.
+-- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first. It has the balances of
+-- the day and the month beside it, so that a call writes one row: there are no rows of (day or month, all agents, all models).
 CREATE TABLE llm_balances (
-    tenant       TEXT        NOT NULL,
-    window_unit  TEXT        NOT NULL,
-    agent        TEXT        NOT NULL DEFAULT '',
-    model        TEXT        NOT NULL DEFAULT '',
-    window_start TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
-    window_end   TIMESTAMP          DEFAULT '1970-01-01 00:00:00.000000+00:00',    -- NULL: never; start = end: not used yet
-    spent_cost   INTEGER      NOT NULL DEFAULT 0,
-    spent_tokens INTEGER      NOT NULL DEFAULT 0,
-    spent_calls  INTEGER      NOT NULL DEFAULT 0,
-    held_cost    INTEGER      NOT NULL DEFAULT 0,
-    held_tokens  INTEGER      NOT NULL DEFAULT 0,
-    held_calls   INTEGER      NOT NULL DEFAULT 0,
+    tenant             TEXT        NOT NULL,
+    window_unit        TEXT        NOT NULL,
+    agent              TEXT        NOT NULL DEFAULT '',
+    model              TEXT        NOT NULL DEFAULT '',
+    window_start       TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    window_end         TIMESTAMP            DEFAULT '1970-01-01 00:00:00.000000+00:00',   -- NULL: never; start = end: not used yet
+    day_start          TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',   -- of an anchor: its day
+    day_end            TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    month_start        TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',   -- of an anchor: its month
+    month_end          TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    spent_cost         INTEGER     NOT NULL DEFAULT 0,
+    spent_tokens       INTEGER     NOT NULL DEFAULT 0,
+    spent_calls        INTEGER     NOT NULL DEFAULT 0,
+    held_cost          INTEGER     NOT NULL DEFAULT 0,
+    held_tokens        INTEGER     NOT NULL DEFAULT 0,
+    held_calls         INTEGER     NOT NULL DEFAULT 0,
+    day_spent_cost     INTEGER     NOT NULL DEFAULT 0,
+    day_spent_tokens   INTEGER     NOT NULL DEFAULT 0,
+    day_spent_calls    INTEGER     NOT NULL DEFAULT 0,
+    day_held_cost      INTEGER     NOT NULL DEFAULT 0,
+    day_held_tokens    INTEGER     NOT NULL DEFAULT 0,
+    day_held_calls     INTEGER     NOT NULL DEFAULT 0,
+    month_spent_cost   INTEGER     NOT NULL DEFAULT 0,
+    month_spent_tokens INTEGER     NOT NULL DEFAULT 0,
+    month_spent_calls  INTEGER     NOT NULL DEFAULT 0,
+    month_held_cost    INTEGER     NOT NULL DEFAULT 0,
+    month_held_tokens  INTEGER     NOT NULL DEFAULT 0,
+    month_held_calls   INTEGER     NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, window_unit, agent, model)
 );
 
@@ -210,9 +227,6 @@ CREATE TABLE llm_audit (
 -- Calls without a tenant are booked on the tenant of zeros.
 INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
     ('00000000-0000-0000-0000-000000000000', 'total', NULL);
-INSERT INTO llm_balances (tenant, window_unit) VALUES
-    ('00000000-0000-0000-0000-000000000000', 'day'),
-    ('00000000-0000-0000-0000-000000000000', 'month');
 
 -- +goose Down
 DROP TABLE llm_audit;

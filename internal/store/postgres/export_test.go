@@ -2,3 +2,13 @@ package postgres
 
 // ErrConnection is what marks an error after which the connection could not be used any more.
 var ErrConnection = errConnection
+
+// Lookups are what a batch locks and reads a tenant's balances with, and what it finds the present row of its roll-up with.
+// Each is given an array of ids.
+func Lookups() map[string]string {
+	return map[string]string{
+		"lock": lockWait, "lock without waiting": lockNoWait, "balances": balances,
+		"hour": `SELECT x.ctid FROM unnest($1::uuid[]) k (tenant) LEFT JOIN LATERAL (SELECT x.ctid FROM llm_usage x
+			WHERE x.tenant = k.tenant AND x.hour > 'epoch' AND x.agent = 'support' ORDER BY x.hour DESC, x.generation DESC LIMIT 1) x ON true`,
+	}
+}

@@ -240,5 +240,5 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 	if want.Rehearse != nil {
 		rehearse = func() book.Effects { return want.Rehearse(state) }
 	}
-	return write(ctx, conn, &effects, rehearse, s.untyped)
+	return write(ctx, conn, state, &effects, rehearse, s.untyped)
 }

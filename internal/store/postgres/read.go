@@ -16,7 +16,8 @@ import (
 
 const rollbackTimeout = 2 * time.Second
 
-var lockWait, lockNoWait = fmt.Sprintf(lock, ""), fmt.Sprintf(lock, " SKIP LOCKED")
+// Who skips what is locked goes on to older generations, and need not.
+var lockWait, lockNoWait = fmt.Sprintf(lock, "", ""), fmt.Sprintf(lock, " AND b.generation >= "+generation, " SKIP LOCKED")
 
 const (
 	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -47,16 +48,23 @@ const (
 
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
 	// locked in the order of the ids, one after the other, as the outer rows come. The last row comes with the last lock, so
-	// its clock is the time of the batch; now() stands still from the beginning of the transaction on.
+	// its clock is the time of the batch; now() stands still from the beginning of the transaction on. An anchor that moves on
+	// to its next generation meanwhile stays the same row.
 	lock = `SELECT coalesce(b.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), clock_timestamp() FROM ` + wanted + `
 		LEFT JOIN LATERAL (SELECT b.tenant FROM llm_balances b
-			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = '' FOR NO KEY UPDATE%s) b ON true`
+			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''%s
+			ORDER BY b.generation DESC LIMIT 1 FOR NO KEY UPDATE%s) b ON true`
+
+	// The present generation of a tenant w is its highest. What was before it are versions that nobody needs but open snapshots:
+	// they are never looked at.
+	generation = `(SELECT g.generation FROM llm_balances g WHERE g.tenant = w.id ORDER BY g.generation DESC LIMIT 1)`
 
 	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
-	scopes = `SELECT ` + store.LimitColumns + ` FROM llm_limits l
-		WHERE l.tenant = ANY($1::uuid[]) AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())
-		UNION ALL SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant = ANY($1::uuid[])`
+	limits = `SELECT ` + store.LimitColumns + ` FROM llm_limits l
+		WHERE l.tenant = ANY($1::uuid[]) AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())`
+	balances = `SELECT ` + store.BalanceColumns + `, b.written FROM ` + wanted + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_balances b WHERE b.tenant = w.id AND b.generation = ` + generation + apart + `) b`
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
 		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
@@ -129,7 +137,15 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		met = append(met, relation{t.ID, t.Parent, t.Key})
 		return err
 	}))
-	batch.Queue(scopes, ids).Query(each(r.Scope))
+	batch.Queue(limits, ids).Query(each(r.Limit))
+	batch.Queue(balances, ids).Query(each(func(row sqldb.Row) error {
+		var written int64
+		t, err := r.Balance(row, &written)
+		if t != nil {
+			t.Written = max(t.Written, written) // which only its anchor has
+		}
+		return err
+	}))
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
 		for i, k := range want.Executions {

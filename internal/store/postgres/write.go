@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -109,26 +108,15 @@ var (
 				"corrects", "nullif(corrects, '')::uuid").Replace(columns), k)
 	})
 
-	// A settled execution is never written again, whoever comes late: the division fails the transaction instead. It is an
-	// upsert that has to find its rows, because that goes by the primary key in any case; how an UPDATE joins its rows is
-	// up to a planner that may not know yet how large the table is. Two columns that are not set carry what the guard
-	// needs: the status that the row must still have, and a process that no row has.
+	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
 	updates = newWriter(store.Updated.Columns(), func(k, n string) string {
-		return fmt.Sprintf(`WITH u AS (
-				INSERT INTO llm_executions AS e (tenant, id, tenant_id, agent, process, admitted_at, deadline_at, %[1]s)
-				SELECT tenant, id, '', was, '%[2]s'::uuid, 'epoch', 'epoch', %[6]s FROM %[3]s
-				ON CONFLICT (tenant, id) DO UPDATE SET %[4]s WHERE e.status = excluded.agent AND e.settled_at IS NULL
-				RETURNING e.process)
-			SELECT 1 / (count(*) = %[5]s)::int FROM u WHERE process <> '%[2]s'::uuid`,
-			names(store.Updated.Set), uuid.Max, k, store.Each(store.Updated.Set, "@ = excluded.@", ", "), n,
-			strings.Replace(names(store.Updated.Set), "units", "nullif(units, '')::jsonb", 1))
+		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE llm_executions t SET %[4]s FROM k
+				WHERE t.ctid = k.at AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
+			SELECT 1 / (count(*) = %[5]s)::int FROM u`, k, "llm_executions", "x.tenant = k.tenant AND x.id = k.id",
+			strings.Replace(store.Each(store.Updated.Set, "@ = k.@", ", "), "k.units", "nullif(k.units, '')::jsonb", 1), n)
 	})
 
-	balanced = newWriter(store.Balances.Columns(), func(k, _ string) string {
-		columns := names(store.Balances.Columns())
-		return fmt.Sprintf(`INSERT INTO llm_balances (%s) SELECT %s FROM %s ON CONFLICT (%s) DO UPDATE SET %s`,
-			columns, columns, k, names(store.Balances.Key), store.Each(store.Balances.Set, "@ = excluded.@", ", "))
-	})
+	balanced = newWriter(generations(written, func(r book.BalanceRow) int64 { return next(r.Tenant) }).Columns(), writing("llm_balances", written, "@ = k.@"))
 
 	entered = newWriter(store.Thresholds.Columns(), func(k, _ string) string {
 		columns := names(store.Thresholds.Columns())
@@ -136,24 +124,46 @@ var (
 			columns, columns, k, names(store.Thresholds.Key))
 	})
 
-	summed      = newWriter(store.Summed.Columns(), adding("llm_usage", store.Summed))
-	summedUnits = newWriter(store.SummedUnits.Columns(), adding("llm_usage_units", store.SummedUnits))
+	summed = newWriter(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }).Columns(),
+		writing("llm_usage", store.Summed, "@ = t.@ + k.@"))
+	summedUnits = newWriter(generations(store.SummedUnits, func(h store.HourUnits) int64 { return h.Generation }).Columns(),
+		writing("llm_usage_units", store.SummedUnits, "@ = t.@ + k.@"))
+
+	written = store.Table[book.BalanceRow]{
+		Key: store.Balances.Key,
+		Set: append([]store.Column[book.BalanceRow]{
+			store.NewColumn("written", func(r book.BalanceRow) int64 { return r.Tenant.Written + 1 }),
+		}, store.Balances.Set...),
+	}
 )
 
-// adding is the statement that adds to the rows of a table.
-func adding[T any](table string, t store.Table[T]) func(k, n string) string {
+// generations adds the column of the generation that rows are to be of.
+func generations[T any](t store.Table[T], of func(T) int64) *store.Table[T] {
+	return &store.Table[T]{Key: append([]store.Column[T]{store.NewColumn("generation", of)}, t.Key...), Set: t.Set}
+}
+
+// found is the rows k that are given, each with the place of the row of a table that it is about: of several with its key, the
+// one that is there has the highest generation, and no older one is looked at. A plan cannot but look each up by the primary
+// key, and go by its place then; how an UPDATE joins its rows else is up to a planner that may not know yet how large the
+// table is, and an upsert locks what it finds before it writes it.
+const found = `k AS MATERIALIZED (SELECT k.*, x.at FROM %[1]s LEFT JOIN LATERAL (
+		SELECT x.ctid AS at FROM %[2]s x WHERE %[3]s LIMIT 1) x ON true)`
+
+// writing is the statement that changes rows of a table that has generations, and adds those that it does not have.
+func writing[T any](table string, t store.Table[T], set string) func(k, n string) string {
 	columns := names(t.Columns())
 	return func(k, _ string) string {
-		return fmt.Sprintf(`INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM %[3]s ON CONFLICT (%[4]s) DO UPDATE SET %[5]s`,
-			table, columns, k, names(t.Key), store.Each(t.Set, "@ = "+table+".@ + excluded.@", ", "))
+		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE %[2]s t SET %[4]s, generation = k.generation FROM k WHERE t.ctid = k.at)
+			INSERT INTO %[2]s (generation, %[5]s) SELECT generation, %[5]s FROM k WHERE at IS NULL`,
+			k, table, store.Each(t.Key, "x.@ = k.@", " AND ")+" ORDER BY x.generation DESC", store.Each(t.Set, set, ", "), columns)
 	}
 }
 
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
 // to be rehearsed comes between the two.
-func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
+func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
 	batch := &request{untyped: untyped}
-	batch.effects(eff)
+	batch.effects(state, eff)
 	if rehearse != nil {
 		if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 			return err
@@ -161,7 +171,7 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, rehearse func
 		batch = &request{untyped: untyped}
 		if eff := rehearse(); !eff.Empty() {
 			batch.Queue("SAVEPOINT rehearsal")
-			batch.effects(&eff)
+			batch.effects(state, &eff)
 			batch.Queue("ROLLBACK TO SAVEPOINT rehearsal")
 			if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 				return fmt.Errorf("what the call will have used could not be booked: %w", err)
@@ -181,12 +191,12 @@ func write(ctx context.Context, conn *pgx.Conn, eff *book.Effects, rehearse func
 }
 
 // effects queues what writes them.
-func (r *request) effects(eff *book.Effects) {
+func (r *request) effects(state *book.State, eff *book.Effects) {
 	updates.queue(r, eff.Update) // what ends comes before what begins: it may free an idempotency key
 	inserts.queue(r, eff.Insert)
 	updates.queue(r, store.Finished(eff))
-	balanced.queue(r, eff.Balances)
 	hours := store.Hours(eff)
+	balanced.queue(r, rows(state, eff.Balances, hours))
 	summed.queue(r, hours)
 	summedUnits.queue(r, store.Units(hours))
 	if q := entered.queue(r, eff.Thresholds); q != nil {

@@ -64,8 +64,8 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	queries := []query{
 		{locked, []any{ids}, func(row sqldb.Row) error { return r.Locked(row) }},
 		{tenants, []any{ids}, func(row sqldb.Row) error { _, err := r.Tenant(row); return err }},
-		{limits, []any{ids}, r.Scope},
-		{balances, []any{ids}, r.Scope},
+		{limits, []any{ids}, r.Limit},
+		{balances, []any{ids}, func(row sqldb.Row) error { _, err := r.Balance(row); return err }},
 	}
 	if len(want.Executions) > 0 {
 		pairs := make([][2]string, len(want.Executions))

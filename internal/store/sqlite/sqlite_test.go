@@ -132,7 +132,7 @@ func TestNowIsTheClockGivenInMicroseconds(t *testing.T) {
 	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(book.NoTenant, book.Amount{Cost: 1})))
 	at = at.AddDate(0, 0, -2)
 	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(book.NoTenant, book.Amount{Cost: 1})))
-	require.EqualValues(t, 2, b.Int(`SELECT held_cost FROM llm_balances WHERE window_unit = 'day'`))
+	require.EqualValues(t, 2, b.Int(`SELECT day_held_cost FROM llm_balances`))
 	require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE admitted_at = $1`,
 		sqldb.Text(time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC))))
 }

@@ -99,10 +99,10 @@ func chainsAreBooked(b *Books) {
 	b.under(team, company)
 	b.root(book.Limit{Scope: book.Scope{Window: period.Day}, Metric: book.Cost, Max: 10})
 	spent := func(id book.ID) int64 {
-		return b.Int(`SELECT spent_cost FROM llm_balances WHERE tenant = $1 AND window_unit = 'day'`, id.String())
+		return b.Int(`SELECT day_spent_cost FROM llm_balances WHERE tenant = $1`, id.String())
 	}
 	held := func(id book.ID) int64 {
-		return b.Int(`SELECT held_cost FROM llm_balances WHERE tenant = $1 AND window_unit = 'day'`, id.String())
+		return b.Int(`SELECT day_held_cost FROM llm_balances WHERE tenant = $1`, id.String())
 	}
 	first, second := Reserve(team, book.Amount{Cost: 6}), Reserve(team, book.Amount{Cost: 6})
 	outcomes, err := Decide(b.Context(), b.Session, first, second)

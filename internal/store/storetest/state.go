@@ -124,10 +124,8 @@ func balancesRoundTrip(b *Books) {
 		},
 		{Scope: book.Scope{Window: period.Week, Model: "m"}, Start: time.Unix(0, 0).UTC(), End: time.Unix(0, 0).UTC()},
 	}
-	rows := make([]book.BalanceRow, len(balances))
-	for i := range balances {
-		rows[i] = book.BalanceRow{Tenant: id, Balance: &balances[i]}
-	}
+	t := &book.Tenant{ID: id, Balances: balances}
+	rows := []book.BalanceRow{t.Row(book.Month), t.Row(balances[3].Scope), t.Row(balances[4].Scope)}
 	for range 2 { // inserted, then updated
 		require.NoError(b, b.Write(book.Effects{Balances: rows}))
 		got := b.Read(&book.Want{Tenants: []book.ID{id}}).Tenants[id]

@@ -162,7 +162,6 @@ func (b *Books) Anchor(id book.ID) {
 
 func stand(exec func(string, ...any), id book.ID) {
 	exec(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES ($1, 'total', NULL)`, id.String())
-	exec(`INSERT INTO llm_balances (tenant, window_unit) VALUES ($1, 'day'), ($1, 'month')`, id.String())
 }
 
 // Limit adds limits to a tenant.
@@ -291,11 +290,11 @@ func (b *Books) Conserved(tenant book.ID) {
 		executions := b.Int(fmt.Sprintf(`SELECT CAST(coalesce(sum(%s), 0) AS BIGINT) FROM llm_executions WHERE tenant = $1`, metric), id)
 		require.Equal(b, executions,
 			b.Int(fmt.Sprintf(`SELECT CAST(coalesce(sum(%s), 0) AS BIGINT) FROM llm_usage WHERE tenant = $1`, metric), id), metric)
-		for _, window := range []string{"total", "day", "month"} {
-			require.Equal(b, executions, b.Int(fmt.Sprintf(`SELECT spent_%s FROM llm_balances
-				WHERE tenant = $1 AND window_unit = $2 AND agent = '' AND model = ''`, metric), id, window), window)
+		for _, window := range []string{"", "day_", "month_"} { // of the anchor
+			require.Equal(b, executions, b.Int(fmt.Sprintf(`SELECT %sspent_%s FROM llm_balances
+				WHERE tenant = $1 AND window_unit = 'total' AND agent = '' AND model = ''`, window, metric), id), window)
+			require.Zero(b, b.Int(fmt.Sprintf(`SELECT CAST(sum(%sheld_%s) AS BIGINT) FROM llm_balances WHERE tenant = $1`, window, metric), id))
 		}
-		require.Zero(b, b.Int(fmt.Sprintf(`SELECT CAST(sum(held_%s) AS BIGINT) FROM llm_balances WHERE tenant = $1`, metric), id))
 	}
 	require.Zero(b, b.Int(`SELECT count(*) FROM llm_executions WHERE tenant = $1 AND status = 'running'`, id))
 }

@@ -21,7 +21,7 @@ func example(tenant book.ID) book.Effects {
 	running.Status, over.IdempotencyKey = book.Running, "another"
 	return book.Effects{
 		Insert:   []*book.Execution{running, over},
-		Balances: []book.BalanceRow{{Tenant: tenant, Balance: &book.Balance{Scope: book.Anchor, Spent: book.Amount{Cost: 7}}}},
+		Balances: []book.BalanceRow{{Tenant: &book.Tenant{ID: tenant}, Balance: &book.Balance{Scope: book.Anchor, Spent: book.Amount{Cost: 7}}}},
 		Hours:    map[book.HourKey]book.HourSum{over.Hour(): {Charged: over.Charged, Usage: over.Usage}},
 	}
 }
