@@ -69,6 +69,10 @@ var (
 	// ErrNotDeferred: a call that [Ledger.Defer] cannot leave, or has not left.
 	ErrNotDeferred = fault.ErrNotDeferred
 
+	// ErrPruned: what was asked for needs single calls that [Ledger.Prune] or [Ledger.Erase] has replaced by sums; the error says
+	// of which time.
+	ErrPruned = fault.ErrPruned
+
 	// ErrInvalidOption: an option, a limit or an argument is invalid; the error names it.
 	ErrInvalidOption = fault.ErrInvalidOption
 

@@ -31,6 +31,7 @@ var optionTypes = map[string]reflect.Type{
 	"RegisterOption": reflect.TypeFor[tenant.RegisterOption](),
 	"BackfillOption": reflect.TypeFor[tenant.BackfillOption](),
 	"RepriceOption":  reflect.TypeFor[tenant.RepriceOption](),
+	"PruneOption":    reflect.TypeFor[tenant.PruneOption](),
 }
 
 // face finds in the package's sources what returns an option, and what takes any number of them, each with its type.
@@ -270,6 +271,7 @@ func TestOptions_OfOneVerbAreTakenByNoOther(t *testing.T) {
 	require.Equal(t, []string{"Register"}, takers["RegisterOption"])
 	require.Equal(t, []string{"Backfill"}, takers["BackfillOption"])
 	require.Equal(t, []string{"Reprice"}, takers["RepriceOption"])
+	require.Equal(t, []string{"Prune"}, takers["PruneOption"])
 
 	used := map[string]bool{}
 	entries, err := os.ReadDir(".")
@@ -367,6 +369,7 @@ func TestOptions_NilOnesAreErrorsThatNameTheirKind(t *testing.T) {
 	errs["a nil RegisterOption"] = ledger.Register(&Organization{}, nil)
 	_, errs["a nil BackfillOption"] = ledger.Backfill(ctx, &Organization{}, nil)
 	_, errs["a nil RepriceOption"] = ledger.Reprice(ctx, time.Now().Add(-time.Hour), time.Now(), nil)
+	_, errs["a nil PruneOption"] = ledger.Prune(ctx, time.Now().Add(-time.Hour), nil)
 	for want, err := range errs {
 		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
 		require.ErrorContains(t, err, want)

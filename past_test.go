@@ -58,15 +58,18 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 			}
 			id := uuid.Must(uuid.NewV7()).String()
 			when := d.Time(c.at.Truncate(time.Microsecond))
-			var settled any
+			var settled, finished any
+			if c.status != "running" {
+				finished = when
+			}
 			if c.price != "" {
 				settled = when
 			}
 			require.NoError(t, tx.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
-					admitted_at, deadline_at, held_cost, held_tokens, cost, tokens, calls,
+					admitted_at, deadline_at, finished_at, held_cost, held_tokens, cost, tokens, calls,
 					input_tokens, output_tokens, reasoning_tokens, web_searches, units, price, settled_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)),
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)), finished,
 				c.cost, c.tokens, charged.Cost, charged.Tokens, charged.Calls,
 				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.usage.Units, c.price, settled).Error)
 			if c.made() {

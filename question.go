@@ -151,5 +151,9 @@ func (q *question) failure(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() == nil && sqldb.RowsOpen(ctx, q.books.Conn, err) {
 		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
 	}
+	var pruned *books.PrunedError
+	if errors.As(err, &pruned) {
+		return fmt.Errorf("%w: %w", ErrPruned, pruned)
+	}
 	return q.Ledger.failure(ctx, err)
 }

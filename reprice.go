@@ -53,6 +53,10 @@ func OnlyModels(models ...string) RepriceOption {
 type RepriceReport struct {
 	RepriceTotals // of all calls that were looked at
 
+	// Pruned are the calls of that time that were pruned (see [Ledger.Prune]), or whose tenant was erased: they are left as they
+	// are, and count nowhere else.
+	Pruned int64
+
 	// Lines are the same by tenant and model, where something is to correct or has no price, in the order of their names.
 	Lines []RepriceLine
 }

@@ -78,6 +78,11 @@ func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 	p := page{repricing: r, sums: tallies{}, done: map[book.ID]bool{}, tried: map[book.ID]int64{}}
 	defer p.sums.enter(&r.report)
+	pruned, err := r.books.PrunedCalls(ctx, id, r.span)
+	if err != nil {
+		return r.failure(ctx, err)
+	}
+	r.report.Pruned += pruned
 	from := books.Charges{Tenant: id, Range: r.span, Models: r.models}
 	for {
 		if err := r.goesOn(); err != nil {

@@ -1,6 +1,7 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -78,8 +79,8 @@ func (s Sum) Plus(o Sum) Sum {
 // summed are the columns of a Sum, and the expressions that give them from the executions e.
 var summed = append([]figure{
 	{"cost", "e.cost"}, {"tokens", "e.tokens"}, {"calls", "e.calls"},
-	{"errors", "CASE e.status WHEN 'failed' THEN 1 ELSE 0 END"}, {"refusals", "0"},
-	{"estimated", "CASE WHEN e.estimated THEN 1 ELSE 0 END"}, {"unpriced", "CASE WHEN e.unpriced THEN 1 ELSE 0 END"},
+	{"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"refusals", "0"},
+	{"estimated", "CASE WHEN e.estimated THEN e.calls ELSE 0 END"}, {"unpriced", "CASE WHEN e.unpriced THEN e.calls ELSE 0 END"},
 }, hourFigures[4:]...)
 
 func (s *Sum) targets() []any {
@@ -120,7 +121,7 @@ func (b Books) Answer(ctx context.Context, q Question) ([]Line, error) {
 		lines = append(lines, l)
 		return nil
 	})
-	return lines, err
+	return lines, cmp.Or(err, b.known(ctx, q))
 }
 
 // answer collects selects whose rows are added up.
@@ -135,7 +136,8 @@ type answer struct {
 type source struct {
 	table   string
 	at      string // the column that says when
-	rolled  bool   // it knows neither actors nor tags
+	rolled  bool   // it knows of the groups only which agent and model
+	pruned  bool   // it knows neither actors nor tags
 	columns string
 	where   string
 }
@@ -151,6 +153,7 @@ func (a *answer) span(i int) {
 	each.table += " " + a.EachUnit()
 	each.where += " AND e.units IS NOT NULL"
 	each.columns = columns(func(figure) string { return "0" }) + ", " + sqldb.UnitName + ", " + sqldb.UnitAmount
+	gone, eachGone := pruned(calls), pruned(each) // what pruned calls add up to has the same columns
 	refusals := source{table: "llm_usage e", at: "e.hour", rolled: true, where: "e.refusals > 0"}
 	refusals.columns = columns(func(f figure) string {
 		if f.column == "refusals" {
@@ -162,21 +165,29 @@ func (a *answer) span(i int) {
 	const own, below = "e.tenant = ?", "NOT e.below"
 	switch {
 	case a.Everybody:
-		a.add(i, calls, "")
-		a.add(i, each, "")
+		for _, from := range []source{calls, each, gone, eachGone} {
+			a.add(i, from, "")
+		}
 		a.add(i, refusals, below)
 	case a.Alone:
-		a.add(i, calls, own)
-		a.add(i, each, own)
+		for _, from := range []source{calls, each, gone, eachGone} {
+			a.add(i, from, own)
+		}
 		a.add(i, refusals, below+" AND "+own)
 	default:
 		descendants := "e.parents <> '{}' AND " + a.Below("e.parents")
-		a.add(i, calls, own)
-		a.add(i, calls, descendants)
-		a.add(i, each, own)
-		a.add(i, each, descendants)
+		for _, from := range []source{calls, each, gone, eachGone} {
+			a.add(i, from, own)
+			a.add(i, from, descendants)
+		}
 		a.add(i, refusals, own)
 	}
+}
+
+// pruned is a source of executions for those that were pruned.
+func pruned(s source) source {
+	s.table, s.pruned = strings.Replace(s.table, "llm_executions", "llm_pruned", 1), true
+	return s
 }
 
 func columns(of func(figure) string) string {
@@ -204,7 +215,7 @@ func (a *answer) add(i int, from source, who string) {
 		keys[k] = "''"
 		if k < len(a.By) {
 			var of []any
-			keys[k], of = a.key(a.By[k], from.rolled)
+			keys[k], of = a.key(a.By[k], from)
 			args = append(args, of...)
 		}
 	}
@@ -240,7 +251,7 @@ func (a *answer) add(i int, from source, who string) {
 }
 
 // key is an expression for a group of the rows e, with its arguments.
-func (a *answer) key(g Group, rolled bool) (expression string, args []any) {
+func (a *answer) key(g Group, from source) (expression string, args []any) {
 	switch g.Dimension {
 	case ByTenant:
 		return "CAST(e.tenant AS text)", nil
@@ -251,7 +262,7 @@ func (a *answer) key(g Group, rolled bool) (expression string, args []any) {
 	case ByBilled:
 		return "CASE e.billed_model WHEN '' THEN e.model ELSE e.billed_model END", nil
 	}
-	if rolled {
+	if from.rolled || from.pruned && (g.Dimension == ByActor || g.Dimension == ByTag) {
 		return "''", nil
 	}
 	switch g.Dimension {

@@ -107,7 +107,7 @@ func (u *union) hours(columns, table string, r Range, also string) {
 }
 
 // executions adds calls one by one.
-func (u *union) executions(columns string, r Range) { u.ended(columns, "llm_executions", r, Ended) }
+func (u *union) executions(columns string, r Range) { u.ended(columns, booked+" e", r, Ended) }
 
 // ended adds what a table with a row for each call, or for each of its units, has of those that meet a condition.
 func (u *union) ended(columns, table string, r Range, condition string) {
@@ -143,7 +143,7 @@ func partsSQL(d *sqldb.Dialect, c Calls, sums []string) (statement string, args 
 	var (
 		classes = strings.Join(book.UsageColumns[:], ", ")
 		named   = "agent, CASE billed_model WHEN '' THEN model ELSE billed_model END AS model, "
-		failed  = "CASE status WHEN 'failed' THEN 1 ELSE 0 END AS errors, 0 AS refusals, "
+		failed  = "CASE status WHEN 'failed' THEN calls ELSE 0 END AS errors, 0 AS refusals, "
 		no      = ", '' AS unit, 0 AS amount"
 		nothing = strings.Repeat("0, ", len(book.UsageColumns)-1) + "0"
 	)
@@ -158,7 +158,7 @@ func partsSQL(d *sqldb.Dialect, c Calls, sums []string) (statement string, args 
 	u.hours(named+"0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
 	u.hours(named+"0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
 	for _, edge := range []Range{cut.before, cut.after} {
-		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, "llm_executions e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
+		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, booked+" e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
 	}
 	totals := make([]string, 0, len(sums)+1)
 	for _, column := range append(slices.Clone(sums), "amount") {

@@ -1,6 +1,7 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -25,7 +26,7 @@ func (b Books) Spent(ctx context.Context, c Calls) (book.Amount, error) {
 	var sum book.Amount
 	statement, args := spentSQL(b.Dialect, c)
 	err := b.query(ctx)(statement, args, func(row sqldb.Row) error { return row.Scan(&sum.Cost, &sum.Tokens, &sum.Calls) })
-	return sum, err
+	return sum, cmp.Or(err, b.whole(ctx, c))
 }
 
 // Part is what the calls of one agent to one model used. The model is the one that was billed.
@@ -59,7 +60,7 @@ func (b Books) Parts(ctx context.Context, c Calls) ([]Part, error) {
 		parts = append(parts, p)
 		return nil
 	})
-	return parts, err
+	return parts, cmp.Or(err, b.whole(ctx, c))
 }
 
 // Plus returns the sum of two parts, without a name.

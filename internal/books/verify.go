@@ -55,7 +55,7 @@ var balanceFigures = []figure{
 // hourFigures are those of an hour of the roll-up.
 var hourFigures = func() []figure {
 	out := []figure{
-		{"calls", "e.calls"}, {"errors", "CASE e.status WHEN 'failed' THEN 1 ELSE 0 END"}, {"cost", "e.cost"}, {"tokens", "e.tokens"},
+		{"calls", "e.calls"}, {"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"cost", "e.cost"}, {"tokens", "e.tokens"},
 	}
 	for _, column := range book.UsageColumns {
 		out = append(out, figure{column, "e." + column})
@@ -75,9 +75,9 @@ func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
 
 // counted is the executions e that count for a tenant, with whether they are of tenants below it, and its arguments.
 func (b Books) counted(id book.ID, above bool) (from string, args []any) {
-	from, args = `SELECT e.*, false AS below FROM llm_executions e WHERE e.tenant = ?`, []any{id.String()}
+	from, args = `SELECT e.*, false AS below FROM `+booked+` e WHERE e.tenant = ?`, []any{id.String()}
 	if above {
-		from += ` UNION ALL SELECT e.*, true FROM llm_executions e WHERE e.parents <> '{}' AND ` + b.Below("e.parents")
+		from += ` UNION ALL SELECT e.*, true FROM ` + booked + ` e WHERE e.parents <> '{}' AND ` + b.Below("e.parents")
 		args = append(args, id.String())
 	}
 	return "(" + from + ") e", args

@@ -25,6 +25,7 @@ var (
 	ErrUnavailable      = errors.New("tenant: the books are not available")
 	ErrReleased         = errors.New("tenant: the hold was released, so its usage is not booked; Record books a call without a hold")
 	ErrNotDeferred      = errors.New("tenant: the call is not deferred")
+	ErrPruned           = errors.New("tenant: what was asked for needs calls that were pruned")
 	ErrInvalidOption    = errors.New("tenant: invalid option")
 	ErrNotBilled        = errors.New("the provider charges nothing for it")
 )

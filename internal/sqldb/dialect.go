@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
 )
 
 // Conn is a pool, a connection or a transaction. It is what gorm calls a ConnPool, and what *sql.DB, *sql.Conn and
@@ -108,6 +110,51 @@ func (d *Dialect) Hour(column string) string {
 		return "date_trunc('hour', " + column + ", 'UTC')"
 	}
 	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
+}
+
+// Quarter is an expression for the quarter of an hour, in UTC, in which a time lies. Every time zone of today begins its days,
+// and so its weeks and months, with one.
+func (d *Dialect) Quarter(column string) string {
+	if d.numbered {
+		return "to_timestamp(floor(date_part('epoch', " + column + ") / 900) * 900)"
+	}
+	return "substr(" + column + ", 1, 14) || printf('%02d', CAST(substr(" + column + ", 15, 2) AS integer) / 15 * 15) || ':00.000000+00:00'"
+}
+
+// Among is the condition that an id is one of the next argument, which IDs makes.
+func (d *Dialect) Among(column string) string {
+	if d.numbered {
+		return column + " = ANY(CAST(? AS uuid[]))"
+	}
+	return column + " IN (SELECT value FROM json_each(?))"
+}
+
+// IDs is some ids as an argument of Among.
+func (d *Dialect) IDs(ids []book.ID) string {
+	texts := FormatIDs(ids)
+	if d.numbered {
+		return texts
+	}
+	if len(ids) == 0 {
+		return "[]"
+	}
+	return `["` + strings.ReplaceAll(texts[1:len(texts)-1], ",", `","`) + `"]`
+}
+
+// NewID is an expression for an id of its own for each row.
+func (d *Dialect) NewID() string {
+	if d.numbered {
+		return "gen_random_uuid()"
+	}
+	return "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(6)))"
+}
+
+// Units is an expression for the column units with one unit in it.
+func (d *Dialect) Units(name, amount string) string {
+	if d.numbered {
+		return "jsonb_build_object(" + name + ", " + amount + ")"
+	}
+	return "json_object(" + name + ", " + amount + ")"
 }
 
 // Below is the condition that the tenant of the next argument stands in a column of parents.

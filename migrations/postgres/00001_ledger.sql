@@ -150,6 +150,43 @@ CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempo
 -- For what was corrected of a call.
 CREATE INDEX llm_executions_corrects ON llm_executions (tenant, corrects) WHERE corrects IS NOT NULL;
 
+-- What executions that were pruned add up to, by quarters of an hour: every time zone begins its days with one. Together with the
+-- executions it gives what those alone gave before.
+CREATE TABLE llm_pruned (
+    tenant                uuid        NOT NULL,
+    id                    uuid        NOT NULL,           -- of the row
+    admitted_at           timestamptz NOT NULL,           -- the quarter of an hour
+    parents               uuid[]      NOT NULL DEFAULT '{}',
+    status                text        NOT NULL,
+    agent                 text        NOT NULL DEFAULT '',
+    provider              text        NOT NULL DEFAULT '',
+    model                 text        NOT NULL DEFAULT '',
+    billed_model          text        NOT NULL DEFAULT '',
+    service_tier          text        NOT NULL DEFAULT '',
+    estimated             boolean     NOT NULL DEFAULT false,
+    unpriced              boolean     NOT NULL DEFAULT false,
+    finished_at           timestamptz,                    -- of adjustments: the quarter of an hour in which they were booked
+    cost                  bigint      NOT NULL DEFAULT 0,
+    tokens                bigint      NOT NULL DEFAULT 0,
+    calls                 bigint      NOT NULL DEFAULT 0,
+    input_tokens          bigint      NOT NULL DEFAULT 0,
+    cache_read_tokens     bigint      NOT NULL DEFAULT 0,
+    cache_read_audio_tokens bigint      NOT NULL DEFAULT 0,
+    cache_write_5m_tokens bigint      NOT NULL DEFAULT 0,
+    cache_write_1h_tokens bigint      NOT NULL DEFAULT 0,
+    output_tokens         bigint      NOT NULL DEFAULT 0,
+    reasoning_tokens      bigint      NOT NULL DEFAULT 0,
+    input_audio_tokens    bigint      NOT NULL DEFAULT 0,
+    output_audio_tokens   bigint      NOT NULL DEFAULT 0,
+    input_image_tokens    bigint      NOT NULL DEFAULT 0,
+    output_image_tokens   bigint      NOT NULL DEFAULT 0,
+    web_searches          bigint      NOT NULL DEFAULT 0,
+    units                 jsonb,                          -- one, on a row of its own
+    PRIMARY KEY (tenant, id)
+);
+CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
+CREATE INDEX llm_pruned_below ON llm_pruned (admitted_at) WHERE parents <> '{}';
+
 -- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
 -- all tenants below it are rows apart.
 CREATE TABLE llm_usage (
@@ -241,6 +278,7 @@ DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
 DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
+DROP TABLE llm_pruned;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
 DROP TABLE llm_limits;

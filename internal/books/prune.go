@@ -1,0 +1,244 @@
+package books
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
+)
+
+// What executions that are pruned together have in common, and what is added up of them. What llm_pruned keeps of them gives,
+// with the executions that are left, what all executions gave before.
+var (
+	prunedKeys = []string{"parents", "status", "agent", "provider", "model", "billed_model", "service_tier", "estimated", "unpriced"}
+	prunedSums = append([]string{"cost", "tokens", "calls"}, book.UsageColumns[:]...)
+)
+
+// booked is where sums over executions are read: the executions, and what pruned ones add up to.
+var booked = func() string {
+	columns := "tenant, admitted_at, finished_at, units, " + strings.Join(prunedKeys, ", ") + ", " + strings.Join(prunedSums, ", ")
+	return "(SELECT " + columns + ", held_cost, held_tokens FROM llm_executions UNION ALL SELECT " + columns + ", 0, 0 FROM llm_pruned)"
+}()
+
+// Quarter is the piece of time in which pruned executions are told apart no more.
+const Quarter = 15 * time.Minute
+
+// Prune says which executions of a tenant are pruned.
+type Prune struct {
+	Tenant book.ID
+
+	// Range is where they were admitted, and Before is when they had ended: one that was booked later may be corrected yet, or
+	// is the correction of an earlier one. Those without a correction and those with their corrections leave at once.
+	Range
+	Before time.Time
+
+	// Unsettled is up to when those were abandoned whose usage is not expected any more.
+	Unsettled time.Time
+
+	Limit int
+}
+
+// Pruned is what one batch has done.
+type Pruned struct {
+	Executions int64     // that are gone
+	Last       time.Time // when the last of them was admitted; the next batch begins there
+	More       bool      // there may be others
+}
+
+// Now is the database's clock.
+func (b Books) Now(ctx context.Context) (now time.Time, err error) {
+	err = b.query(ctx)(`SELECT `+b.Clock, nil, func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&now)) })
+	return now, err
+}
+
+// Bound bounds how long each statement of a transaction takes, where the database can. Elsewhere its context does.
+func (b Books) Bound(ctx context.Context, d time.Duration) error {
+	if !b.LocksRows {
+		return nil
+	}
+	_, err := b.Conn.ExecContext(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, d.Milliseconds()))
+	return err
+}
+
+// PruneBatch replaces some executions by what they add up to. It runs in a short transaction of its caller, and locks the
+// executions alone.
+func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error) {
+	lock := ""
+	if b.LocksRows {
+		lock = " FOR UPDATE OF e"
+	}
+	var ids []book.ID
+	later := ` AND NOT EXISTS (SELECT 1 FROM llm_executions c WHERE c.tenant = e.tenant AND c.corrects = e.id AND c.finished_at >= ?)`
+	err = b.query(ctx)(b.Bind(`SELECT e.id, e.admitted_at FROM llm_executions e
+		WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+` AND e.corrects IS NULL AND e.finished_at < ?
+			AND (e.status <> 'abandoned' OR e.settled_at IS NOT NULL OR e.finished_at < ?)`+later+`
+		ORDER BY e.admitted_at, e.id LIMIT ?`+lock),
+		[]any{p.Tenant.String(), b.Time(p.From), b.Time(p.To), b.Time(p.Before), b.Time(p.Unsettled), b.Time(p.Before), p.Limit},
+		func(row sqldb.Row) error {
+			var id book.ID
+			err := row.Scan(&id, sqldb.Instant(&done.Last))
+			ids = append(ids, id)
+			return err
+		})
+	if err != nil || len(ids) == 0 {
+		return done, err
+	}
+	done.More = len(ids) == p.Limit
+	var corrections []book.ID
+	if err := sqldb.List(ctx, b.Conn, &corrections, b.Bind(`SELECT e.id FROM llm_executions e WHERE e.tenant = ? AND `+b.Among("e.corrects")+lock),
+		p.Tenant.String(), b.IDs(ids)); err != nil {
+		return done, err
+	}
+	ids = append(ids, corrections...)
+	done.Executions = int64(len(ids))
+	return done, b.replace(ctx, p.Tenant, ids)
+}
+
+// replace enters what some executions add up to, and deletes them.
+func (b Books) replace(ctx context.Context, tenant book.ID, ids []book.ID) error {
+	of := []any{tenant.String(), b.IDs(ids)}
+	sums, none := make([]string, len(prunedSums)), strings.Repeat("0, ", len(prunedSums))
+	for i, column := range prunedSums {
+		sums[i] = total("e." + column)
+	}
+	const bookedAt = "CASE e.status WHEN 'adjusted' THEN e.finished_at END"
+	keys := "e." + strings.Join(prunedKeys, ", e.")
+	columns := "tenant, id, admitted_at, finished_at, " + strings.Join(prunedKeys, ", ") + ", " + strings.Join(prunedSums, ", ") + ", units"
+	rows := ` FROM llm_executions e`
+	where := ` WHERE e.tenant = ? AND ` + b.Among("e.id")
+	group := ` GROUP BY e.tenant, ` + b.Quarter("e.admitted_at") + `, ` + b.Quarter(bookedAt) + `, ` + keys
+	head := `INSERT INTO llm_pruned (` + columns + `) SELECT e.tenant, ` + b.NewID() + `, ` + b.Quarter("e.admitted_at") + `, ` + b.Quarter(bookedAt) + `, ` + keys + `, `
+	for _, statement := range []string{
+		head + strings.Join(sums, ", ") + `, NULL` + rows + where + group,
+		head + none + b.Units(sqldb.UnitName, total(sqldb.UnitAmount)) + rows + ` ` + b.EachUnit() + where + ` AND e.units IS NOT NULL` + group + `, ` + sqldb.UnitName,
+		`DELETE FROM llm_executions AS e` + where,
+	} {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement), of...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PruneReleased deletes executions that were released, and so count nowhere, in the order of their ids, behind one: as many as
+// there are, up to a limit. It returns how many they were and the id of the last one. They are found by their ids, which tell
+// the time of the process that made them.
+func (b Books) PruneReleased(ctx context.Context, tenant book.ID, before time.Time, after book.ID, limit int) (n int, last book.ID, err error) {
+	var ids []book.ID
+	if err := sqldb.List(ctx, b.Conn, &ids, b.Bind(`SELECT e.id FROM llm_executions e WHERE e.tenant = ? AND e.id > ? AND e.id < ?
+			AND e.status = 'cancelled' AND e.admitted_at < ? ORDER BY e.id LIMIT ?`),
+		tenant.String(), after.String(), idAt(before).String(), b.Time(before), limit); err != nil || len(ids) == 0 {
+		return 0, after, err
+	}
+	_, err = b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM llm_executions AS e WHERE e.tenant = ? AND e.status = 'cancelled' AND `+b.Among("e.id")),
+		tenant.String(), b.IDs(ids))
+	return len(ids), ids[len(ids)-1], err
+}
+
+// idAt is the least id that a process makes at a time.
+func idAt(t time.Time) (id book.ID) {
+	ms := max(t.UnixMilli(), 0)
+	for i := range 6 {
+		id[i] = byte(ms >> (8 * (5 - i)))
+	}
+	id[6], id[8] = 0x70, 0x80
+	return id
+}
+
+// PrunedError says that a question needs calls that were pruned.
+type PrunedError struct {
+	At time.Time // within a quarter of an hour that a period cuts, or about when they were made
+	By string    // what is not known of them; empty: when they were made, to less than the quarter of an hour
+}
+
+func (e *PrunedError) Error() string {
+	at := e.At.UTC().Format(time.RFC3339Nano)
+	if e.By != "" {
+		return fmt.Sprintf("the calls of %s were pruned, and nobody knows any more %s", at, e.By)
+	}
+	return fmt.Sprintf("the calls around %s were pruned: a period can begin and end there with a quarter of an hour only", at)
+}
+
+// whole returns a [PrunedError] where a range of calls that was added up cuts what pruned ones add up to. It looks after the
+// sums: what is pruned in between is then refused, and never answered wrongly.
+func (b Books) whole(ctx context.Context, c Calls) error {
+	return b.uncut(ctx, []time.Time{c.From, c.To}, Question{Tenant: c.Tenant, Alone: c.Alone})
+}
+
+// known is whole for a question.
+func (b Books) known(ctx context.Context, q Question) error {
+	for _, s := range q.Spans {
+		if err := b.uncut(ctx, append([]time.Time{s.From, s.To}, s.Periods...), q); err != nil {
+			return err
+		}
+	}
+	for _, g := range q.By {
+		by := ""
+		switch g.Dimension {
+		case ByActor:
+			by = "who acted"
+		case ByTag:
+			by = fmt.Sprintf("what their tag %q was", g.Tag)
+		default:
+			continue
+		}
+		for _, s := range q.Spans {
+			if at, err := b.prunedIn(ctx, s.Range, q); err != nil || !at.IsZero() {
+				return cmp.Or(err, error(&PrunedError{At: at, By: by}))
+			}
+		}
+	}
+	return nil
+}
+
+// uncut returns a [PrunedError] for the first of some times that cuts what pruned calls of a question add up to.
+func (b Books) uncut(ctx context.Context, times []time.Time, q Question) error {
+	for _, at := range times {
+		at = Admission(at)
+		quarter := at.Truncate(Quarter)
+		if at.Equal(quarter) {
+			continue
+		}
+		if cut, err := b.prunedIn(ctx, Range{quarter, quarter.Add(Quarter)}, q); err != nil || !cut.IsZero() {
+			return cmp.Or(err, error(&PrunedError{At: at}))
+		}
+	}
+	return nil
+}
+
+// prunedIn returns when some calls of a range were made that were pruned; zero for none.
+func (b Books) prunedIn(ctx context.Context, r Range, q Question) (at time.Time, err error) {
+	where, args := "admitted_at >= ? AND admitted_at < ?", []any{b.Time(r.From), b.Time(r.To)}
+	switch {
+	case q.Everybody:
+	case q.Alone:
+		where, args = where+" AND tenant = ?", append(args, q.Tenant.String())
+	default:
+		where += " AND (tenant = ? OR parents <> '{}' AND " + b.Below("parents") + ")"
+		args = append(args, q.Tenant.String(), q.Tenant.String())
+	}
+	err = b.query(ctx)(b.Bind(`SELECT admitted_at FROM llm_pruned WHERE `+where+` LIMIT 1`), args,
+		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&at)) })
+	return at, err
+}
+
+// PrunedCalls returns how many calls of a tenant in a range were pruned.
+func (b Books) PrunedCalls(ctx context.Context, tenant book.ID, r Range) (n int64, err error) {
+	err = b.query(ctx)(b.Bind(`SELECT `+total("calls")+` FROM llm_pruned WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ?`),
+		[]any{tenant.String(), b.Time(r.From.Truncate(Quarter)), b.Time(r.To)}, func(row sqldb.Row) error { return row.Scan(&n) })
+	return n, err
+}
+
+// PrunedTo returns the end of the time whose calls of a tenant were pruned; zero where none were.
+func (b Books) PrunedTo(ctx context.Context, tenant book.ID) (to time.Time, err error) {
+	err = b.query(ctx)(b.Bind(`SELECT max(admitted_at) FROM llm_pruned WHERE tenant = ?`), []any{tenant.String()},
+		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&to)) })
+	if !to.IsZero() {
+		to = to.Add(Quarter)
+	}
+	return to, err
+}

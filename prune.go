@@ -1,0 +1,251 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/fault"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
+)
+
+// PruneOption is an option of [Ledger.Prune].
+type PruneOption func(*pruning) error
+
+// WithPruneTime bounds how long a Prune takes: it ends after the batch in which the time is over, and its report says that there
+// is more. Defaults to no bound but that of its ctx.
+func WithPruneTime(d time.Duration) PruneOption {
+	return func(p *pruning) error {
+		if d <= 0 {
+			return fmt.Errorf("WithPruneTime: %v is no time", d)
+		}
+		p.budget = d
+		return nil
+	}
+}
+
+// WithPruneBatch sets how many executions leave in one transaction, up to 10,000. Defaults to 1,000.
+func WithPruneBatch(n int) PruneOption {
+	return func(p *pruning) error {
+		if n < 1 || n > maxPruneBatch {
+			return fmt.Errorf("WithPruneBatch: %d is not between 1 and %d", n, maxPruneBatch)
+		}
+		p.batch = n
+		return nil
+	}
+}
+
+// WithPruneProgress has Prune tell a function what is done so far, after every batch. Defaults to none.
+func WithPruneProgress(told func(PruneReport)) PruneOption {
+	return func(p *pruning) error {
+		if told == nil {
+			return fmt.Errorf("WithPruneProgress: the function is nil")
+		}
+		p.told = told
+		return nil
+	}
+}
+
+const maxPruneBatch = 10_000
+
+// PruneReport is what a [Ledger.Prune] has done.
+type PruneReport struct {
+	// Before is the time before which executions were pruned: the one that was asked for, or an earlier one where a window that
+	// is open began before that.
+	Before time.Time
+
+	Executions int64 // that are gone
+	Batches    int64 // transactions that it took
+	Tenants    int64 // that were looked at; one with all zeros is the calls without a tenant
+
+	// More says that the time was over before all were gone. Another Prune goes on.
+	More bool
+}
+
+// Prune deletes executions that were admitted, and had ended, before a time, so that their table does not grow for ever. In
+// their place stays what they add up to by quarters of an hour, in which every time zone begins its days: every sum over a
+// period of the calendar is the same afterwards, by tenant, agent and model, the balances stay, and [Ledger.Verify] and
+// [Ledger.Repair] work as before, with the sums in the place of what is gone. The roll-up is not touched.
+//
+// What is gone is the single call: it is in no list or export any more, cannot be repriced (which [RepriceReport] says), and a
+// period that cuts one of those quarters is an error ([ErrPruned]).
+//
+// These stay: what runs; what was admitted in a window that may be open in any time zone, a month at most, so that Before of the
+// report may be earlier than what was asked for; calls that were corrected after before, with all their corrections; and, for 30 days, those whose process was lost
+// and may yet say what they used.
+//
+// It runs beside calls: each transaction takes a bounded number of rows, locks these alone, waits for nobody's lock longer than
+// two seconds, and is followed by a pause as long as itself. Several may run at once. A Prune that is ended at any moment has
+// lost nothing, and the next one goes on. PostgreSQL takes the space of the rows that are gone for new ones after its vacuum, SQLite at once: the
+// files do not shrink.
+//
+// Errors: [ErrInvalidOption] for a time that is zero or to come and for an option that is invalid; [ErrNotMigrated],
+// [ErrUnavailable], [ErrClosed], and ctx's own, each with what was done before.
+func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOption) (PruneReport, error) {
+	p := &pruning{Ledger: l, books: books.Books{Dialect: l.dialect, Conn: l.pool}, batch: 1000, told: func(PruneReport) {}}
+	var err error
+	for _, option := range options {
+		switch {
+		case err != nil:
+		case option == nil:
+			err = fmt.Errorf("a nil PruneOption")
+		default:
+			err = option(p)
+		}
+	}
+	var now time.Time
+	if err == nil {
+		if now, err = p.books.Now(ctx); err != nil {
+			return p.report, l.failure(ctx, err)
+		}
+		switch {
+		case before.IsZero():
+			err = fmt.Errorf("the time before which executions are to go is zero")
+		case before.After(now):
+			err = fmt.Errorf("%s is to come: it is %s", before.Format(time.RFC3339), now.Format(time.RFC3339))
+		}
+	}
+	if err != nil {
+		return p.report, fmt.Errorf("%w: Prune: %w", ErrInvalidOption, err)
+	}
+	if p.budget > 0 {
+		p.until = time.Now().Add(p.budget)
+	}
+	p.unsettled = now.Add(-lateSettles)
+	p.report.Before = closed(before, now, l.windows.WeekStart)
+	failed := l.eachTenant(ctx, func(id book.ID) error {
+		p.report.Tenants++
+		err = p.tenant(ctx, id)
+		return err
+	})
+	switch {
+	case errors.Is(err, errPruneTime):
+		p.report.More = true
+		return p.report, nil
+	case errors.Is(err, ErrClosed):
+		return p.report, err
+	}
+	return p.report, failed
+}
+
+// pruning is one run of Prune.
+type pruning struct {
+	*Ledger
+	books     books.Books
+	batch     int
+	budget    time.Duration
+	until     time.Time // zero: no bound
+	unsettled time.Time
+	told      func(PruneReport)
+	report    PruneReport
+}
+
+const (
+	// lateSettles is how long a call that was abandoned may still be settled.
+	lateSettles = 30 * 24 * time.Hour
+
+	// clockMargin is how far the clocks of processes may be from the database's, for what is found by its id.
+	clockMargin = 48 * time.Hour
+
+	// pruneTimeout bounds each statement.
+	pruneTimeout = 10 * time.Second
+)
+
+var errPruneTime = errors.New("the time is over")
+
+// closed returns the last quarter of an hour before a time at which no window is open, whatever time zone a tenant has or has
+// just had.
+func closed(before, now time.Time, weekStart time.Weekday) time.Time {
+	for _, hours := range []int{-12, 14} {
+		zone := time.FixedZone("", hours*60*60)
+		for _, w := range []period.Window{period.Week, period.Month} {
+			if from, _ := period.Bounds(w, now, zone, weekStart); from.Before(before) {
+				before = from
+			}
+		}
+	}
+	return before.UTC().Truncate(books.Quarter)
+}
+
+// tenant prunes the executions of one tenant.
+func (p *pruning) tenant(ctx context.Context, id book.ID) error {
+	before := p.report.Before
+	of := books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: p.unsettled, Limit: p.batch}
+	for more := true; more; {
+		err := p.step(ctx, func(b books.Books) (int64, error) {
+			done, err := b.PruneBatch(ctx, of)
+			if err == nil && done.Executions > 0 {
+				of.From = done.Last
+			}
+			more = done.More
+			return done.Executions, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var last book.ID
+	for more := true; more; {
+		err := p.step(ctx, func(b books.Books) (int64, error) {
+			n, to, err := b.PruneReleased(ctx, id, before.Add(-clockMargin), last, p.batch)
+			if err == nil {
+				last = to
+			}
+			more = n == p.batch
+			return int64(n), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxPruneTries is how often a batch is tried that somebody else's locks are in the way of.
+const maxPruneTries = 10
+
+// step runs a batch, and leaves the database to others for as long as it took.
+func (p *pruning) step(ctx context.Context, batch func(books.Books) (int64, error)) error {
+	for try := 1; ; try++ {
+		if !p.until.IsZero() && !time.Now().Before(p.until) {
+			return errPruneTime
+		}
+		select {
+		case <-p.closing:
+			return ErrClosed
+		default:
+		}
+		start := time.Now()
+		var n int64
+		err := p.transaction(ctx, p.db, func(tx *gorm.DB) (err error) {
+			b := books.Books{Dialect: p.dialect, Conn: tx.Statement.ConnPool}
+			if err := b.Bound(ctx, pruneTimeout); err != nil {
+				return err
+			}
+			n, err = batch(b)
+			return err
+		})
+		took := time.Since(start)
+		if err != nil {
+			if class := p.store.Classify(err); try < maxPruneTries && (class == fault.Locked || class == fault.Conflict) && ctx.Err() == nil {
+				if err := sqldb.Pause(ctx, min(took, time.Second)); err != nil {
+					return err
+				}
+				continue
+			}
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		p.report.Executions, p.report.Batches = p.report.Executions+n, p.report.Batches+1
+		p.told(p.report)
+		return sqldb.Pause(ctx, took)
+	}
+}
