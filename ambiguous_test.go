@@ -5,34 +5,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/pgtest"
 )
-
-// faultyLedger opens a ledger whose lanes' connections break as told, on a database whose other connections do not.
-func faultyLedger(t *testing.T, options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger, *faults) {
-	t.Helper()
-	dsn := pgtest.DSN(t)
-	db := openAt(t, postgres.Open(dsn))
-	pool, faults := faultyPool(t, dsn)
-	return db, openLedger(t, db, append(options, tenant.WithLaneDB(pool))...), faults
-}
-
-// executionRow is what is checked of an execution.
-type executionRow struct {
-	ID, Status, IdempotencyKey string
-	HeldCost, Cost, Calls      int64
-}
-
-func executionRows(t testing.TB, db *gorm.DB) (rows []executionRow) {
-	t.Helper()
-	require.NoError(t, db.Raw(`SELECT CAST(id AS text) AS id, status, coalesce(idempotency_key, '') AS idempotency_key, held_cost, cost, calls
-		FROM llm_executions ORDER BY id`).Scan(&rows).Error)
-	return rows
-}
 
 func TestAmbiguousCommit_EachOperationIsDoneOnceAndAnsweredRight(t *testing.T) {
 	t.Parallel()

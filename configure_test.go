@@ -314,3 +314,93 @@ func TestConfigureBudget_ThatCannotLockTheSettingsSaysSo(t *testing.T) {
 	require.ErrorContains(t, err, "another transaction")
 	require.NoError(t, tenant.ConfigureBudget(t.Context(), db, tenant.ID("globex"), nothing), "other tenants are not held up")
 }
+
+func TestAuditLog_SaysWhoChangedWhatAndWhy(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "admin@host"), "new contract")
+		change := func(b *tenant.Budget) error {
+			b.Limits.DailyCost, b.Enforcement = tenant.USD("5"), tenant.Hard
+			return nil
+		}
+		for range 2 {
+			require.NoError(t, tenant.ConfigureBudget(ctx, db, acme, change))
+		}
+		require.NoError(t, ledger.TopUp(ctx, acme, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("1")}, Reason: "bought", IdempotencyKey: "k"}))
+		require.Error(t, db.Transaction(func(tx *gorm.DB) error {
+			require.NoError(t, tenant.ConfigureBudget(ctx, tx, acme, func(b *tenant.Budget) error { b.Suspended = true; return nil }))
+			return gorm.ErrInvalidData
+		}))
+		require.Error(t, tenant.ConfigureBudget(ctx, db, acme, func(b *tenant.Budget) error { b.Limits.DailyCost = tenant.USD("x"); return nil }))
+
+		var log []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, acme).Order("id").Find(&log).Error)
+		require.Len(t, log, 2, "a change that changes nothing, or that was rolled back, leaves none")
+		require.Equal(t, []string{"acme", "admin@host", "ConfigureBudget", "new contract"}, []string{log[0].TenantID, log[0].Actor, log[0].Action, log[0].Reason})
+		require.JSONEq(t, `{"name":"acme","inherit":true,"suspended":false,"limits":[]}`, string(log[0].Was))
+		require.JSONEq(t, `{"name":"acme","enforcement":"hard","inherit":true,"suspended":false,"limits":["daily cost $5.00"]}`, string(log[0].Became))
+		require.False(t, log[0].ChangedAt.IsZero())
+		require.Equal(t, []string{"TopUp", "bought"}, []string{log[1].Action, log[1].Reason})
+		require.Empty(t, log[1].Was)
+		require.Contains(t, string(log[1].Became), "daily cost $1.00")
+
+		var others []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, tenant.ID("globex")).Find(&others).Error)
+		require.Empty(t, others)
+		err := tenant.ConfigureBudget(tenant.ContextWithReason(t.Context(), "a\x00"), db, acme, change)
+		require.ErrorContains(t, err, "reason in ContextWithReason")
+	})
+}
+
+func TestAuditLog_HasWhatBecomesOfRecords(t *testing.T) {
+	t.Parallel()
+	eachHierarchy(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		acme := &company{Slug: "acme"}
+		require.NoError(t, db.Create(acme).Error)
+		red := &team{Slug: "red"}
+		require.NoError(t, db.Create(red).Error)
+		ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "admin@host"), "reorganisation")
+		handle := db.WithContext(ctx)
+		require.NoError(t, handle.Model(red).Update("slug", "crimson").Error)
+		require.NoError(t, handle.Model(red).Update("company_id", acme.ID).Error)
+		known(t, db, "plain")
+		require.NoError(t, ledger.Rename(ctx, "plain", "fancy"))
+		var log []tenant.AuditEntry
+		require.NoError(t, tenant.AuditLog(t.Context(), db, ledger.Tenant(red)).Order("id").Find(&log).Error)
+		require.Len(t, log, 2)
+		require.Equal(t, []string{"follow", "admin@host", "reorganisation", "crimson"}, []string{log[0].Action, log[0].Actor, log[0].Reason, log[0].TenantID})
+		require.JSONEq(t, `{"tenant_id":"red","name":"red"}`, string(log[0].Was))
+		require.JSONEq(t, `{"tenant_id":"crimson","name":"crimson"}`, string(log[0].Became))
+		require.Equal(t, "move", log[1].Action)
+
+		globex := &company{Slug: "globex"}
+		require.NoError(t, db.Create(globex).Error)
+		require.NoError(t, handle.Delete(globex).Error)
+		var all []tenant.AuditEntry
+		require.NoError(t, db.Order("id").Find(&all).Error)
+		require.Equal(t, "Rename", all[2].Action)
+		require.Equal(t, []string{"remove", "globex"}, []string{all[3].Action, all[3].TenantID})
+		require.JSONEq(t, `{"limits":["day cost 10000000000"]}`, string(all[3].Was))
+		require.Len(t, all, 4)
+	})
+}
+
+func TestAuditLog_HasChangesOfTheLedgersOwnSettings(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"postgres", "sqlite"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := openDatabase(t, dialect)
+			for _, daily := range []string{"1", "1", "2"} {
+				ledger := openLedger(t, db, tenant.WithDefaultLimits(tenant.Limits{DailyCost: tenant.USD(daily)}))
+				require.NoError(t, call(t, ledger, acme, "0"))
+				require.NoError(t, ledger.Close(t.Context()))
+			}
+			var all []tenant.AuditEntry
+			require.NoError(t, db.Order("id").Find(&all).Error)
+			require.Len(t, all, 2, "a start that changes nothing leaves none")
+			require.JSONEq(t, `{"enforcement":"","limits":["day cost 1000000000"]}`, string(all[1].Was))
+			require.JSONEq(t, `{"enforcement":"","limits":["day cost 2000000000"]}`, string(all[1].Became))
+		})
+	}
+}

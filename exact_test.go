@@ -4,10 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,8 +19,6 @@ import (
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
-
-var dollar = tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1")})
 
 // spend makes calls of a cent until the budget is used up, and returns how many were admitted.
 func spend(t testing.TB, ledger *tenant.Ledger, org tenant.Tenant, callers int) int64 {
@@ -60,47 +55,6 @@ func TestHardLimit_IsNeverPassedBy64Goroutines(t *testing.T) {
 		require.Equal(t, balance{SpentCost: 1e9, SpentCalls: 100}, balanceOf(t, db, "acme", "day"))
 		requireConservation(t, db)
 	})
-}
-
-// The environment of a helper process: what it is to do, and on which database.
-const (
-	helperTask = "TENANT_TEST_HELPER"
-	helperDSN  = "TENANT_TEST_HELPER_DSN"
-)
-
-// helper starts this test binary as another process, which does one of the tasks of TestHelperProcess.
-func helper(t *testing.T, task, dsn string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "-test.v")
-	cmd.Env = append(os.Environ(), helperTask+"="+task, helperDSN+"="+dsn)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
-// TestHelperProcess is not a test: it is what the helper processes run.
-//
-//nolint:paralleltest // it is alone in its process
-func TestHelperProcess(t *testing.T) {
-	task := os.Getenv(helperTask)
-	if task == "" {
-		t.Skip("the body of the processes that other tests start")
-	}
-	db := openAt(t, postgres.Open(os.Getenv(helperDSN)))
-	switch task {
-	case "spend":
-		ledger := openLedger(t, db)
-		fmt.Println("admitted", spend(t, ledger, tenant.ID("acme"), 16))
-	case "hang":
-		ledger, err := tenant.Open(db, tenant.WithLease(time.Second))
-		require.NoError(t, err)
-		_, err = ledger.Reserve(t.Context(), tenant.ID("acme"), tenant.Estimate{Cost: tenant.USD("0.25")})
-		require.NoError(t, err)
-		fmt.Println("holding")
-		select {}
-	default:
-		words := strings.Fields(task)
-		tasks[words[0]](t, db, words[1:])
-	}
 }
 
 func TestHardLimit_IsNeverPassedBy4Processes(t *testing.T) {

@@ -14,25 +14,6 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-// place makes a tenant with a limit on its daily cost, below another one.
-func place(t testing.TB, db *gorm.DB, id, parent tenant.ID, daily string) {
-	t.Helper()
-	require.NoError(t, tenant.ConfigureBudget(t.Context(), db, id, func(b *tenant.Budget) error {
-		b.ParentID, b.Enforcement = string(parent), tenant.Hard
-		if daily != "" {
-			b.Limits.DailyCost = tenant.USD(daily)
-		}
-		return nil
-	}))
-}
-
-func costToday(t testing.TB, db *gorm.DB, who tenant.Tenant, options ...tenant.QueryOption) string {
-	t.Helper()
-	cost, err := tenant.CostToday(t.Context(), db, who, options...)
-	require.NoError(t, err)
-	return cost.String()
-}
-
 func TestHierarchy_ACallIsHeldToEveryBudgetAboveItsTenant(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {

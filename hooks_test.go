@@ -19,13 +19,6 @@ import (
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
-// keysOf returns the tenant ids of a table's records.
-func keysOf(t testing.TB, db *gorm.DB, table string) (keys []string) {
-	t.Helper()
-	require.NoError(t, db.Raw(`SELECT tenant_id FROM llm_tenants WHERE owner_type = ? AND deleted_at IS NULL ORDER BY tenant_id`, table).Scan(&keys).Error)
-	return keys
-}
-
 func TestCreate_OfMapsMakesTheBudgetsOfWhatWasStored(t *testing.T) {
 	t.Parallel()
 	eachConfiguration(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {

@@ -11,17 +11,6 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-func call(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, cost string, options ...tenant.ReserveOption) error {
-	t.Helper()
-	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Provider: "openai", Model: "gpt-4.1", Cost: tenant.USD(cost)},
-		append(options, tenant.WithWait(0))...)
-	if err != nil {
-		return err
-	}
-	_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD(cost)})
-	return err
-}
-
 func TestLimits_OfEveryWindowAgentAndModelAreEnforced(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]tenant.Limit{
@@ -179,4 +168,47 @@ func TestLimits_LargerThanThoseOfLongerWindowsCanBeLetPass(t *testing.T) {
 	credits := tenant.Limits{DailyCost: tenant.USD("20"), DailyCalls: tenant.Count(9), Also: []tenant.Limit{{Window: tenant.Total, Cost: tenant.USD("10"), Calls: tenant.Count(3)}}}
 	type Trial Organization
 	require.NoError(t, ledger.Register(&Trial{}, tenant.WithLimits(credits)), "a total is no slip")
+}
+
+func TestEffectiveBudget_SaysWhereEachLimitComesFrom(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "acme",
+			tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("10"), DailyCalls: tenant.Count(5)}), tenant.WithEnforcement(tenant.Hard))
+		require.NoError(t, call(t, ledger, nil, "1"), "the first call brings the ledger's own settings into the database")
+		place(t, db, "group", "", "50")
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, org, func(b *tenant.Budget) error {
+			b.Limits.DailyCalls, b.TimeZone, b.ParentID = tenant.Count(7), "Asia/Kathmandu", "group"
+			return nil
+		}))
+		e, err := tenant.EffectiveBudget(t.Context(), db, org)
+		require.NoError(t, err)
+		require.Equal(t, []any{"acme", tenant.Hard, tenant.FromDeclaration, "Asia/Kathmandu", tenant.FromTenant},
+			[]any{e.TenantID, e.Enforcement, e.EnforcementFrom, e.TimeZone, e.TimeZoneFrom})
+		type line struct {
+			tenant string
+			window tenant.Window
+			metric tenant.Metric
+			limit  string
+			from   tenant.Source
+		}
+		var lines []line
+		for _, l := range e.Limits {
+			lines = append(lines, line{l.TenantID, l.Window, l.Metric, l.Limit.String(), l.From})
+		}
+		require.Equal(t, []line{
+			{"acme", tenant.Day, tenant.CostMetric, "10", tenant.FromDeclaration},
+			{"acme", tenant.Day, tenant.CallsMetric, "7", tenant.FromTenant},
+			{"acme", tenant.Month, tenant.CallsMetric, "50", tenant.FromLedger},
+			{"group", tenant.Day, tenant.CostMetric, "50", tenant.FromTenant},
+			{"group", tenant.Month, tenant.CallsMetric, "50", tenant.FromLedger},
+			{"llm_root", tenant.Month, tenant.CostMetric, "1000", tenant.FromLedger},
+		}, lines)
+		require.Equal(t, tenant.Soft, e.Limits[5].Enforcement)
+
+		e, err = tenant.EffectiveBudget(t.Context(), db, tenant.ID("nobody-yet"))
+		require.NoError(t, err)
+		require.Len(t, e.Limits, 2)
+	}, tenant.WithDefaultLimits(tenant.Limits{MonthlyCalls: tenant.Count(50)}),
+		tenant.WithRootBudget(tenant.Limits{MonthlyCost: tenant.USD("1000")}, tenant.Soft))
 }

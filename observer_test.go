@@ -2,7 +2,6 @@ package tenant_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -12,41 +11,6 @@ import (
 
 	"github.com/llmtenant/tenant"
 )
-
-// witness keeps what it hears.
-type witness struct {
-	mu     sync.Mutex
-	events []tenant.Event
-}
-
-func (w *witness) Observe(_ context.Context, e tenant.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = append(w.events, e)
-}
-
-// thresholds are those that were heard of, as "tenant window percent spent".
-func (w *witness) thresholds() (heard []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, e := range w.events {
-		if t, ok := e.(*tenant.ThresholdEvent); ok {
-			heard = append(heard, fmt.Sprintf("%s %s %d %s", t.TenantID, t.Limit.Window, t.Percent, t.Limit.Spent))
-		}
-	}
-	return heard
-}
-
-func of[T tenant.Event](w *witness) (events []T) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, e := range w.events {
-		if e, ok := e.(T); ok {
-			events = append(events, e)
-		}
-	}
-	return events
-}
 
 func eachWatched(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, w *witness), options ...tenant.OpenOption) {
 	for _, dialect := range []string{"postgres", "sqlite"} {

@@ -9,21 +9,6 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-type company struct {
-	ID    uint
-	Slug  string
-	Teams []team
-}
-
-type team struct {
-	ID        uint
-	Slug      string
-	CompanyID *uint
-}
-
-func (company) TableName() string { return "companies" }
-func (team) TableName() string    { return "teams" }
-
 // squad says with a method who stands above it: a division, of which it knows the primary key, or a tenant without a record.
 type squad struct {
 	ID         uint
@@ -52,23 +37,6 @@ type division struct {
 func (division) TableName() string { return "divisions" }
 
 func (d division) LLMTenantID() string { return d.Slug }
-
-func eachHierarchy(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger)) {
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
-		require.NoError(t, db.AutoMigrate(&company{}, &team{}))
-		require.NoError(t, ledger.Register(&team{}, tenant.WithKey("Slug"), tenant.WithBudget(), tenant.WithParent("CompanyID", &company{})))
-		require.NoError(t, ledger.Register(&company{}, tenant.WithKey("Slug"), tenant.WithEnforcement(tenant.Hard),
-			tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("10")}), tenant.WithTimeZone("Asia/Kathmandu")))
-		test(t, db, ledger)
-	})
-}
-
-func parentOf(t testing.TB, db *gorm.DB, id tenant.ID) string {
-	t.Helper()
-	b, err := tenant.BudgetFor(t.Context(), db, id)
-	require.NoError(t, err)
-	return b.ParentID
-}
 
 func TestParent_FollowsTheFieldOfTheRecord(t *testing.T) {
 	t.Parallel()
@@ -153,14 +121,6 @@ func TestParent_CanBeSaidByAMethod(t *testing.T) {
 		require.Equal(t, "north", parentOf(t, db, "loose"))
 	})
 }
-
-type unit struct {
-	ID       uint
-	Slug     string
-	ParentID *uint
-}
-
-func (unit) TableName() string { return "units" }
 
 func TestParent_ACircleFailsTheHostsStatement(t *testing.T) {
 	t.Parallel()

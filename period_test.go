@@ -12,18 +12,6 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-func zone(t require.TestingT, name string) *time.Location {
-	loc, err := time.LoadLocation(name)
-	require.NoError(t, err)
-	return loc
-}
-
-func at(t require.TestingT, s string) time.Time {
-	parsed, err := time.Parse(time.RFC3339Nano, s)
-	require.NoError(t, err)
-	return parsed.UTC()
-}
-
 func TestCalendarPeriods_AreThoseOfTheZone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,20 +10,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
-
-// cluster is a database on a server that the test may stop.
-func cluster(t *testing.T) (*pgtest.Server, *gorm.DB) {
-	server := pgtest.Cluster(t)
-	return server, openAt(t, postgres.Open(server.URL()))
-}
-
-var cent = tenant.Estimate{Cost: tenant.USD("0.01")}
 
 func TestDatabaseDown_RefusesACallAndSaysSo(t *testing.T) {
 	t.Parallel()

@@ -1,11 +1,7 @@
 package tenant_test
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,35 +13,10 @@ import (
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
-// logged is a logger's output that may be read while it is written.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logged) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
-}
-
-func (l *logged) option() tenant.OpenOption {
-	return tenant.WithLogger(slog.New(slog.NewTextHandler(l, nil)))
-}
-
 const (
 	outageBegins = "calls are admitted without being weighed"
 	outageEnds   = "calls are weighed against their budgets again"
 )
-
-// shortly is the option of the tests below: a settle that waits does not take up their time.
-var shortly = tenant.WithSettleWait(20 * time.Millisecond)
 
 // requireUnbooked admits a call without the database.
 func requireUnbooked(t testing.TB, l *tenant.Ledger, org tenant.Tenant, e tenant.Estimate, options ...tenant.ReserveOption) *tenant.Hold {
@@ -64,19 +35,6 @@ func requirePending(t testing.TB, l *tenant.Ledger, h *tenant.Hold, cost string)
 	require.NoError(t, err)
 	require.Equal(t, tenant.Pending, s.Outcome)
 	require.Equal(t, cost, s.Cost.String())
-}
-
-// makeCall makes a call of a cent, and returns when it is on the books.
-func makeCall(t testing.TB, l *tenant.Ledger, org tenant.Tenant) {
-	t.Helper()
-	hold, err := l.Reserve(t.Context(), org, cent)
-	require.NoError(t, err)
-	require.False(t, hold.Unbooked)
-	require.Eventually(t, func() bool {
-		s, err := l.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
-		require.NoError(t, err)
-		return s.Outcome != tenant.Pending
-	}, time.Minute, time.Millisecond)
 }
 
 func TestAdmitWhenUnavailable_MakesTheCallsAndBooksThemWhenTheDatabaseIsBack(t *testing.T) {

@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"testing"
@@ -46,12 +47,14 @@ const startTimeout = 5 * time.Minute
 // body of TestMain.
 //
 // Where TMPDIR is not set, the tests' temporary files are in memory. Where -parallel is not set, more tests run at once than
-// there are processors, because tests of a database mostly wait for it.
+// there are processors, because tests of a database mostly wait for it. What is written to the default logger is dropped: it
+// would bury the names of the tests that fail. A test that reads a log gives a logger of its own.
 func Main(m *testing.M, options ...goleak.Option) {
 	if err := errors.Join(inMemory(sharedMemory), runMore()); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		os.Exit(2)
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	code := m.Run()
 	// The cluster goes first: its own goroutine is no leak of the tests.
 	if err := shared.close(); err != nil {

@@ -3,91 +3,16 @@ package tenant_test
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
+	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/internal/money"
 )
-
-// openDatabase opens a new database, with the ledger's tables in it.
-func openDatabase(t testing.TB, dialect string) *gorm.DB {
-	t.Helper()
-	if dialect == "postgres" {
-		return openAt(t, postgres.Open(pgtest.DSN(t)))
-	}
-	db := openAt(t, sqlite.Open(sqliteDSN(t)))
-	ledger, err := tenant.Open(db)
-	require.NoError(t, err)
-	require.NoError(t, ledger.Migrate(t.Context()))
-	require.NoError(t, ledger.Close(t.Context()))
-	return db
-}
-
-func sqliteDSN(t testing.TB) string {
-	return filepath.Join(t.TempDir(), "test.db") + "?_pragma=busy_timeout(5000)"
-}
-
-func openAt(t testing.TB, dialector gorm.Dialector) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	pool, err := db.DB()
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = pool.Close() })
-	return db
-}
-
-// openLedger opens a ledger that is closed at the end of the test, which fails if calls are left unsettled.
-func openLedger(t testing.TB, db *gorm.DB, options ...tenant.OpenOption) *tenant.Ledger {
-	t.Helper()
-	ledger, err := tenant.Open(db, options...)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		require.NoError(t, ledger.Close(ctx))
-	})
-	return ledger
-}
-
-// eachDatabase runs a test on every database, each time with a new one and a ledger on it.
-func eachDatabase(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
-	for _, dialect := range []string{"postgres", "sqlite"} {
-		t.Run(dialect, func(t *testing.T) {
-			t.Parallel()
-			db := openDatabase(t, dialect)
-			test(t, db, openLedger(t, db, options...))
-		})
-	}
-}
-
-// Organization is a model of a host, declared by its method and by its field alike.
-type Organization struct {
-	ID   uint
-	Slug string `gorm:"uniqueIndex"`
-	Name string
-}
-
-func (o *Organization) LLMTenantID() string { return o.Slug }
-
-// newOrganization declares Organization with some options and creates one.
-func newOrganization(t testing.TB, db *gorm.DB, ledger *tenant.Ledger, slug string, options ...tenant.RegisterOption) *Organization {
-	t.Helper()
-	require.NoError(t, db.AutoMigrate(&Organization{}))
-	require.NoError(t, ledger.Register(&Organization{}, append([]tenant.RegisterOption{tenant.WithKey("Slug")}, options...)...))
-	org := &Organization{Slug: slug, Name: "Organization " + slug}
-	require.NoError(t, db.Create(org).Error)
-	return org
-}
 
 // balance is what the books say of one window of a tenant, by its key.
 type balance struct {
@@ -166,4 +91,77 @@ func requireConservation(t testing.TB, db *gorm.DB) {
 		delete(hours, id)
 	}
 	require.Empty(t, hours)
+}
+
+// tenantRow is a row of llm_tenants.
+type tenantRow struct {
+	ID                           string
+	TenantID, OwnerType, OwnerID *string
+	Name                         string
+	Deleted, Suspended           bool
+	Limits, Balances             int
+}
+
+func (r tenantRow) key() string {
+	if r.TenantID == nil {
+		return ""
+	}
+	return *r.TenantID
+}
+
+const tenantRows = `SELECT CAST(t.id AS text) AS id, t.tenant_id, t.name, t.owner_type, t.owner_id, t.deleted_at IS NOT NULL AS deleted,
+	t.suspended_at IS NOT NULL AS suspended, (SELECT count(*) FROM llm_limits l WHERE l.tenant = t.id) AS limits,
+	(SELECT count(*) FROM llm_balances b WHERE b.tenant = t.id) AS balances
+	FROM llm_tenants t WHERE t.id <> 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
+
+// rowOf returns the tenant of a record; its ID is empty where there is none.
+func rowOf(t testing.TB, db *gorm.DB, table string, id any) tenantRow {
+	t.Helper()
+	var r tenantRow
+	require.NoError(t, db.Raw(tenantRows+` AND t.owner_type = ? AND t.owner_id = ?`, table, fmt.Sprint(id)).Scan(&r).Error)
+	return r
+}
+
+// rowByID returns the tenant with an id of its own.
+func rowByID(t testing.TB, db *gorm.DB, id string) tenantRow {
+	t.Helper()
+	var r tenantRow
+	require.NoError(t, db.Raw(tenantRows+` AND t.id = ?`, id).Scan(&r).Error)
+	return r
+}
+
+// keysOf returns the tenant ids of a table's records.
+func keysOf(t testing.TB, db *gorm.DB, table string) (keys []string) {
+	t.Helper()
+	require.NoError(t, db.Raw(`SELECT tenant_id FROM llm_tenants WHERE owner_type = ? AND deleted_at IS NULL ORDER BY tenant_id`, table).Scan(&keys).Error)
+	return keys
+}
+
+// executionRow is what is checked of an execution.
+type executionRow struct {
+	ID, Status, IdempotencyKey string
+	HeldCost, Cost, Calls      int64
+}
+
+func executionRows(t testing.TB, db *gorm.DB) (rows []executionRow) {
+	t.Helper()
+	require.NoError(t, db.Raw(`SELECT CAST(id AS text) AS id, status, coalesce(idempotency_key, '') AS idempotency_key, held_cost, cost, calls
+		FROM llm_executions ORDER BY id`).Scan(&rows).Error)
+	return rows
+}
+
+// figures is what the three questions about a period say, costs in nano-dollars.
+type figures struct{ cost, tokens, calls int64 }
+
+func ask(t require.TestingT, db *gorm.DB, org tenant.Tenant, p tenant.Period) figures {
+	var f figures
+	cost, err := tenant.Cost(context.Background(), db, org, p)
+	require.NoError(t, err)
+	f.cost = cost.Shift(9).IntPart()
+	require.True(t, cost.Equal(money.Decimal(f.cost)))
+	f.tokens, err = tenant.Tokens(context.Background(), db, org, p)
+	require.NoError(t, err)
+	f.calls, err = tenant.ExecutionCount(context.Background(), db, org, p)
+	require.NoError(t, err)
+	return f
 }

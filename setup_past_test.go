@@ -159,3 +159,15 @@ func rowsOf(t testing.TB, db *gorm.DB) map[string][]map[string]any {
 	}
 	return all
 }
+
+func zone(t require.TestingT, name string) *time.Location {
+	loc, err := time.LoadLocation(name)
+	require.NoError(t, err)
+	return loc
+}
+
+func at(t require.TestingT, s string) time.Time {
+	parsed, err := time.Parse(time.RFC3339Nano, s)
+	require.NoError(t, err)
+	return parsed.UTC()
+}

@@ -13,6 +13,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // fault is what happens to a lane's commit.
@@ -210,4 +215,13 @@ func (c *faultyConn) message() ([]byte, error) {
 	body := make([]byte, binary.BigEndian.Uint32(message[1:])-4)
 	_, err := io.ReadFull(c.Conn, body)
 	return append(message, body...), err
+}
+
+// faultyLedger opens a ledger whose lanes' connections break as told, on a database whose other connections do not.
+func faultyLedger(t *testing.T, options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger, *faults) {
+	t.Helper()
+	dsn := pgtest.DSN(t)
+	db := openAt(t, postgres.Open(dsn))
+	pool, faults := faultyPool(t, dsn)
+	return db, openLedger(t, db, append(options, tenant.WithLaneDB(pool))...), faults
 }
