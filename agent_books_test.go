@@ -15,7 +15,7 @@ import (
 	"github.com/llmtenant/tenant/tenanttest"
 )
 
-func TestReplyThatCannotBeBookedIsHandedOutAsPending(t *testing.T) {
+func TestReply_ThatCannotBeBookedIsHandedOutAsPending(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t, tenant.WithSettleWait(50*time.Millisecond), tenant.WithLogger(slog.New(slog.DiscardHandler)))
 	pool, err := db.DB()
@@ -39,7 +39,7 @@ func TestReplyThatCannotBeBookedIsHandedOutAsPending(t *testing.T) {
 	require.EqualValues(t, 2_000_000, executions(t, db)[0].Cost)
 }
 
-func TestReplyIsHandedOutAlsoWhenTheLedgerIsClosed(t *testing.T) {
+func TestReply_IsHandedOutAlsoWhenTheLedgerIsClosed(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	db, ledger := tenanttest.Open(t, tenant.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
@@ -64,7 +64,7 @@ func TestReplyIsHandedOutAlsoWhenTheLedgerIsClosed(t *testing.T) {
 	require.ErrorIs(t, err, tenant.ErrClosed)
 }
 
-func TestDuplicateKeyNeverCallsTheModel(t *testing.T) {
+func TestAgent_NeverCallsTheModelForADuplicateKey(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel()
@@ -78,7 +78,7 @@ func TestDuplicateKeyNeverCallsTheModel(t *testing.T) {
 	require.Len(t, model.Requests(), 1)
 }
 
-func TestConcurrentCallsOfOneAgentStayInTheBudget(t *testing.T) {
+func TestAgent_ConcurrentCallsStayInTheBudget(t *testing.T) {
 	t.Parallel()
 	const callers = 32
 	db, ledger := tenanttest.Open(t, hardDaily("0.02")...)

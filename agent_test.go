@@ -17,7 +17,7 @@ import (
 	"github.com/llmtenant/tenant/tenanttest"
 )
 
-func TestNewAgentRefusesWhatCannotBeMeant(t *testing.T) {
+func TestNewAgent_RefusesWhatCannotBeMeant(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel()
@@ -54,7 +54,7 @@ func TestNewAgentRefusesWhatCannotBeMeant(t *testing.T) {
 	}
 }
 
-func TestTenantIsTheAgentsOwnThenTheCallsThenTheContexts(t *testing.T) {
+func TestAgent_MakesCallsForItsOwnTenantThenTheCallsThenTheContexts(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t)
 	is := func(id tenant.ID) tenant.AgentOption {
@@ -88,7 +88,7 @@ func TestTenantIsTheAgentsOwnThenTheCallsThenTheContexts(t *testing.T) {
 	}
 }
 
-func TestRequiredTenantIsMissedBeforeAnythingHappens(t *testing.T) {
+func TestAgent_MissesARequiredTenantBeforeAnythingHappens(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel()
@@ -104,7 +104,7 @@ func TestRequiredTenantIsMissedBeforeAnythingHappens(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestTenantThatCannotBeOneFailsTheCall(t *testing.T) {
+func TestAgent_FailsACallWhoseTenantCannotBeOne(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel()
@@ -127,7 +127,7 @@ type organization struct{ slug string }
 
 func (o *organization) LLMTenantID() string { return o.slug }
 
-func TestParamSaysWhatIsWantedAndWhatWasFound(t *testing.T) {
+func TestParam_SaysWhatIsWantedAndWhatWasFound(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t)
 	ask := func(f func(*tenant.Call) error, options ...tenant.CallOption) error {
@@ -162,7 +162,7 @@ func TestParamSaysWhatIsWantedAndWhatWasFound(t *testing.T) {
 	require.ErrorContains(t, err, `no parameter "account", and one of type fmt.Stringer is wanted`)
 }
 
-func TestModelIsCappedAtWhatIsHeld(t *testing.T) {
+func TestAgent_CapsTheModelAtWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t)
 	for _, c := range []struct {
@@ -188,7 +188,7 @@ func TestModelIsCappedAtWhatIsHeld(t *testing.T) {
 	}
 }
 
-func TestHoldCoversEveryByteOfThePrompts(t *testing.T) {
+func TestAgent_HoldsForEveryByteOfThePrompts(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	_, err := newAgent(t, ledger, tenanttest.NewModel()).Call(t.Context(), "Grüß Gott", tenant.WithSystem("brief"),
@@ -199,7 +199,7 @@ func TestHoldCoversEveryByteOfThePrompts(t *testing.T) {
 	require.EqualValues(t, 1_000*(5+11+1024)+2_000*100, got.HeldCost)
 }
 
-func TestLastCallBeforeTheLimitIsShortened(t *testing.T) {
+func TestAgent_ShortensTheLastCallBeforeTheLimit(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t, hardDaily("0.004")...)
 	model := tenanttest.NewModel()
@@ -224,7 +224,7 @@ func TestLastCallBeforeTheLimitIsShortened(t *testing.T) {
 	require.Len(t, model.Requests(), 2, "a refused call is not made")
 }
 
-func TestReplySaysWhatWasUsedAndCharged(t *testing.T) {
+func TestReply_SaysWhatWasUsedAndCharged(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel(func(context.Context, *tenant.Request) (*tenant.Response, error) {
@@ -266,7 +266,7 @@ type statusError int
 func (e statusError) Error() string   { return "secret-key sk-123 was refused" }
 func (e statusError) StatusCode() int { return int(e) }
 
-func TestCallIsSettledByUsageAndNeverByError(t *testing.T) {
+func TestAgent_SettlesByUsageAndNeverByError(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	usage := &tenant.Usage{Input: 1000, Output: 500}
@@ -339,7 +339,7 @@ func TestCallIsSettledByUsageAndNeverByError(t *testing.T) {
 	}
 }
 
-func TestUnknownOutcomeWithoutAPriceIsUnpriced(t *testing.T) {
+func TestAgent_UnknownOutcomeWithoutAPriceIsUnpriced(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel(tenanttest.Fail(errors.New("boom")), tenanttest.Text("ok", tenant.Usage{Input: 5}))
@@ -358,7 +358,7 @@ func TestUnknownOutcomeWithoutAPriceIsUnpriced(t *testing.T) {
 	}
 }
 
-func TestPanicOfTheModelIsSettledAndGoesOn(t *testing.T) {
+func TestAgent_SettlesAPanicOfTheModelAndLetsItGoOn(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel(func(context.Context, *tenant.Request) (*tenant.Response, error) { panic("ouch") })
@@ -371,7 +371,7 @@ func TestPanicOfTheModelIsSettledAndGoesOn(t *testing.T) {
 	require.True(t, row.Estimated)
 }
 
-func TestGoroutineThatEndsInTheModelIsSettled(t *testing.T) {
+func TestAgent_SettlesAGoroutineThatEndsInTheModel(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	model := tenanttest.NewModel(func(context.Context, *tenant.Request) (*tenant.Response, error) {
@@ -385,7 +385,7 @@ func TestGoroutineThatEndsInTheModelIsSettled(t *testing.T) {
 	require.Equal(t, "failed", executions(t, db)[0].Status)
 }
 
-func TestCallWhoseContextEndsIsSettled(t *testing.T) {
+func TestAgent_SettlesACallWhoseContextEnds(t *testing.T) {
 	t.Parallel()
 	db, ledger := tenanttest.Open(t)
 	ctx, cancel := context.WithCancel(t.Context())

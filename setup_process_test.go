@@ -25,7 +25,7 @@ type peer struct {
 	out *bufio.Scanner
 }
 
-// tasks is what helper processes can do beside what TestHelperProcess does itself.
+// tasks is what helper processes can do beside what TestHelperProcess_DoesWhatATestTellsIt does itself.
 var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"contend":    contend,
 	"idempotent": callIdempotently,
@@ -115,19 +115,19 @@ const (
 	helperDSN  = "TENANT_TEST_HELPER_DSN"
 )
 
-// helper starts this test binary as another process, which does one of the tasks of TestHelperProcess.
+// helper starts this test binary as another process, which does one of the tasks of TestHelperProcess_DoesWhatATestTellsIt.
 func helper(t *testing.T, task, dsn string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess_DoesWhatATestTellsIt$", "-test.v")
 	cmd.Env = append(os.Environ(), helperTask+"="+task, helperDSN+"="+dsn)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
 
-// TestHelperProcess is not a test: it is what the helper processes run.
+// TestHelperProcess_DoesWhatATestTellsIt is not a test: it is what the helper processes run.
 //
 //nolint:paralleltest // it is alone in its process
-func TestHelperProcess(t *testing.T) {
+func TestHelperProcess_DoesWhatATestTellsIt(t *testing.T) {
 	task := os.Getenv(helperTask)
 	if task == "" {
 		t.Skip("the body of the processes that other tests start")

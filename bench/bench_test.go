@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // A figure that is not documented, or one that is documented and not measured, would break whoever reads the JSON.
-func TestJSONHasExactlyTheDocumentedKeysEachWithItsBaseline(t *testing.T) {
+func TestJSON_HasExactlyTheDocumentedKeysEachWithItsBaseline(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{
@@ -67,7 +67,7 @@ func TestJSONHasExactlyTheDocumentedKeysEachWithItsBaseline(t *testing.T) {
 	require.Equal(t, documented, measured)
 }
 
-func TestSteadyCallsArriveWhateverThoseBeforeThemTake(t *testing.T) {
+func TestPace_SteadyCallsArriveWhateverThoseBeforeThemTake(t *testing.T) {
 	t.Parallel()
 	// No call ends before the last has arrived.
 	const calls = 50
@@ -87,7 +87,7 @@ func TestSteadyCallsArriveWhateverThoseBeforeThemTake(t *testing.T) {
 	}
 }
 
-func TestAFailedCallEndsTheMeasurementWithItsError(t *testing.T) {
+func TestMeasurement_EndsWithTheErrorOfAFailedCall(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("database is locked")
 	var n atomic.Int64
@@ -103,13 +103,13 @@ func TestAFailedCallEndsTheMeasurementWithItsError(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 }
 
-func TestAnUnknownMeasurementIsAnErrorThatNamesTheKnown(t *testing.T) {
+func TestMeasurement_ThatIsUnknownIsAnErrorThatNamesTheKnown(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, run(t.Context(), []string{"-only", "hot,cold"}, io.Discard), `-only: there is no measurement "cold"; `+
 		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, hooks")
 }
 
-func TestProfileWritesBothProfiles(t *testing.T) { //nolint:paralleltest // a process has one CPU profile at a time
+func TestProfile_WritesBothProfiles(t *testing.T) { //nolint:paralleltest // a process has one CPU profile at a time
 	folder := filepath.Join(t.TempDir(), "new")
 	require.NoError(t, run(t.Context(), []string{"-profile", folder, "-db", pgtest.Empty(t), "-duration", "100ms"}, io.Discard))
 	for _, name := range []string{"cpu.pprof", "allocs.pprof"} {

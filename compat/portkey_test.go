@@ -130,10 +130,10 @@ func upstream(t *testing.T) string {
 	return server.URL + "/v1"
 }
 
-// TestPortkey drives Portkey's own gateway, installed from npm, in front of a provider on loopback:
+// TestPortkey_IsMeteredToTheToken drives Portkey's own gateway, installed from npm, in front of a provider on loopback:
 //
 //	go test -tags realservers -run Portkey .
-func TestPortkey(t *testing.T) {
+func TestPortkey_IsMeteredToTheToken(t *testing.T) {
 	t.Parallel()
 	gateway, provider := portkey(t), upstream(t)
 	chat := func(m *metered, name string) openai.Client {

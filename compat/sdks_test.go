@@ -23,7 +23,7 @@ var sdks = []*harness.SDK{
 	&ollamaAPI,
 }
 
-func TestSDKs(t *testing.T) {
+func TestSDKs_AreMeteredToTheToken(t *testing.T) {
 	t.Parallel()
 	harness.RunAll(t, sdks)
 }

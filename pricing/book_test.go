@@ -21,7 +21,7 @@ func row(provider, model, input, output string) pricing.Row {
 	return pricing.Row{Provider: provider, Model: model, Rates: pricing.Rates{Input: input, Output: output}}
 }
 
-func TestARowIsInForceFromItsFirstInstantToBeforeItsLast(t *testing.T) {
+func TestRow_IsInForceFromItsFirstInstantToBeforeItsLast(t *testing.T) {
 	t.Parallel()
 	a, b := row("acme", "m", "1", "1"), row("acme", "m", "2", "2")
 	a.From, a.Until = day(2026, time.March, 1), day(2026, time.April, 1)
@@ -50,7 +50,7 @@ func TestARowIsInForceFromItsFirstInstantToBeforeItsLast(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
+func TestRow_OfTheHostsOwnStandsBeforeTheBooks(t *testing.T) {
 	t.Parallel()
 	base, err := pricing.New(
 		pricing.Row{
@@ -89,7 +89,7 @@ func TestOwnRowsStandBeforeTheBooks(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestOwnRowsMayTakeOverAnotherName(t *testing.T) {
+func TestRow_OfTheHostsOwnMayTakeOverAnotherName(t *testing.T) {
 	t.Parallel()
 	book, err := pricing.Default().With(pricing.Override(row(pricing.OpenAI, "gpt-5.6", "1", "1")))
 	require.NoError(t, err)
@@ -101,7 +101,7 @@ func TestOwnRowsMayTakeOverAnotherName(t *testing.T) {
 	require.Equal(t, int64(4_000_000_000), p.Input)
 }
 
-func TestABadRowIsAnErrorThatNamesTheRowAndTheField(t *testing.T) {
+func TestRow_ThatIsInvalidIsAnErrorThatNamesTheRowAndTheField(t *testing.T) {
 	t.Parallel()
 	rates := pricing.Rates{Input: "1", Output: "2"}
 	with := func(change func(*pricing.Row)) pricing.Row {
@@ -156,7 +156,7 @@ func TestABadRowIsAnErrorThatNamesTheRowAndTheField(t *testing.T) {
 	}
 }
 
-func TestPeriodsOfOneModelMayMeetButNotOverlap(t *testing.T) {
+func TestRow_PeriodsOfOneModelMayMeetButNotOverlap(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		fromA, untilA, fromB, untilB int // days of 2026, 0 for no bound
@@ -184,7 +184,7 @@ func TestPeriodsOfOneModelMayMeetButNotOverlap(t *testing.T) {
 	}
 }
 
-func TestAFreeModelIsOneWhoseRatesAreGivenAsZero(t *testing.T) {
+func TestRow_OfAFreeModelGivesItsRatesAsZero(t *testing.T) {
 	t.Parallel()
 	b, err := pricing.New(pricing.Row{Provider: "acme", Model: "free", Rates: pricing.Rates{
 		Input: "0", CacheRead: "0", Output: "0", Reasoning: "0", WebSearch: "0",
@@ -195,7 +195,7 @@ func TestAFreeModelIsOneWhoseRatesAreGivenAsZero(t *testing.T) {
 	require.Zero(t, p.Cost(tenant.Usage{Input: 1e9, CacheRead: 1e9, Output: 1e9, Reasoning: 1e9, WebSearches: 9}))
 }
 
-func TestATierKeepsTheRowsFees(t *testing.T) {
+func TestRow_ATierKeepsItsFees(t *testing.T) {
 	t.Parallel()
 	r := row("acme", "m", "1", "1")
 	r.WebSearch, r.Request = "0.01", "0.03"
@@ -211,7 +211,7 @@ func TestATierKeepsTheRowsFees(t *testing.T) {
 	require.Equal(t, []int64{30_000_000, 30_000_000, 40_000_000}, []int64{p.Request, p.Tiers[0].Request, p.Tiers[1].Request})
 }
 
-func TestABookIsReadByManyAtOnce(t *testing.T) {
+func TestBook_IsReadByManyAtOnce(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -228,7 +228,7 @@ func TestABookIsReadByManyAtOnce(t *testing.T) {
 }
 
 //nolint:paralleltest // testing.AllocsPerRun forbids it
-func TestALookupByExactNameAllocatesNothing(t *testing.T) {
+func TestBook_ALookupByExactNameAllocatesNothing(t *testing.T) {
 	book := pricing.Default()
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		_, _ = book.Price("openai", "gpt-5.6-terra", today)

@@ -28,7 +28,7 @@ func embedded(t *testing.T) table {
 	return tab
 }
 
-func TestTheEmbeddedTableIsValid(t *testing.T) {
+func TestTable_IsValid(t *testing.T) {
 	t.Parallel()
 	tab := embedded(t)
 	b, err := tab.book()
@@ -44,7 +44,7 @@ func TestTheEmbeddedTableIsValid(t *testing.T) {
 	}
 }
 
-func TestAMalformedTableIsAnError(t *testing.T) {
+func TestTable_ThatIsMalformedIsAnError(t *testing.T) {
 	t.Parallel()
 	_, err := readTable([]byte(`{"rows": [{"model": "m", "inptu": "1"}]}`))
 	require.ErrorContains(t, err, "inptu")
@@ -56,7 +56,7 @@ func TestAMalformedTableIsAnError(t *testing.T) {
 
 // The order and the spelling are fixed so that a change of one price is a change of one line, and so that no line can
 // hold a key twice.
-func TestTheTableHasOneRowALineInOrder(t *testing.T) {
+func TestTable_HasOneRowALineInOrder(t *testing.T) {
 	t.Parallel()
 	tab := embedded(t)
 	_, rest, ok := strings.Cut(string(bookJSON), "\"rows\": [\n")
@@ -76,7 +76,7 @@ func TestTheTableHasOneRowALineInOrder(t *testing.T) {
 	}
 }
 
-func TestEveryRateIsWithinReason(t *testing.T) {
+func TestTable_EveryRateIsWithinReason(t *testing.T) {
 	t.Parallel()
 	const dollar = 1_000_000_000
 	for _, e := range embedded(t).Rows {
@@ -131,7 +131,7 @@ func TestEveryRateIsWithinReason(t *testing.T) {
 }
 
 // Free is what is said to be: a model's zero is a price, and never a want of one.
-func TestNothingIsFreeButWhatIsNamedSo(t *testing.T) {
+func TestTable_NothingIsFreeButWhatIsNamedSo(t *testing.T) {
 	t.Parallel()
 	for _, e := range embedded(t).Rows {
 		free := e.Provider == OpenRouter && strings.HasSuffix(e.Model, ":free") || e.Provider == Ollama && e.Model == Any
@@ -142,7 +142,7 @@ func TestNothingIsFreeButWhatIsNamedSo(t *testing.T) {
 	}
 }
 
-func TestTheTableHasTheProvidersThatItNames(t *testing.T) {
+func TestTable_HasTheProvidersThatItNames(t *testing.T) {
 	t.Parallel()
 	models := make(map[string]map[string]bool)
 	total := 0
@@ -169,7 +169,7 @@ func each(r tenant.Rates) []int64 {
 	}
 }
 
-func TestWellKnownModelsHaveTheirPublishedPrices(t *testing.T) {
+func TestBook_WellKnownModelsHaveTheirPublishedPrices(t *testing.T) {
 	t.Parallel()
 	const (
 		cent = 10_000_000
@@ -260,7 +260,7 @@ func TestWellKnownModelsHaveTheirPublishedPrices(t *testing.T) {
 	}
 }
 
-func TestPricesChangeOnTheirDates(t *testing.T) {
+func TestBook_PricesChangeOnTheirDates(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		provider, model, first string
@@ -295,7 +295,7 @@ func TestPricesChangeOnTheirDates(t *testing.T) {
 	}
 }
 
-func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
+func TestBook_ACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		provider, model string
@@ -398,7 +398,7 @@ func TestACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 }
 
 // The documentation's table of providers is the book's.
-func TestTheDocumentationCountsTheModels(t *testing.T) {
+func TestDocumentation_CountsTheModels(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/prices.md")
 	require.NoError(t, err)

@@ -224,7 +224,7 @@ func publicLists(t *testing.T) []claim {
 	return slices.Concat(litellm(t), genaiPrices(t), modelsDev(t))
 }
 
-func TestTheTableAgreesWithThePublicLists(t *testing.T) {
+func TestTable_AgreesWithThePublicLists(t *testing.T) {
 	t.Parallel()
 	claims := publicLists(t)
 	require.Greater(t, len(claims), 1000)
@@ -282,7 +282,7 @@ func TestTheTableAgreesWithThePublicLists(t *testing.T) {
 
 // Nothing in the table is made up: each rate is in a list for a name of the row, but for those that have a note in the
 // table, and those that one of derived makes.
-func TestEveryRateIsInAPublicList(t *testing.T) {
+func TestTable_EveryRateIsInAPublicList(t *testing.T) {
 	t.Parallel()
 	type figure struct {
 		provider, model, field string
@@ -351,7 +351,7 @@ func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 	return e.Note != "" && strings.HasPrefix(c.class, "cache_")
 }
 
-func TestWebSearchFeesAreThoseOfTheNotes(t *testing.T) {
+func TestTable_WebSearchFeesAreThoseOfTheNotes(t *testing.T) {
 	t.Parallel()
 	for _, e := range embedded(t).Rows {
 		want := "0.01"

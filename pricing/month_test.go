@@ -11,7 +11,7 @@ import (
 )
 
 // What a call costs in the autumn of 2026, in nano-dollars.
-func TestTheBookKnowsWhatIsSoldNow(t *testing.T) {
+func TestBook_KnowsWhatIsSoldNow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.November, 3, 0, 0, 0, 0, time.UTC)
 	const m = 1_000_000

@@ -11,7 +11,7 @@ import (
 	"github.com/llmtenant/tenant/pricing"
 )
 
-func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
+func TestNames_AModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ provider, asked, row string }{
 		{"openai", "gpt-4.1-mini", "openai/gpt-4.1-mini"},
@@ -102,7 +102,7 @@ func TestAModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 	}
 }
 
-func TestAStrangersModelHasNoPrice(t *testing.T) {
+func TestNames_AStrangersModelHasNoPrice(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][2]string{
 		{"openai", ""},
@@ -201,7 +201,7 @@ func TestAStrangersModelHasNoPrice(t *testing.T) {
 
 // Whatever is done to a name, the price that it gets is that of the name or none, but for the readings that the
 // documentation lists: none of these changes makes one of them.
-func TestANearNameNeverGetsANearPrice(t *testing.T) {
+func TestNames_ANearNameNeverGetsANearPrice(t *testing.T) {
 	t.Parallel()
 	rows := pricing.Default().Rows()
 	names := make(map[[2]string]bool)
@@ -254,7 +254,7 @@ func documented(provider, near, found string) bool {
 
 // A region that charges more says that the price without a region is not every region's. One that charges less, as where a
 // host has negotiated it, says nothing of the others.
-func TestARegionWithoutARowHasThePriceOfNoRegionUnlessOneIsDearer(t *testing.T) {
+func TestNames_ARegionWithoutARowHasThePriceOfNoRegionUnlessOneIsDearer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		eu   string
@@ -269,7 +269,7 @@ func TestARegionWithoutARowHasThePriceOfNoRegionUnlessOneIsDearer(t *testing.T) 
 	}
 }
 
-func TestWithoutProviderANameOfSeveralIsInDoubt(t *testing.T) {
+func TestNames_WithoutProviderOneOfSeveralIsInDoubt(t *testing.T) {
 	t.Parallel()
 	b, err := pricing.New(
 		row("acme", "m", "1", "2"),

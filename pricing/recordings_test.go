@@ -42,7 +42,7 @@ var unexplained = map[int]string{
 	4384: "OpenRouter reports the same tokens as read from the cache and written to it, and charges both",
 }
 
-func TestTheBookComesToWhatProvidersStateAsTheCostOfACall(t *testing.T) {
+func TestBook_ComesToWhatProvidersStateAsTheCostOfACall(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../../shared/recordings/index.json")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // The same usage, served in every way that has a price of its own.
-func TestACallCostsWhatTheWayItIsServedInCosts(t *testing.T) {
+func TestBook_ACallCostsWhatTheWayItIsServedInCosts(t *testing.T) {
 	t.Parallel()
 	usage := tenant.Usage{Input: 1000, CacheRead: 1000, CacheWrite5m: 1000, CacheWrite1h: 1000, Output: 900, Reasoning: 100, WebSearches: 1}
 	long := usage
@@ -61,7 +61,7 @@ func TestACallCostsWhatTheWayItIsServedInCosts(t *testing.T) {
 }
 
 // The documentation's examples of what a call costs.
-func TestTheDocumentationsExamplesCostWhatItSays(t *testing.T) {
+func TestDocumentation_ExamplesCostWhatItSays(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/prices.md")
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestTheDocumentationsExamplesCostWhatItSays(t *testing.T) {
 }
 
 // Each uplift is that of LiteLLM's, a tenth, for the models that it names.
-func TestKeepingACallToARegionCostsATenthMore(t *testing.T) {
+func TestBook_KeepingACallToARegionCostsATenthMore(t *testing.T) {
 	t.Parallel()
 	uplifted := make(map[string]int)
 	for _, e := range embedded(t).Rows {

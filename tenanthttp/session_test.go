@@ -18,7 +18,7 @@ const spoken = `{"type":"response.done","event_id":"e","response":{"object":"rea
 	"usage":{"total_tokens":330,"input_tokens":230,"output_tokens":100,"input_token_details":{"text_tokens":90,"audio_tokens":140,"cached_tokens":60,
 	"cached_tokens_details":{"text_tokens":20,"audio_tokens":40}},"output_token_details":{"text_tokens":30,"audio_tokens":70}}}}`
 
-func TestReadSession(t *testing.T) {
+func TestReadSession_ReadsTheUsageOfEachEvent(t *testing.T) {
 	t.Parallel()
 	const heard = `{"type":"conversation.item.input_audio_transcription.completed","item_id":"item_1","content_index":0,"transcript":"Hello",`
 	none := tenant.USD("0")

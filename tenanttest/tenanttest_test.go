@@ -57,7 +57,7 @@ func (r *recorder) end() {
 	}
 }
 
-func TestOpenFailsTheTestThatLeavesACallUnsettled(t *testing.T) {
+func TestOpen_FailsTheTestThatLeavesACallUnsettled(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{TB: t}
 	_, ledger := tenanttest.Open(rec)
@@ -71,7 +71,7 @@ func TestOpenFailsTheTestThatLeavesACallUnsettled(t *testing.T) {
 	require.Contains(t, rec.failures[0], `"acme"`)
 }
 
-func TestOpenPassesTheTestThatSettlesItsCalls(t *testing.T) {
+func TestOpen_PassesTheTestThatSettlesItsCalls(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{TB: t}
 	_, ledger := tenanttest.Open(rec)
@@ -83,7 +83,7 @@ func TestOpenPassesTheTestThatSettlesItsCalls(t *testing.T) {
 	require.Empty(t, rec.failures)
 }
 
-func TestOptionsOfOpenGoBeforeItsOwn(t *testing.T) {
+func TestOpen_OptionsGoBeforeItsOwn(t *testing.T) {
 	t.Parallel()
 	_, ledger := tenanttest.Open(t, tenant.WithPrices(twice{}))
 	agent, err := tenant.NewAgent(ledger, tenanttest.NewModel())
@@ -101,7 +101,7 @@ func (twice) Price(provider, model string, at time.Time) (tenant.Price, bool) {
 	return p, ok
 }
 
-func TestPricesKnowOneModelOfOneProvider(t *testing.T) {
+func TestPrices_KnowOneModelOfOneProvider(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		provider, model string
@@ -118,7 +118,7 @@ func TestPricesKnowOneModelOfOneProvider(t *testing.T) {
 	}
 }
 
-func TestModelTakesItsStepsInOrderAndRepeatsTheLast(t *testing.T) {
+func TestModel_TakesItsStepsInOrderAndRepeatsTheLast(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	model := tenanttest.NewModel(tenanttest.Fail(boom), tenanttest.Text("a", tenant.Usage{}), tenanttest.Text("b", tenant.Usage{}))
@@ -135,7 +135,7 @@ func TestModelTakesItsStepsInOrderAndRepeatsTheLast(t *testing.T) {
 	require.Equal(t, "4", requests[3].Prompt)
 }
 
-func TestTextObeysTheOutputCap(t *testing.T) {
+func TestText_ObeysTheOutputCap(t *testing.T) {
 	t.Parallel()
 	step := tenanttest.Text("a", tenant.Usage{Input: 5, Output: 30, Reasoning: 70})
 	for _, c := range []struct {
@@ -149,7 +149,7 @@ func TestTextObeysTheOutputCap(t *testing.T) {
 	}
 }
 
-func TestGateHoldsCallsUntilItIsOpened(t *testing.T) {
+func TestGate_HoldsCallsUntilItIsOpened(t *testing.T) {
 	t.Parallel()
 	gate := tenanttest.NewGate()
 	model := tenanttest.NewModel(gate.Before(tenanttest.Text("through", tenant.Usage{})))
@@ -172,7 +172,7 @@ func TestGateHoldsCallsUntilItIsOpened(t *testing.T) {
 	require.NoError(t, err, "an open gate holds nothing")
 }
 
-func TestGateLetsACallGoWhoseContextEnds(t *testing.T) {
+func TestGate_LetsACallGoWhoseContextEnds(t *testing.T) {
 	t.Parallel()
 	gate := tenanttest.NewGate()
 	step := gate.Before(tenanttest.Text("never", tenant.Usage{}))

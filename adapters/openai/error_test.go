@@ -22,7 +22,7 @@ import (
 
 const invalidKey = `{"error":{"message":"Incorrect API key provided: sk-secret","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}`
 
-func TestErrorThatTheProviderAnswersIsNotBilled(t *testing.T) {
+func TestError_ThatTheProviderAnswersIsNotBilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name      string
@@ -66,7 +66,7 @@ func TestErrorThatTheProviderAnswersIsNotBilled(t *testing.T) {
 	}
 }
 
-func TestErrorOfTheSDKCanBeHadForItsMessage(t *testing.T) {
+func TestError_OfTheSDKCanBeHadForItsMessage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(401, invalidKey))
 	_, err := s.model(t).Generate(t.Context(), hi)
@@ -76,7 +76,7 @@ func TestErrorOfTheSDKCanBeHadForItsMessage(t *testing.T) {
 	require.NotContains(t, err.Error(), "sk-secret")
 }
 
-func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
+func TestRequest_ThatWasNeverSentIsNotBilled(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -133,7 +133,7 @@ func TestRequestThatWasNeverSentIsNotBilled(t *testing.T) {
 	}
 }
 
-func TestRequestThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
+func TestRequest_ThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
 	t.Parallel()
 	hangUp := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -189,7 +189,7 @@ type blind struct{}
 
 func (blind) Do(*http.Request) (*http.Response, error) { return nil, errBlind }
 
-func TestCallCancelledInFlightIsNotCalledUnbilled(t *testing.T) {
+func TestRequest_CancelledInFlightIsNotCalledUnbilled(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})
 	s := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -206,7 +206,7 @@ func TestCallCancelledInFlightIsNotCalledUnbilled(t *testing.T) {
 	require.NotErrorIs(t, err, tenant.ErrNotBilled)
 }
 
-func TestAnswerWithoutChoicesIsAnErrorThatKeepsItsUsage(t *testing.T) {
+func TestAnswer_WithoutChoicesIsAnErrorThatKeepsItsUsage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, `{"id":"gen-1","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0}}`))
 	response, err := s.model(t).Generate(t.Context(), hi)
@@ -221,7 +221,7 @@ func TestAnswerWithoutChoicesIsAnErrorThatKeepsItsUsage(t *testing.T) {
 	require.Nil(t, response.Usage)
 }
 
-func TestFailedCallsAreChargedByWhetherTheyWereBilled(t *testing.T) {
+func TestCalls_ThatFailAreChargedByWhetherTheyWereBilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

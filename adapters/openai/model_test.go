@@ -88,7 +88,7 @@ func reply(status int, body string) http.HandlerFunc {
 
 var hi = &tenant.Request{System: "be brief", Prompt: "Hi", MaxTokens: 77}
 
-func TestNewModelRefusesWhatCannotBeMeant(t *testing.T) {
+func TestNewModel_RefusesWhatCannotBeMeant(t *testing.T) {
 	t.Parallel()
 	client := sdk.NewClient(option.WithAPIKey("k"))
 	for _, c := range []struct {
@@ -113,7 +113,7 @@ func TestNewModelRefusesWhatCannotBeMeant(t *testing.T) {
 	}
 }
 
-func TestInfoIsWhatPricesAreLookedUpBy(t *testing.T) {
+func TestInfo_IsWhatPricesAreLookedUpBy(t *testing.T) {
 	t.Parallel()
 	client := []option.RequestOption{option.WithAPIKey("k")}
 	require.Equal(t, tenant.ModelInfo{Provider: "openai", Name: "test-model"}, newModel(t, client).Info())
@@ -121,7 +121,7 @@ func TestInfoIsWhatPricesAreLookedUpBy(t *testing.T) {
 		newModel(t, client, openai.WithProvider("groq"), openai.WithMaxOutputTokens(9)).Info())
 }
 
-func TestRequestCarriesThePromptsAndTheCap(t *testing.T) {
+func TestRequest_CarriesThePromptsAndTheCap(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, hello))
 	user := map[string]any{"role": "user", "content": "Hi"}
@@ -144,7 +144,7 @@ func TestRequestCarriesThePromptsAndTheCap(t *testing.T) {
 	}
 }
 
-func TestResponseIsWhatTheAPISays(t *testing.T) {
+func TestResponse_IsWhatTheAPISays(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, hello))
 	got, err := s.model(t).Generate(t.Context(), hi)
@@ -155,7 +155,7 @@ func TestResponseIsWhatTheAPISays(t *testing.T) {
 	}, got)
 }
 
-func TestRequestIDOfTheHeaderGoesBeforeThatOfTheBody(t *testing.T) {
+func TestRequestID_OfTheHeaderGoesBeforeThatOfTheBody(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "req_7")
@@ -166,7 +166,7 @@ func TestRequestIDOfTheHeaderGoesBeforeThatOfTheBody(t *testing.T) {
 	require.Equal(t, "req_7", got.RequestID)
 }
 
-func TestRefusalIsTheText(t *testing.T) {
+func TestRefusal_IsTheText(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, `{"choices":[{"message":{"content":null,"refusal":"I will not."},"finish_reason":"stop"}],
 		"usage":{"prompt_tokens":1,"completion_tokens":2}}`))
@@ -175,7 +175,7 @@ func TestRefusalIsTheText(t *testing.T) {
 	require.Equal(t, "I will not.", got.Text)
 }
 
-func TestOneGenerateIsOneAttempt(t *testing.T) {
+func TestGenerate_IsOneAttempt(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{408, 409, 429, 500, 503} {
 		s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -189,7 +189,7 @@ func TestOneGenerateIsOneAttempt(t *testing.T) {
 	}
 }
 
-func TestAgentOnThisModelChargesWhatTheAPIReports(t *testing.T) {
+func TestAgent_OnThisModelChargesWhatTheAPIReports(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, hello))
 	_, ledger := tenanttest.Open(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/llmtenant/tenant/adapters/openai"
 )
 
-func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
+func TestUsage_IsTakenApartIntoDisjointClasses(t *testing.T) {
 	t.Parallel()
 	type usage = tenant.Usage
 	for _, c := range []struct {
@@ -101,7 +101,7 @@ func TestUsageIsTakenApartIntoDisjointClasses(t *testing.T) {
 }
 
 // Who is behind a host decides what a number means.
-func TestUsageIsReadAsTheTransportReadsIt(t *testing.T) {
+func TestUsage_IsReadAsTheTransportReadsIt(t *testing.T) {
 	t.Parallel()
 	const message = `"message":{"content":"ok"},"finish_reason":"stop"`
 	for _, c := range []struct {
@@ -125,9 +125,9 @@ func TestUsageIsReadAsTheTransportReadsIt(t *testing.T) {
 	}
 }
 
-// TestUsageOfRecordedCalls compares with what an independent script read off real answers. The recordings are no part of
+// TestUsage_OfRecordedCallsIsWhatTheProviderBilled compares with what an independent script read off real answers. The recordings are no part of
 // this repository.
-func TestUsageOfRecordedCalls(t *testing.T) {
+func TestUsage_OfRecordedCallsIsWhatTheProviderBilled(t *testing.T) {
 	t.Parallel()
 	const folder = "../../../shared/recordings"
 	index, err := os.ReadFile(filepath.Join(folder, "index.json"))

@@ -20,7 +20,7 @@ var notes = []string{
 	"Versions from v0.45 on need Go 1.27.",
 }
 
-func TestSDKs(t *testing.T) {
+func TestSDKs_AreMeteredToTheToken(t *testing.T) {
 	t.Parallel()
 	harness.RunAll(t, []*harness.SDK{{
 		Name: "fantasy, providers/openai", Module: "charm.land/fantasy", File: "fantasy_test.go",

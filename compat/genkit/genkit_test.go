@@ -17,7 +17,7 @@ import (
 	"github.com/llmtenant/tenant/compat/internal/harness"
 )
 
-func TestSDKs(t *testing.T) {
+func TestSDKs_AreMeteredToTheToken(t *testing.T) {
 	t.Parallel()
 	harness.RunAll(t, []*harness.SDK{{
 		Name: "genkit, plugins/compat_oai", Module: "github.com/firebase/genkit/go", File: "genkit_test.go",

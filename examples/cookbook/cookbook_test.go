@@ -76,7 +76,7 @@ func call(t *testing.T, ledger *tenant.Ledger, who tenant.Tenant, dollars string
 	return err
 }
 
-func TestPlans(t *testing.T) {
+func TestPlans_ChangeAllOrNothing(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "free")
@@ -89,7 +89,7 @@ func TestPlans(t *testing.T) {
 	require.ErrorContains(t, db.Create(&Organization{Slug: "x", Plan: "gold"}).Error, `there is no plan "gold"`)
 }
 
-func TestCredits(t *testing.T) {
+func TestCredits_AreBoughtOnceAndSpent(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "free")
@@ -110,7 +110,7 @@ func TestCredits(t *testing.T) {
 	require.ErrorIs(t, call(t, ledger, before, "0.01"), tenant.ErrBudgetExceeded)
 }
 
-func TestChart(t *testing.T) {
+func TestChart_HasABarForEachDay(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "pro")
@@ -124,7 +124,7 @@ func TestChart(t *testing.T) {
 	require.Equal(t, "0", bars[0].Cost)
 }
 
-func TestMetrics(t *testing.T) {
+func TestMetrics_CountWhatIsObserved(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	db, ledger := open(t, tenant.WithObserver(newMetrics(registry)))
@@ -170,7 +170,7 @@ func provider(t *testing.T, authorization *string) *httptest.Server {
 	return server
 }
 
-func TestOwnKeys(t *testing.T) {
+func TestOwnKeys_AreUsedAndCostNothing(t *testing.T) {
 	t.Parallel()
 	book, err := pricing.New(pricing.Row{Provider: "openai", Model: "test-model", Rates: pricing.Rates{Input: "1", Output: "2"}})
 	require.NoError(t, err)
@@ -200,7 +200,7 @@ func TestOwnKeys(t *testing.T) {
 	}
 }
 
-func TestStream(t *testing.T) {
+func TestStream_PassesOnWhatComesAndARefusal(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "pro")
@@ -231,7 +231,7 @@ func TestStream(t *testing.T) {
 	require.Equal(t, http.StatusBadGateway, ask().Code)
 }
 
-func TestShutdown(t *testing.T) {
+func TestShutdown_LeavesNoLedgerOpen(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "pro")
@@ -240,7 +240,7 @@ func TestShutdown(t *testing.T) {
 	require.ErrorIs(t, call(t, ledger, o, "0.1"), tenant.ErrClosed)
 }
 
-func TestFrameworks(t *testing.T) {
+func TestFrameworks_AnswerARefusalAndNothingElse(t *testing.T) {
 	t.Parallel()
 	_, ledger := open(t, tenant.WithDefaultLimits(tenant.Limits{DailyCost: tenant.USD("1")}), tenant.WithDefaultEnforcement(tenant.Hard))
 	use := func(ctx context.Context) error {
@@ -277,7 +277,7 @@ func TestFrameworks(t *testing.T) {
 	}
 }
 
-func TestLeave(t *testing.T) {
+func TestLeave_StopsCallsAndLeavesNothingToTheNextOwner(t *testing.T) {
 	t.Parallel()
 	db, ledger := open(t)
 	o := create(t, db, "acme", "pro")

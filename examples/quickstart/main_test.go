@@ -106,7 +106,7 @@ func verify(t *testing.T, dialector gorm.Dialector) []tenant.Execution {
 	return all
 }
 
-func TestFirstRunIsStoppedAtTheLimitAndTheSecondFindsTheBooks(t *testing.T) {
+func TestQuickstart_IsStoppedAtTheLimitAndTheSecondRunFindsTheBooks(t *testing.T) {
 	t.Parallel()
 	postgresURL := pgtest.Empty(t)
 	for _, c := range []struct {
@@ -149,7 +149,7 @@ func TestFirstRunIsStoppedAtTheLimitAndTheSecondFindsTheBooks(t *testing.T) {
 	}
 }
 
-func TestServerThatDiesInMidCallLeavesTheBooksConsistent(t *testing.T) {
+func TestQuickstart_AServerThatDiesInMidCallLeavesTheBooksConsistent(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	line := fails(t, quickstart(t, folder, nil, "-kill-server"))
@@ -167,7 +167,7 @@ func TestServerThatDiesInMidCallLeavesTheBooksConsistent(t *testing.T) {
 	require.Regexp(t, `acme +\$0.0008\d+ +\$0.0008\d+ +2 `, table(t, out, "So far")[0])
 }
 
-func TestKeyThatIsWrongIsSaidAndChargesNothing(t *testing.T) {
+func TestQuickstart_AKeyThatIsWrongIsSaidAndChargesNothing(t *testing.T) {
 	t.Parallel()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer sk-wrong" {
@@ -191,7 +191,7 @@ func TestKeyThatIsWrongIsSaidAndChargesNothing(t *testing.T) {
 	require.True(t, executions[0].Cost().IsZero())
 }
 
-func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
+func TestQuickstart_WhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "text.db"), []byte(strings.Repeat("not a database ", 10)), 0o600))
@@ -222,7 +222,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	}
 }
 
-func TestHelpIsNoError(t *testing.T) {
+func TestQuickstart_HelpIsNoError(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, succeeds(t, quickstart(t, t.TempDir(), nil, "-h")), "-kill-server")
 }

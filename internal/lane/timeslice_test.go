@@ -12,7 +12,7 @@ import (
 )
 
 // Room that goes from one call to the next in one transaction is never seen free by another process.
-func TestRoomIsLeftToOtherProcessesNowAndThen(t *testing.T) {
+func TestTimeslice_LeavesRoomToOtherProcessesNowAndThen(t *testing.T) {
 	t.Parallel()
 	m := newMemory(1)
 	m.others = true

@@ -17,7 +17,7 @@ const (
 	servingURL    = "https://adb-1.2.azuredatabricks.net/serving-endpoints/databricks-x/invocations"
 )
 
-func TestNative(t *testing.T) {
+func TestNative_FormatsAreReadAsTheirHostsSay(t *testing.T) {
 	t.Parallel()
 	check(t, []golden{
 		{

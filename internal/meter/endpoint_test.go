@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRecognise(t *testing.T) {
+func TestRecognise_TellsEndpointsByTheirAddress(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		method, url string

@@ -141,7 +141,7 @@ func TestAnthropic_Messages(t *testing.T) {
 	require.Equal(t, book.Usage{Input: 10, CacheRead: 200, Output: 10}, u, "the input is stated, the output is what came")
 }
 
-func TestGemini(t *testing.T) {
+func TestGemini_IsReadAsGoogleCounts(t *testing.T) {
 	t.Parallel()
 	const (
 		generate = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent"
@@ -247,7 +247,7 @@ func TestGemini(t *testing.T) {
 	})
 }
 
-func TestOllama(t *testing.T) {
+func TestOllama_IsReadByItsLastLine(t *testing.T) {
 	t.Parallel()
 	const chat, generate, embed = "http://localhost:11434/api/chat", "http://gpu:11434/api/generate", "http://localhost:11434/api/embed"
 	ndjson := http.Header{"Content-Type": {"application/x-ndjson"}}
@@ -272,7 +272,7 @@ func TestOllama(t *testing.T) {
 	})
 }
 
-func TestCohere(t *testing.T) {
+func TestCohere_IsReadByWhatIsBilled(t *testing.T) {
 	t.Parallel()
 	const billed = `{"billed_units":{"input_tokens":10.0,"output_tokens":104},"tokens":{"input_tokens":505,"output_tokens":107},"cached_tokens":448}`
 	want := book.Usage{Input: 10, Output: 104}

@@ -9,7 +9,7 @@ import (
 )
 
 // Each format's least request has its form, and is not of the form of one without what the model is given.
-func TestHasForm(t *testing.T) {
+func TestHasForm_KnowsEachFormatByItsLeastRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ path, body string }{
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}]}`},

@@ -11,7 +11,7 @@ import (
 
 const interactionsURL = "https://generativelanguage.googleapis.com/v1beta/interactions"
 
-func TestInteractions(t *testing.T) {
+func TestInteractions_AreReadByTheirTotals(t *testing.T) {
 	t.Parallel()
 	const usage = `{"total_input_tokens":900,"input_tokens_by_modality":[{"modality":"text","tokens":700},{"modality":"audio","tokens":150},{"modality":"image","tokens":50}],
 		"total_cached_tokens":200,"cached_tokens_by_modality":[{"modality":"audio","tokens":60},{"modality":"text","tokens":140}],
@@ -108,7 +108,7 @@ func TestJobs_GoOnUntilTheirResultIsThere(t *testing.T) {
 	}
 }
 
-func TestConversations(t *testing.T) {
+func TestConversations_AreReadWithWhatConnectorsBringIn(t *testing.T) {
 	t.Parallel()
 	const start = "https://api.mistral.ai/v1/conversations"
 	check(t, []golden{

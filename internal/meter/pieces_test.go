@@ -12,7 +12,7 @@ import (
 	"github.com/llmtenant/tenant/units"
 )
 
-func TestPieces(t *testing.T) {
+func TestPieces_AreReadFromEachReply(t *testing.T) {
 	t.Parallel()
 	check(t, []golden{
 		{
@@ -112,7 +112,7 @@ func TestReadRequest_OfAVideoThatHasAFile(t *testing.T) {
 	require.EqualValues(t, 1, got.Images)
 }
 
-func TestVideos(t *testing.T) {
+func TestVideos_AreReadOnceTheyAreMade(t *testing.T) {
 	t.Parallel()
 	const (
 		sora   = "https://api.openai.com/v1/videos"

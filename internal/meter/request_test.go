@@ -13,7 +13,7 @@ import (
 	"github.com/llmtenant/tenant/units"
 )
 
-func TestReadRequest(t *testing.T) {
+func TestReadRequest_SaysWhatACallCanCostAtMost(t *testing.T) {
 	t.Parallel()
 	const (
 		gemini   = "https://generativelanguage.googleapis.com/v1beta/models/gemini-x:generateContent"
@@ -161,7 +161,7 @@ func TestReadRequest_Form(t *testing.T) {
 	require.True(t, cut.Open)
 }
 
-func TestLimitOutput(t *testing.T) {
+func TestLimitOutput_LowersTheCapOfEachFormat(t *testing.T) {
 	t.Parallel()
 	const (
 		azure    = "https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version="
@@ -223,7 +223,7 @@ func TestLimitOutput(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestAskForUsage(t *testing.T) {
+func TestAskForUsage_AsksWhereItIsNotAskedFor(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ url, body, want string }{
 		{openAIChat, `{"model":"m","stream":true}`, `{"stream_options":{"include_usage":true},"model":"m","stream":true}`},
@@ -247,7 +247,7 @@ func TestAskForUsage(t *testing.T) {
 	}
 }
 
-func TestUsageFilter(t *testing.T) {
+func TestUsageFilter_TakesOutTheChunkThatWasNotAskedFor(t *testing.T) {
 	t.Parallel()
 	const usage = `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}`
 	first := ": hello\n\n" + sseOpen(`{"choices":[],"prompt_filter_results":[{"prompt_index":0}]}`, `{"choices":[{"delta":{"content":"Yes."}}],"usage":null}`)

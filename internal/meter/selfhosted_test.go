@@ -13,7 +13,7 @@ import (
 
 const own = "http://10.0.0.7:8080"
 
-func TestSelfHosted(t *testing.T) {
+func TestSelfHosted_ServersAreReadAsTheyCount(t *testing.T) {
 	t.Parallel()
 	check(t, []golden{
 		{

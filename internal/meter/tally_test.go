@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestScaled(t *testing.T) {
+func TestScaled_IsExactOrSaysThatItIsNot(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		text   string

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestNoPgBouncerFailsWithTheLineToType(t *testing.T) {
+func TestPgBouncer_ThatIsMissingFailsWithTheLineToType(t *testing.T) {
 	t.Parallel()
 	_, err := findBouncer(nothingOnPath)
 	require.ErrorContains(t, err, "\n\t"+bouncerLine)

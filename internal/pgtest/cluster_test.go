@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestClusterGoesWithItsBinary(t *testing.T) {
+func TestCluster_GoesWithItsBinary(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"kill", "panic"} {
 		t.Run(end, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestClusterGoesWithItsBinary(t *testing.T) {
 	}
 }
 
-func TestClusterKeepsItsDataAndURLOverEachKindOfStop(t *testing.T) {
+func TestCluster_KeepsItsDataAndURLOverEachKindOfStop(t *testing.T) {
 	t.Parallel()
 	server := Cluster(t)
 	url := server.URL()
@@ -74,7 +74,7 @@ func TestClusterKeepsItsDataAndURLOverEachKindOfStop(t *testing.T) {
 	}
 }
 
-func TestClusterOfAStoppedServerIsRemoved(t *testing.T) {
+func TestCluster_OfAStoppedServerIsRemoved(t *testing.T) {
 	t.Parallel()
 	var dir string
 	t.Run("test", func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestClusterOfAStoppedServerIsRemoved(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
-func TestServerThatDoesNotStartSaysWhy(t *testing.T) {
+func TestServer_ThatDoesNotStartSaysWhy(t *testing.T) {
 	t.Parallel()
 	server := Cluster(t)
 	server.Stop(Fast)
@@ -96,7 +96,7 @@ func TestServerThatDoesNotStartSaysWhy(t *testing.T) {
 	require.ErrorContains(t, err, "no_such_setting")
 }
 
-func TestClusterWorksInFoldersTooLongForASocket(t *testing.T) {
+func TestCluster_WorksInFoldersTooLongForASocket(t *testing.T) {
 	long := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
 	require.NoError(t, os.MkdirAll(long, 0o755))
 	t.Setenv("TMPDIR", long)

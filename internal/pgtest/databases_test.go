@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestBinariesThatShareAServerMakeOneTemplate(t *testing.T) {
+func TestBinaries_ThatShareAServerMakeOneTemplate(t *testing.T) {
 	t.Parallel()
 	server := Cluster(t)
 	admin := server.cluster.url("postgres")
@@ -34,7 +34,7 @@ func TestBinariesThatShareAServerMakeOneTemplate(t *testing.T) {
 		databaseNames(t, connect(t, admin)))
 }
 
-func TestSweepDropsOnlyWhatKilledBinariesLeft(t *testing.T) {
+func TestSweep_DropsOnlyWhatKilledBinariesLeft(t *testing.T) {
 	t.Parallel()
 	server := Cluster(t)
 	d, err := newDatabases(server.cluster.url("postgres"))
@@ -53,7 +53,7 @@ func TestSweepDropsOnlyWhatKilledBinariesLeft(t *testing.T) {
 		databaseNames(t, connect(t, d.url("postgres"))))
 }
 
-func TestMadeAtKnowsOnlyItsOwnNames(t *testing.T) {
+func TestMadeAt_KnowsOnlyItsOwnNames(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_700_000_000, 0)
 	made, ok := madeAt(newName(now))
@@ -66,7 +66,7 @@ func TestMadeAtKnowsOnlyItsOwnNames(t *testing.T) {
 	}
 }
 
-func TestServerURLKeepsItsParametersAndIsNotRepeatedWhenBad(t *testing.T) {
+func TestServerURL_KeepsItsParametersAndIsNotRepeatedWhenBad(t *testing.T) {
 	t.Parallel()
 	for admin, want := range map[string]string{
 		"postgres://u:p@db:5433/postgres?sslmode=disable": "postgres://u:p@db:5433/x?sslmode=disable",

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestBinariesOnPathComeFirstAndLinksAreFollowed(t *testing.T) {
+func TestBinaries_OnPathComeFirstAndLinksAreFollowed(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	installed := fakePostgres(t, root, "14")
@@ -22,7 +22,7 @@ func TestBinariesOnPathComeFirstAndLinksAreFollowed(t *testing.T) {
 	require.Equal(t, installed, bin)
 }
 
-func TestNewestPackagedVersionIsTaken(t *testing.T) {
+func TestBinaries_OfTheNewestPackagedVersionAreTaken(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	fakePostgres(t, root, "9")
@@ -35,7 +35,7 @@ func TestNewestPackagedVersionIsTaken(t *testing.T) {
 	require.Equal(t, newest, bin)
 }
 
-func TestNoPostgresFailsWithTheLineToType(t *testing.T) {
+func TestPostgres_ThatIsMissingFailsWithTheLineToType(t *testing.T) {
 	t.Parallel()
 	_, cause := findBinaries(nothingOnPath, []string{t.TempDir() + "/*/bin"})
 	require.ErrorContains(t, cause, "no initdb")
@@ -47,7 +47,7 @@ func TestNoPostgresFailsWithTheLineToType(t *testing.T) {
 	require.ErrorContains(t, noPostgresError(1000, cause), "\n\tsudo sh -c '"+installLine+"'")
 }
 
-func TestServerDoesNotRunAsRoot(t *testing.T) {
+func TestServer_DoesNotRunAsRoot(t *testing.T) {
 	t.Parallel()
 	asRoot, err := serverUser(0)
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestServerDoesNotRunAsRoot(t *testing.T) {
 	require.Nil(t, asUser)
 }
 
-func TestFoldersOfOneUserAreNotOpenToAll(t *testing.T) {
+func TestFolders_OfOneUserAreNotOpenToAll(t *testing.T) {
 	t.Parallel()
 	parent := filepath.Join(t.TempDir(), "private")
 	child := filepath.Join(parent, "child")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// endVariable makes the test binary a helper of TestClusterGoesWithItsBinary: it starts the shared cluster, prints where
+// endVariable makes the test binary a helper of TestCluster_GoesWithItsBinary: it starts the shared cluster, prints where
 // it is, and ends in the way that the variable says.
 const endVariable = "PGTEST_HELPER_ENDS_BY"
 

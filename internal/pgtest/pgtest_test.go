@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestDatabasesAreIsolated(t *testing.T) {
+func TestDatabases_AreIsolated(t *testing.T) {
 	t.Parallel()
 	one, other := connect(t, Empty(t)), connect(t, Empty(t))
 
@@ -19,13 +19,13 @@ func TestDatabasesAreIsolated(t *testing.T) {
 	require.False(t, hasTable(t, other, "mine"))
 }
 
-func TestDSNIsMigratedAndEmptyIsNot(t *testing.T) {
+func TestDSN_IsMigratedAndEmptyIsNot(t *testing.T) {
 	t.Parallel()
 	require.True(t, hasTable(t, connect(t, DSN(t)), "llm_migrations"))
 	require.False(t, hasTable(t, connect(t, Empty(t)), "llm_migrations"))
 }
 
-func TestDatabaseIsDroppedWithItsTestEvenIfInUse(t *testing.T) {
+func TestDatabase_IsDroppedWithItsTestEvenIfInUse(t *testing.T) {
 	t.Parallel()
 	var dsn string
 	t.Run("test", func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestDatabaseIsDroppedWithItsTestEvenIfInUse(t *testing.T) {
 	require.ErrorContains(t, err, "does not exist")
 }
 
-func TestDurabilityIsThatOfProduction(t *testing.T) {
+func TestDurability_IsThatOfProduction(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, Empty(t))
 	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {

@@ -10,7 +10,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 )
 
-func TestAncestry(t *testing.T) {
+func TestAncestry_IsKnownByKeyAndByID(t *testing.T) {
 	t.Parallel()
 	team, company, other := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}
 	var k ancestry
@@ -56,7 +56,7 @@ func TestAncestry(t *testing.T) {
 	require.Nil(t, known(&book.Want{Tenants: []book.ID{team}}))
 }
 
-func TestAncestryIsBounded(t *testing.T) {
+func TestAncestry_IsBounded(t *testing.T) {
 	t.Parallel()
 	for name, id := range map[string]func(key string) book.ID{
 		"by tenants":            func(key string) book.ID { return uuid.NewSHA1(uuid.Nil, []byte(key)) },
@@ -75,7 +75,7 @@ func TestAncestryIsBounded(t *testing.T) {
 	}
 }
 
-func TestOrderedIsDescendingAndWithoutDoubles(t *testing.T) {
+func TestOrdered_IsDescendingAndWithoutDoubles(t *testing.T) {
 	t.Parallel()
 	a, b, c := uuid.UUID{1}, uuid.UUID{1, 1}, uuid.UUID{0xff}
 	require.Equal(t, []book.ID{c, b, a}, ordered([]book.ID{a, c, b, a, c}))

@@ -13,7 +13,7 @@ import (
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
-func TestArraysArriveAsTheyWere(t *testing.T) {
+func TestArrays_ArriveAsTheyWere(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Empty(t)
 	at := time.Date(2026, 11, 24, 10, 30, 0, 123456000, time.UTC)
@@ -50,7 +50,7 @@ func TestArraysArriveAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestAnArrayIsEncodedWithoutMemoryForEachElement(t *testing.T) { //nolint:paralleltest // allocations are counted process-wide
+func TestArrays_AreEncodedWithoutMemoryForEachElement(t *testing.T) { //nolint:paralleltest // allocations are counted process-wide
 	m := pgtype.NewMap()
 	buffer := make([]byte, 0, 1<<16)
 	for _, c := range []struct {

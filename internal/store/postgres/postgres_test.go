@@ -48,14 +48,14 @@ func books(t *testing.T) *storetest.Books {
 	return storetest.New(t, s, db)
 }
 
-func TestStore(t *testing.T) {
+func TestStore_KeepsItsContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, open)
 }
 
 func BenchmarkBatch(b *testing.B) { storetest.Benchmark(b, open) }
 
-func TestBatchReadsWhatWasWrittenWhileItWaited(t *testing.T) {
+func TestBatch_ReadsWhatWasWrittenWhileItWaited(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	storetest.LocksBeforeReads(b, func() bool { return waiting(b) > 0 })
@@ -76,7 +76,7 @@ func hold(b *storetest.Books, id book.ID) *sql.Tx {
 	return tx
 }
 
-func TestLockedTenantIsSetAsideAndOthersAreServed(t *testing.T) {
+func TestBatch_SetsALockedTenantAsideAndServesOthers(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	stuck, free := b.Tenant("stuck"), b.Tenant("free")
@@ -108,14 +108,14 @@ func TestLockedTenantIsSetAsideAndOthersAreServed(t *testing.T) {
 	require.Len(t, b.Read(want).Tenants, 2)
 }
 
-func TestUnknownKeyIsNotBusy(t *testing.T) {
+func TestBatch_AnUnknownKeyIsNotBusy(t *testing.T) {
 	t.Parallel()
 	s := books(t).Read(&book.Want{Keys: []string{"nobody's"}, Tenants: []book.ID{storetest.ID()}, NoWait: true})
 	require.Empty(t, s.Busy)
 	require.Empty(t, s.Tenants)
 }
 
-func TestHostsSettingsOfATenantDoNotBlockIt(t *testing.T) {
+func TestBatch_IsNotBlockedByTheHostsSettingsOfATenant(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	id := b.Tenant("acme", book.Limit{Metric: book.Cost, Max: 5})
@@ -129,7 +129,7 @@ func TestHostsSettingsOfATenantDoNotBlockIt(t *testing.T) {
 	require.NoError(t, tx.Rollback())
 }
 
-func TestKilledConnectionIsUnavailableAndTheNextBatchConnects(t *testing.T) {
+func TestBatch_OverAKilledConnectionIsUnavailableAndTheNextConnects(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	id := b.Tenant("acme")
@@ -155,7 +155,7 @@ func TestKilledConnectionIsUnavailableAndTheNextBatchConnects(t *testing.T) {
 	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(storetest.Reserve(id, book.Amount{Cost: 1})))
 }
 
-func TestProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T) {
+func TestBatch_OfAProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	id := b.Tenant("acme")
@@ -181,7 +181,7 @@ func TestProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T) {
 	require.EqualValues(t, 1, b.Int(`SELECT held_cost FROM llm_balances WHERE tenant = $1 AND window_unit = 'total'`, id))
 }
 
-func TestDefaultsOfTheHostDoNotWeakenABatch(t *testing.T) {
+func TestBatch_IsNotWeakenedByDefaultsOfTheHost(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.DSN(t)
 	db := pool(t, dsn+separator(dsn)+"default_transaction_isolation=repeatable%20read&synchronous_commit=off&statement_timeout=7000")
@@ -212,7 +212,7 @@ func separator(dsn string) string {
 	return "?"
 }
 
-func TestNowIsReadAfterTheLock(t *testing.T) {
+func TestNow_IsReadAfterTheLock(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	id := b.Tenant("acme")
@@ -238,7 +238,7 @@ func TestNowIsReadAfterTheLock(t *testing.T) {
 	}
 }
 
-func TestAnchorsAreLockedInTheDescendingOrderOfTheirIDs(t *testing.T) {
+func TestAnchors_AreLockedInTheDescendingOrderOfTheirIDs(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	want := &book.Want{}
@@ -263,7 +263,7 @@ func TestAnchorsAreLockedInTheDescendingOrderOfTheirIDs(t *testing.T) {
 	}
 }
 
-func TestOtherDriversAreRefused(t *testing.T) {
+func TestNew_RefusesOtherDrivers(t *testing.T) {
 	t.Parallel()
 	db := sql.OpenDB(connector{})
 	defer func() { require.NoError(t, db.Close()) }()
@@ -277,7 +277,7 @@ func (connector) Connect(context.Context) (driver.Conn, error) { return nil, err
 func (c connector) Driver() driver.Driver                      { return c }
 func (connector) Open(string) (driver.Conn, error)             { return nil, errors.New("unused") }
 
-func TestClassify(t *testing.T) {
+func TestClassify_SaysWhatAnErrorMeansForWhoeverTriesAgain(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	_, missing := db.Exec(`SELECT 1 FROM nowhere`)

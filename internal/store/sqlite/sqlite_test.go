@@ -55,14 +55,14 @@ func books(t *testing.T) *storetest.Books {
 	return storetest.New(t, s, db)
 }
 
-func TestStore(t *testing.T) {
+func TestStore_KeepsItsContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, open)
 }
 
 func BenchmarkBatch(b *testing.B) { storetest.Benchmark(b, open) }
 
-func TestBatchReadsWhatWasWrittenWhileItWaited(t *testing.T) {
+func TestBatch_ReadsWhatWasWrittenWhileItWaited(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	polls := 0
@@ -72,7 +72,7 @@ func TestBatchReadsWhatWasWrittenWhileItWaited(t *testing.T) {
 	})
 }
 
-func TestBusyDatabaseSaysWhatHoldsIt(t *testing.T) {
+func TestBatch_OnABusyDatabaseSaysWhatHoldsIt(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	host, err := b.DB.BeginTx(t.Context(), nil)
@@ -100,7 +100,7 @@ func TestBusyDatabaseSaysWhatHoldsIt(t *testing.T) {
 }
 
 // Without it those who poll for the lock, the host and other processes, get it by chance only.
-func TestTheWriteLockIsLeftToOthersForAFifthOfTheTime(t *testing.T) {
+func TestWriteLock_IsLeftToOthersForAFifthOfTheTime(t *testing.T) {
 	t.Parallel()
 	s := sqlite.New(file(t), nil)
 	var ended time.Time
@@ -121,7 +121,7 @@ func TestTheWriteLockIsLeftToOthersForAFifthOfTheTime(t *testing.T) {
 	end()
 }
 
-func TestNowIsTheClockGivenInMicroseconds(t *testing.T) {
+func TestNow_IsTheClockGivenInMicroseconds(t *testing.T) {
 	t.Parallel()
 	_, db := open(t)
 	at := time.Date(2026, 5, 6, 7, 8, 9, 123456789, time.FixedZone("", 3600))
@@ -137,7 +137,7 @@ func TestNowIsTheClockGivenInMicroseconds(t *testing.T) {
 		sqldb.Text(time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC))))
 }
 
-func TestHostsConnectionsKeepTheirSettings(t *testing.T) {
+func TestConnections_OfTheHostKeepTheirSettings(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	conn, err := b.DB.Conn(t.Context())
@@ -154,7 +154,7 @@ func TestHostsConnectionsKeepTheirSettings(t *testing.T) {
 	require.EqualValues(t, 1, b.Int(`PRAGMA synchronous`))
 }
 
-func TestBrieflyKeepsTheHostsTimeout(t *testing.T) {
+func TestBriefly_KeepsTheHostsTimeout(t *testing.T) {
 	t.Parallel()
 	conn, err := file(t).Conn(t.Context())
 	require.NoError(t, err)
@@ -174,7 +174,7 @@ func TestBrieflyKeepsTheHostsTimeout(t *testing.T) {
 	}
 }
 
-func TestBatchCommitsWithFullDurability(t *testing.T) {
+func TestBatch_CommitsWithFullDurability(t *testing.T) {
 	t.Parallel()
 	b := books(t)
 	b.Exec(`CREATE TABLE seen (synchronous INTEGER)`)
@@ -186,7 +186,7 @@ func TestBatchCommitsWithFullDurability(t *testing.T) {
 	require.Zero(t, b.DB.Stats().InUse, "the connection goes back after each batch")
 }
 
-func TestLookupsUseIndexes(t *testing.T) {
+func TestLookups_UseIndexes(t *testing.T) {
 	t.Parallel()
 	_, db := open(t)
 	for _, query := range sqlite.Queries {
@@ -210,7 +210,7 @@ func TestLookupsUseIndexes(t *testing.T) {
 	}
 }
 
-func TestConfigureSetsWAL(t *testing.T) {
+func TestConfigure_SetsWAL(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	db := pool(t, path)
@@ -222,7 +222,7 @@ func TestConfigureSetsWAL(t *testing.T) {
 	require.Equal(t, "wal", mode, "the file keeps it")
 }
 
-func TestConfigureRunsInManyProcessesAtOnce(t *testing.T) {
+func TestConfigure_RunsInManyProcessesAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 5 {
 		path := filepath.Join(t.TempDir(), "ledger.db")
@@ -237,7 +237,7 @@ func TestConfigureRunsInManyProcessesAtOnce(t *testing.T) {
 	}
 }
 
-func TestConfigureRefusesWhatALedgerCannotWorkWith(t *testing.T) {
+func TestConfigure_RefusesWhatALedgerCannotWorkWith(t *testing.T) {
 	t.Parallel()
 	for dsn, sentence := range map[string]string{
 		":memory:":                           "is in memory",
@@ -255,7 +255,7 @@ func TestConfigureRefusesWhatALedgerCannotWorkWith(t *testing.T) {
 	require.NoError(t, sqlite.Configure(t.Context(), single))
 }
 
-func TestTimesAreScannedHoweverTheDriverHandsThemOut(t *testing.T) {
+func TestTimes_AreScannedHoweverTheDriverHandsThemOut(t *testing.T) {
 	t.Parallel()
 	want := time.Date(2026, 3, 4, 5, 6, 7, 890000000, time.UTC)
 	require.Equal(t, "2026-03-04 05:06:07.890000+00:00", sqldb.Text(want.In(time.FixedZone("", -7200))))
@@ -279,7 +279,7 @@ type coded int
 func (c coded) Error() string { return fmt.Sprintf("driver's words (%d)", int(c)) }
 func (c coded) Code() int     { return int(c) }
 
-func TestClassify(t *testing.T) {
+func TestClassify_SaysWhatAnErrorMeansForWhoeverTriesAgain(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	_, missing := db.ExecContext(t.Context(), `SELECT 1 FROM nowhere`)

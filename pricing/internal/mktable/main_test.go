@@ -10,7 +10,7 @@ import (
 )
 
 // The table in the repository is what this program makes of the lists: nobody has changed a row that it makes by hand.
-func TestTheTableIsWhatTheListsMakeOfIt(t *testing.T) {
+func TestTable_IsWhatTheListsMakeOfIt(t *testing.T) {
 	t.Parallel()
 	const lists = "../../../../shared/prices"
 	if _, err := os.Stat(lists); err != nil {
