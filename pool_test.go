@@ -98,7 +98,7 @@ func TestPool_ThatIsCutAfterOpenStarvesNobody(t *testing.T) {
 				require.Equal(t, 2, pool.Stats().InUse, "each lane keeps one")
 			}
 			pool.SetMaxOpenConns(2)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			require.NoError(t, db.WithContext(ctx).Exec("SELECT 1").Error, "idle lanes give theirs back")
 

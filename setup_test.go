@@ -126,7 +126,10 @@ func newOrganization(t testing.TB, db *gorm.DB, ledger *tenant.Ledger, slug stri
 
 func TestMain(m *testing.M) {
 	// A gorm handle with prepared statements keeps a goroutine for its cache, which nothing can end.
-	pgtest.Main(m, goleak.IgnoreTopFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1"))
+	cache := goleak.IgnoreTopFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")
+	// A helper process that has ended by itself still waits for what the test might tell it.
+	told := goleak.IgnoreAnyFunction("github.com/llmtenant/tenant_test.commands.func1")
+	pgtest.Main(m, cache, told)
 }
 
 // Project has a soft delete, and columns that are none of the ledger's business.

@@ -57,7 +57,7 @@ func (s shop) LLMTenantID() string { return s.Slug }
 // inTwo does each step in two transactions, one after the other, and the last one in both at once; then it commits them.
 func inTwo(t *testing.T, db *gorm.DB, steps ...func(tx *gorm.DB, i int) error) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	txs := []*gorm.DB{db.WithContext(ctx).Begin(), db.WithContext(ctx).Begin()}
 	last := len(steps) - 1

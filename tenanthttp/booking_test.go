@@ -196,7 +196,7 @@ func TestFetching_BooksNothingAfterItsEnd(t *testing.T) {
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	cancel()
-	require.Eventually(t, func() bool { return books.reported.Load() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return books.reported.Load() == 1 }, time.Minute, time.Millisecond)
 	rest, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Len(t, rest, len(line))

@@ -195,7 +195,7 @@ func TestBatch_ResultsThatAreReadInHalves(t *testing.T) {
 			_, err = io.ReadFull(resp.Body, half)
 			require.NoError(t, err)
 			leave(cancel, resp.Body)
-			require.Eventually(t, func() bool { return len(b.witness.unmetered()) == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.witness.unmetered()) == 1 }, time.Minute, time.Millisecond)
 			require.Len(t, b.executions(), 2)
 			b.do(b.request(b.ctx, http.MethodGet, outputFile, ""))
 			require.Len(t, b.executions(), 5)

@@ -17,9 +17,12 @@ import (
 // closeWait is how long the end of a test waits for calls to be booked. Only a test that fails waits so long.
 const closeWait = 3 * time.Second
 
+// settleWait is so long that no call of a test is Pending because the machine is busy.
+const settleWait = time.Minute
+
 // Open returns a database in a file of the test's own, and a migrated ledger on it with the prices of [Prices]. Both are
-// closed when the test ends, which fails if a call is left that was neither settled nor released. Options go before
-// those that Open sets itself.
+// closed when the test ends, which fails if a call is left that was neither settled nor released. A settle is Pending after a
+// minute, so that a busy machine fails no test. Options go before those that Open sets itself.
 //
 // The host's tables are the test's to make, with db.AutoMigrate or db.Exec. AutoMigrate makes tables, columns and indices; it
 // does not change a column that is there.
@@ -39,7 +42,8 @@ func Open(t testing.TB, options ...tenant.OpenOption) (*gorm.DB, *tenant.Ledger)
 			t.Errorf("tenanttest: close the database: %v", err)
 		}
 	})
-	ledger, err := tenant.Open(db, append([]tenant.OpenOption{tenant.WithPrices(Prices())}, options...)...)
+	own := []tenant.OpenOption{tenant.WithPrices(Prices()), tenant.WithSettleWait(settleWait)}
+	ledger, err := tenant.Open(db, append(own, options...)...)
 	if err != nil {
 		t.Fatalf("tenanttest: %v", err)
 	}

@@ -23,10 +23,10 @@ const (
 	superuser = "postgres"
 
 	// restartTimeout bounds how long a start waits for what a killed server still holds: its port and its memory.
-	restartTimeout = 30 * time.Second
+	restartTimeout = 2 * time.Minute
 
 	// stopTimeout is how long a server gets before it is killed. Postgres gives its own children five seconds.
-	stopTimeout = 20 * time.Second
+	stopTimeout = time.Minute
 
 	// pollInterval is how often a starting server is tried: it has no other way to say that it takes connections.
 	pollInterval = 20 * time.Millisecond

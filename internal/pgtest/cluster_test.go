@@ -41,7 +41,7 @@ func TestCluster_GoesWithItsBinary(t *testing.T) {
 			require.Eventually(t, func() bool {
 				_, err := os.Stat(dir)
 				return os.IsNotExist(err)
-			}, 30*time.Second, 20*time.Millisecond, "the folder goes last")
+			}, time.Minute, 20*time.Millisecond, "the folder goes last")
 			require.True(t, postgres == 0 || gone(postgres))
 		})
 	}

@@ -86,7 +86,7 @@ func TestBatch_SetsALockedTenantAsideAndServesOthers(t *testing.T) {
 	start := time.Now()
 	err := b.Batch(want, func(*book.State) book.Effects { panic("not locked") })
 	require.Equal(t, fault.Locked, b.Store.Classify(err), "%v", err)
-	require.Less(t, time.Since(start), 3*time.Second)
+	require.Less(t, time.Since(start), 10*time.Second, "not as long as a batch may take")
 
 	want.NoWait = true
 	s := b.Read(want)
@@ -163,7 +163,7 @@ func TestBatch_OfAProcessThatStopsBetweenLockAndCommitLosesItsLocks(t *testing.T
 	other := b.NewSession()
 	err := b.Batch(want, func(s *book.State) book.Effects {
 		// The server ends the transaction while it is idle here.
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			_, err := storetest.Decide(t.Context(), other, storetest.Reserve(id, book.Amount{Cost: 1}))
 			if err == nil {
