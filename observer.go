@@ -200,8 +200,8 @@ func (l *Ledger) observe(ctx context.Context, e Event) {
 	l.options.observer.Observe(ctx, e)
 }
 
-// booked tells the observer of an outcome that has charged something.
-func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
+// crossed tells the observer of the thresholds that an outcome was the first to cross.
+func (l *Ledger) crossed(ctx context.Context, out *decide.Outcome) {
 	for _, t := range out.Thresholds {
 		if t.First {
 			l.observe(ctx, &ThresholdEvent{
@@ -209,6 +209,11 @@ func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
 			})
 		}
 	}
+}
+
+// booked tells the observer of an outcome that has charged something.
+func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
+	l.crossed(ctx, out)
 	e := out.Exec
 	if e == nil || out.Code != decide.Settled && out.Code != decide.Corrected {
 		return

@@ -32,6 +32,7 @@ var optionTypes = map[string]reflect.Type{
 	"BackfillOption": reflect.TypeFor[tenant.BackfillOption](),
 	"RepriceOption":  reflect.TypeFor[tenant.RepriceOption](),
 	"PruneOption":    reflect.TypeFor[tenant.PruneOption](),
+	"ImportOption":   reflect.TypeFor[tenant.ImportOption](),
 }
 
 // face finds in the package's sources what returns an option, and what takes any number of them, each with its type.
@@ -272,6 +273,7 @@ func TestOptions_OfOneVerbAreTakenByNoOther(t *testing.T) {
 	require.Equal(t, []string{"Backfill"}, takers["BackfillOption"])
 	require.Equal(t, []string{"Reprice"}, takers["RepriceOption"])
 	require.Equal(t, []string{"Prune"}, takers["PruneOption"])
+	require.Equal(t, []string{"Import"}, takers["ImportOption"])
 
 	used := map[string]bool{}
 	entries, err := os.ReadDir(".")
@@ -370,6 +372,7 @@ func TestOptions_NilOnesAreErrorsThatNameTheirKind(t *testing.T) {
 	_, errs["a nil BackfillOption"] = ledger.Backfill(ctx, &Organization{}, nil)
 	_, errs["a nil RepriceOption"] = ledger.Reprice(ctx, time.Now().Add(-time.Hour), time.Now(), nil)
 	_, errs["a nil PruneOption"] = ledger.Prune(ctx, time.Now().Add(-time.Hour), nil)
+	_, errs["a nil ImportOption"] = ledger.Import(ctx, "s", func(func(tenant.ImportedCall, error) bool) {}, nil)
 	for want, err := range errs {
 		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
 		require.ErrorContains(t, err, want)

@@ -225,7 +225,7 @@ func (a *Actual) valid() error {
 
 // cost returns what an execution is charged, and whether that is known.
 func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, known bool) {
-	now := l.options.clock()
+	now := cmp.Or(e.SettledAt, l.options.clock()) // one that was imported is over already
 	if a.Cost.set && !(a.Estimated && l.states(e, now)) {
 		return a.Cost.nano, true
 	}

@@ -35,6 +35,7 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"hold":       holdAndWait,
 	"backfill":   backfillAndSay,
 	"reprice":    repriceTold,
+	"import":     importTold,
 	"zones":      callInZone,
 }
 

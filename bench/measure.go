@@ -33,6 +33,7 @@ var measurements = []measurement{
 	{"sqlite", (*bench).sqlite},
 	{"questions", (*bench).questions},
 	{"hooks", (*bench).hooks},
+	{"import", (*bench).imports},
 }
 
 // workload is who calls.

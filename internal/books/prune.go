@@ -242,3 +242,9 @@ func (b Books) PrunedTo(ctx context.Context, tenant book.ID) (to time.Time, err 
 	}
 	return to, err
 }
+
+// AnyPruned reports whether calls of anybody were pruned.
+func (b Books) AnyPruned(ctx context.Context) (found bool, err error) {
+	err = b.query(ctx)(`SELECT 1 FROM llm_pruned LIMIT 1`, nil, func(sqldb.Row) error { found = true; return nil })
+	return found, err
+}

@@ -465,7 +465,11 @@ func (b *batch) book(a *account, e *book.Execution) Outcome {
 	}
 	e.TenantKey, e.Parents, e.DeadlineAt = a.Key, above(chain), e.AdmittedAt
 	e.Held = book.Amount{}
+	finished, settled := e.FinishedAt, e.SettledAt
 	b.conclude(e, e)
+	if !finished.IsZero() && !finished.Before(e.AdmittedAt) && finished.Before(b.Now) {
+		e.FinishedAt, e.SettledAt = finished, settled // one that was imported was over before
+	}
 	e.Overrun = book.Amount{}
 	b.add(e)
 	apply(chain, e, func(balance *book.Balance) { balance.Spent = balance.Spent.Plus(e.Charged) })

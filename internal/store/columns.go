@@ -86,9 +86,18 @@ func Units(hours []Hour) (rows []HourUnits) {
 	return rows
 }
 
-// Finished returns the updates that complete those inserted executions which are over already.
-func Finished(eff *book.Effects) []book.Update {
-	var finished []book.Update
+// Begun and Over are the inserted executions that run, and those that are over already.
+func Begun(eff *book.Effects) (running []*book.Execution) {
+	for _, e := range eff.Insert {
+		if e.Status == book.Running {
+			running = append(running, e)
+		}
+	}
+	return running
+}
+
+// Over is described beside Begun.
+func Over(eff *book.Effects) (finished []book.Update) {
 	for _, e := range eff.Insert {
 		if e.Status != book.Running {
 			finished = append(finished, book.Update{From: e.Status, Execution: e})
@@ -169,6 +178,30 @@ var Updated = Table[update]{
 		NewColumn("units", func(u update) string { return u.Usage.Units.String() }), // stored as NULL if empty
 	}, usage(func(u update) book.Usage { return u.Usage })...),
 }
+
+// Whole is all of an execution that is over when it is inserted: one version of its row, not two.
+var Whole = func() (t Table[update]) {
+	both := func(columns []Column[exec]) (out []Column[update]) {
+		for _, c := range columns {
+			if slices.ContainsFunc(Updated.Set, func(u Column[update]) bool { return u.Name == c.Name }) {
+				continue
+			}
+			out = append(out, Column[update]{
+				Name:  c.Name,
+				Value: func(u update) any { return c.Value(u.Execution) },
+				Values: func(rows []update) any {
+					executions := make([]exec, len(rows))
+					for i, u := range rows {
+						executions[i] = u.Execution
+					}
+					return c.Values(executions)
+				},
+			})
+		}
+		return out
+	}
+	return Table[update]{Key: both(Inserted.Key), Set: append(both(Inserted.Set), Updated.Set...)}
+}()
 
 // Balances is a balance as it is to be.
 var Balances = Table[row]{

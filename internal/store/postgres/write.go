@@ -100,13 +100,8 @@ func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
 }
 
 var (
-	inserts = newWriter(store.Inserted.Columns(), func(k, _ string) string {
-		columns := names(store.Inserted.Columns())
-		return fmt.Sprintf(`INSERT INTO llm_executions (%s) SELECT %s FROM %s`, columns,
-			strings.NewReplacer("idempotency_key", "nullif(idempotency_key, '')", "tags", "nullif(tags, '')::jsonb",
-				"parents", "parents::uuid[]",
-				"corrects", "nullif(corrects, '')::uuid").Replace(columns), k)
-	})
+	inserts = newWriter(store.Inserted.Columns(), inserting(store.Inserted.Columns()))
+	wholes  = newWriter(store.Whole.Columns(), inserting(store.Whole.Columns()))
 
 	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
 	updates = newWriter(store.Updated.Columns(), func(k, n string) string {
@@ -159,6 +154,26 @@ func writing[T any](table string, t store.Table[T], set string) func(k, n string
 	}
 }
 
+// inserting is the statement that inserts executions.
+func inserting[T any](columns []store.Column[T]) func(k, n string) string {
+	values := make([]string, len(columns))
+	for i, c := range columns {
+		switch values[i] = c.Name; c.Name {
+		case "idempotency_key":
+			values[i] = "nullif(idempotency_key, '')"
+		case "tags", "units":
+			values[i] = "nullif(" + c.Name + ", '')::jsonb"
+		case "parents":
+			values[i] = "parents::uuid[]"
+		case "corrects":
+			values[i] = "nullif(corrects, '')::uuid"
+		}
+	}
+	return func(k, _ string) string {
+		return fmt.Sprintf(`INSERT INTO llm_executions (%s) SELECT %s FROM %s`, names(columns), strings.Join(values, ", "), k)
+	}
+}
+
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
 // to be rehearsed comes between the two.
 func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
@@ -193,8 +208,8 @@ func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Eff
 // effects queues what writes them.
 func (r *request) effects(state *book.State, eff *book.Effects) {
 	updates.queue(r, eff.Update) // what ends comes before what begins: it may free an idempotency key
-	inserts.queue(r, eff.Insert)
-	updates.queue(r, store.Finished(eff))
+	inserts.queue(r, store.Begun(eff))
+	wholes.queue(r, store.Over(eff))
 	hours := store.Hours(eff)
 	balanced.queue(r, rows(state, eff.Balances, hours))
 	summed.queue(r, hours)

@@ -81,6 +81,8 @@ func inserting[T any](table string, columns []store.Column[T]) string {
 var (
 	insertExecution = newStatement(store.Inserted.Columns(), inserting("llm_executions", store.Inserted.Columns()), "",
 		"idempotency_key", "tags", "corrects")
+	insertWhole = newStatement(store.Whole.Columns(), inserting("llm_executions", store.Whole.Columns()), "",
+		"idempotency_key", "tags", "corrects", "units")
 
 	// A settled execution is never written again, whoever comes late.
 	updateExecution = newStatement(store.Updated.Columns(),
@@ -124,10 +126,10 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := updateExecution.run(ctx, conn, eff.Update); err != nil {
 		return err
 	}
-	if err := insertExecution.run(ctx, conn, eff.Insert); err != nil {
+	if err := insertExecution.run(ctx, conn, store.Begun(eff)); err != nil {
 		return err
 	}
-	if err := updateExecution.run(ctx, conn, store.Finished(eff)); err != nil {
+	if err := insertWhole.run(ctx, conn, store.Over(eff)); err != nil {
 		return err
 	}
 	if err := writeBalance.run(ctx, conn, eff.Balances); err != nil {
