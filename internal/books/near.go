@@ -115,7 +115,7 @@ type List struct {
 	Limit  int
 }
 
-// Tenants of a list, by their ids.
+// List returns the tenants of a list, by their ids.
 func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 	with, args := l.with()
 	search := ""

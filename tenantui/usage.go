@@ -1,0 +1,307 @@
+package tenantui
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant"
+)
+
+// spanOfTime is a time that charts are of.
+type spanOfTime struct {
+	key, name string
+	days      int
+	group     tenant.Group
+}
+
+var spansOfTime = []spanOfTime{
+	{"7", "7 days", 7, tenant.ByDay}, {"30", "30 days", 30, tenant.ByDay}, {"90", "90 days", 90, tenant.ByDay}, {"365", "12 months", 365, tenant.ByMonth},
+}
+
+// chosen is the span that the address asks for.
+func (q *request) chosen() spanOfTime {
+	for _, s := range spansOfTime {
+		if s.key == q.query("days") {
+			return s
+		}
+	}
+	return spansOfTime[1]
+}
+
+// choices are the spans to choose from.
+func (q *request) choices() []choice {
+	now := q.chosen()
+	var all []choice
+	for _, s := range spansOfTime {
+		all = append(all, choice{s.name, q.with("days", s.key), s == now})
+	}
+	return all
+}
+
+// period is the span up to today: whole days of a zone, or the months from the first of the one that lies a year back.
+func (s spanOfTime) period(now time.Time, zone *time.Location) tenant.Period {
+	last := now.In(zone)
+	first := last.AddDate(0, 0, 1-s.days)
+	if s.group == tenant.ByMonth {
+		first = time.Date(last.Year(), last.Month()-11, 1, 12, 0, 0, 0, zone)
+	}
+	return tenant.Date(first.Year(), first.Month(), first.Day()).Through(last.Year(), last.Month(), last.Day())
+}
+
+// asking is whom the figures of a page are about.
+type asking struct {
+	tenant    tenant.Tenant
+	everybody bool
+	zone      *time.Location
+}
+
+func (a asking) query(p tenant.Period, by ...tenant.Group) tenant.Query {
+	return tenant.Query{Tenant: a.tenant, Descendants: a.tenant != nil, Everybody: a.everybody, Period: p, TimeZone: a.zone.String(), By: by}
+}
+
+func (q *request) ask(query tenant.Query) (tenant.UsageAnswer, error) {
+	return tenant.QueryUsage(q.Context(), q.db, query)
+}
+
+// overTime is what was used over the chosen span, beside the span before.
+func (q *request) overTime(a asking) (tenant.UsageAnswer, error) {
+	s := q.chosen()
+	query := a.query(s.period(q.now, a.zone), s.group)
+	query.Compare = true
+	return q.ask(query)
+}
+
+// when is the label of a row of time.
+func when(r tenant.UsageRow, group tenant.Group) string {
+	switch {
+	case r.Start.IsZero() && len(r.Keys) > 0:
+		return r.Keys[0]
+	case group == tenant.ByMonth:
+		return r.Start.Format("Jan 2006")
+	}
+	return r.Start.Format("Mon 2 Jan 2006")
+}
+
+// spendChart draws what was spent.
+func spendChart(answer tenant.UsageAnswer, group tenant.Group, of func(tenant.Measures) decimal.Decimal) *chart {
+	var spans []span
+	for _, r := range answer.Rows {
+		s := span{Label: when(r, group), Parts: []decimal.Decimal{of(r.Measures)}}
+		if r.Before != nil {
+			s.Before = of(*r.Before)
+		}
+		spans = append(spans, s)
+	}
+	return plot{
+		id: "spend", title: "Spend " + each(group), empty: "Nothing was spent in this time.", series: []string{"spent"}, before: "the period before",
+		write: dollars, axis: axisDollars, value: money,
+	}.draw(spans)
+}
+
+func each(group tenant.Group) string {
+	if group == tenant.ByMonth {
+		return "by month"
+	}
+	return "by day"
+}
+
+func axisDollars(d decimal.Decimal) string {
+	if d.Abs().GreaterThanOrEqual(decimal.NewFromInt(10_000)) {
+		return "$" + short(d)
+	}
+	if d.Equal(d.Round(0)) {
+		return "$" + grouped(d.String())
+	}
+	return dollars(d)
+}
+
+// tokenClasses are the classes of tokens as charts have them: some together, so that the colours can be told apart.
+var tokenClasses = []struct {
+	name string
+	of   func(tenant.Usage) int64
+}{
+	{"input", func(u tenant.Usage) int64 { return u.Input }},
+	{"cache read", func(u tenant.Usage) int64 { return u.CacheRead + u.CacheReadAudio }},
+	{"cache write", func(u tenant.Usage) int64 { return u.CacheWrite5m + u.CacheWrite1h }},
+	{"output", func(u tenant.Usage) int64 { return u.Output }},
+	{"reasoning", func(u tenant.Usage) int64 { return u.Reasoning }},
+	{"audio", func(u tenant.Usage) int64 { return u.InputAudio + u.OutputAudio }},
+	{"image", func(u tenant.Usage) int64 { return u.InputImage + u.OutputImage }},
+}
+
+// tokenChart draws the tokens by class. Classes that nobody has used are left out.
+func tokenChart(answer tenant.UsageAnswer, group tenant.Group) *chart {
+	p := plot{
+		id: "tokens", title: "Tokens " + each(group), empty: "No tokens were used in this time.",
+		write: func(d decimal.Decimal) string { return grouped(d.String()) }, axis: short,
+		value: func(d decimal.Decimal) cell { return cell{Text: grouped(d.String()), Value: d.String()} },
+	}
+	for i, c := range tokenClasses {
+		if c.of(answer.Total.Usage) > 0 {
+			p.colours, p.series = append(p.colours, i), append(p.series, c.name) // each class has its own, whichever others there are
+		}
+	}
+	var spans []span
+	for _, r := range answer.Rows {
+		s := span{Label: when(r, group)}
+		for _, i := range p.colours {
+			s.Parts = append(s.Parts, decimal.NewFromInt(tokenClasses[i].of(r.Usage)))
+		}
+		spans = append(spans, s)
+	}
+	return p.draw(spans)
+}
+
+const most = 8 // rows of a breakdown
+
+// breakdown is a table of the parts that cost the most.
+func (q *request) breakdown(a asking, id, caption string, group tenant.Group, name func(string) cell, of func(tenant.Measures) decimal.Decimal, measure tenant.Measure) (*table, error) {
+	query := a.query(q.chosen().period(q.now, a.zone), group)
+	query.Top, query.Compare, query.OrderBy = most, true, measure
+	answer, err := q.ask(query)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{ID: id, Caption: caption, Head: heads(column0(group), "#Spent", "#Share", "#Before", "#Calls", "#Errors"), Empty: "Nothing was used in this time."}
+	whole, largest := of(answer.Total), decimal.Zero
+	for _, r := range answer.Rows {
+		largest = decimal.Max(largest, of(r.Measures))
+	}
+	for _, r := range answer.Rows {
+		part := of(r.Measures)
+		if part.IsZero() && r.Calls == 0 {
+			continue
+		}
+		share := cell{Text: "—", Value: " "}
+		if whole.IsPositive() {
+			p := part.Mul(hundred).DivRound(whole, 2)
+			share = cell{Text: percent(p), Value: p.String()}
+		}
+		before := "—"
+		if r.Before != nil {
+			before = change(part, of(*r.Before))
+		}
+		row := name(r.Keys[0]).bar(part, largest)
+		row.Class = "t"
+		t.Rows = append(t.Rows, []cell{row, money(part), share, text(before), number(r.Calls), number(r.Errors)})
+	}
+	if n := len(answer.Rows); n == most {
+		t.Foot = "The " + strconv.Itoa(most) + " that cost the most."
+	}
+	return t, nil
+}
+
+func column0(group tenant.Group) string {
+	switch group {
+	case tenant.ByModel:
+		return "Model"
+	case tenant.ByAgent:
+		return "Agent"
+	case tenant.ByTenant:
+		return "Tenant"
+	}
+	return "Value"
+}
+
+func costOf(m tenant.Measures) decimal.Decimal { return m.Cost }
+
+func chargeOf(m tenant.Measures) decimal.Decimal { return m.Charge }
+
+// monthEnd is what a month will come to, if its days go on as the last thirty did: those since the first that had a call.
+func (q *request) monthEnd(a asking, soFar decimal.Decimal, of func(tenant.Measures) decimal.Decimal) (decimal.Decimal, error) {
+	today := q.now.In(a.zone)
+	first, last := today.AddDate(0, 0, -30), today.AddDate(0, 0, -1)
+	answer, err := q.ask(a.query(tenant.Date(first.Year(), first.Month(), first.Day()).Through(last.Year(), last.Month(), last.Day()), tenant.ByDay))
+	if err != nil {
+		return decimal.Decimal{}, err
+	}
+	days, sum := int64(0), decimal.Zero
+	for _, r := range answer.Rows {
+		if days > 0 || r.Calls > 0 {
+			days, sum = days+1, sum.Add(of(r.Measures))
+		}
+	}
+	if days == 0 {
+		return soFar, nil
+	}
+	end := time.Date(today.Year(), today.Month()+1, 1, 0, 0, 0, 0, a.zone)
+	left := decimal.NewFromInt(int64(end.Sub(today) / time.Minute))
+	rate := sum.Div(decimal.NewFromInt(days * 24 * 60))
+	return soFar.Add(rate.Mul(left)), nil
+}
+
+// spending are the figures at the top: today, the month, what it will come to, and what is held.
+func (q *request) spending(a asking, of func(tenant.Measures) decimal.Decimal) ([]figure, error) {
+	figures := make([]figure, 0, 4)
+	var month decimal.Decimal
+	for _, p := range []struct {
+		name   string
+		period tenant.Calendar
+		before string
+	}{{"Today", tenant.Today, "all of yesterday"}, {"This month", tenant.ThisMonth, "all of last month"}} {
+		query := a.query(p.period.In(a.zone))
+		query.Compare = true
+		answer, err := q.ask(query)
+		if err != nil {
+			return nil, err
+		}
+		note := count(answer.Total.Calls) + " calls"
+		if answer.Before != nil {
+			note += "; " + dollars(of(answer.Before.Total)) + " in " + p.before
+		}
+		figures = append(figures, figure{p.name, dollars(of(answer.Total)), note})
+		month = of(answer.Total)
+	}
+	end, err := q.monthEnd(a, month, of)
+	if err != nil {
+		return nil, err
+	}
+	return append(figures, figure{"Forecast of the month", dollars(end), "if its days go on as the last 30 did"}), nil
+}
+
+// series fills in what a tenant has used.
+func (q *request) series(b *tenantBody, id tenant.ID, zone *time.Location) error {
+	a := asking{tenant: id, zone: zone}
+	b.Periods = q.choices()
+	answer, err := q.overTime(a)
+	if err != nil {
+		return err
+	}
+	group := q.chosen().group
+	b.Spend = spendChart(answer, group, chargeOf)
+	if b.Models, err = q.breakdown(a, "models", "By model", tenant.ByModel, modelCell, chargeOf, tenant.ChargeMeasure); err != nil {
+		return err
+	}
+	if b.Agents, err = q.breakdown(a, "agents", "By agent", tenant.ByAgent, agentCell, chargeOf, tenant.ChargeMeasure); err != nil {
+		return err
+	}
+	if b.Figures, err = q.spending(a, chargeOf); err != nil {
+		return err
+	}
+	held, err := q.held(id)
+	if err != nil {
+		return err
+	}
+	b.Figures = append(b.Figures, held)
+	return nil
+}
+
+func modelCell(s string) cell { return named(s, "no model") }
+
+func agentCell(s string) cell { return named(s, "no agent") }
+
+// held is what running calls of a tenant hold, and of those below it.
+func (q *request) held(id tenant.ID) (figure, error) {
+	var rows []struct {
+		HeldCost int64
+		Calls    int64
+	}
+	err := tenant.Executions(q.Context(), q.db, id, tenant.WithDescendants()).Select("coalesce(sum(held_cost), 0) AS held_cost, count(*) AS calls").
+		Where("status = ?", "running").Find(&rows).Error
+	if err != nil || len(rows) == 0 {
+		return figure{}, err
+	}
+	return figure{"Held now", dollars(decimal.New(rows[0].HeldCost, -9)), count(rows[0].Calls) + " running calls"}, nil
+}
