@@ -206,6 +206,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 		return nil, a.ledger.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: a.info.Provider, Model: a.info.Name, Err: err})
 	}
 
+	ctx = a.ledger.contextOfCall(ctx, hold)
 	request := &Request{System: o.system, Prompt: prompt, MaxTokens: hold.OutputTokens}
 	response, err := a.generate(ctx, hold, request)
 	actual := a.actual(hold, response, err)

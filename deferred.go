@@ -30,7 +30,8 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	if h.Unbooked {
 		return fmt.Errorf("%w: it is unbooked", ErrNotDeferred)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.options.settleWait)
+	told := context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(told, l.options.settleWait)
 	defer cancel()
 	end, err := l.turn(ctx)
 	if err != nil {
@@ -50,6 +51,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		return fmt.Errorf("%w: execution %s has an idempotency key, or has ended", ErrNotDeferred, h.ExecutionID)
 	}
 	l.leave(h)
+	l.tellEnded(told, h, true)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ type SettledEvent struct {
 	Model       string // as it was asked for
 	BilledModel string // as the provider reported it, else as it was asked for
 	ServiceTier string // that the provider says it was served in
+	Operation   string // see Estimate.Operation; "chat" where another process has admitted the call, and for what was recorded
 
 	// Tags are those of WithTag, where the process that has made the call settles it.
 	Tags map[string]string
@@ -61,6 +63,138 @@ type SettledEvent struct {
 
 func (*SettledEvent) event() {}
 
+// AdmittedEvent says that a call was admitted: its hold is on the books, unless it is Unbooked. One of [SettledEvent], [ReleasedEvent]
+// and [DeferredEvent] says how that ends.
+type AdmittedEvent struct {
+	TenantID, ExecutionID  string // the former empty for a call without a tenant
+	Agent, Provider, Model string
+	Operation              string // see Estimate.Operation
+
+	HeldCost     decimal.Decimal // US dollars
+	HeldTokens   int64
+	OutputTokens int64 // that the call may produce
+
+	// Waited is how long the admission took, with the time that the call waited for room.
+	Waited time.Duration
+
+	// Unbooked: see [WithAdmitWhenUnavailable].
+	Unbooked bool
+}
+
+// ReleasedEvent says that an admitted call was not made, so that its hold was dropped.
+type ReleasedEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+	Operation              string // see Estimate.Operation
+}
+
+// DeferredEvent says that an admitted call goes on in the background: [Ledger.Defer] has left it to whichever process learns how
+// it ended, and a [SettledEvent] there says so.
+type DeferredEvent struct {
+	TenantID, ExecutionID  string
+	Agent, Provider, Model string
+	Operation              string // see Estimate.Operation
+}
+
+// BatchEvent says that a lane has run a transaction, whatever became of it: so many admissions, settles, releases and sweeps went to the
+// database together. Its context is not a call's.
+type BatchEvent struct {
+	Operations int
+	Duration   time.Duration
+
+	// Err is the database's where the transaction failed. It is run again then, in parts if it has to be.
+	Err error
+}
+
+// SweepEvent says that this process has looked for calls of processes that are gone, and for those that took too long, as it
+// does twice in the time of [WithLease]. Its context is not a call's.
+type SweepEvent struct {
+	// Abandoned is how many were found and ended, their holds charged. A [SettledEvent] tells of each.
+	Abandoned int
+
+	// Err is why the sweep could not be made, or one of its calls not ended.
+	Err error
+}
+
+func (*AdmittedEvent) event() {}
+func (*ReleasedEvent) event() {}
+func (*DeferredEvent) event() {}
+func (*BatchEvent) event()    {}
+func (*SweepEvent) event()    {}
+
+// chatOperation is what a call is for where nobody says it.
+const chatOperation = "chat"
+
+func (l *Ledger) admittedEvent(h *Hold) *AdmittedEvent {
+	e := h.exec
+	return &AdmittedEvent{
+		TenantID: h.TenantID, ExecutionID: h.ExecutionID, Agent: e.Agent, Provider: e.Provider, Model: e.Model, Operation: h.operation,
+		HeldCost: h.Cost, HeldTokens: h.Tokens, OutputTokens: h.OutputTokens, Waited: h.waited, Unbooked: h.Unbooked,
+	}
+}
+
+// tellEnded tells of a call that was released or deferred.
+func (l *Ledger) tellEnded(ctx context.Context, h *Hold, deferred bool) {
+	if !l.options.told {
+		return
+	}
+	e := h.exec
+	what := ReleasedEvent{
+		TenantID: h.TenantID, ExecutionID: h.ExecutionID, Agent: e.Agent, Provider: e.Provider, Model: e.Model, Operation: cmp.Or(h.operation, chatOperation),
+	}
+	if deferred {
+		l.observe(ctx, (*DeferredEvent)(&what))
+		return
+	}
+	l.observe(ctx, &what)
+}
+
+// ranBatch and swept tell of what the lanes do. They are nil where nobody listens.
+func (l *Ledger) ranBatch() func(int, time.Duration, error) {
+	if !l.options.told {
+		return nil
+	}
+	return func(n int, took time.Duration, err error) {
+		l.observe(context.Background(), &BatchEvent{Operations: n, Duration: took, Err: err})
+	}
+}
+
+func (l *Ledger) swept() func(int, error) {
+	if !l.options.told {
+		return nil
+	}
+	return func(abandoned int, err error) {
+		l.observe(context.Background(), &SweepEvent{Abandoned: abandoned, Err: err})
+	}
+}
+
+// HoldStatus is what the calls of a process hold; see [Ledger.Holds].
+type HoldStatus struct {
+	Calls  int             // that were admitted, and whose end is not on the books
+	Cost   decimal.Decimal // US dollars
+	Tokens int64
+}
+
+// Holds returns what the calls hold that this ledger has admitted and that have not ended on the books, for telemetry. Calls
+// of other processes, and those that are deferred or unbooked, are not among them. It asks nothing of the database.
+func (l *Ledger) Holds() HoldStatus {
+	var (
+		s    HoldStatus
+		cost int64
+	)
+	l.mu.Lock()
+	for _, h := range l.open {
+		if !h.Unbooked && h.operation != "" {
+			s.Calls++
+			s.Tokens += h.exec.Held.Tokens
+			cost = money.Add(cost, h.exec.Held.Cost)
+		}
+	}
+	l.mu.Unlock()
+	s.Cost = money.Decimal(cost)
+	return s
+}
+
 // tellSettled tells of a call that is on the books, where somebody listens. The hold is nil where none is at hand.
 func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) {
 	switch {
@@ -69,9 +203,8 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 	case out.Code != decide.Settled && out.Code != decide.Corrected && out.Code != decide.Expired:
 		return
 	}
-	_, silent := l.options.observer.(*logObserver)
 	scope := callctx.ScopeOf(ctx)
-	if silent && scope == nil {
+	if !l.options.told && scope == nil {
 		return
 	}
 	e := l.settledEvent(h, out.Exec)
@@ -79,7 +212,7 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 	if scope != nil {
 		scope.Settled(e)
 	}
-	if !silent {
+	if l.options.told {
 		l.observe(ctx, e)
 	}
 }
@@ -114,11 +247,11 @@ func (l *Ledger) settledEvent(h *Hold, e *book.Execution) *SettledEvent {
 		Agent: e.Agent, Provider: e.Provider, Model: e.Model, BilledModel: e.BilledModel, ServiceTier: e.ServiceTier,
 		Usage: Usage(e.Usage), Cost: money.Decimal(e.Charged.Cost), HeldCost: money.Decimal(e.Held.Cost),
 		Tokens: e.Charged.Tokens, HeldTokens: e.Held.Tokens, Duration: max(l.duration(h, e), 0),
-		Status: string(e.Status), ErrorCode: e.ErrorCode, Estimated: e.Estimated, Unpriced: e.Unpriced,
+		Status: string(e.Status), ErrorCode: e.ErrorCode, Estimated: e.Estimated, Unpriced: e.Unpriced, Operation: chatOperation,
 	}
 	tags := e.Tags // which are not read back
 	if h != nil {
-		tags = h.exec.Tags
+		tags, event.Operation = h.exec.Tags, cmp.Or(h.operation, chatOperation)
 	}
 	if len(tags) > len("{}") {
 		_ = json.Unmarshal([]byte(tags), &event.Tags) // as tagJSON has written them

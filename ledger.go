@@ -90,14 +90,18 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 			return nil, err
 		}
 	}
-	if o.observer == nil {
-		o.observer = &logObserver{log: o.log}
+	if len(o.observers) == 0 {
+		o.observers = []Observer{LogObserver(o.log)}
 	}
+	o.told = o.listens()
 	l := &Ledger{
 		db: db, options: o, pending: map[*pendingEnd]bool{}, open: map[book.ID]*Hold{}, closing: make(chan struct{}), empty: make(chan struct{}),
 		outages: outages{log: o.log}, insisting: make(chan struct{}, 1), making: make(chan struct{}, makingAtOnce),
 	}
-	l.reports = report.To(l.reportedUnmetered, l.reportedHostError)
+	l.reports = report.To(l.reportedUnmetered, l.reportedHostError, func(ctx context.Context, c report.Call) context.Context {
+		h, _ := c.Hold.(*Hold)
+		return l.contextOfCall(ctx, h)
+	})
 	if err := l.connect(); err != nil {
 		return nil, err
 	}
@@ -115,7 +119,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
-		Decide: l.windows, Ended: l.expired,
+		Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
 		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones,
 	})
 	if err := l.install(db); err != nil {

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,9 +21,21 @@ import (
 // a threshold, that a call was refused, or cost more than was held. It is called in the goroutine of the call, after the books are written, and is to
 // be quick; what it does cannot change what has happened. It is called by several goroutines at once.
 type Observer interface {
-	// Observe is given one of *SettledEvent, *ThresholdEvent, *RefusalEvent, *HostErrorEvent, *OverrunEvent, *UnpricedEvent,
-	// *CostDiffersEvent, *PendingEvent, *TimeZoneDiffersEvent and *UnmeteredEvent. There may be more kinds in later versions, so that others are to be ignored.
+	// Observe is given one of *AdmittedEvent, *SettledEvent, *ReleasedEvent, *DeferredEvent, *ThresholdEvent, *RefusalEvent,
+	// *HostErrorEvent, *OverrunEvent, *UnpricedEvent, *CostDiffersEvent, *PendingEvent, *TimeZoneDiffersEvent, *UnmeteredEvent,
+	// *BatchEvent and *SweepEvent. There may be more kinds in later versions, so that others are to be ignored.
 	Observe(ctx context.Context, e Event)
+}
+
+// CallObserver is an [Observer] that puts something into the context with which a call is made, such as a span, so that what
+// is done for the call is done under it.
+type CallObserver interface {
+	Observer
+
+	// ContextOfCall is given a call that was admitted, after Observe was, and returns a context derived from ctx: an [Agent]
+	// and package tenanthttp's Transport make the call with it, and settle, release or defer it with it. A call of [Ledger.Reserve]'s own has
+	// the context that its program gives it.
+	ContextOfCall(ctx context.Context, e *AdmittedEvent) context.Context
 }
 
 // Event is something that an [Observer] hears of.
@@ -37,13 +50,18 @@ type ThresholdEvent struct {
 	Limit    LimitStatus // at that moment
 }
 
-// RefusalEvent says that a call was not admitted.
+// RefusalEvent says that a call was not admitted, for no error of the program that makes it (see [HostErrorEvent]).
 type RefusalEvent struct {
 	TenantID               string // empty for a call without a tenant
 	Agent, Provider, Model string
+	Operation              string // see Estimate.Operation
 
-	// Err is what the caller got: a [*BudgetExceededError], a [*NoPriceError] or [ErrTenantSuspended].
+	// Err is what the caller got: a [*BudgetExceededError], a [*NoPriceError], a [*DuplicateError], [ErrTenantSuspended],
+	// [ErrUnavailable], [ErrNotMigrated], [ErrClosed], or that of its context.
 	Err error
+
+	// Waited is how long it took to decide, with the time that the call waited for room.
+	Waited time.Duration
 }
 
 // OverrunEvent says that a call used more than was held for it, so that limits may be passed.
@@ -111,17 +129,26 @@ func (*UnmeteredEvent) event()   {}
 func (*PendingEvent) event()     {}
 func (*CostDiffersEvent) event() {}
 
-// WithObserver sets who hears of settled calls, thresholds, refusals, overruns, and pending, unpriced and unmetered calls. Defaults
-// to one that writes to the ledger's logger, but for settled calls: refusals at the level of debugging, and a model without
-// a price once.
+// WithObserver sets who hears of calls that are admitted, settled and refused, of thresholds, overruns, and of pending, unpriced and
+// unmetered calls. Given more than once, each hears, in that order. Defaults to [LogObserver] with the ledger's logger, which is
+// given beside another one where it is wanted too.
 func WithObserver(o Observer) OpenOption {
 	return func(options *openOptions) error {
 		if o == nil {
 			return fmt.Errorf("%w: WithObserver: the observer is nil", ErrInvalidOption)
 		}
-		options.observer = o
+		options.observers = append(options.observers, o)
 		return nil
 	}
+}
+
+// LogObserver returns an observer that writes to a logger what somebody may have to look at: thresholds, overruns, and calls that
+// are unpriced or unmetered, refusals at the level of debugging, and a model without a price once. A nil logger is [slog.Default].
+func LogObserver(log *slog.Logger) Observer {
+	if log == nil {
+		log = slog.Default()
+	}
+	return &logObserver{log: log}
 }
 
 // WithThresholds sets the parts of a limit, in per cent, that are reported to the observer when they are used up; none
@@ -141,7 +168,7 @@ func WithThresholds(percent ...int) OpenOption {
 	}
 }
 
-// logObserver is the observer of a ledger that was given none. Callers that go on trying are no reason for a flood: what
+// logObserver is the observer of a ledger that was given none. It is not told of what happens with every call. Callers that go on trying are no reason for a flood: what
 // they know already, a refusal, is for debugging; a model without a price, or with a doubtful one, is named once.
 type logObserver struct {
 	log      *slog.Logger
@@ -190,14 +217,47 @@ func (l *Ledger) reportedUnmetered(ctx context.Context, r report.Unmetered) {
 	l.observe(ctx, e)
 }
 
-// observe tells the observer, whose panic is not the caller's.
+// observe tells the observers.
 func (l *Ledger) observe(ctx context.Context, e Event) {
+	for _, o := range l.options.observers {
+		l.tell(e, func() { o.Observe(ctx, e) })
+	}
+}
+
+// tell tells an observer of an event. Its panic is not the caller's.
+func (l *Ledger) tell(e Event, do func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			l.options.log.Error("tenant: the observer panicked", "event", fmt.Sprintf("%T", e), "panic", r)
 		}
 	}()
-	l.options.observer.Observe(ctx, e)
+	do()
+}
+
+// listens reports whether somebody hears of what happens with every call. Nothing is made for events that nobody hears of.
+func (o *openOptions) listens() bool {
+	return slices.ContainsFunc(o.observers, func(o Observer) bool {
+		_, log := o.(*logObserver)
+		return !log
+	})
+}
+
+// contextOfCall is the context with which an admitted call is made, and ended.
+func (l *Ledger) contextOfCall(ctx context.Context, h *Hold) context.Context {
+	if !l.options.told || h == nil || h.ledger != l {
+		return ctx
+	}
+	for _, o := range l.options.observers {
+		if o, ok := o.(CallObserver); ok {
+			e := l.admittedEvent(h)
+			l.tell(e, func() {
+				if c := o.ContextOfCall(ctx, e); c != nil {
+					ctx = c
+				}
+			})
+		}
+	}
+	return ctx
 }
 
 // crossed tells the observer of the thresholds that an outcome was the first to cross.
@@ -258,10 +318,22 @@ func model(e *book.Execution) string {
 }
 
 // observeRefusal tells the observer of a call that was not admitted.
-func (l *Ledger) observeRefusal(ctx context.Context, op *decide.Op, err error) {
+func (l *Ledger) observeRefusal(ctx context.Context, a *asking, err error) {
+	op := &a.op
 	l.observe(ctx, &RefusalEvent{
-		TenantID: op.Key, Agent: op.Exec.Agent, Provider: op.Exec.Provider, Model: op.Exec.Model, Err: err,
+		TenantID: op.Key, Agent: op.Exec.Agent, Provider: op.Exec.Provider, Model: op.Exec.Model, Operation: a.operation, Err: err,
+		Waited: time.Since(a.began),
 	})
+}
+
+// notDecided are the errors of calls that were refused without a decision on them, which is no error of their program's either.
+var notDecided = []error{ErrUnavailable, ErrNotMigrated, ErrClosed, ErrDuplicate, context.Canceled, context.DeadlineExceeded}
+
+// observeFailure tells the observer of a call that was refused for one of these.
+func (l *Ledger) observeFailure(ctx context.Context, a *asking, err error) {
+	if l.options.told && !errors.Is(err, ErrBudgetExceeded) && slices.ContainsFunc(notDecided, func(known error) bool { return errors.Is(err, known) }) {
+		l.observeRefusal(ctx, a, err)
+	}
 }
 
 // expired tells the observer of a call that was ended for a process that is gone.

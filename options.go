@@ -41,7 +41,8 @@ type openOptions struct {
 	root        *rootBudget
 	zone        string
 	weekStart   time.Weekday
-	observer    Observer
+	observers   []Observer
+	told        bool // they are told of what happens with every call; see listens
 	thresholds  []int64
 	log         *slog.Logger
 	lanes       int

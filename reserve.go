@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,10 @@ type Estimate struct {
 
 	// Cost, where set, bounds the cost of the whole call in US dollars, and no price is looked up.
 	Cost Money
+
+	// Operation says what the call is for in the words of OpenTelemetry's conventions, such as "chat", "embeddings" and
+	// "text_completion", for an [Observer]. It is not stored. Defaults to "chat".
+	Operation string
 }
 
 // Hold is a call that was admitted: its tenant's budgets keep room for it until it is settled or released.
@@ -83,12 +88,16 @@ type Hold struct {
 	// asked for at most. Settle and Release must follow as ever; only Settle brings the call on the books.
 	Unbooked bool
 
-	ledger   *Ledger
-	exec     *book.Execution // as it was admitted; never changed
-	fixed    bool            // the estimate named the cost, so there is no price to charge by
-	began    time.Time       // when it was given out, by this process; zero where another one has
-	usage    Usage           // once it is settling; guarded by the ledger
-	took     time.Duration   // how long the call took, once it is settling; guarded by the ledger
+	ledger *Ledger
+	exec   *book.Execution // as it was admitted; never changed
+	fixed  bool            // the estimate named the cost, so there is no price to charge by
+	began  time.Time       // when it was given out, by this process; zero where another one has
+	waited time.Duration   // how long its admission took; likewise
+
+	operation string // see Estimate.Operation; empty where this process has not admitted the call
+
+	usage    Usage         // once it is settling; guarded by the ledger
+	took     time.Duration // how long the call took, once it is settling; guarded by the ledger
 	settling bool
 	carrier  *lane.Task // the last that brings its end to the books; guarded by the ledger
 	inside   bool       // it has entered the ledger with its end, and leaves it where that is refused
@@ -194,7 +203,7 @@ func (l *Ledger) reserveFor(ctx context.Context, t Tenant, e Estimate, o *callOp
 }
 
 func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callOptions) (*Hold, error) {
-	a := asking{who: who}
+	a := asking{who: who, began: time.Now(), operation: cmp.Or(e.Operation, chatOperation)}
 	op := &a.op
 	if err := l.estimate(op, who.Key, e); err != nil {
 		return nil, err
@@ -203,10 +212,12 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	if err := l.describe(ctx, op, who, o); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	err := ctx.Err()
+	if err == nil {
+		err = l.enter()
 	}
-	if err := l.enter(); err != nil {
+	if err != nil {
+		l.observeFailure(ctx, &a, err)
 		return nil, err
 	}
 	out, err := l.admit(ctx, &a, o.wait)
@@ -218,20 +229,25 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	default:
 		l.giveUp(&a, err)
 		l.leave(nil)
+		l.observeFailure(ctx, &a, err)
 		return nil, err
 	}
 	h := &Hold{
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
 		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
 		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
-		ledger: l, exec: out.Exec, began: time.Now(), fixed: e.Cost.set,
+		ledger: l, exec: out.Exec, began: time.Now(), fixed: e.Cost.set, operation: a.operation,
 	}
+	h.waited = h.began.Sub(a.began)
 	if h.Unbooked {
 		h.who, h.task = a.who, a.task
 	}
 	l.mu.Lock()
 	l.open[h.exec.ID] = h
 	l.mu.Unlock()
+	if l.options.told {
+		l.observe(ctx, l.admittedEvent(h))
+	}
 	return h, nil
 }
 
@@ -258,6 +274,9 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 		if n < 0 || n > maxPlausibleTokens {
 			return fmt.Errorf("%w: Estimate.Units: %d of %s is not between 0 and 2^40", ErrInvalidOption, n, unit)
 		}
+	}
+	if err := text.Valid(ErrInvalidOption, "Estimate.Operation", e.Operation, false); err != nil {
+		return err
 	}
 	if e.Cost.err != nil {
 		return fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
@@ -329,6 +348,9 @@ type asking struct {
 	who  identity
 	op   decide.Op
 	task *lane.Task
+
+	operation string    // see Estimate.Operation
+	began     time.Time // of the asking
 }
 
 // admit brings an operation to a lane, and sees to it that its tenant exists.
@@ -340,7 +362,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 		a.task = l.lanes.Submit(a.op, a.who.Key)
 		if err := l.await(ctx, a.task, &a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
-				l.observeRefusal(ctx, &a.op, err)
+				l.observeRefusal(ctx, a, err)
 			}
 			return decide.Outcome{}, err
 		}
@@ -358,7 +380,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 			continue
 		}
 		if err = l.refusal(&a.op, &out); out.Code == decide.Exceeded || out.Code == decide.Wait || out.Code == decide.NoPrice || out.Code == decide.Suspended {
-			l.observeRefusal(ctx, &a.op, err)
+			l.observeRefusal(ctx, a, err)
 		}
 		return out, err
 	}

@@ -105,6 +105,9 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 	}
 	l.booked(ctx, &out)
 	l.tellSettled(ctx, &out, h)
+	if out.Code == decide.Released {
+		l.tellEnded(ctx, h, false)
+	}
 	if out.Code == decide.Settled || out.Code == decide.Corrected {
 		l.compare(ctx, out.Exec)
 	}

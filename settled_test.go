@@ -43,7 +43,7 @@ func TestSettledEvent_SaysWhatTheBooksSay(t *testing.T) {
 		require.Equal(t, "0.5", e.HeldCost.String())
 		require.Equal(t, tenant.SettledEvent{
 			TenantID: "acme", ExecutionID: hold.ExecutionID, RequestID: "req-9", IdempotencyKey: "k-1", Agent: "support", Provider: "openai",
-			Model: "m", BilledModel: "m-2026", ServiceTier: "flex", Tags: map[string]string{"plan": "pro"}, Usage: actual.Usage,
+			Model: "m", BilledModel: "m-2026", ServiceTier: "flex", Operation: "chat", Tags: map[string]string{"plan": "pro"}, Usage: actual.Usage,
 			Cost: e.Cost, HeldCost: e.HeldCost, Tokens: 19, HeldTokens: 77, Status: "failed", ErrorCode: "closed", Estimated: true,
 		}, e)
 		require.Empty(t, events[1].TenantID)

@@ -18,6 +18,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/meter"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/units"
 )
 
@@ -51,6 +52,9 @@ func (t *Transport) call(r *http.Request, e meter.Endpoint, body []byte) (*http.
 		return refuse(r, e, err), nil
 	}
 
+	if called := t.books.ReportCall(ctx, report.Call{Hold: c.hold}); called != ctx {
+		c.request = r.WithContext(called)
+	}
 	returned := false
 	defer func() {
 		if !returned {
@@ -95,7 +99,7 @@ func read(r *http.Request) ([]byte, error) {
 		n, err = r.Body.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	if closing := r.Body.Close(); err == nil {

@@ -64,6 +64,7 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 		InputMediaTokens: min(media, mostTokens),
 		OutputTokens:     min((p.answer+min(p.beyond, mostTokens/mostAnswers))*p.answers, mostTokens),
 		Units:            q.Units,
+		Operation:        operation(e),
 	}
 	if e.Kind == meter.Video { // no part of it is tokens
 		p.estimate.InputTokens, p.estimate.InputMediaTokens = 0, 0
@@ -95,6 +96,18 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 		p.filter = p.filter && !meter.StatesUnasked(r.URL)
 	}
 	return p
+}
+
+// operation is what a call is for, in the words of OpenTelemetry's conventions where they have one.
+func operation(e meter.Endpoint) string {
+	switch {
+	case e.Kind == meter.Chat && e.Format == meter.Gemini:
+		return "generate_content"
+	case e.Kind == meter.Chat && (e.Format == meter.Completions || e.Format == meter.LlamaCpp || e.Format == meter.TextGeneration):
+		return "text_completion"
+	default:
+		return string(e.Kind)
+	}
 }
 
 // input returns how many tokens of input the call is likely to have had, where the provider does not say it: of what is

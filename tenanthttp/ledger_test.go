@@ -62,6 +62,8 @@ func (l *ledger) SettleDeferred(ctx context.Context, _ tenant.Tenant, _ string, 
 	return tenant.Settlement{}, tenant.ErrNotDeferred
 }
 
+func (l *ledger) ReportCall(ctx context.Context, _ report.Call) context.Context { return ctx }
+
 func (l *ledger) ReportHostError(context.Context, report.HostError) {}
 
 func (l *ledger) ReportUnmetered(context.Context, report.Unmetered) { l.reported.Add(1) }

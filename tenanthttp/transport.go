@@ -41,6 +41,7 @@ type books interface {
 	SettleDeferred(context.Context, tenant.Tenant, string, tenant.Actual) (tenant.Settlement, error)
 	ReportUnmetered(context.Context, report.Unmetered)
 	ReportHostError(context.Context, report.HostError)
+	ReportCall(context.Context, report.Call) context.Context
 }
 
 // NewTransport returns a transport over base; nil is [http.DefaultTransport].

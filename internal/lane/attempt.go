@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
@@ -20,6 +21,10 @@ const (
 func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, decided bool, err error) {
 	ctx, cancel := context.WithTimeout(l.ctx, batchTimeout)
 	defer cancel()
+	if l.ran != nil {
+		began := time.Now()
+		defer func() { l.ran(len(batch), time.Since(began), err) }()
+	}
 	ops := make([]*decide.Op, len(batch))
 	for i, t := range batch {
 		t.locate()

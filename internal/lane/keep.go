@@ -145,6 +145,14 @@ const maxSweep = 500
 
 // sweep ends executions whose deadline has passed or whose process is gone.
 func (s *Set) sweep(gone []book.Process) {
+	abandoned, err := s.expire(gone)
+	if s.swept != nil {
+		s.swept(abandoned, err)
+	}
+}
+
+// expire returns how many it has ended, and an error of them.
+func (s *Set) expire(gone []book.Process) (abandoned int, failed error) {
 	ctx, cancel := context.WithTimeout(s.ctx, batchTimeout)
 	defer cancel()
 	lapsed, err := s.processes.Lapsed(ctx, gone, maxSweep)
@@ -152,7 +160,7 @@ func (s *Set) sweep(gone []book.Process) {
 		if s.ctx.Err() == nil {
 			s.log.Warn("tenant: looking for abandoned calls failed", "error", err)
 		}
-		return
+		return 0, err
 	}
 	beats := make(map[book.ID]time.Time, len(gone))
 	for _, p := range gone {
@@ -166,12 +174,14 @@ func (s *Set) sweep(gone []book.Process) {
 		select {
 		case <-t.Done():
 		case <-s.quit:
-			return
+			return abandoned, failed
 		}
 		out, err := t.Outcome()
 		if err != nil {
+			failed = err
 			s.log.Error("tenant: ending an abandoned call failed", "execution", lapsed[i].ID, "error", err)
 		} else if out.Code == decide.Expired {
+			abandoned++
 			s.log.Warn("tenant: a call was abandoned by its process; its hold is charged",
 				"execution", out.Exec.ID, "tenant", out.Exec.TenantKey, "process", out.Exec.Process)
 			if s.ended != nil {
@@ -179,4 +189,5 @@ func (s *Set) sweep(gone []book.Process) {
 			}
 		}
 	}
+	return abandoned, failed
 }

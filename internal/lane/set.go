@@ -67,6 +67,11 @@ type Config struct {
 	// Ended is told of the executions that were ended for processes that are gone.
 	Ended func(decide.Outcome)
 
+	// Ran is told of each transaction: its operations, how long it took, and its error. Swept is told of each sweep: how many
+	// executions it has ended, and an error. Nil ones are not called.
+	Ran   func(int, time.Duration, error)
+	Swept func(int, error)
+
 	// Prepare is called once, before the first task, with the tables in place.
 	Prepare func(context.Context) error
 
@@ -84,6 +89,8 @@ type Set struct {
 	lease     time.Duration
 	log       *slog.Logger
 	ended     func(decide.Outcome)
+	ran       func(int, time.Duration, error)
+	swept     func(int, error)
 	prepare   func(context.Context) error
 	zones     func() string
 	living    func([]book.Process)
@@ -115,7 +122,7 @@ type Set struct {
 func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
-		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare,
+		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
 		zones: c.Zones, living: c.Living,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),

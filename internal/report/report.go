@@ -22,16 +22,23 @@ type HostError struct {
 	Err             error
 }
 
+// Call is a call that was admitted.
+type Call struct{ Hold any } // a *tenant.Hold
+
 // Reports brings reports to a ledger.
 type Reports struct {
 	unmetered func(context.Context, Unmetered)
 	hostError func(context.Context, HostError)
+	call      func(context.Context, Call) context.Context
 }
 
-// To returns reports that are brought to two functions.
-func To(unmetered func(context.Context, Unmetered), hostError func(context.Context, HostError)) Reports {
-	return Reports{unmetered, hostError}
+// To returns reports that are brought to functions.
+func To(unmetered func(context.Context, Unmetered), hostError func(context.Context, HostError), call func(context.Context, Call) context.Context) Reports {
+	return Reports{unmetered, hostError, call}
 }
+
+// ReportCall tells of a call that is about to be made, and returns the context to make and to end it with.
+func (r Reports) ReportCall(ctx context.Context, c Call) context.Context { return r.call(ctx, c) }
 
 // ReportUnmetered tells of a request that was passed on without being metered.
 func (r Reports) ReportUnmetered(ctx context.Context, u Unmetered) { r.unmetered(ctx, u) }
