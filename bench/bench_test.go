@@ -34,7 +34,7 @@ func TestJSON_HasExactlyTheDocumentedKeysEachWithItsBaseline(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{
-		"-json", "-db", pgtest.Empty(t), "-duration", "30ms", "-tenants", "50", "-executions", "6000",
+		"-json", "-db", pgtest.Empty(t), "-duration", "30ms", "-tenants", "50", "-age", "100ms", "-executions", "6000",
 	}, &out))
 
 	var report struct {
@@ -106,7 +106,7 @@ func TestMeasurement_EndsWithTheErrorOfAFailedCall(t *testing.T) {
 func TestMeasurement_ThatIsUnknownIsAnErrorThatNamesTheKnown(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, run(t.Context(), []string{"-only", "hot,cold"}, io.Discard), `-only: there is no measurement "cold"; `+
-		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, hooks")
+		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, hooks, import, snapshot")
 }
 
 func TestProfile_WritesBothProfiles(t *testing.T) { //nolint:paralleltest // a process has one CPU profile at a time

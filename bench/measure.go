@@ -34,6 +34,7 @@ var measurements = []measurement{
 	{"questions", (*bench).questions},
 	{"hooks", (*bench).hooks},
 	{"import", (*bench).imports},
+	{"snapshot", (*bench).snapshot},
 }
 
 // workload is who calls.

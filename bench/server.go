@@ -16,6 +16,7 @@ import (
 // bench is a server to measure on, and how.
 type bench struct {
 	duration   time.Duration
+	age        time.Duration // of a snapshot
 	executions int
 	tenants    int
 
