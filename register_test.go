@@ -196,6 +196,25 @@ func TestCreate_MakesTheBudgetInTheSameTransaction(t *testing.T) {
 	}
 }
 
+func TestCreate_OfManyKeepsEachNameAndKeyAsItWas(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		newOrganization(t, db, ledger, "first", dollar)
+		values := []string{`"quoted", {braced} \ one`, `NULL`, `null`, `\`, `"`, `\"`, `{}`, `,`, `ünïcödé 漢字`, `it's $1 ? :a @b`, `a b`}
+		many := make([]*Organization, len(values))
+		for i, v := range values {
+			many[i] = &Organization{Slug: v, Name: v}
+		}
+		require.NoError(t, db.Create(many).Error)
+		for i, v := range values {
+			row := rowOf(t, db, "organizations", many[i].ID)
+			require.NotNil(t, row.TenantID, "%q", v)
+			require.Equal(t, [2]string{v, v}, [2]string{*row.TenantID, row.Name})
+			require.Equal(t, 1, row.Balances)
+		}
+	})
+}
+
 func TestCreate_WithAnImpossibleKeyFailsAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
