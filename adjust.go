@@ -97,10 +97,10 @@ func (l *Ledger) adjust(ctx context.Context, t Tenant, a adjustment, amount Mone
 	if err := l.describe(ctx, op, who, &o); err != nil {
 		return Settlement{}, err
 	}
-	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Cost: nano}
+	op.Exec.Status, op.Exec.Reason, op.Exec.Charged = book.Adjusted, reason, book.Amount{Charge: nano}
 	s, err := l.bookAdjustment(context.WithoutCancel(ctx), who, op)
-	if d := (*DuplicateError)(nil); errors.As(err, &d) && d.Status == string(book.Adjusted) && d.Cost.Sign() == int(a) {
-		return Settlement{Outcome: AlreadySettled, ExecutionID: d.ExecutionID, Cost: d.Cost}, nil
+	if d := (*DuplicateError)(nil); errors.As(err, &d) && d.Status == string(book.Adjusted) && d.Charge.Sign() == int(a) {
+		return Settlement{Outcome: AlreadySettled, ExecutionID: d.ExecutionID, Cost: d.Cost, Charge: d.Charge}, nil
 	}
 	return s, err
 }

@@ -24,12 +24,13 @@ func TestCredit_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 		s, err := ledger.Credit(ctx, acme, tenant.USD("4"), "outage of 12 May")
 		require.NoError(t, err)
 		require.Equal(t, tenant.Settled, s.Outcome)
-		require.Equal(t, "-4", s.Cost.String())
-		require.Equal(t, []string{"6", "6"}, []string{costToday(t, db, acme), costToday(t, db, tenant.ID("company"), tenant.WithDescendants())})
+		require.Equal(t, []string{"0", "-4"}, []string{s.Cost.String(), s.Charge.String()}, "no provider bills anything for it")
+		require.Equal(t, []string{"6", "6"}, []string{chargeToday(t, db, acme), chargeToday(t, db, tenant.ID("company"), tenant.WithDescendants())})
+		require.Equal(t, "10", costToday(t, db, acme))
 		require.NoError(t, call(t, ledger, acme, "1"), "the credit makes room")
 		_, err = ledger.Debit(ctx, acme, tenant.USD("2.5"), "a fee", tenant.WithAgent("support"))
 		require.NoError(t, err)
-		require.Equal(t, "9.5", costToday(t, db, acme))
+		require.Equal(t, []string{"9.5", "11"}, []string{chargeToday(t, db, acme), costToday(t, db, acme)})
 		n, err := tenant.ExecutionCountToday(t.Context(), db, acme)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, n, "it is no call")
@@ -37,7 +38,7 @@ func TestCredit_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
 		var rows []tenant.Execution
 		require.NoError(t, tenant.Executions(t.Context(), db, acme).Where("status = ?", "adjusted").Order("id").Find(&rows).Error)
 		require.Len(t, rows, 2)
-		require.Equal(t, []string{"support@host", "outage of 12 May", "-4", ""}, []string{rows[0].Actor, rows[0].Reason, rows[0].Cost().String(), rows[0].Agent})
+		require.Equal(t, []string{"support@host", "outage of 12 May", "-4", ""}, []string{rows[0].Actor, rows[0].Reason, rows[0].Charge().String(), rows[0].Agent})
 		require.Equal(t, "support", rows[1].Agent)
 		requireConservation(t, db)
 		found, err := ledger.Verify(t.Context())
@@ -55,7 +56,7 @@ func TestCredit_OrDebitWithAKeyHappensOnce(t *testing.T) {
 			wg.Go(func() {
 				s, err := ledger.Debit(t.Context(), acme, tenant.USD("2"), "a fee", tenant.WithIdempotencyKey("fee-1"))
 				require.NoError(t, err)
-				require.Equal(t, "2", s.Cost.String())
+				require.Equal(t, "2", s.Charge.String())
 				outcomes <- s.Outcome
 			})
 		}
@@ -66,17 +67,17 @@ func TestCredit_OrDebitWithAKeyHappensOnce(t *testing.T) {
 			count[o]++
 		}
 		require.Equal(t, map[tenant.Outcome]int{tenant.Settled: 1, tenant.AlreadySettled: 7}, count)
-		require.Equal(t, "2", costToday(t, db, acme))
+		require.Equal(t, "2", chargeToday(t, db, acme))
 
 		// Whoever has the key is no credit of this amount, and is not taken for one.
 		_, err := ledger.Credit(t.Context(), acme, tenant.USD("2"), "a fee given back", tenant.WithIdempotencyKey("fee-1"))
 		duplicate := (*tenant.DuplicateError)(nil)
 		require.ErrorAs(t, err, &duplicate)
-		require.Equal(t, []string{"adjusted", "2"}, []string{duplicate.Status, duplicate.Cost.String()})
+		require.Equal(t, []string{"adjusted", "2"}, []string{duplicate.Status, duplicate.Charge.String()})
 		require.NoError(t, call(t, ledger, acme, "1", tenant.WithIdempotencyKey("call-1")))
 		_, err = ledger.Debit(t.Context(), acme, tenant.USD("1"), "a fee", tenant.WithIdempotencyKey("call-1"))
 		require.ErrorIs(t, err, tenant.ErrDuplicate)
-		require.Equal(t, "3", costToday(t, db, acme))
+		require.Equal(t, "3", chargeToday(t, db, acme))
 	})
 }
 

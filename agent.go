@@ -137,8 +137,8 @@ type Reply struct {
 	// Usage is what the model reported, or, where it reported none, what the call held.
 	Usage Usage
 
-	// Cost is what the call was charged, in US dollars.
-	Cost decimal.Decimal
+	// Cost is what the provider bills for the call, and Charge what its tenant is charged for it, in US dollars.
+	Cost, Charge decimal.Decimal
 
 	// ExecutionID names the call on the books.
 	ExecutionID string
@@ -157,18 +157,19 @@ type Reply struct {
 	// Unbooked: the call was admitted although the database could not be reached; see [WithAdmitWhenUnavailable].
 	Unbooked bool
 
-	// Estimated: the charge is not by usage that the provider reported. Unpriced: no price was known, and the cost is zero
+	// Estimated: cost and charge are not by usage that the provider reported. Unpriced: no price was known, and they are zero
 	// for want of one.
 	Estimated, Unpriced bool
 }
 
 // CallError says that a call was admitted and then failed. It wraps the model's error. The call is on the books all the
-// same, and Cost, in US dollars, is what it was charged: what it used, nothing where the provider bills nothing, or all
-// that it held where nobody knows; it is Estimated then.
+// same, and Cost and Charge, in US dollars, are what the provider bills and what the tenant is charged: for what it used, nothing
+// where the provider bills nothing, or all that it held where nobody knows; it is Estimated then.
 type CallError struct {
 	ExecutionID string
 	TenantID    string
 	Cost        decimal.Decimal
+	Charge      decimal.Decimal
 	Estimated   bool
 	Err         error
 }
@@ -213,7 +214,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 	s := a.settle(ctx, hold, actual)
 	if err != nil {
 		err = &CallError{
-			ExecutionID: hold.ExecutionID, TenantID: hold.TenantID, Cost: s.Cost, Estimated: s.Estimated, Err: err,
+			ExecutionID: hold.ExecutionID, TenantID: hold.TenantID, Cost: s.Cost, Charge: s.Charge, Estimated: s.Estimated, Err: err,
 		}
 	}
 	if response == nil {
@@ -222,7 +223,7 @@ func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) 
 	return &Reply{
 		Text: response.Text, FinishReason: response.FinishReason, RequestID: response.RequestID,
 		Provider: first(response.Provider, a.info.Provider), Model: first(response.Model, a.info.Name),
-		Usage: actual.Usage, Cost: s.Cost, ExecutionID: hold.ExecutionID, TenantID: hold.TenantID,
+		Usage: actual.Usage, Cost: s.Cost, Charge: s.Charge, ExecutionID: hold.ExecutionID, TenantID: hold.TenantID,
 		Shortened: hold.OutputTokens < output,
 		Pending:   s.Outcome == Pending, Unbooked: hold.Unbooked, Estimated: s.Estimated, Unpriced: s.Unpriced,
 	}, err
@@ -311,11 +312,11 @@ func (a *Agent) actual(h *Hold, r *Response, err error) Actual {
 	case r != nil && r.Usage != nil:
 		actual.Usage = *r.Usage
 	case errors.Is(err, ErrNotBilled):
-		actual.Cost = nanoUSD(0)
+		actual.Cost, actual.Charge = nanoUSD(0), nanoUSD(0)
 	default:
 		actual.Usage, actual.Estimated = Usage{Input: h.Tokens - h.OutputTokens, Output: h.OutputTokens}, true
 		if !h.exec.Unpriced {
-			actual.Cost = nanoUSD(h.exec.Held.Cost)
+			actual.Cost, actual.Charge = nanoUSD(h.exec.Held.Cost), nanoUSD(h.exec.Held.Charge)
 		}
 	}
 	return actual
@@ -328,7 +329,7 @@ func (a *Agent) settle(ctx context.Context, h *Hold, actual Actual) Settlement {
 		a.ledger.options.log.Error("tenant: a call could not be booked; its hold stands for it",
 			"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
 		return Settlement{
-			Outcome: Pending, ExecutionID: h.ExecutionID, Cost: h.Cost, Tokens: h.Tokens, Estimated: true, Unpriced: h.exec.Unpriced,
+			Outcome: Pending, ExecutionID: h.ExecutionID, Cost: h.Cost, Charge: h.Charge, Tokens: h.Tokens, Estimated: true, Unpriced: h.exec.Unpriced,
 		}
 	}
 	return s

@@ -237,9 +237,9 @@ func TestReply_SaysWhatWasUsedAndCharged(t *testing.T) {
 	reply, err := agent.Call(t.Context(), "Hi", tenant.WithTenant(acme))
 	require.NoError(t, err)
 	require.NotEmpty(t, reply.ExecutionID)
-	require.Equal(t, "0.002", reply.Cost.String())
+	require.Equal(t, []string{"0.002", "0.002"}, []string{reply.Cost.String(), reply.Charge.String()})
 	id := reply.ExecutionID
-	reply.ExecutionID, reply.Cost = "", tenant.Reply{}.Cost
+	reply.ExecutionID, reply.Cost, reply.Charge = "", tenant.Reply{}.Cost, tenant.Reply{}.Charge
 	require.Equal(t, &tenant.Reply{
 		Text: "Hello!", Provider: "test", Model: "test-model-2026", RequestID: "req_1", FinishReason: "stop", TenantID: "acme",
 		Usage: tenant.Usage{Input: 600, CacheRead: 400, Output: 300, Reasoning: 200},

@@ -31,6 +31,11 @@ type Budget struct {
 	// Enforcement is Hard, Soft or None; empty: inherited from the ledger where Inherit says so, otherwise Soft.
 	Enforcement Enforcement `json:",omitzero"`
 
+	// Counts is what the budget's limits of cost count, [CountsCharge] or [CountsCost]; empty: what the ledger says
+	// ([WithDefaultCounts]), otherwise the charge. Both are kept, so that a change is exact at once, in the windows that are open
+	// too. The limits of the tenants above count what their own budgets say.
+	Counts Counts `json:",omitzero"`
+
 	// Inherit: the ledger's default limits hold for what Limits leaves absent, and its enforcement where there is none
 	// here.
 	Inherit bool
@@ -114,7 +119,7 @@ func budget(t *book.Tenant, name string, above []*book.Tenant) *Budget {
 		parent = above[0].Key
 	}
 	return &Budget{
-		TenantID: t.Key, Name: name, ParentID: parent, Enforcement: Enforcement(t.Enforcement), Inherit: t.Inherit, TimeZone: t.Zone,
+		TenantID: t.Key, Name: name, ParentID: parent, Enforcement: Enforcement(t.Enforcement), Counts: Counts(t.Counts), Inherit: t.Inherit, TimeZone: t.Zone,
 		Limits: limitsOf(t.Limits), Suspended: t.Suspended,
 	}
 }
@@ -292,12 +297,12 @@ func (q *question) forecast(ctx context.Context, s *decide.Standing, now, first 
 	if err != nil {
 		return Forecast{}, q.failure(ctx, err)
 	}
-	return project(s, max(sum.Of(s.Limit.Metric), 0), span, now), nil
+	return project(s, max(s.Limit.Of(sum), 0), span, now), nil
 }
 
 // project draws the line from what was used in a span of time.
 func project(s *decide.Standing, used int64, span time.Duration, now time.Time) Forecast {
-	m, spent := Metric(s.Limit.Metric), s.Balance.Spent.Of(s.Limit.Metric)
+	m, spent := Metric(s.Limit.Metric), s.Limit.Of(s.Balance.Spent)
 	f := Forecast{PerDay: m.decimal(scale(used, day, span)), Projected: m.decimal(spent)}
 	ends := now.Add(never)
 	if s.Limit.Window != period.Total {

@@ -83,9 +83,9 @@ func ExampleLedger_Credit() {
 		for range 2 {
 			s, err := ledger.Credit(ctx, org, tenant.USD("5"), "outage of 12 May", tenant.WithIdempotencyKey("incident-17"))
 			check(err)
-			fmt.Println(s.Outcome, s.Cost)
+			fmt.Println(s.Outcome, s.Charge)
 		}
-		fmt.Println(tenant.CostToday(ctx, db, org))
+		fmt.Println(tenant.ChargeToday(ctx, db, org))
 	})
 	// Output:
 	// settled -5
@@ -98,7 +98,7 @@ func ExampleLedger_Debit() {
 		org := tenant.ID("acme")
 		_, err := ledger.Debit(ctx, org, tenant.USD("2.50"), "set-up fee")
 		check(err)
-		fmt.Println(tenant.CostToday(ctx, db, org))
+		fmt.Println(tenant.ChargeToday(ctx, db, org))
 	})
 	// Output: 2.5 <nil>
 }

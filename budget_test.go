@@ -47,13 +47,13 @@ func TestBudgetStatus_ListsWhatIsInForceAndWhatItStandsAt(t *testing.T) {
 		require.False(t, status.Suspended)
 		require.Len(t, status.Limits, 4)
 		equalStatus(t, tenant.LimitStatus{
-			TenantID: "acme", Metric: tenant.CostMetric, Window: "day", Limit: usd("1"), Spent: usd("0.25"), Held: usd("0.5"), Remaining: usd("0.25"), StartsAt: day, ResetsAt: dayEnd,
+			TenantID: "acme", Metric: tenant.CostMetric, Counts: tenant.CountsCharge, Window: "day", Limit: usd("1"), Spent: usd("0.25"), Held: usd("0.5"), Remaining: usd("0.25"), StartsAt: day, ResetsAt: dayEnd,
 		}, status.Limits[0])
 		equalStatus(t, tenant.LimitStatus{
 			TenantID: "acme", Metric: tenant.TokensMetric, Window: "day", Limit: usd("1000"), Spent: usd("5"), Held: usd("100"), Remaining: usd("895"), StartsAt: day, ResetsAt: dayEnd,
 		}, status.Limits[1])
 		equalStatus(t, tenant.LimitStatus{
-			TenantID: "acme", Metric: tenant.CostMetric, Window: "month", Limit: usd("100"), Spent: usd("0.25"), Held: usd("0.5"), Remaining: usd("99.25"), StartsAt: month, ResetsAt: monthEnd,
+			TenantID: "acme", Metric: tenant.CostMetric, Counts: tenant.CountsCharge, Window: "month", Limit: usd("100"), Spent: usd("0.25"), Held: usd("0.5"), Remaining: usd("99.25"), StartsAt: month, ResetsAt: monthEnd,
 		}, status.Limits[2])
 		equalStatus(t, tenant.LimitStatus{ // the ledger's
 			TenantID: "acme", Metric: tenant.CallsMetric, Window: "month", Limit: usd("50"), Spent: usd("1"), Held: usd("1"), Remaining: usd("48"), StartsAt: month, ResetsAt: monthEnd,
@@ -95,18 +95,18 @@ func TestBudgetStatus_ShowsThePresentWindowAlsoWhenNothingHasOpenedIt(t *testing
 		}
 		today := read(now)
 		equalStatus(t, tenant.LimitStatus{
-			TenantID: "acme", Metric: tenant.CostMetric, Window: "day", Limit: usd("1"), Spent: usd("0.4"), Held: usd("0.1"), Remaining: usd("0.5"),
+			TenantID: "acme", Metric: tenant.CostMetric, Counts: tenant.CountsCharge, Window: "day", Limit: usd("1"), Spent: usd("0.4"), Held: usd("0.1"), Remaining: usd("0.5"),
 			StartsAt: at(t, "2026-10-24T22:00:00Z"), ResetsAt: at(t, "2026-10-25T23:00:00Z"),
 		}, today[0])
 		last := read(at(t, "2026-10-25T22:59:59.999999Z"))
 		require.Equal(t, today[0].ResetsAt, last[0].ResetsAt)
 		tomorrow := read(at(t, "2026-10-25T23:00:00Z"))
 		equalStatus(t, tenant.LimitStatus{
-			TenantID: "acme", Metric: tenant.CostMetric, Window: "day", Limit: usd("1"), Spent: usd("0"), Held: usd("0"), Remaining: usd("1"),
+			TenantID: "acme", Metric: tenant.CostMetric, Counts: tenant.CountsCharge, Window: "day", Limit: usd("1"), Spent: usd("0"), Held: usd("0"), Remaining: usd("1"),
 			StartsAt: at(t, "2026-10-25T23:00:00Z"), ResetsAt: at(t, "2026-10-26T23:00:00Z"),
 		}, tomorrow[0])
 		equalStatus(t, tenant.LimitStatus{
-			TenantID: "acme", Metric: tenant.CostMetric, Window: "month", Limit: usd("10"), Spent: usd("0.4"), Held: usd("0.1"), Remaining: usd("9.5"),
+			TenantID: "acme", Metric: tenant.CostMetric, Counts: tenant.CountsCharge, Window: "month", Limit: usd("10"), Spent: usd("0.4"), Held: usd("0.1"), Remaining: usd("9.5"),
 			StartsAt: at(t, "2026-09-30T22:00:00Z"), ResetsAt: at(t, "2026-10-31T23:00:00Z"),
 		}, tomorrow[1])
 

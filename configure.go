@@ -160,7 +160,7 @@ func (c *configuration) budget(ctx context.Context, s *books.State, change func(
 		return nil, nil, c.fail(err)
 	}
 	if err := c.books.Save(ctx, s.Tenant.ID, books.Settings{
-		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
+		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Counts: book.Counting(b.Counts), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
 	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
 		return nil, nil, err
 	}
@@ -247,6 +247,8 @@ func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
 		err = fmt.Errorf("Limits.%w", err)
 	case b.Enforcement != "" && b.Enforcement.valid() != nil:
 		err = fmt.Errorf("Enforcement: %w", b.Enforcement.valid())
+	case b.Counts != "" && b.Counts.valid() != nil:
+		err = fmt.Errorf("Counts: %w", b.Counts.valid())
 	case b.TimeZone != "":
 		if _, err = period.LoadZone(b.TimeZone); err != nil {
 			err = fmt.Errorf("TimeZone: %w", err)
@@ -295,6 +297,7 @@ type auditSettings struct {
 	Name        string   `json:"name"`
 	Parent      string   `json:"parent,omitempty"`
 	Enforcement string   `json:"enforcement,omitempty"`
+	Counts      string   `json:"counts,omitempty"`
 	Inherit     bool     `json:"inherit"`
 	TimeZone    string   `json:"time_zone,omitempty"`
 	Suspended   bool     `json:"suspended"`
@@ -303,7 +306,7 @@ type auditSettings struct {
 
 func (b *Budget) entry(limits []book.Limit) auditSettings {
 	s := auditSettings{
-		Name: b.Name, Parent: b.ParentID, Enforcement: string(b.Enforcement), Inherit: b.Inherit, TimeZone: b.TimeZone,
+		Name: b.Name, Parent: b.ParentID, Enforcement: string(b.Enforcement), Counts: string(b.Counts), Inherit: b.Inherit, TimeZone: b.TimeZone,
 		Suspended: b.Suspended, Limits: []string{},
 	}
 	limits = slices.Clone(limits)

@@ -43,7 +43,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		WHERE tenant = ? AND id = ? AND status = 'running' AND idempotency_key IS NULL`), key, h.exec.Tenant.String(), h.exec.ID.String())
 	if err != nil {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
-			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost)}
+			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost), Charge: money.Decimal(taken.Charged.Charge)}
 		}
 		return l.unavailable(err, l.unreachable(err))
 	}
@@ -160,9 +160,9 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		parents string
 	)
 	err := l.pool.QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
-		e.held_tokens, e.cost, e.unpriced, CAST(e.parents AS text) FROM llm_executions e
+		e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text) FROM llm_executions e
 		WHERE `+of+` AND e.idempotency_key = ? AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`), args...).
-		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Unpriced, &parents)
+		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
 	if err != nil {
 		return nil, err
 	}

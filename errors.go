@@ -150,7 +150,7 @@ type DuplicateError struct {
 	IdempotencyKey string
 	ExecutionID    string          // of the call that has the key
 	Status         string          // of that call: running, succeeded or abandoned; "adjusted" for a credit or a debit
-	Cost           decimal.Decimal // US dollars charged for it so far
+	Cost, Charge   decimal.Decimal // US dollars, as far as it is settled
 }
 
 func (e *DuplicateError) Error() string {
@@ -235,6 +235,9 @@ type LimitStatus struct {
 	Agent  string `json:",omitzero"` // the agent whose calls are counted; empty for all
 	Model  string `json:",omitzero"` // the model whose calls are counted; empty for all
 
+	// Counts is what a cost limit counts of a call, and empty for the others.
+	Counts Counts `json:",omitzero"`
+
 	// In US dollars for a cost limit, otherwise tokens or calls. Remaining is never negative.
 	Limit     decimal.Decimal
 	Spent     decimal.Decimal
@@ -278,7 +281,7 @@ func (s LimitStatus) label() string {
 
 func limitStatus(t *book.Tenant, l *book.Limit, b *book.Balance) LimitStatus {
 	m := Metric(l.Metric)
-	spent, held := b.Spent.Of(l.Metric), b.Held.Of(l.Metric)
+	spent, held := l.Of(b.Spent), l.Of(b.Held)
 	remaining := max(money.Sub(money.Sub(l.Max, spent), held), 0)
 	percent := decimal.NewFromInt(100)
 	if l.Max > 0 {
@@ -288,7 +291,7 @@ func limitStatus(t *book.Tenant, l *book.Limit, b *book.Balance) LimitStatus {
 		b = &book.Balance{} // a window that never ends has no beginning either
 	}
 	return LimitStatus{
-		TenantID: t.Key, Metric: m, Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model,
+		TenantID: t.Key, Counts: countsOf(l), Metric: m, Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model,
 		Limit: m.decimal(l.Max), Spent: m.decimal(spent), Held: m.decimal(held), Remaining: m.decimal(remaining), Percent: percent,
 		StartsAt: b.Start, ResetsAt: b.End,
 	}

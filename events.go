@@ -24,7 +24,7 @@ import (
 // not made, and has none.
 //
 // Only a Corrected one is of a call that an earlier event has told of: its hold was charged then, because it had expired
-// (Status "abandoned"). To keep a sum, add Cost less HeldCost, and Tokens less HeldTokens.
+// (Status "abandoned"). To keep a sum, add Cost less HeldCost, Charge less HeldCharge, and Tokens less HeldTokens.
 type SettledEvent struct {
 	TenantID       string // empty for a call without a tenant
 	ExecutionID    string
@@ -42,8 +42,9 @@ type SettledEvent struct {
 	Tags map[string]string
 
 	Usage              Usage
-	Cost, HeldCost     decimal.Decimal // charged, and held at admission, in US dollars
-	Tokens, HeldTokens int64           // charged, and held at admission
+	Cost, HeldCost     decimal.Decimal // what the provider bills, and what was held for it at admission, in US dollars
+	Charge, HeldCharge decimal.Decimal // what the tenant is charged, and what was held for it at admission, in US dollars
+	Tokens, HeldTokens int64           // counted, and held at admission
 
 	// Duration is the time from the admission to the end of the call, without that of booking it; zero for what was
 	// recorded.
@@ -230,6 +231,9 @@ func (l *Ledger) tellPending(ctx context.Context, h *Hold, op *decide.Op) {
 
 // duration is how long a call took: by the clock of the process that has made it, where that settles it.
 func (l *Ledger) duration(h *Hold, e *book.Execution) time.Duration {
+	if e.Latency > 0 {
+		return e.Latency
+	}
 	if h != nil && !h.began.IsZero() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -246,6 +250,7 @@ func (l *Ledger) settledEvent(h *Hold, e *book.Execution) *SettledEvent {
 		TenantID: e.TenantKey, ExecutionID: e.ID.String(), RequestID: e.RequestID, IdempotencyKey: e.IdempotencyKey,
 		Agent: e.Agent, Provider: e.Provider, Model: e.Model, BilledModel: e.BilledModel, ServiceTier: e.ServiceTier,
 		Usage: Usage(e.Usage), Cost: money.Decimal(e.Charged.Cost), HeldCost: money.Decimal(e.Held.Cost),
+		Charge: money.Decimal(e.Charged.Charge), HeldCharge: money.Decimal(e.Held.Charge),
 		Tokens: e.Charged.Tokens, HeldTokens: e.Held.Tokens, Duration: max(l.duration(h, e), 0),
 		Status: string(e.Status), ErrorCode: e.ErrorCode, Estimated: e.Estimated, Unpriced: e.Unpriced, Operation: chatOperation,
 	}

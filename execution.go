@@ -50,23 +50,30 @@ type Execution struct {
 	FinishedAt *time.Time `json:",omitzero" gorm:"column:finished_at"` // nil while running
 	SettledAt  *time.Time `json:",omitzero" gorm:"column:settled_at"`  // when its true usage was booked; nil where it was not
 
-	HeldCostNano     int64  `gorm:"column:held_cost"`                      // held at admission
-	HeldTokens       int64  `gorm:"column:held_tokens"`                    // held at admission
-	CostNano         int64  `gorm:"column:cost"`                           // charged
-	Tokens           int64  `gorm:"column:tokens"`                         // charged
-	Calls            int64  `gorm:"column:calls"`                          // 1 once it counts as a call made
-	ReportedCostNano *int64 `json:",omitzero" gorm:"column:reported_cost"` // as the provider stated it; nil where it did not
-	OverrunCostNano  int64  `gorm:"column:overrun_cost"`                   // how far the charge went beyond the hold
-	OverrunTokens    int64  `gorm:"column:overrun_tokens"`
+	HeldCostNano      int64  `gorm:"column:held_cost"`                      // held at admission
+	HeldChargeNano    int64  `gorm:"column:held_charge"`                    // held at admission
+	HeldTokens        int64  `gorm:"column:held_tokens"`                    // held at admission
+	CostNano          int64  `gorm:"column:cost"`                           // what the provider bills
+	ChargeNano        int64  `gorm:"column:charge"`                         // what the tenant is charged, by its terms
+	Tokens            int64  `gorm:"column:tokens"`                         // of all classes
+	Calls             int64  `gorm:"column:calls"`                          // 1 once it counts as a call made
+	ReportedCostNano  *int64 `json:",omitzero" gorm:"column:reported_cost"` // as the provider stated it; nil where it did not
+	OverrunCostNano   int64  `gorm:"column:overrun_cost"`                   // how far the cost went beyond the hold
+	OverrunChargeNano int64  `gorm:"column:overrun_charge"`                 // how far the charge went beyond the hold
+	OverrunTokens     int64  `gorm:"column:overrun_tokens"`
 
-	// Price is what it was charged by: the row of the price book (see [Price].Row); "hold" where no price of its usage was
-	// known, and what was held was charged. It is empty where the caller named the cost, and where nothing was charged by
-	// usage.
+	// LatencyMicros is how long the call took, in microseconds, without the time of booking it; nil (NULL in the table) where
+	// nobody knows: for what was recorded without it, for abandoned calls, and for those that another process has settled.
+	LatencyMicros *int64 `json:",omitzero" gorm:"column:latency_us"`
+
+	// Price is what decided the cost and the charge: the row of the price book with the tenant's terms (see [Price].Row); "hold"
+	// where no price of its usage was known, and what was held was taken; "named" where the caller named the charge. It is empty
+	// where the caller named the cost, and where neither goes by usage.
 	Price       string `gorm:"column:price"`
 	ServiceTier string `gorm:"column:service_tier"` // that the provider says it was served in
 
-	Estimated bool   `gorm:"column:estimated"`  // the charge is not by usage that the provider reported
-	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: the cost is not the truth
+	Estimated bool   `gorm:"column:estimated"`  // cost and charge are not by usage that the provider reported
+	Unpriced  bool   `gorm:"column:unpriced"`   // no price was known: cost and charge are not the truth
 	ErrorCode string `gorm:"column:error_code"` // why it failed, in a word
 	Reason    string `gorm:"column:reason"`     // of an adjustment
 
@@ -80,13 +87,33 @@ type Execution struct {
 // TableName implements gorm's Tabler: a naming strategy of the host does not change it.
 func (Execution) TableName() string { return "llm_executions" }
 
-// Cost returns what was charged, in US dollars.
+// Cost returns what the provider bills for the call, in US dollars.
 func (e *Execution) Cost() decimal.Decimal { return money.Decimal(e.CostNano) }
 
-// HeldCost returns what was held at admission, in US dollars.
+// Charge returns what the tenant is charged for the call, in US dollars.
+func (e *Execution) Charge() decimal.Decimal { return money.Decimal(e.ChargeNano) }
+
+// Margin returns what is left of the charge beyond the cost, in US dollars; less than zero where the call cost more.
+func (e *Execution) Margin() decimal.Decimal { return e.Charge().Sub(e.Cost()) }
+
+// Latency returns how long the call took. It reports false where nobody knows.
+func (e *Execution) Latency() (time.Duration, bool) {
+	if e.LatencyMicros == nil {
+		return 0, false
+	}
+	return time.Duration(*e.LatencyMicros) * time.Microsecond, true
+}
+
+// HeldCharge returns what was held of the charge at admission, in US dollars.
+func (e *Execution) HeldCharge() decimal.Decimal { return money.Decimal(e.HeldChargeNano) }
+
+// OverrunCharge returns how far the charge went beyond the hold, in US dollars.
+func (e *Execution) OverrunCharge() decimal.Decimal { return money.Decimal(e.OverrunChargeNano) }
+
+// HeldCost returns what was held of the cost at admission, in US dollars.
 func (e *Execution) HeldCost() decimal.Decimal { return money.Decimal(e.HeldCostNano) }
 
-// OverrunCost returns how far the charge went beyond the hold, in US dollars.
+// OverrunCost returns how far the cost went beyond the hold, in US dollars.
 func (e *Execution) OverrunCost() decimal.Decimal { return money.Decimal(e.OverrunCostNano) }
 
 // ReportedCost returns the cost as the provider stated it, in US dollars. It reports false where it did not.

@@ -53,10 +53,13 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 			ID: hold.ExecutionID, TenantID: "acme", Status: "failed", Agent: "support", Provider: "p", Model: "asked", BilledModel: "billed",
 			RequestID: "r", IdempotencyKey: "k", Tags: map[string]string{"ticket": "42"}, Actor: "user-7",
 			AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt, FinishedAt: e.FinishedAt, SettledAt: e.SettledAt,
-			HeldCostNano: 1e7, HeldTokens: 100, CostNano: 3e7, Tokens: 67, Calls: 1, ReportedCostNano: &reported, OverrunCostNano: 2e7,
+			HeldCostNano: 1e7, HeldChargeNano: 1e7, HeldTokens: 100, CostNano: 3e7, ChargeNano: 3e7, Tokens: 67, Calls: 1, ReportedCostNano: &reported, OverrunCostNano: 2e7, OverrunChargeNano: 2e7, LatencyMicros: e.LatencyMicros,
 			Estimated: true, ErrorCode: "http_500", Usage: usage,
 		}, e)
 		require.Equal(t, []string{"0.03", "0.01", "0.02"}, []string{e.Cost().String(), e.HeldCost().String(), e.OverrunCost().String()})
+		took, ok := e.Latency()
+		require.True(t, ok)
+		require.Positive(t, took)
 		cost, ok := e.ReportedCost()
 		require.True(t, ok)
 		require.Equal(t, "0.031", cost.String())
@@ -64,7 +67,7 @@ func TestExecutions_AreTheTenantsOwnWithAllThatIsKnownOfThem(t *testing.T) {
 		e = found[1]
 		require.Equal(t, tenant.Execution{
 			ID: running.ExecutionID, TenantID: "acme", Status: "running", Actor: "user-7", AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt,
-			HeldCostNano: 1e7,
+			HeldCostNano: 1e7, HeldChargeNano: 1e7,
 		}, e)
 		_, ok = e.ReportedCost()
 		require.False(t, ok)

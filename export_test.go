@@ -20,7 +20,10 @@ func SetClock(l *Ledger, at time.Time) {
 }
 
 // Bound is the most that the input of a call and its fee can cost, and a token of its output.
-func Bound(p Price, e Estimate) (input, output int64) { return p.bound(e) }
+func Bound(p Price, e Estimate) (input, output int64) { return p.costBound(e) }
+
+// ChargeBound is the same of what the tenant is charged.
+func ChargeBound(p Price, e Estimate) (input, output int64) { return p.chargeBound(e) }
 
 // Differs reports whether a stated cost is another one than the computed.
 func Differs(computed, reported int64) bool { return differs(computed, reported) }

@@ -96,7 +96,7 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 
 // saveDefaults writes the default settings and the root's budget that Open was given.
 func (l *Ledger) saveDefaults(ctx context.Context) error {
-	if l.options.limits == nil && l.options.enforcement == "" && l.options.root == nil {
+	if l.options.limits == nil && l.options.enforcement == "" && l.options.counts == "" && l.options.root == nil {
 		return nil
 	}
 	var limits Limits
@@ -111,6 +111,6 @@ func (l *Ledger) saveDefaults(ctx context.Context) error {
 		if err := l.saveRoot(ctx, tx); err != nil {
 			return err
 		}
-		return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement))
+		return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement), book.Counting(l.options.counts))
 	})
 }

@@ -158,6 +158,16 @@ func (e *Enforcement) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalText reads what limits of cost count; no text is what the ledger says. Anything else is an [ErrInvalidOption].
+func (c *Counts) UnmarshalText(text []byte) error {
+	read := Counts(text)
+	if err := read.valid(); err != nil && read != "" {
+		return fmt.Errorf("%w: Counts: %w", ErrInvalidOption, err)
+	}
+	*c = read
+	return nil
+}
+
 // UnmarshalText reads one of the metrics. Anything else is an [ErrInvalidOption].
 func (m *Metric) UnmarshalText(text []byte) error {
 	switch book.Metric(text) {

@@ -68,7 +68,8 @@ type RefusalEvent struct {
 type OverrunEvent struct {
 	TenantID, ExecutionID  string
 	Agent, Provider, Model string
-	HeldCost, Cost         decimal.Decimal // US dollars
+	HeldCost, Cost         decimal.Decimal // US dollars that the provider bills
+	HeldCharge, Charge     decimal.Decimal // US dollars that the tenant is charged
 	HeldTokens, Tokens     int64
 }
 
@@ -85,8 +86,8 @@ type CostDiffersEvent struct {
 	TenantID, ExecutionID  string
 	Agent, Provider, Model string
 
-	// Computed is by the usage and the price book, Reported is what the provider stated, in US dollars; Charged is one of
-	// them, by the tenant's terms.
+	// Computed is by the usage and the price book, Reported is what the provider stated, in US dollars; Charged is what
+	// the tenant is charged.
 	Computed, Reported, Charged decimal.Decimal
 }
 
@@ -186,7 +187,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 		o.log.DebugContext(ctx, "tenant: a call was refused", "tenant", e.TenantID, "agent", e.Agent, "model", e.Model, "error", e.Err)
 	case *OverrunEvent:
 		o.log.WarnContext(ctx, "tenant: a call used more than was held for it", "tenant", e.TenantID, "execution", e.ExecutionID,
-			"model", e.Model, "held", CostMetric.format(e.HeldCost), "cost", CostMetric.format(e.Cost),
+			"model", e.Model, "held", CostMetric.format(e.HeldCost), "cost", CostMetric.format(e.Cost), "charge", CostMetric.format(e.Charge),
 			"held_tokens", e.HeldTokens, "tokens", e.Tokens)
 	case *UnpricedEvent:
 		level := slog.LevelWarn
@@ -278,10 +279,11 @@ func (l *Ledger) booked(ctx context.Context, out *decide.Outcome) {
 	if e == nil || out.Code != decide.Settled && out.Code != decide.Corrected {
 		return
 	}
-	if e.Overrun.Cost > 0 || e.Overrun.Tokens > 0 {
+	if e.Overrun != (book.Amount{}) {
 		l.observe(ctx, &OverrunEvent{
 			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),
-			HeldCost: money.Decimal(e.Held.Cost), Cost: money.Decimal(e.Charged.Cost), HeldTokens: e.Held.Tokens, Tokens: e.Charged.Tokens,
+			HeldCost: money.Decimal(e.Held.Cost), Cost: money.Decimal(e.Charged.Cost),
+			HeldCharge: money.Decimal(e.Held.Charge), Charge: money.Decimal(e.Charged.Charge), HeldTokens: e.Held.Tokens, Tokens: e.Charged.Tokens,
 		})
 	}
 	if e.Unpriced {
@@ -305,7 +307,7 @@ func (l *Ledger) compare(ctx context.Context, e *book.Execution) {
 	if differs(computed, e.Reported) {
 		l.observe(ctx, &CostDiffersEvent{
 			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),
-			Computed: money.Decimal(computed), Reported: money.Decimal(e.Reported), Charged: money.Decimal(e.Charged.Cost),
+			Computed: money.Decimal(computed), Reported: money.Decimal(e.Reported), Charged: money.Decimal(e.Charged.Charge),
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/text"
 )
@@ -31,6 +32,31 @@ func (e Enforcement) valid() error {
 	return fmt.Errorf("unknown enforcement %q: it is Hard, Soft or None", string(e))
 }
 
+// Counts says what limits of cost count of a call. See [Budget], [WithDefaultCounts] and [WithCounts].
+type Counts string
+
+// What limits of cost count.
+const (
+	CountsCharge Counts = "charge" // what the tenant is charged for it, by its terms
+	CountsCost   Counts = "cost"   // what the provider bills for it
+)
+
+func (c Counts) valid() error {
+	switch c {
+	case CountsCharge, CountsCost:
+		return nil
+	}
+	return fmt.Errorf("unknown %q: it is CountsCharge or CountsCost", string(c))
+}
+
+// countsOf is what a limit in force counts.
+func countsOf(l *book.Limit) Counts {
+	if l.Metric != book.Cost {
+		return ""
+	}
+	return Counts(l.Counts())
+}
+
 // OpenOption is an option of [Open].
 type OpenOption func(*openOptions) error
 
@@ -38,6 +64,7 @@ type openOptions struct {
 	prices      Prices
 	limits      *Limits
 	enforcement Enforcement
+	counts      Counts
 	root        *rootBudget
 	zone        string
 	weekStart   time.Weekday
@@ -88,6 +115,18 @@ func WithDefaultEnforcement(e Enforcement) OpenOption {
 			return fmt.Errorf("%w: WithDefaultEnforcement: %w", ErrInvalidOption, err)
 		}
 		o.enforcement = e
+		return nil
+	}
+}
+
+// WithDefaultCounts sets what the limits of cost of every budget count that does not say so itself, the root's among them. It is
+// kept in the database like the default limits. Defaults to CountsCharge: what tenants are charged.
+func WithDefaultCounts(c Counts) OpenOption {
+	return func(o *openOptions) error {
+		if err := c.valid(); err != nil {
+			return fmt.Errorf("%w: WithDefaultCounts: %w", ErrInvalidOption, err)
+		}
+		o.counts = c
 		return nil
 	}
 }

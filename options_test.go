@@ -318,6 +318,18 @@ func TestOptions_OfQuestionsAreHeardByEachOfThem(t *testing.T) {
 			d, err := tenant.CostThisMonth(ctx, db, org, o...)
 			return d.IntPart(), err
 		},
+		"Charge": func(o ...tenant.QueryOption) (int64, error) {
+			d, err := tenant.Charge(ctx, db, org, tenant.Today, o...)
+			return d.IntPart(), err
+		},
+		"ChargeToday": func(o ...tenant.QueryOption) (int64, error) {
+			d, err := tenant.ChargeToday(ctx, db, org, o...)
+			return d.IntPart(), err
+		},
+		"ChargeThisMonth": func(o ...tenant.QueryOption) (int64, error) {
+			d, err := tenant.ChargeThisMonth(ctx, db, org, o...)
+			return d.IntPart(), err
+		},
 		"Tokens":          func(o ...tenant.QueryOption) (int64, error) { return tenant.Tokens(ctx, db, org, tenant.Today, o...) },
 		"TokensToday":     of(tenant.TokensToday),
 		"TokensThisMonth": of(tenant.TokensThisMonth),

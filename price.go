@@ -55,12 +55,19 @@ type Price struct {
 	// Uplifts are what is charged on top for calls that are served in a certain way, whatever their service tier is.
 	Uplifts []Uplift
 
-	// Share is what is charged of the price, in billionths: 1_200_000_000 is a mark-up of 20 %, 850_000_000 a discount of
-	// 15 %. Zero is the price as it stands.
+	// Share is what the tenant is charged of what the call costs, in billionths: 1_200_000_000 is a mark-up of 20 %,
+	// 850_000_000 a discount of 15 %. Zero is all of it; with OwnKey, nothing. It holds also where no price of the model is known.
 	Share int64
 
-	// ChargeReported: where the provider states what a call costs, its Share of that is charged, and not what the usage
-	// costs. It holds, as Share does, also where no price of the model is known.
+	// Negotiated, where set, is what the tenant is charged in the place of a Share: rates of its own, which are all that
+	// counts of that price. What the call costs stays what it is.
+	Negotiated *Price
+
+	// OwnKey: the tenant pays the provider itself. The call costs nothing, and is charged its Share of what it would cost.
+	OwnKey bool
+
+	// ChargeReported: where the provider states what a call costs, that is what it costs, and not what the usage comes to. It
+	// holds also where no price of the model is known.
 	ChargeReported bool
 }
 
@@ -111,21 +118,41 @@ type UnitRate struct {
 	Rate int64
 }
 
-// Bill is what a call costs in nano-dollars, by what it is charged for. Fees are what is charged by the call, by the web
-// search and by the unit.
+// Bill is an amount in nano-dollars, by what it is for. Fees are what is due by the call, by the web search and by the unit.
 type Bill struct {
 	Input, Output, Fees int64
 }
 
-// Total returns what the call costs: the sum of the parts.
+// Total returns the sum of the parts.
 func (b Bill) Total() int64 { return sum(b.Input, b.Output, b.Fees) }
 
-// Cost returns what a call with this usage costs in nano-dollars. The parts are added exactly and rounded once, half up.
+// Cost returns what a provider bills for a call with this usage, in nano-dollars. The parts are added exactly and rounded once,
+// half up.
 func (p Price) Cost(u Usage) int64 { return p.Bill(u).Total() }
 
 // Bill returns the cost of a call in parts that add up to it: only the total is rounded on its own, and each part is
-// what the rounded total grows by when it is added. The fee per call is charged where anything was used.
+// what the rounded total grows by when it is added. The fee per call is due where anything was used.
 func (p Price) Bill(u Usage) Bill {
+	if p.OwnKey {
+		return Bill{}
+	}
+	return p.bill(u, money.Nano)
+}
+
+// Charge returns what the tenant is charged for a call with this usage, in nano-dollars: its Share of the cost, or what the
+// Negotiated price comes to. It is rounded once, as the cost is.
+func (p Price) Charge(u Usage) int64 { return p.ChargeBill(u).Total() }
+
+// ChargeBill returns the charge of a call in parts, as [Price.Bill] does the cost.
+func (p Price) ChargeBill(u Usage) Bill {
+	if p.Negotiated != nil {
+		return p.Negotiated.ChargeBill(u)
+	}
+	return p.bill(u, p.share())
+}
+
+// bill is a share of what a usage comes to, in billionths.
+func (p Price) bill(u Usage, share int64) Bill {
 	r := p.rates(u.InputTokens())
 	var exact money.Sum
 	for _, part := range [...]struct{ tokens, rate int64 }{
@@ -139,7 +166,7 @@ func (p Price) Bill(u Usage) Bill {
 	} {
 		exact.AddTokens(part.tokens, part.rate)
 	}
-	input := exact.Scaled(p.share())
+	input := exact.Scaled(share)
 	for _, part := range [...]struct{ tokens, rate int64 }{
 		{u.Output, r.Output},
 		{u.Reasoning, or(r.Reasoning, r.Output)},
@@ -148,7 +175,7 @@ func (p Price) Bill(u Usage) Bill {
 	} {
 		exact.AddTokens(part.tokens, part.rate)
 	}
-	tokens := exact.Scaled(p.share())
+	tokens := exact.Scaled(share)
 	exact.AddFees(u.WebSearches, r.WebSearch)
 	for unit, n := range u.Units.All() {
 		rate, _ := r.unit(unit)
@@ -157,7 +184,7 @@ func (p Price) Bill(u Usage) Bill {
 	if u != (Usage{}) {
 		exact.AddFees(1, r.Request)
 	}
-	return Bill{Input: input, Output: tokens - input, Fees: exact.Scaled(p.share()) - tokens}
+	return Bill{Input: input, Output: tokens - input, Fees: exact.Scaled(share) - tokens}
 }
 
 // ForService returns the price of a call that was served in the given tier, as the provider spells it: "batch", "flex"
@@ -165,6 +192,14 @@ func (p Price) Bill(u Usage) Bill {
 // joined by plus signs, as in "standard+fast+us": the first name that the model has rates of its own for chooses them,
 // and each uplift is charged on top. A name that the model has neither for changes nothing.
 func (p Price) ForService(tier string) Price {
+	if p.Negotiated != nil {
+		served := p.Negotiated.ForService(tier)
+		row := p.Row + strings.TrimPrefix(served.Row, p.Negotiated.Row)
+		p.Negotiated = nil
+		p = p.ForService(tier)
+		p.Negotiated, p.Row = &served, row
+		return p
+	}
 	if tier == "" || len(p.Services) == 0 && len(p.Uplifts) == 0 {
 		return p
 	}
@@ -207,9 +242,9 @@ func differs(computed, reported int64) bool {
 	return distance > 1 && distance > max(computed, reported)/100
 }
 
-// bound returns what the input of a call and its fee cost at most, and what a token of its output costs at most: at the
-// dearest of the classes that a token can turn out to be of, over every tier that can be reached.
-func (p Price) bound(e Estimate) (input, output int64) {
+// bound returns what the input of a call and its fee come to at most, and what a token of its output comes to at most: at the
+// dearest of the classes that a token can turn out to be of, over every tier that can be reached, and a share of that.
+func (p Price) bound(e Estimate, share int64) (input, output int64) {
 	most := p.Rates.bound(e)
 	for _, t := range p.Tiers {
 		if e.InputTokens > t.Above {
@@ -217,21 +252,36 @@ func (p Price) bound(e Estimate) (input, output int64) {
 			most = bounds{max(most.text, b.text), max(most.media, b.media), max(most.output, b.output), max(most.fee, b.fee)}
 		}
 	}
-	share := p.share()
 	input = money.Ceil(e.InputTokens-e.InputMediaTokens, money.Scale(most.text, share))
 	input = money.Add(input, money.Ceil(e.InputMediaTokens, money.Scale(most.media, share)))
 	return money.Add(input, money.Scale(most.fee, share)), money.Scale(most.output, share)
 }
 
-// reported returns what is charged of a cost that the provider states.
-func (p Price) reported(nano int64) int64 {
+// costBound and chargeBound are the bounds of what a call costs and of what its tenant is charged.
+func (p Price) costBound(e Estimate) (input, output int64) {
+	if p.OwnKey {
+		return 0, 0
+	}
+	return p.bound(e, money.Nano)
+}
+
+func (p Price) chargeBound(e Estimate) (input, output int64) {
+	if p.Negotiated != nil {
+		return p.Negotiated.chargeBound(e)
+	}
+	return p.bound(e, p.share())
+}
+
+// shareOf returns what the tenant is charged of an amount that is said to be the cost, and not reckoned.
+func (p Price) shareOf(nano int64) int64 {
 	var exact money.Sum
 	exact.AddFees(1, nano)
 	return exact.Scaled(p.share())
 }
 
+// share is what the tenant is charged of the cost, in billionths.
 func (p Price) share() int64 {
-	if p.Share == 0 {
+	if p.Share == 0 && !p.OwnKey {
 		return money.Nano
 	}
 	return p.Share

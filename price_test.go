@@ -41,8 +41,10 @@ func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
 		{tenant.Usage{}, 2_000_000_000, 0},             // nothing was used
 		{tenant.Usage{WebSearches: 1}, 500_000_000, 5}, // fees too
 	} {
-		p.Share = c.share
-		require.Equal(t, c.nano, p.Cost(c.usage), "%+v of %d", c.usage, c.share)
+		plain := p
+		plain.Share, p.Share = 0, c.share
+		require.Equal(t, c.nano, p.Charge(c.usage), "%+v of %d", c.usage, c.share)
+		require.EqualValues(t, plain.Charge(c.usage), p.Cost(c.usage), "a share changes nothing of the cost")
 	}
 }
 
@@ -59,7 +61,7 @@ func TestPrice_AnAbsurdUsageSaturates(t *testing.T) {
 		for _, u := range []tenant.Usage{
 			{Input: most - 1}, {Output: most, Reasoning: most}, {WebSearches: most}, {Input: 1 << 62, Output: most, WebSearches: most},
 		} {
-			bill := p.Bill(u)
+			bill := p.ChargeBill(u)
 			require.Equal(t, int64(most), bill.Total(), "%+v of %d", u, share)
 			require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
 		}
@@ -108,9 +110,9 @@ func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 		exact.Mul(exact, big.NewInt(or(p.Share, 1_000_000_000)))
 		exact.Add(exact, big.NewInt(500_000_000_000_000)).Div(exact, big.NewInt(1_000_000_000_000_000))
 
-		bill := p.Bill(u)
+		bill := p.ChargeBill(u)
 		require.Equal(t, exact.Int64(), bill.Total())
-		require.Equal(t, p.Cost(u), bill.Input+bill.Output+bill.Fees)
+		require.Equal(t, p.Charge(u), bill.Input+bill.Output+bill.Fees)
 		require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
 	})
 }
@@ -151,6 +153,8 @@ func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
 		}
 		input, output := tenant.Bound(p, e)
 		require.LessOrEqual(t, p.Cost(u), input+money.Ceil(u.OutputTokens(), output))
+		input, output = tenant.ChargeBound(p, e)
+		require.LessOrEqual(t, p.Charge(u), input+money.Ceil(u.OutputTokens(), output))
 	})
 }
 
@@ -300,38 +304,40 @@ func TestSettle_ChargesByTheTenantsTermsTheServiceAndWhatIsReported(t *testing.T
 			to          tenant.Tenant
 			asked       string
 			actual      tenant.Actual
-			held, cost  string
+			held        string // of the charge
+			cost        string // what is billed
+			charge      string
 			unpriced    bool
 		}{
-			{"no terms", "m", other, "", tenant.Actual{}, "0.003", "0.003", false},
-			{"terms", "m", acme, "", tenant.Actual{}, "0.0045", "0.0045", false},
-			{"nobody", "m", nil, "", tenant.Actual{}, "0.003", "0.003", false},
-			{"a service", "m", acme, "batch", tenant.Actual{ServiceTier: "batch"}, "0.0015", "0.0015", false},
-			{"another service than asked", "m", other, "batch", tenant.Actual{ServiceTier: "default"}, "0.001", "0.003", false},
-			{"reported, and not charged", "m", acme, "", tenant.Actual{ReportedCost: tenant.USD("1")}, "0.0045", "0.0045", false},
-			{"reported and charged", "stating", other, "", tenant.Actual{ReportedCost: tenant.USD("0.0031")}, "0.003", "0.0031", false},
-			{"a share of what is reported", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.000000001")}, "0.0045", "0.000000002", false},
-			{"reported as nothing", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0")}, "0.0045", "0", false},
-			{"not reported", "stating", acme, "", tenant.Actual{}, "0.0045", "0.0045", false},
-			{"reported for an unknown model", "unknown", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.1")}, "0", "0.15", false},
-			{"an unknown model", "unknown", acme, "", tenant.Actual{}, "0", "0", true},
-			{"said by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1")}, "0.0045", "2", false},
-			{"estimated by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "1.5", false},
-			{"estimated, and nothing reported", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), Estimated: true}, "0.0045", "2", false},
-			{"estimated, and what is reported not charged", "m", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "2", false},
+			{"no terms", "m", other, "", tenant.Actual{}, "0.003", "0.003", "0.003", false},
+			{"terms", "m", acme, "", tenant.Actual{}, "0.0045", "0.003", "0.0045", false},
+			{"nobody", "m", nil, "", tenant.Actual{}, "0.003", "0.003", "0.003", false},
+			{"a service", "m", acme, "batch", tenant.Actual{ServiceTier: "batch"}, "0.0015", "0.001", "0.0015", false},
+			{"another service than asked", "m", other, "batch", tenant.Actual{ServiceTier: "default"}, "0.001", "0.003", "0.003", false},
+			{"reported, and not charged", "m", acme, "", tenant.Actual{ReportedCost: tenant.USD("1")}, "0.0045", "0.003", "0.0045", false},
+			{"reported and charged", "stating", other, "", tenant.Actual{ReportedCost: tenant.USD("0.0031")}, "0.003", "0.0031", "0.0031", false},
+			{"a share of what is reported", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.000000001")}, "0.0045", "0.000000001", "0.000000002", false},
+			{"reported as nothing", "stating", acme, "", tenant.Actual{ReportedCost: tenant.USD("0")}, "0.0045", "0", "0", false},
+			{"not reported", "stating", acme, "", tenant.Actual{}, "0.0045", "0.003", "0.0045", false},
+			{"reported for an unknown model", "unknown", acme, "", tenant.Actual{ReportedCost: tenant.USD("0.1")}, "0", "0.1", "0.15", false},
+			{"an unknown model", "unknown", acme, "", tenant.Actual{}, "0", "0", "0", true},
+			{"said by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1")}, "0.0045", "2", "3", false},
+			{"estimated by the caller", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "1", "1.5", false},
+			{"estimated, and nothing reported", "stating", acme, "", tenant.Actual{Cost: tenant.USD("2"), Estimated: true}, "0.0045", "2", "3", false},
+			{"estimated, and what is reported not charged", "m", acme, "", tenant.Actual{Cost: tenant.USD("2"), ReportedCost: tenant.USD("1"), Estimated: true}, "0.0045", "2", "3", false},
 		} {
 			hold, err := ledger.Reserve(ctx, c.to, tenant.Estimate{Model: c.model, InputTokens: 1000, OutputTokens: 1000, ServiceTier: c.asked})
 			require.NoError(t, err, c.name)
-			require.Equal(t, c.held, hold.Cost.String(), c.name)
+			require.Equal(t, c.held, hold.Charge.String(), c.name)
 			c.actual.Usage = usage
 			s, err := ledger.Settle(ctx, hold, c.actual)
 			require.NoError(t, err, c.name)
-			require.Equal(t, c.cost, s.Cost.String(), c.name)
+			require.Equal(t, []string{c.cost, c.charge}, []string{s.Cost.String(), s.Charge.String()}, c.name)
 			require.Equal(t, c.unpriced, s.Unpriced, c.name)
 		}
 		s, err := ledger.Record(ctx, acme, tenant.Actual{Model: "m", Usage: usage})
 		require.NoError(t, err)
-		require.Equal(t, "0.0045", s.Cost.String(), "recorded")
+		require.Equal(t, []string{"0.003", "0.0045"}, []string{s.Cost.String(), s.Charge.String()}, "recorded")
 		requireConservation(t, db)
 	}, tenant.WithPrices(termed{}))
 }

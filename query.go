@@ -279,23 +279,25 @@ var dimensions = map[Group]books.Dimension{
 // figureOf is the value of each measure, to compare by.
 var figureOf = map[Measure]func(s *books.Sum) int64{
 	CostMeasure:           func(s *books.Sum) int64 { return s.Charged.Cost },
-	ChargeMeasure:         func(s *books.Sum) int64 { return s.Charged.Cost },
-	MarginMeasure:         func(*books.Sum) int64 { return 0 },
+	ChargeMeasure:         func(s *books.Sum) int64 { return s.Charged.Charge },
+	MarginMeasure:         func(s *books.Sum) int64 { return money.Sub(s.Charged.Charge, s.Charged.Cost) },
 	TokensMeasure:         func(s *books.Sum) int64 { return s.Charged.Tokens },
 	CallsMeasure:          func(s *books.Sum) int64 { return s.Charged.Calls },
 	ErrorsMeasure:         func(s *books.Sum) int64 { return s.Errors },
 	RefusalsMeasure:       func(s *books.Sum) int64 { return s.Refusals },
 	EstimatedMeasure:      func(s *books.Sum) int64 { return s.Estimated },
 	UnpricedMeasure:       func(s *books.Sum) int64 { return s.Unpriced },
-	AverageLatencyMeasure: func(*books.Sum) int64 { return 0 },
+	AverageLatencyMeasure: func(s *books.Sum) int64 { return s.LatencyUS / max(s.Timed, 1) },
 	P95LatencyMeasure:     func(*books.Sum) int64 { return 0 },
 }
 
 func measures(s *books.Sum) Measures {
 	return Measures{
-		Cost: money.Decimal(s.Charged.Cost), Charge: money.Decimal(s.Charged.Cost), Margin: money.Decimal(0),
+		Cost: money.Decimal(s.Charged.Cost), Charge: money.Decimal(s.Charged.Charge),
+		Margin: money.Decimal(money.Sub(s.Charged.Charge, s.Charged.Cost)),
 		Tokens: s.Charged.Tokens, Usage: Usage(s.Usage), Calls: s.Charged.Calls,
 		Errors: s.Errors, Refusals: s.Refusals, Estimated: s.Estimated, Unpriced: s.Unpriced,
+		AverageLatency: time.Duration(s.LatencyUS/max(s.Timed, 1)) * time.Microsecond,
 	}
 }
 

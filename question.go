@@ -107,6 +107,9 @@ func (q *question) expected(s *books.State) *book.Tenant {
 	if t.Enforcement == book.Inherited {
 		t.Enforcement = p.Enforcement
 	}
+	if t.Counts == "" {
+		t.Counts = p.Counts
+	}
 	if t.Zone == "" {
 		t.Zone = p.Zone
 	}

@@ -77,6 +77,18 @@ func WithEnforcement(e Enforcement) RegisterOption {
 	}
 }
 
+// WithCounts sets what the budget's limits of cost count: what the tenant is charged (CountsCharge), or what providers bill
+// (CountsCost). Defaults to what the ledger says, and that to the charge.
+func WithCounts(c Counts) RegisterOption {
+	return func(d *declaration) error {
+		if err := c.valid(); err != nil {
+			return fmt.Errorf("WithCounts: %w", err)
+		}
+		d.Counts = book.Counting(c)
+		return nil
+	}
+}
+
 // WithInherit sets whether the ledger's default limits and enforcement hold for what the budget does not set itself.
 // Defaults to true.
 func WithInherit(inherit bool) RegisterOption {
@@ -273,7 +285,7 @@ func parentOf(record any) func() records.Tenant {
 
 // WithBudgetFunc gives every record a budget of its own when it is created, in the same transaction: by the plan that a
 // customer is on, for one. f is given the record as its table has it, without associations, and a budget as it is declared
-// otherwise, of which it sets Limits, Enforcement, Inherit and TimeZone. They are the budget's own from then on: a record
+// otherwise, of which it sets Limits, Enforcement, Counts, Inherit and TimeZone. They are the budget's own from then on: a record
 // that changes does not change them; [ConfigureBudget] with the same function does. An error of f, or a budget that
 // is invalid, fails the create. f is to be quick, and must not use the database. Defaults to none.
 //
@@ -301,7 +313,7 @@ func WithBudgetFunc[T any](f func(record *T, b *Budget) error) RegisterOption {
 
 // plan sets in a profile what a function of the host's makes of the budget of a record.
 func plan(d *declaration, p *directory.Profile, set func(*Budget) error) error {
-	before := &Budget{TenantID: p.Key, Enforcement: Enforcement(d.Enforcement), Inherit: d.Inherit, TimeZone: d.Zone, Limits: limitsOf(d.Limits)}
+	before := &Budget{TenantID: p.Key, Enforcement: Enforcement(d.Enforcement), Counts: Counts(d.Counts), Inherit: d.Inherit, TimeZone: d.Zone, Limits: limitsOf(d.Limits)}
 	b := *before
 	b.Limits.Also = append([]Limit(nil), b.Limits.Also...)
 	own, err := records.Said(d.Type, "WithBudgetFunc", func() error { return set(&b) })
@@ -319,12 +331,15 @@ func plan(d *declaration, p *directory.Profile, set func(*Budget) error) error {
 	case b.Enforcement != "":
 		err = b.Enforcement.valid()
 	}
+	if err == nil && b.Counts != "" {
+		err = b.Counts.valid()
+	}
 	if err == nil && b.TimeZone != "" {
 		_, err = period.LoadZone(b.TimeZone)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: WithBudgetFunc: the budget of %s %s: %w", ErrInvalidOption, p.OwnerType, p.OwnerID, err)
 	}
-	p.Limits, p.Enforcement, p.Inherit, p.Zone = limits, book.Enforcement(b.Enforcement), b.Inherit, b.TimeZone
+	p.Limits, p.Enforcement, p.Counts, p.Inherit, p.Zone = limits, book.Enforcement(b.Enforcement), book.Counting(b.Counts), b.Inherit, b.TimeZone
 	return nil
 }

@@ -71,7 +71,7 @@ type RepriceLine struct {
 // RepriceTotals are sums over calls.
 type RepriceTotals struct {
 	// Calls are those that the price book has a price for, and Corrected those of them for which it comes to another cost
-	// than the books: they have been corrected, or would be without [WithDryRun].
+	// or charge than the books: they have been corrected, or would be without [WithDryRun].
 	Calls, Corrected int64
 
 	// Unpriced are the calls without a price, or without one for all that they used, or with one by which the call would cost more than a million dollars. They
@@ -79,15 +79,19 @@ type RepriceTotals struct {
 	Unpriced int64
 
 	// Booked is what the calls cost by the books before, with earlier corrections, and Right what they cost by the price
-	// book, in US dollars.
-	Booked, Right decimal.Decimal
+	// book, in US dollars; BookedCharge and RightCharge are what their tenants are charged for them.
+	Booked, Right             decimal.Decimal
+	BookedCharge, RightCharge decimal.Decimal
 }
 
-// Difference is what is corrected: positive where too little was charged.
+// Difference is what is corrected of the cost: positive where too little was booked.
 func (t RepriceTotals) Difference() decimal.Decimal { return t.Right.Sub(t.Booked) }
 
-// Reprice books what the calls that were admitted from one time on and before another cost too much or too little by the
-// price book as it is now: after a wrong price was in it, or none, or one was changed with effect from a day that is past.
+// ChargeDifference is what is corrected of the charge: positive where too little was charged.
+func (t RepriceTotals) ChargeDifference() decimal.Decimal { return t.RightCharge.Sub(t.BookedCharge) }
+
+// Reprice books what the calls that were admitted from one time on and before another cost, or were charged, too much or too
+// little by the price book as it is now: after a wrong price was in it, or none, or one was changed with effect from a day that is past.
 // It changes no call. What a call is off by is an adjustment of its own: an execution with the status "adjusted", and the
 // call's tenant, agent, model, tags and time, which names the call in Corrects. So it counts wherever the call counts: for
 // its day in every question, in those of its windows that are still open, and for all who stood above its tenant. A
@@ -99,7 +103,7 @@ func (t RepriceTotals) Difference() decimal.Decimal { return t.Right.Sub(t.Booke
 // held at all times. Use [OnlyTenants] and [OnlyModels] where that is not so, and [WithDryRun] to see first. The reason of
 // ctx ([ContextWithReason]) and its actor are kept with the corrections.
 //
-// Calls whose cost the caller named are left alone, and so are other adjustments, abandoned calls whose usage nobody knows,
+// Calls whose cost or charge the caller named are left alone, and so are other adjustments, abandoned calls whose usage nobody knows,
 // and running ones, which are yet to be charged.
 //
 // It can run while calls go on, again, and in several processes at once: what is corrected already is part of what is

@@ -119,7 +119,7 @@ type page struct {
 // repriced is a call, and what it costs by the books, by the price book, and by which of its rows.
 type repriced struct {
 	*books.Charge
-	booked, right int64
+	booked, right due
 	row           string
 }
 
@@ -127,15 +127,20 @@ type repriced struct {
 func (p *page) reprice(ctx context.Context, calls []books.Charge) (beaten bool, err error) {
 	var wrong []repriced
 	for i := range calls {
-		c := repriced{Charge: &calls[i], booked: money.Add(calls[i].Charged.Cost, calls[i].Corrected)}
+		c := repriced{Charge: &calls[i], booked: due{
+			money.Add(calls[i].Charged.Cost, calls[i].Corrected.Cost), money.Add(calls[i].Charged.Charge, calls[i].Corrected.Charge),
+		}}
 		if p.done[c.ID] {
 			continue
 		}
 		charged, whole := c.Execution, false
 		charged.TenantKey = c.KeyNow
-		c.right, c.row, _, whole = p.charge(&charged, c.SettledAt)
+		c.right, c.row, _, whole = p.dueAt(&charged, c.SettledAt)
+		if c.Price == chargeNamed {
+			c.right.charge = c.booked.charge
+		}
 		switch {
-		case !whole, c.right > maxPlausibleCost:
+		case !whole, max(c.right.cost, c.right.charge) > maxPlausibleCost:
 			p.done[c.ID] = true
 			p.sums.of(&c.Execution).unpriced++
 		case p.dry, c.right == c.booked:
@@ -212,7 +217,8 @@ func (r *repricing) correction(c repriced) decide.Op {
 		Tenant: c.Tenant, ID: book.NewID(), Parents: c.Parents, TenantKey: c.TenantKey, Agent: c.Agent, Provider: c.Provider,
 		Model: c.Model, BilledModel: c.BilledModel, ServiceTier: c.ServiceTier, Tags: c.Tags, AdmittedAt: c.AdmittedAt,
 		Process: r.lanes.ID, Actor: r.actor, Reason: r.reason, Corrects: c.ID, Reported: -1, Price: c.row,
-		IdempotencyKey: fmt.Sprintf("reprice:%s:%d", c.ID, c.Times+1), Charged: book.Amount{Cost: money.Sub(c.right, c.booked)},
+		IdempotencyKey: fmt.Sprintf("reprice:%s:%d", c.ID, c.Times+1),
+		Charged:        book.Amount{Cost: money.Sub(c.right.cost, c.booked.cost), Charge: money.Sub(c.right.charge, c.booked.charge)},
 	}}
 }
 
@@ -222,7 +228,10 @@ type tallies map[lineKey]*tally
 type lineKey struct{ tenantID, provider, model string }
 
 // tally is sums over calls; money is in nano-dollars.
-type tally struct{ calls, corrected, unpriced, booked, right int64 }
+type tally struct {
+	calls, corrected, unpriced int64
+	booked, right              due
+}
 
 // of returns the line of a call.
 func (l tallies) of(e *book.Execution) *tally {
@@ -235,7 +244,7 @@ func (l tallies) of(e *book.Execution) *tally {
 
 func (t *tally) add(c repriced) {
 	t.calls++
-	t.booked, t.right = money.Add(t.booked, c.booked), money.Add(t.right, c.right)
+	t.booked, t.right = t.booked.plus(c.booked), t.right.plus(c.right)
 	if c.booked != c.right {
 		t.corrected++
 	}
@@ -246,10 +255,12 @@ func (l tallies) enter(r *RepriceReport) {
 	for key, t := range l {
 		line := RepriceLine{TenantID: key.tenantID, Provider: key.provider, Model: key.model, RepriceTotals: RepriceTotals{
 			Calls: t.calls, Corrected: t.corrected, Unpriced: t.unpriced,
-			Booked: money.Decimal(t.booked), Right: money.Decimal(t.right),
+			Booked: money.Decimal(t.booked.cost), Right: money.Decimal(t.right.cost),
+			BookedCharge: money.Decimal(t.booked.charge), RightCharge: money.Decimal(t.right.charge),
 		}}
 		r.Calls, r.Corrected, r.Unpriced = r.Calls+t.calls, r.Corrected+t.corrected, r.Unpriced+t.unpriced
 		r.Booked, r.Right = r.Booked.Add(line.Booked), r.Right.Add(line.Right)
+		r.BookedCharge, r.RightCharge = r.BookedCharge.Add(line.BookedCharge), r.RightCharge.Add(line.RightCharge)
 		if t.corrected+t.unpriced > 0 {
 			r.Lines = append(r.Lines, line)
 		}

@@ -73,14 +73,18 @@ func sumsOf(r tenant.RepriceTotals) [5]int64 {
 	return [5]int64{r.Calls, r.Corrected, r.Unpriced, r.Booked.Shift(9).IntPart(), r.Right.Shift(9).IntPart()}
 }
 
-// costsNow are what calls cost by the books, in nano-dollars, with their corrections.
+func chargesOf(r tenant.RepriceTotals) [5]int64 {
+	return [5]int64{r.Calls, r.Corrected, r.Unpriced, r.BookedCharge.Shift(9).IntPart(), r.RightCharge.Shift(9).IntPart()}
+}
+
+// costsNow are what calls, and credits, are charged by the books, in nano-dollars, with their corrections.
 func costsNow(t testing.TB, db *gorm.DB) map[string]int64 {
 	t.Helper()
 	var rows []struct {
 		ID   string
 		Cost int64
 	}
-	require.NoError(t, db.Raw(`SELECT CAST(coalesce(corrects, id) AS text) AS id, CAST(sum(cost) AS bigint) AS cost FROM llm_executions
+	require.NoError(t, db.Raw(`SELECT CAST(coalesce(corrects, id) AS text) AS id, CAST(sum(charge) AS bigint) AS cost FROM llm_executions
 		GROUP BY coalesce(corrects, id)`).Scan(&rows).Error)
 	costs := map[string]int64{}
 	for _, r := range rows {
@@ -149,13 +153,13 @@ func TestReprice_BooksWhatEachCallIsOffByToTheNano(t *testing.T) {
 		require.Equal(t, dry, report)
 		require.Equal(t, want, costsNow(t, db))
 		requireVerified(t, db, ledger)
-		require.Equal(t, "0.503535289", costToday(t, db, acme))
+		require.Equal(t, "0.503535289", chargeToday(t, db, acme))
 		summary, err := tenant.UsageSummary(t.Context(), db, acme, tenant.Today)
 		require.NoError(t, err)
 		require.EqualValues(t, 4, summary.Calls, "corrections are no calls")
 		costs := map[string]string{}
 		for _, m := range summary.ByModel {
-			costs[m.Model] = m.Cost.String()
+			costs[m.Model] = m.Charge.String()
 		}
 		require.Equal(t, map[string]string{"": "-0.5", "m": "1.000535289", "m-2026-01-01": "0.003"}, costs)
 
@@ -269,17 +273,18 @@ func TestReprice_ChargesByTheTermsAndByWhatIsStated(t *testing.T) {
 	for name, c := range map[string]struct {
 		actual      tenant.Actual
 		was, change []pricing.Option
-		want        []int64
+		want        []int64 // what is charged before and after
+		cost        []int64 // what it costs, where that is another figure
 	}{
 		"a factor": {was: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "+20%"})},
-			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "0.3333"})}, want: []int64{1_201_200, 333_633}},
+			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "0.3333"})}, want: []int64{1_201_200, 333_633}, cost: []int64{1_001_000, 1_001_000}},
 		"somebody else's factor": {change: []pricing.Option{pricing.TenantTerms("globex", pricing.Terms{Factor: "2"})}, want: []int64{1_001_000, 1_001_000}},
-		"a negotiated price":     {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Rows: []pricing.Row{flat("m", "0.25")}})}, want: []int64{1_001_000, 250_250}},
+		"a negotiated price":     {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Rows: []pricing.Row{flat("m", "0.25")}})}, want: []int64{1_001_000, 250_250}, cost: []int64{1_001_000, 1_001_000}},
 		"a key of its own":       {change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{OwnKeys: []string{"openai"}})}, want: []int64{1_001_000, 0}},
 		"a price that is stated": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
 			change: []pricing.Option{pricing.Override(pricing.Row{Provider: "openrouter", Model: "m", Rates: pricing.Rates{Input: "2", Output: "2"}})}, want: []int64{5e8, 5e8}},
 		"a share of what is stated": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
-			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "1.1"})}, want: []int64{5e8, 55e7}},
+			change: []pricing.Option{pricing.TenantTerms("acme", pricing.Terms{Factor: "1.1"})}, want: []int64{5e8, 55e7}, cost: []int64{5e8, 5e8}},
 		"what is stated is not believed any more": {actual: tenant.Actual{Provider: "openrouter", ReportedCost: tenant.USD("0.5")},
 			change: []pricing.Option{pricing.ChargeComputed("openrouter")}, want: []int64{5e8, 1_001_000}},
 		"what is stated is believed now": {actual: tenant.Actual{ReportedCost: tenant.USD("0.5")},
@@ -294,8 +299,12 @@ func TestReprice_ChargesByTheTermsAndByWhatIsStated(t *testing.T) {
 			used(t, ledger, acme, c.actual)
 			live.Set(withTerms(t, bookOf(t, flat("m", "1"), open), c.change...))
 			report := repriceAll(t, ledger)
-			require.Equal(t, c.want, []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()})
-			require.Equal(t, report.Right.String(), costToday(t, db, acme))
+			require.Equal(t, c.want, []int64{report.BookedCharge.Shift(9).IntPart(), report.RightCharge.Shift(9).IntPart()})
+			if c.cost == nil {
+				c.cost = c.want
+			}
+			require.Equal(t, c.cost, []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()})
+			require.Equal(t, []string{report.Right.String(), report.RightCharge.String()}, []string{costToday(t, db, acme), chargeToday(t, db, acme)})
 			requireVerified(t, db, ledger)
 		})
 	}
@@ -311,9 +320,12 @@ func TestReprice_GoesByTheTermsOfTheIDThatTheTenantHasNow(t *testing.T) {
 		used(t, ledger, acme, tenant.Actual{Usage: tenant.Usage{Input: 1000}})
 		require.NoError(t, ledger.Rename(t.Context(), "acme", "acme-inc"))
 		live.Set(terms("acme-inc"))
-		require.Equal(t, [5]int64{1, 0, 0, 500_000, 500_000}, sumsOf(repriceAll(t, ledger).RepriceTotals))
+		require.Equal(t, [5]int64{1, 0, 0, 500_000, 500_000}, chargesOf(repriceAll(t, ledger).RepriceTotals))
 		live.Set(terms("acme"))
-		require.Equal(t, [5]int64{1, 1, 0, 500_000, 1_000_000}, sumsOf(repriceAll(t, ledger).RepriceTotals))
+		report := repriceAll(t, ledger).RepriceTotals
+		require.Equal(t, [5]int64{1, 1, 0, 500_000, 1_000_000}, chargesOf(report))
+		require.Equal(t, "0.0005", report.ChargeDifference().String())
+		require.Equal(t, [5]int64{1, 1, 0, 1_000_000, 1_000_000}, sumsOf(report), "it costs what it did")
 		requireVerified(t, db, ledger)
 	})
 }
@@ -456,14 +468,16 @@ func TestReprice_EndsAtWhatTheLastPriceBookCharges(t *testing.T) {
 		}
 		price, ok := live.TenantPrice(string(who), "openai", "m", time.Now())
 		require.True(rt, ok)
-		var total int64
+		var total, cost int64
 		costs := costsNow(t, db)
 		for id, u := range usages {
-			require.Equal(rt, price.Cost(u), costs[id])
-			total += price.Cost(u)
+			require.Equal(rt, price.Charge(u), costs[id])
+			total += price.Charge(u)
+			cost += price.Cost(u)
 		}
-		require.Equal(rt, total, last.Right.Shift(9).IntPart())
-		require.Equal(rt, total, balanceOf(t, db, string(who), "day").SpentCost)
+		require.Equal(rt, total, last.RightCharge.Shift(9).IntPart())
+		require.Equal(rt, cost, last.Right.Shift(9).IntPart())
+		require.Equal(rt, cost, balanceOf(t, db, string(who), "day").SpentCost)
 		again := repriceAll(t, ledger, tenant.OnlyTenants(who))
 		require.Zero(rt, again.Corrected)
 		require.Equal(rt, last.Right.String(), again.Booked.String())

@@ -59,8 +59,12 @@ type Estimate struct {
 	// ServiceTier is the tier that the call asks for, as in [Price.ForService]. Empty: the standard one.
 	ServiceTier string
 
-	// Cost, where set, bounds the cost of the whole call in US dollars, and no price is looked up.
+	// Cost, where set, bounds the cost of the whole call in US dollars, and no price of the model is needed.
 	Cost Money
+
+	// Charge, where set, bounds what the tenant is charged for the whole call in US dollars. Otherwise its terms make it of the
+	// cost.
+	Charge Money
 
 	// Operation says what the call is for in the words of OpenTelemetry's conventions, such as "chat", "embeddings" and
 	// "text_completion", for an [Observer]. It is not stored. Defaults to "chat".
@@ -75,9 +79,10 @@ type Hold struct {
 	// OutputTokens is the output that the hold covers. A call that can produce more may cost more than is held.
 	OutputTokens int64
 
-	// Cost and Tokens are what is held, in US dollars and in tokens.
-	Cost   decimal.Decimal
-	Tokens int64
+	// Cost, Charge and Tokens are what is held: what the provider bills and what the tenant is charged at most, in US dollars,
+	// and tokens.
+	Cost, Charge decimal.Decimal
+	Tokens       int64
 
 	// Deadline is when the hold ends, by the database's clock, if it is neither settled nor released; it is charged then.
 	// An unbooked hold has none.
@@ -119,9 +124,18 @@ type Actual struct {
 	// ServiceTier is the tier that the provider says it served the call in, as in [Price.ForService].
 	ServiceTier string
 
-	// Cost, where set, is what is charged, in US dollars. Otherwise the usage is priced: at the price of the billed model,
-	// otherwise at that of the model asked for. One that is Estimated gives way to a ReportedCost that the price charges.
+	// Cost, where set, is what the provider bills, in US dollars. Otherwise the usage is priced: at the price of the billed
+	// model, otherwise at that of the model asked for. One that is Estimated gives way to a ReportedCost that the price charges.
+	// With a key of the tenant's own it costs nothing in any case.
 	Cost Money
+
+	// Charge, where set, is what the tenant is charged, in US dollars. Otherwise its terms make it of the cost, also of one that
+	// is named in Cost; without terms, it is the cost.
+	Charge Money
+
+	// Duration is how long the call took. Zero: what the process that has made it has measured; of what is recorded, nobody
+	// knows.
+	Duration time.Duration
 
 	// ReportedCost is what the provider said that the call costs. It is stored beside the charge, and is the charge where
 	// the price says so; see [Price].
@@ -137,7 +151,7 @@ type Actual struct {
 	// Estimated marks a usage that the provider did not report itself.
 	Estimated bool
 
-	// AsHeld charges the cost and the tokens that the call holds, in the place of what Usage costs, and marks them as
+	// AsHeld books the cost, the charge and the tokens that the call holds, in the place of what Usage costs, and marks them as
 	// estimated: for whoever learns that the call has ended, and not what it used. A ReportedCost that the price charges is
 	// charged all the same.
 	AsHeld bool
@@ -161,14 +175,14 @@ type Settlement struct {
 	Outcome     Outcome
 	ExecutionID string
 
-	// Cost and Tokens are what was charged, in US dollars and in tokens.
-	Cost   decimal.Decimal
-	Tokens int64
+	// Cost is what the provider bills, and Charge what the tenant is charged, in US dollars; what is between them is the margin.
+	Cost, Charge decimal.Decimal
+	Tokens       int64 // of all classes
 
-	// Overrun is how far the cost went beyond the hold, in US dollars.
-	Overrun decimal.Decimal
+	// Overrun and ChargeOverrun are how far the cost and the charge went beyond the hold, in US dollars.
+	Overrun, ChargeOverrun decimal.Decimal
 
-	// Estimated: the charge is not by usage that the provider reported. Unpriced: no price was known, and the cost is zero
+	// Estimated: cost and charge are not by usage that the provider reported. Unpriced: no price was known, and they are zero
 	// for want of one.
 	Estimated, Unpriced bool
 }
@@ -234,7 +248,7 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	}
 	h := &Hold{
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
-		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Tokens: out.Exec.Held.Tokens,
+		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Charge: money.Decimal(out.Exec.Held.Charge), Tokens: out.Exec.Held.Tokens,
 		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
 		ledger: l, exec: out.Exec, began: time.Now(), fixed: e.Cost.set, operation: a.operation,
 	}
@@ -278,25 +292,42 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 	if err := text.Valid(ErrInvalidOption, "Estimate.Operation", e.Operation, false); err != nil {
 		return err
 	}
-	if e.Cost.err != nil {
-		return fmt.Errorf("%w: Estimate.Cost: %w", ErrInvalidOption, e.Cost.err)
+	for _, m := range []struct {
+		name string
+		Money
+	}{{"Cost", e.Cost}, {"Charge", e.Charge}} {
+		if m.err != nil {
+			return fmt.Errorf("%w: Estimate.%s: %w", ErrInvalidOption, m.name, m.err)
+		}
 	}
 	op.Base = book.Amount{Tokens: e.InputTokens, Calls: 1}
 	op.MinOutput, op.MaxOutput = e.LeastOutputTokens, e.OutputTokens
 	op.Exec.Provider, op.Exec.Model = e.Provider, e.Model
-	switch price, ok := l.price(tenantID, e.Provider, e.Model, l.options.clock()); {
-	case e.Cost.set:
-		op.Base.Cost = e.Cost.nano
+	price, ok := l.price(tenantID, e.Provider, e.Model, l.options.clock())
+	price = price.ForService(e.ServiceTier)
+	switch {
 	case ok:
-		price = price.ForService(e.ServiceTier)
-		op.Base.Cost, op.OutRate = price.bound(e)
+		op.Base.Cost, op.OutCost = price.costBound(e)
+		op.Base.Charge, op.OutCharge = price.chargeBound(e)
 		op.Exec.Unpriced = !price.prices(money.Add(e.InputTokens, e.OutputTokens), e.Units)
 	default:
-		op.Exec.Unpriced = true
+		op.Exec.Unpriced = !e.Cost.set
 	}
-	if most := money.Add(op.Base.Cost, money.Ceil(op.MaxOutput, op.OutRate)); most > maxPlausibleCost {
+	if e.Cost.set {
+		op.Base.Cost, op.OutCost, op.Exec.Unpriced = e.Cost.nano, 0, false
+		if price.OwnKey {
+			op.Base.Cost = 0
+		}
+		if price.Negotiated == nil {
+			op.Base.Charge, op.OutCharge = price.shareOf(e.Cost.nano), 0
+		}
+	}
+	if e.Charge.set {
+		op.Base.Charge, op.OutCharge = e.Charge.nano, 0
+	}
+	if most := op.Most(); max(most.Cost, most.Charge) > maxPlausibleCost {
 		return fmt.Errorf("%w: Estimate: one call of up to %s is above %s, which cannot be meant",
-			ErrInvalidOption, money.Format(most), money.Format(maxPlausibleCost))
+			ErrInvalidOption, money.Format(max(most.Cost, most.Charge)), money.Format(maxPlausibleCost))
 	}
 	return nil
 }
@@ -485,7 +516,7 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 	case decide.Duplicate:
 		return &DuplicateError{
 			IdempotencyKey: op.Exec.IdempotencyKey, ExecutionID: out.Exec.ID.String(),
-			Status: string(out.Exec.Status), Cost: money.Decimal(out.Exec.Charged.Cost),
+			Status: string(out.Exec.Status), Cost: money.Decimal(out.Exec.Charged.Cost), Charge: money.Decimal(out.Exec.Charged.Charge),
 		}
 	}
 	return fmt.Errorf("%w: the database took so long that the hold had ended before it was given out", ErrUnavailable)

@@ -37,6 +37,9 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 	if h.took == 0 && !h.began.IsZero() {
 		h.took = time.Since(h.began)
 	}
+	if e.Latency == 0 && h.took > 0 {
+		e.Latency = max(h.took, time.Microsecond) // nothing that was measured is nothing
+	}
 	l.mu.Unlock()
 	s, err := l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Settle, Exec: e})
 	if s.Outcome == AlreadyReleased {
@@ -127,8 +130,8 @@ var outcomes = map[decide.Code]Outcome{
 
 func settlement(e *book.Execution) Settlement {
 	return Settlement{
-		ExecutionID: e.ID.String(), Cost: money.Decimal(e.Charged.Cost), Tokens: e.Charged.Tokens,
-		Overrun: money.Decimal(e.Overrun.Cost), Estimated: e.Estimated, Unpriced: e.Unpriced,
+		ExecutionID: e.ID.String(), Cost: money.Decimal(e.Charged.Cost), Charge: money.Decimal(e.Charged.Charge), Tokens: e.Charged.Tokens,
+		Overrun: money.Decimal(e.Overrun.Cost), ChargeOverrun: money.Decimal(e.Overrun.Charge), Estimated: e.Estimated, Unpriced: e.Unpriced,
 	}
 }
 
@@ -195,16 +198,17 @@ func (l *Ledger) conclude(e *book.Execution, a Actual, fixed bool) error {
 		e.Reported = a.ReportedCost.nano
 	}
 	e.Usage, e.ServiceTier = book.Usage(a.Usage), text.Printable(a.ServiceTier)
+	e.Latency = a.Duration
 	e.Charged = book.Amount{Tokens: a.Usage.TotalTokens(), Calls: 1}
 	if a.AsHeld {
 		e.Charged.Tokens, e.Estimated = e.Held.Tokens, true
 	}
 
-	cost, known := l.cost(e, a, fixed)
-	e.Charged.Cost, e.Unpriced = cost, !known
-	if !plausible(a.Usage) || cost > maxPlausibleCost {
+	due, known := l.due(e, a, fixed)
+	e.Charged.Cost, e.Charged.Charge, e.Unpriced = due.cost, due.charge, !known
+	if !plausible(a.Usage) || max(due.cost, due.charge) > maxPlausibleCost {
 		l.options.log.Error("tenant: a usage that cannot be true is not believed; the hold is charged",
-			"execution", e.ID, "tenant", e.TenantKey, "model", e.BilledModel, "usage", a.Usage, "cost", money.Format(cost))
+			"execution", e.ID, "tenant", e.TenantKey, "model", e.BilledModel, "usage", a.Usage, "cost", money.Format(due.cost), "charge", money.Format(due.charge))
 		e.Usage, e.Charged = book.Usage{}, e.Held
 		e.Charged.Calls = 1
 		e.Estimated, e.ErrorCode, e.Status = true, implausible, book.Failed
@@ -218,30 +222,49 @@ func (a *Actual) valid() error {
 	for _, m := range []struct {
 		name string
 		Money
-	}{{"Cost", a.Cost}, {"ReportedCost", a.ReportedCost}} {
+	}{{"Cost", a.Cost}, {"Charge", a.Charge}, {"ReportedCost", a.ReportedCost}} {
 		if m.err != nil {
 			return fmt.Errorf("%w: Actual.%s: %w", ErrInvalidOption, m.name, m.err)
 		}
 	}
+	if a.Duration < 0 {
+		return fmt.Errorf("%w: Actual.Duration: %v is negative", ErrInvalidOption, a.Duration)
+	}
 	return validErrorCode(a.ErrorCode)
 }
 
-// cost returns what an execution is charged, and whether that is known.
-func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, known bool) {
-	now := cmp.Or(e.SettledAt, l.options.clock()) // one that was imported is over already
-	if a.Cost.set && !(a.Estimated && l.states(e, now)) {
-		return a.Cost.nano, true
+// due is what a provider bills for an execution, and what its tenant is charged for it, in nano-dollars.
+type due struct{ cost, charge int64 }
+
+func (d due) plus(o due) due { return due{money.Add(d.cost, o.cost), money.Add(d.charge, o.charge)} }
+
+func held(e *book.Execution) due { return due{e.Held.Cost, e.Held.Charge} }
+
+// due returns what is due for an execution, and whether that is known.
+func (l *Ledger) due(e *book.Execution, a Actual, fixed bool) (d due, known bool) {
+	price, priced := l.priceOf(e, cmp.Or(e.SettledAt, l.options.clock())) // one that was imported is over already
+	stated := e.Reported >= 0 && price.ChargeReported
+	if a.Charge.set {
+		defer func() {
+			d.charge = a.Charge.nano
+			if !a.Cost.set {
+				e.Price = chargeNamed
+			}
+		}()
 	}
-	if a.AsHeld && !l.states(e, now) {
+	if a.Cost.set && !(a.Estimated && stated) {
+		return price.named(a.Cost.nano, e, priced), true
+	}
+	if a.AsHeld && !stated {
 		e.Price = chargedHold
-		return e.Held.Cost, !e.Unpriced
+		return held(e), !e.Unpriced
 	}
-	nano, row, known, whole := l.charge(e, now)
+	d, row, priced, whole := price.due(e, priced)
 	switch {
-	case known && (nano > 0 || whole):
+	case priced && (d != due{} || whole):
 		e.Price = row
-		return nano, whole
-	case fixed || !e.Unpriced && e.Held.Cost > 0:
+		return d, whole
+	case fixed || !e.Unpriced && held(e) != due{}:
 		// It was held at a price that is not known any more, or at the caller's own figure.
 		e.Estimated = true
 		if a.Usage != (Usage{}) {
@@ -250,30 +273,57 @@ func (l *Ledger) cost(e *book.Execution, a Actual, fixed bool) (nano int64, know
 		if !a.Usage.Units.IsZero() && a.Usage.TotalTokens() == 0 {
 			e.Charged.Tokens = e.Held.Tokens // they measure what tokens are charged for, which nobody has counted
 		}
-		return e.Held.Cost, true
+		return held(e), true
 	default:
-		return 0, a.Usage == Usage{}
+		return due{}, a.Usage == Usage{}
 	}
 }
 
-// chargedHold stands in the place of a row of the price book where the hold was charged for want of one.
-const chargedHold = "hold"
+// These stand in the place of a row of the price book: the hold was charged for want of one, or the caller has named the charge.
+const chargedHold, chargeNamed = "hold", "named"
 
-// charge returns what the price book of a time charges for an execution that has ended, and by which of its rows; whether it
-// has a price for it, and for all of it. The row is never empty: so a charge by the book can be told from one that the
-// caller named.
-func (l *Ledger) charge(e *book.Execution, at time.Time) (nano int64, row string, known, whole bool) {
-	price, known := l.priceOf(e, at)
-	price.Row = cmp.Or(price.Row, cmp.Or(price.Provider, e.Provider)+"/"+cmp.Or(price.Model, e.BilledModel))
-	price = price.ForService(e.ServiceTier)
+// dueAt returns what is due by the price book of a time for an execution that has ended; see [Price.due].
+func (l *Ledger) dueAt(e *book.Execution, at time.Time) (d due, row string, priced, whole bool) {
+	price, priced := l.priceOf(e, at)
+	return price.due(e, priced)
+}
+
+// due returns what is due for an execution that has ended, where this is its price, and by which row of the price book; whether
+// there is a price for it, and for all of it. The row is never empty: so what was reckoned by the book can be told from what
+// the caller named. Priced says whether the book has a price of the model.
+func (p Price) due(e *book.Execution, priced bool) (d due, row string, _, whole bool) {
+	p.Row = cmp.Or(p.Row, cmp.Or(p.Provider, e.Provider)+"/"+cmp.Or(p.Model, e.BilledModel))
+	p = p.ForService(e.ServiceTier)
+	u := Usage(e.Usage)
 	switch {
-	case e.Reported >= 0 && price.ChargeReported:
-		return price.reported(e.Reported), text.Printable(price.Row), true, true
-	case known:
-		u := Usage(e.Usage)
-		return price.Cost(u), text.Printable(price.Row), true, price.prices(u.TotalTokens(), u.Units)
+	case e.Reported >= 0 && p.ChargeReported:
+		d, whole = due{e.Reported, p.shareOf(e.Reported)}, true
+		if p.OwnKey {
+			d.cost = 0
+		}
+	case priced:
+		d, whole = due{p.Cost(u), p.Charge(u)}, p.prices(u.TotalTokens(), u.Units)
+	default:
+		return due{}, "", false, false
 	}
-	return 0, "", false, false
+	if n := p.Negotiated; n != nil {
+		d.charge, whole = n.Charge(u), n.prices(u.TotalTokens(), u.Units)
+	}
+	return d, text.Printable(p.Row), true, whole
+}
+
+// named returns what is due for an execution whose cost the caller has named.
+func (p Price) named(cost int64, e *book.Execution, priced bool) due {
+	d := due{cost, p.shareOf(cost)}
+	if p.Negotiated != nil {
+		if by, _, _, whole := p.due(e, priced); whole {
+			d.charge = by.charge
+		}
+	}
+	if p.OwnKey {
+		d.cost = 0
+	}
+	return d
 }
 
 // priceOf returns the price that the book of a time has for an execution: that of the billed model, else of the one asked for.
@@ -282,12 +332,6 @@ func (l *Ledger) priceOf(e *book.Execution, at time.Time) (price Price, known bo
 		return price, true
 	}
 	return l.price(e.TenantKey, e.Provider, e.Model, at)
-}
-
-// states reports whether an execution is charged what the provider has stated as its cost.
-func (l *Ledger) states(e *book.Execution, at time.Time) bool {
-	price, _ := l.priceOf(e, at)
-	return e.Reported >= 0 && price.ChargeReported
 }
 
 func plausible(u Usage) bool {

@@ -41,10 +41,11 @@ func TestSettledEvent_SaysWhatTheBooksSay(t *testing.T) {
 		e.Duration = 0
 		require.Equal(t, "0.123456789", e.Cost.String())
 		require.Equal(t, "0.5", e.HeldCost.String())
+		require.Equal(t, []string{"0.123456789", "0.5"}, []string{e.Charge.String(), e.HeldCharge.String()})
 		require.Equal(t, tenant.SettledEvent{
 			TenantID: "acme", ExecutionID: hold.ExecutionID, RequestID: "req-9", IdempotencyKey: "k-1", Agent: "support", Provider: "openai",
 			Model: "m", BilledModel: "m-2026", ServiceTier: "flex", Operation: "chat", Tags: map[string]string{"plan": "pro"}, Usage: actual.Usage,
-			Cost: e.Cost, HeldCost: e.HeldCost, Tokens: 19, HeldTokens: 77, Status: "failed", ErrorCode: "closed", Estimated: true,
+			Cost: e.Cost, HeldCost: e.HeldCost, Charge: e.Charge, HeldCharge: e.HeldCharge, Tokens: 19, HeldTokens: 77, Status: "failed", ErrorCode: "closed", Estimated: true,
 		}, e)
 		require.Empty(t, events[1].TenantID)
 		require.True(t, events[1].Unpriced)

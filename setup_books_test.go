@@ -52,9 +52,9 @@ func requireConservation(t testing.TB, db *gorm.DB) {
 	require.NoError(t, tx.Error)
 	defer tx.Rollback()
 	type sums struct {
-		Tenant              string
-		Cost, Tokens, Calls int64
-		HeldCost, HeldCalls int64
+		Tenant                          string
+		Cost, Charge, Tokens, Calls     int64
+		HeldCost, HeldCharge, HeldCalls int64
 	}
 	read := func(query string) map[string]sums {
 		var rows []sums
@@ -67,24 +67,25 @@ func requireConservation(t testing.TB, db *gorm.DB) {
 		}
 		return byTenant
 	}
-	balances := read(`SELECT CAST(tenant AS text) AS tenant, spent_cost AS cost, spent_tokens AS tokens, spent_calls AS calls, held_cost, held_calls
+	balances := read(`SELECT CAST(tenant AS text) AS tenant, spent_cost AS cost, spent_charge AS charge, spent_tokens AS tokens, spent_calls AS calls, held_cost, held_charge, held_calls
 		FROM llm_balances WHERE window_unit = 'total' AND agent = '' AND model = ''`)
 	below := "b.tenant = ANY(e.parents)"
 	if db.Name() == "sqlite" {
 		below = "instr(e.parents, b.tenant) > 0"
 	}
-	executions := read(`SELECT CAST(b.tenant AS text) AS tenant, CAST(sum(cost) AS bigint) AS cost, CAST(sum(tokens) AS bigint) AS tokens,
+	executions := read(`SELECT CAST(b.tenant AS text) AS tenant, CAST(sum(cost) AS bigint) AS cost, CAST(sum(charge) AS bigint) AS charge, CAST(sum(tokens) AS bigint) AS tokens,
 			CAST(sum(calls) AS bigint) AS calls,
 			CAST(sum(CASE status WHEN 'running' THEN e.held_cost ELSE 0 END) AS bigint) AS held_cost,
+			CAST(sum(CASE status WHEN 'running' THEN e.held_charge ELSE 0 END) AS bigint) AS held_charge,
 			CAST(sum(CASE status WHEN 'running' THEN 1 ELSE 0 END) AS bigint) AS held_calls
 		FROM llm_executions e JOIN llm_balances b ON b.window_unit = 'total' AND b.agent = '' AND b.model = ''
 			AND (b.tenant = e.tenant OR (e.parents <> '{}' AND ` + below + `)) GROUP BY b.tenant`)
 	require.Equal(t, executions, balances, "balances are the sums of the executions")
-	hours := read(`SELECT CAST(tenant AS text) AS tenant, CAST(sum(cost) AS bigint) AS cost, CAST(sum(tokens) AS bigint) AS tokens,
+	hours := read(`SELECT CAST(tenant AS text) AS tenant, CAST(sum(cost) AS bigint) AS cost, CAST(sum(charge) AS bigint) AS charge, CAST(sum(tokens) AS bigint) AS tokens,
 			CAST(sum(calls) AS bigint) AS calls
 		FROM llm_usage GROUP BY tenant`)
 	for id, b := range balances {
-		b.HeldCost, b.HeldCalls = 0, 0
+		b.HeldCost, b.HeldCharge, b.HeldCalls = 0, 0, 0
 		if b != (sums{Tenant: id}) {
 			require.Equal(t, b, hours[id], "balances are the sums of the roll-up")
 		}

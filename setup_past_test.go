@@ -49,7 +49,7 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 			if c.model == "" {
 				c.model = "m"
 			}
-			charged, held := book.Amount{}, book.Amount{Cost: c.cost, Tokens: c.tokens, Calls: 1}
+			charged, held := book.Amount{}, book.Amount{Cost: c.cost, Charge: c.cost, Tokens: c.tokens, Calls: 1}
 			if c.made() {
 				charged, held = held, book.Amount{}
 				if c.billed == "" && c.status != "abandoned" {
@@ -66,11 +66,11 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 				settled = when
 			}
 			require.NoError(t, tx.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
-					admitted_at, deadline_at, finished_at, held_cost, held_tokens, cost, tokens, calls,
+					admitted_at, deadline_at, finished_at, held_cost, held_charge, held_tokens, cost, charge, tokens, calls,
 					input_tokens, output_tokens, reasoning_tokens, web_searches, units, price, settled_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)), finished,
-				c.cost, c.tokens, charged.Cost, charged.Tokens, charged.Calls,
+				c.cost, c.cost, c.tokens, charged.Cost, charged.Charge, charged.Tokens, charged.Calls,
 				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.usage.Units, c.price, settled).Error)
 			if c.made() {
 				failed := 0
@@ -82,10 +82,10 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 			if c.status != "cancelled" {
 				for prefix, start := range map[string]string{"": "window_", "day_": "day_", "month_": "month_"} {
 					require.NoError(t, tx.Exec(strings.NewReplacer("@", prefix, "#", start).Replace(`UPDATE llm_balances SET
-							@spent_cost = @spent_cost + ?, @spent_tokens = @spent_tokens + ?, @spent_calls = @spent_calls + ?,
-							@held_cost = @held_cost + ?, @held_tokens = @held_tokens + ?, @held_calls = @held_calls + ?
+							@spent_cost = @spent_cost + ?, @spent_charge = @spent_charge + ?, @spent_tokens = @spent_tokens + ?, @spent_calls = @spent_calls + ?,
+							@held_cost = @held_cost + ?, @held_charge = @held_charge + ?, @held_tokens = @held_tokens + ?, @held_calls = @held_calls + ?
 						WHERE tenant = ? AND #start <= ? AND (#end IS NULL OR #end > ?)`),
-						charged.Cost, charged.Tokens, charged.Calls, held.Cost, held.Tokens, held.Calls, ids[0], when, when).Error)
+						charged.Cost, charged.Charge, charged.Tokens, charged.Calls, held.Cost, held.Charge, held.Tokens, held.Calls, ids[0], when, when).Error)
 				}
 			}
 		}
@@ -103,19 +103,19 @@ func refused(t testing.TB, db *gorm.DB, key string, when time.Time, agent, model
 
 func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, refusals int) {
 	t.Helper()
-	require.NoError(t, db.Exec(`INSERT INTO llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, tokens,
+	require.NoError(t, db.Exec(`INSERT INTO llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, charge, tokens,
 			input_tokens, output_tokens, reasoning_tokens, web_searches)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (tenant, hour, agent, model, billed_model, below`+generation(db)+`) DO UPDATE SET calls = u.calls + excluded.calls,
-			errors = u.errors + excluded.errors, refusals = u.refusals + excluded.refusals, cost = u.cost + excluded.cost,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below`+generation(db)+`) DO UPDATE SET calls = u.calls + excluded.calls,
+			errors = u.errors + excluded.errors, refusals = u.refusals + excluded.refusals, cost = u.cost + excluded.cost, charge = u.charge + excluded.charge,
 			tokens = u.tokens + excluded.tokens, input_tokens = u.input_tokens + excluded.input_tokens,
 			output_tokens = u.output_tokens + excluded.output_tokens, reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
 			web_searches = u.web_searches + excluded.web_searches`,
-		id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, calls, failed, refusals, c.cost, c.tokens,
+		id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, calls, failed, refusals, c.cost, c.cost, c.tokens,
 		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
 	for unit, n := range c.usage.Units.All() {
 		require.NoError(t, db.Exec(`INSERT INTO llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (tenant, hour, agent, model, billed_model, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`,
+			ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`,
 			id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, string(unit), n).Error)
 	}
 }
@@ -134,7 +134,7 @@ func inWindow(t testing.TB, db *gorm.DB, key string, w period.Window, when time.
 	from, to := period.Bounds(w, when, loc, time.Monday)
 	d := dialectOf(db)
 	window := w.String()
-	result := db.Exec(strings.ReplaceAll(`UPDATE llm_balances SET @start = ?, @end = ?, @spent_cost = 0, @spent_tokens = 0, @spent_calls = 0
+	result := db.Exec(strings.ReplaceAll(`UPDATE llm_balances SET @start = ?, @end = ?, @spent_cost = 0, @spent_charge = 0, @spent_tokens = 0, @spent_calls = 0
 		WHERE tenant = (SELECT id FROM llm_tenants WHERE tenant_id = ?) AND window_unit = ?`, "@", beside(&window)), d.Time(from), d.Time(to), key, window)
 	require.NoError(t, result.Error)
 	require.EqualValues(t, 1, result.RowsAffected)

@@ -234,6 +234,13 @@ func costToday(t testing.TB, db *gorm.DB, who tenant.Tenant, options ...tenant.Q
 	return cost.String()
 }
 
+func chargeToday(t testing.TB, db *gorm.DB, who tenant.Tenant, options ...tenant.QueryOption) string {
+	t.Helper()
+	charge, err := tenant.ChargeToday(t.Context(), db, who, options...)
+	require.NoError(t, err)
+	return charge.String()
+}
+
 func call(t testing.TB, ledger *tenant.Ledger, who tenant.Tenant, cost string, options ...tenant.ReserveOption) error {
 	t.Helper()
 	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Provider: "openai", Model: "gpt-4.1", Cost: tenant.USD(cost)},

@@ -35,7 +35,8 @@ func queryOf(options []QueryOption) (q query, err error) {
 // is about the tenant's own calls alone, so that the answers of all tenants add up to the whole.
 func WithDescendants() QueryOption { return func(q *query) { q.descendants = true } }
 
-// Cost returns what the calls of a tenant that were admitted in a period have cost, in US dollars. A call counts when it
+// Cost returns what the calls of a tenant that were admitted in a period have cost, in US dollars: what providers bill for them.
+// [Charge] is what the tenant is charged for them, by its terms and with credits and debits. A call counts when it
 // has ended: what running calls hold is no cost. A tenant without calls, or one that does not exist, has spent nothing;
 // a nil Tenant asks about the calls without a tenant.
 //
@@ -60,6 +61,25 @@ func CostToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOptio
 // CostThisMonth is [Cost] of [ThisMonth], with the errors of [Cost].
 func CostThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
 	return Cost(ctx, db, t, ThisMonth, options...)
+}
+
+// Charge returns what a tenant is charged for its calls that were admitted in a period, in US dollars: what they cost by its
+// terms (its mark-up, its discount, its negotiated prices, its own keys), with what [Ledger.Credit] has given back and
+// [Ledger.Debit] has charged. It is what budgets count, unless they say otherwise (see [Counts]). What Charge is above [Cost] is
+// the margin. Otherwise it is like Cost, with its errors.
+func Charge(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (decimal.Decimal, error) {
+	sum, err := spent(ctx, db, t, p, options)
+	return money.Decimal(sum.Charge), err
+}
+
+// ChargeToday is [Charge] of [Today], with the errors of [Cost].
+func ChargeToday(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
+	return Charge(ctx, db, t, Today, options...)
+}
+
+// ChargeThisMonth is [Charge] of [ThisMonth], with the errors of [Cost].
+func ChargeThisMonth(ctx context.Context, db *gorm.DB, t Tenant, options ...QueryOption) (decimal.Decimal, error) {
+	return Charge(ctx, db, t, ThisMonth, options...)
 }
 
 // Tokens returns how many tokens, of all classes, were charged for the calls of a tenant that were admitted in a period;
@@ -162,8 +182,9 @@ type Summary struct {
 
 // Totals are sums over calls that have ended.
 type Totals struct {
-	Cost   decimal.Decimal // US dollars
-	Tokens int64           // charged, of all classes
+	Cost   decimal.Decimal // what providers bill, in US dollars
+	Charge decimal.Decimal // what tenants are charged, in US dollars
+	Tokens int64           // of all classes
 
 	// Usage is the tokens by class. A call that was abandoned, or whose usage could not be believed, is charged the tokens
 	// that it held without anybody knowing their classes: so Tokens can be more than the classes add up to.
@@ -173,6 +194,9 @@ type Totals struct {
 	Errors   int64 // calls that failed
 	Refusals int64 // calls that were not made because a limit had no room; a lower bound, and counted by the hour
 }
+
+// Margin returns what is left of the charges beyond the costs, in US dollars; less than zero where calls cost more.
+func (t Totals) Margin() decimal.Decimal { return t.Charge.Sub(t.Cost) }
 
 // AgentTotals are the calls of one agent, by the name that they were given [WithAgent]; empty for those without one.
 type AgentTotals struct {
@@ -243,7 +267,7 @@ func summary(r books.Range, parts []books.Part) Summary {
 
 func totals(p books.Part) Totals {
 	return Totals{
-		Cost: money.Decimal(p.Charged.Cost), Tokens: p.Charged.Tokens, Usage: Usage(p.Usage),
+		Cost: money.Decimal(p.Charged.Cost), Charge: money.Decimal(p.Charged.Charge), Tokens: p.Charged.Tokens, Usage: Usage(p.Usage),
 		Calls: p.Charged.Calls, Errors: p.Errors, Refusals: p.Refusals,
 	}
 }

@@ -39,18 +39,18 @@ func TestUsageSummary_TakesAPeriodApartByAgentAndByTheModelBilled(t *testing.T) 
 		want := tenant.Summary{
 			From: hour.Add(15 * time.Minute), To: hour.Add(130 * time.Minute),
 			Totals: tenant.Totals{
-				Cost: nano(85), Tokens: 83, Calls: 5, Errors: 2, Refusals: 6,
+				Cost: nano(85), Charge: nano(85), Tokens: 83, Calls: 5, Errors: 2, Refusals: 6,
 				Usage: tenant.Usage{Input: 50, Output: 21, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 111).Plus(units.Of(units.InputAudio, 7))},
 			},
 			ByAgent: []tenant.AgentTotals{
-				{Agent: "support", Totals: tenant.Totals{Cost: nano(55), Tokens: 70, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 50, Output: 20, Units: units.Of(units.Pages, 11).Plus(units.Of(units.InputAudio, 7))}}},
-				{Agent: "", Totals: tenant.Totals{Cost: nano(20), Tokens: 9, Calls: 1}},
-				{Agent: "search", Totals: tenant.Totals{Cost: nano(10), Tokens: 4, Calls: 2, Errors: 2, Usage: tenant.Usage{Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 100)}}},
-				{Agent: "batch", Totals: tenant.Totals{Cost: nano(0), Refusals: 4}},
+				{Agent: "support", Totals: tenant.Totals{Cost: nano(55), Charge: nano(55), Tokens: 70, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 50, Output: 20, Units: units.Of(units.Pages, 11).Plus(units.Of(units.InputAudio, 7))}}},
+				{Agent: "", Totals: tenant.Totals{Cost: nano(20), Charge: nano(20), Tokens: 9, Calls: 1}},
+				{Agent: "search", Totals: tenant.Totals{Cost: nano(10), Charge: nano(10), Tokens: 4, Calls: 2, Errors: 2, Usage: tenant.Usage{Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 100)}}},
+				{Agent: "batch", Totals: tenant.Totals{Cost: nano(0), Charge: nano(0), Refusals: 4}},
 			},
 			ByModel: []tenant.ModelTotals{
-				{Model: "large", Totals: tenant.Totals{Cost: nano(60), Tokens: 44, Calls: 3, Errors: 2, Refusals: 4, Usage: tenant.Usage{Input: 40, Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 110).Plus(units.Of(units.InputAudio, 7))}}},
-				{Model: "small", Totals: tenant.Totals{Cost: nano(25), Tokens: 39, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 10, Output: 20, Units: units.Of(units.Pages, 1)}}},
+				{Model: "large", Totals: tenant.Totals{Cost: nano(60), Charge: nano(60), Tokens: 44, Calls: 3, Errors: 2, Refusals: 4, Usage: tenant.Usage{Input: 40, Output: 1, Reasoning: 3, WebSearches: 2, Units: units.Of(units.Pages, 110).Plus(units.Of(units.InputAudio, 7))}}},
+				{Model: "small", Totals: tenant.Totals{Cost: nano(25), Charge: nano(25), Tokens: 39, Calls: 2, Refusals: 2, Usage: tenant.Usage{Input: 10, Output: 20, Units: units.Of(units.Pages, 1)}}},
 			},
 		}
 		require.Equal(t, want, s)
@@ -102,7 +102,7 @@ func TestUsageSummary_OfWhatTheLedgerHasBookedIsThatOfToday(t *testing.T) {
 		for _, p := range []tenant.Period{tenant.Today, tenant.AllTime, tenant.Between(time.Now().Add(-time.Minute), time.Now())} {
 			s, err := tenant.UsageSummary(t.Context(), db, acme, p)
 			require.NoError(t, err)
-			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Tokens: 67, Usage: usage, Calls: 1}
+			totals := tenant.Totals{Cost: decimal.New(25e7, -9), Charge: decimal.New(25e7, -9), Tokens: 67, Usage: usage, Calls: 1}
 			require.Equal(t, totals, s.Totals, p)
 			require.Equal(t, []tenant.AgentTotals{{Agent: "a", Totals: totals}}, s.ByAgent)
 			require.Equal(t, []tenant.ModelTotals{{Model: "m", Totals: totals}}, s.ByModel)

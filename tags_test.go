@@ -199,7 +199,7 @@ func TestRegister_NamesATagThatCannotBeMeant(t *testing.T) {
 	}{
 		"a typo":                      {record: &typo{}, says: []string{"typo", `"daily_csot"`, "did you mean daily_cost?"}},
 		"a typo on a field":           {record: &fieldTypo{}, says: []string{"the field Slug", `"kye"`, "did you mean key?"}},
-		"nothing near":                {record: &nothingNear{}, says: []string{`"colour"`, "budget, daily_calls"}},
+		"nothing near":                {record: &nothingNear{}, says: []string{`"colour"`, "budget, counts, daily_calls"}},
 		"of the model on a field":     {record: &modelOnField{}, says: []string{"the field Slug", "daily_cost", "blank field"}},
 		"of a field on the model":     {record: &fieldOnModel{}, says: []string{"blank field", `"key"`, "on the field that it is about"}},
 		"no column":                   {record: &noColumn{}, says: []string{"the field Slug", "no column"}},

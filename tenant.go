@@ -160,7 +160,7 @@ func (l *Ledger) saveRoot(ctx context.Context, tx *gorm.DB) error {
 	if err := l.makeRoot(ctx, tx); err != nil {
 		return err
 	}
-	return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Root, limits, true, book.Enforcement(root.enforcement))
+	return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Root, limits, true, book.Enforcement(root.enforcement), "")
 }
 
 // makeRoot sees to it that there is a root.

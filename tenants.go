@@ -37,7 +37,7 @@ type ListedTenant struct {
 	ParentID       string `json:",omitzero"` // see Budget
 	Suspended      bool   // itself; a tenant above it may be, too
 
-	// Today, Month and Total are what it has spent in its present windows and in all, in US dollars, with the tenants below it.
+	// Today, Month and Total are what it was charged in its present windows and in all, in US dollars, with the tenants below it.
 	Today, Month, Total decimal.Decimal
 
 	// Held is what running calls hold, in US dollars.
@@ -68,7 +68,7 @@ func ListTenants(ctx context.Context, db *gorm.DB, list TenantList) ([]ListedTen
 	for i, r := range rows {
 		all[i] = ListedTenant{
 			TenantID: r.Key, Name: r.Name, ParentID: r.Parent, Suspended: r.Suspended,
-			Today: money.Decimal(r.Today.Cost), Month: money.Decimal(r.Month.Cost), Total: money.Decimal(r.Total.Cost), Held: money.Decimal(r.Held.Cost),
+			Today: money.Decimal(r.Today.Charge), Month: money.Decimal(r.Month.Charge), Total: money.Decimal(r.Total.Charge), Held: money.Decimal(r.Held.Charge),
 		}
 	}
 	return all, nil

@@ -54,7 +54,8 @@ func TestPrice_OfAUnitIsThatOfTheRateThatSaysTheMost(t *testing.T) {
 	both := tenant.Usage{Input: 500_000, Units: units.Of(units.InputAudio, 1)}
 	require.EqualValues(t, 2, p.Cost(both), "0.5 and 1.5 are rounded once")
 	p.Share = 500_000_000
-	require.EqualValues(t, 1, p.Cost(both), "of which a half")
+	require.EqualValues(t, 1, p.Charge(both), "of which a half")
+	require.EqualValues(t, 2, p.Cost(both), "which changes nothing of the cost")
 }
 
 func TestReserve_HoldsWhatUnitsCostAtMost(t *testing.T) {

@@ -39,7 +39,7 @@ const (
 			month_held_cost = month_held_cost - $2, month_held_tokens = month_held_tokens - $3, month_held_calls = month_held_calls - 1,
 			month_spent_cost = month_spent_cost + $4, month_spent_tokens = month_spent_tokens + $5, month_spent_calls = month_spent_calls + 1
 		WHERE tenant = $1`
-	usageKey = "tenant, hour, agent, model, billed_model, below"
+	usageKey = "tenant, hour, agent, model, billed_model, provider, service_tier, below"
 	addUsage = `INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, calls, cost, tokens, input_tokens)
 		VALUES ($1, $2, '', 'm', 'm', 1, $3, $4, $4)
 		ON CONFLICT (%s) DO UPDATE SET calls = llm_usage.calls + 1,

@@ -89,16 +89,16 @@ func ExampleTenantTerms() {
 	for _, org := range []string{"acme", "globex", "initech"} {
 		for _, model := range []string{"gpt-4.1-mini", "claude-haiku-4-5"} {
 			price, _ := book.TenantPrice(org, "", model, at)
-			fmt.Println(org, price.Row, price.Cost(usage))
+			fmt.Println(org, price.Row, price.Cost(usage), price.Charge(usage))
 		}
 	}
 	// Output:
-	// acme openai/gpt-4.1-mini x1.2 6720000
-	// acme anthropic/claude-haiku-4-5 x1.2 18000000
-	// globex openai/gpt-4.1-mini x0.85 4760000
-	// globex anthropic/claude-haiku-4-5 own key 0
-	// initech openai/gpt-4.1-mini 5600000
-	// initech anthropic/claude-haiku-4-5 15000000
+	// acme openai/gpt-4.1-mini x1.2 5600000 6720000
+	// acme anthropic/claude-haiku-4-5 x1.2 15000000 18000000
+	// globex openai/gpt-4.1-mini x0.85 5600000 4760000
+	// globex anthropic/claude-haiku-4-5 own key 0 0
+	// initech openai/gpt-4.1-mini 5600000 5600000
+	// initech anthropic/claude-haiku-4-5 15000000 15000000
 }
 
 func ExampleInheritTerms() {

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -9,26 +10,34 @@ import (
 	"github.com/llmtenant/tenant/internal/money"
 )
 
-// Terms are what one tenant pays, where that is not what the book says.
+// Terms are what one tenant is charged, where that is not what its calls cost. They decide the charge alone: what calls cost is
+// what the book says, or nothing where the tenant pays the provider itself.
 type Terms struct {
-	// Factor is what the tenant pays of the book's prices and of what providers report, as an exact decimal: "1.2" and
-	// "+20%" are a mark-up, "0.85" and "-15%" a discount. Empty is the book's price.
+	// Factor is what the tenant is charged of the cost, which goes by the book or by what the provider reports, as an exact
+	// decimal: "1.2" and "+20%" are a mark-up, "0.85" and "-15%" a discount. Empty: the cost.
 	Factor string
 
-	// Rows are negotiated prices. They are charged as they are: Factor does not touch them, and neither does what a
-	// provider reports.
+	// Rows are negotiated prices, and what the tenant is charged for the models that they name. Factor does not touch them, and
+	// neither does what a provider reports. What such a call costs is what the book says; of a model that the book does not
+	// know, it is taken to be what the tenant is charged.
 	Rows []Row
 
-	// OwnKeys are the providers that the tenant pays itself, with keys of its own. Its calls to them cost nothing, whether
-	// the book knows the model or not.
+	// OwnKeys are the providers that the tenant pays itself, with keys of its own. Its calls to them cost nothing. They are
+	// charged nothing either, whether the book knows the model or not, but by Rows that name the model, and by OwnKeyFactor.
 	OwnKeys []string
+
+	// OwnKeyFactor is what the tenant is charged of what a call with a key of its own would cost without it, as a fee for the
+	// service, and written as Factor is: "0.05" is five per cent. Empty: nothing.
+	OwnKeyFactor string
 }
 
 type terms struct {
-	share int64
-	mark  string // how a row's name shows the share
-	rows  *Book
-	own   map[string]bool
+	share    int64
+	mark     string // how a row's name shows the share
+	rows     *Book
+	own      map[string]bool
+	ownShare int64 // of what calls with keys of its own would cost
+	ownMark  string
 }
 
 // TenantTerms sets the terms of the tenant with this id, in place of any that it had. A tenant without terms pays the
@@ -88,6 +97,15 @@ func (t Terms) parse() (*terms, error) {
 	if out.share != money.Nano {
 		out.mark = " x" + dollars(out.share)
 	}
+	if t.OwnKeyFactor != "" {
+		if out.ownShare, err = parseFactor(t.OwnKeyFactor); err != nil {
+			return nil, fmt.Errorf("%s: %w", "OwnKeyFactor", err)
+		}
+		out.ownMark = " x" + dollars(out.ownShare)
+		if len(t.OwnKeys) == 0 {
+			return nil, fmt.Errorf("%s: there are no OwnKeys", "OwnKeyFactor")
+		}
+	}
 	if out.rows, err = New(t.Rows...); err != nil {
 		return nil, fmt.Errorf("%s: %w", "Rows", err)
 	}
@@ -142,8 +160,9 @@ func parseFactor(text string) (int64, error) {
 	return money.Nano + part, nil
 }
 
-// TenantPrice returns what a tenant pays, as [tenant.TenantPrices] requires: nothing at a provider whose keys are its
-// own, else its negotiated price of the model, else its share of the book's price.
+// TenantPrice returns what a call costs and what its tenant is charged for it, as [tenant.TenantPrices] requires. It costs what
+// the book says, and nothing at a provider whose keys are the tenant's own; it is charged at the tenant's negotiated price of the
+// model, otherwise its share of the cost.
 func (b *Book) TenantPrice(tenantID, provider, model string, at time.Time) (tenant.Price, bool) {
 	t := b.termsOf(tenantID)
 	if t == nil {
@@ -154,21 +173,36 @@ func (b *Book) TenantPrice(tenantID, provider, model string, at time.Time) (tena
 	if l != nil {
 		provider = l.provider
 	}
-	if t.own[provider] {
-		return tenant.Price{Provider: provider, Model: model, Row: provider + "/" + model + " own key"}, true
-	}
-	if own := t.negotiated(b, l, provider, model); own != nil {
-		if p, ok := own.at(at); ok {
-			p.Row += " negotiated"
-			return p, true
-		}
-	}
+	own := t.own[provider]
 	p, ok := tenant.Price{}, false
-	if l != nil {
+	if l != nil && (!own || t.ownShare != 0) {
 		p, ok = l.at(at)
 	}
-	p.ChargeReported = b.chargesReported(provider)
-	if t.share != money.Nano {
+	p.ChargeReported = b.chargesReported(provider) && (!own || t.ownShare != 0)
+	if own {
+		p.OwnKey, p.Share = true, t.ownShare
+		if t.ownShare == 0 {
+			p.Provider, p.Model, ok = provider, model, true
+		}
+		if ok {
+			p.Row = cmp.Or(p.Row, provider+"/"+model) + " own key" + t.ownMark
+		}
+	}
+	if listed := t.negotiated(b, l, provider, model); listed != nil {
+		if n, has := listed.at(at); has {
+			n.Row += " negotiated"
+			if own {
+				n.Row += " own key"
+			}
+			if !ok {
+				p, ok = n, true
+			}
+			p.Row, p.Share = n.Row, 0
+			p.OwnKey, p.Negotiated = own, &n
+			return p, ok
+		}
+	}
+	if !own && t.share != money.Nano {
 		p.Share = t.share
 		if ok {
 			p.Row += t.mark

@@ -98,7 +98,9 @@ func TestTerms_ATenantPaysItsShareOfTheExactCost(t *testing.T) {
 		exact.Mul(exact, new(big.Rat).Add(big.NewRat(1, 1), new(big.Rat).Quo(percent, big.NewRat(100, 1))))
 		exact.Add(exact, big.NewRat(1, 2))
 		want := new(big.Int).Div(exact.Num(), exact.Denom()).Int64()
-		require.Equal(t, want, p.Cost(usage))
+		require.Equal(t, want, p.Charge(usage))
+		plain, _ := book.Price("openai", "gpt-4.1-mini", today)
+		require.Equal(t, plain.Cost(usage), p.Cost(usage), "terms change nothing of the cost")
 	})
 }
 
@@ -120,7 +122,7 @@ func TestTerms_NegotiatedPricesAreChargedAsTheyAre(t *testing.T) {
 		{"t", "acme", "m-2026-01-01", "acme/m-2026-01-01 x2", 2_000_000_000, false},
 		{"t", "acme", "n", "acme/n x2", 2_000_000_000, false},
 		{"t", "acme", "own", "acme/own negotiated", 0, false},
-		{"t", "openrouter", "acme/m", "openrouter/acme/m negotiated", 0, false},
+		{"t", "openrouter", "acme/m", "openrouter/acme/m negotiated", 0, true}, // which is what it costs
 		{"t", "openrouter", "acme/unknown", "", 2_000_000_000, true},
 		{"other", "acme", "m", "acme/m", 0, false},
 		{"other", "acme", "own", "", 0, false},
@@ -131,6 +133,9 @@ func TestTerms_NegotiatedPricesAreChargedAsTheyAre(t *testing.T) {
 		require.Equal(t, c.row, p.Row, "%+v", c)
 		require.Equal(t, c.share, p.Share, "%+v", c)
 		require.Equal(t, c.reported, p.ChargeReported, "%+v", c)
+		if n := p.Negotiated; n != nil {
+			require.False(t, n.ChargeReported || n.Share != 0, "%+v", c)
+		}
 	}
 	p, _ := book.Price("acme", "m", today)
 	require.Equal(t, "acme/m", p.Row, "without a tenant there are no terms")

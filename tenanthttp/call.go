@@ -315,7 +315,7 @@ func (c *call) unknown(a tenant.Actual) tenant.Actual {
 	a.Usage = tenant.Usage{Input: max(h.Tokens-h.OutputTokens, 0), Output: h.OutputTokens, Units: c.plan.request.Units}
 	a.Estimated = true
 	if !h.Cost.IsZero() { // zero is for want of a price, which the ledger is to see
-		a.Cost = tenant.USDFrom(h.Cost)
+		a.Cost, a.Charge = tenant.USDFrom(h.Cost), tenant.USDFrom(h.Charge)
 	}
 	return a
 }

@@ -102,7 +102,7 @@ func (s *scope) last() *tenant.SettledEvent {
 //	ctx = tenanthttp.ContextWithCall(ctx)
 //	reply, err := sdk.Chat.Completions.New(ctx, params)
 //	if call, ok := tenanthttp.LastCall(ctx); ok {
-//		w.Header().Set("X-Cost-USD", call.Cost.String())
+//		w.Header().Set("X-Charge-USD", call.Charge.String())
 //	}
 func LastCall(ctx context.Context) (tenant.SettledEvent, bool) {
 	if e := scopeOf(ctx).last(); e != nil {

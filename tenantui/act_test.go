@@ -154,7 +154,7 @@ func TestAdjustments_HappenOnceHoweverOftenTheyAreSent(t *testing.T) {
 		for range 3 {
 			require.Equal(t, http.StatusSeeOther, c.post("act", form).status)
 		}
-		spent, err := tenant.CostToday(t.Context(), db, tenant.ID("acme"))
+		spent, err := tenant.ChargeToday(t.Context(), db, tenant.ID("acme"))
 		require.NoError(t, err)
 		require.Equal(t, a.spent, spent.String())
 	}
@@ -226,7 +226,7 @@ func TestRename_KeepsTheBooks(t *testing.T) {
 	require.Contains(t, look.body, `<td class="was">acme<td class="became">acme-inc`)
 	r := c.post("act", confirmation(look.body))
 	require.Equal(t, "tenant?done=rename&id=acme-inc", r.header.Get("Location"), r.body)
-	spent, err := tenant.CostToday(t.Context(), db, tenant.ID("acme-inc"))
+	spent, err := tenant.ChargeToday(t.Context(), db, tenant.ID("acme-inc"))
 	require.NoError(t, err)
 	require.Equal(t, "3", spent.String())
 	history := c.ok("tenant?id=acme-inc")

@@ -338,7 +338,7 @@ func adjustAct(credit bool) act {
 			by = by.Neg()
 		}
 		for _, p := range []tenant.Calendar{tenant.Today, tenant.ThisMonth} {
-			spent, err := tenant.Cost(d.Context(), d.db, d.id, p)
+			spent, err := tenant.Charge(d.Context(), d.db, d.id, p)
 			if err != nil {
 				return err
 			}

@@ -244,7 +244,7 @@ func (q *request) chain(e *tenant.Execution, of tenant.Tenant, zone *time.Locati
 	sum := decimal.Zero
 	for i := range all {
 		c := &all[i]
-		sum = sum.Add(c.Cost())
+		sum = sum.Add(c.Charge())
 		what := text("the call").linked(executionPage(q.query("tenant"), c.ID))
 		if c.Corrects != "" {
 			what.Text = "a correction"
@@ -252,7 +252,7 @@ func (q *request) chain(e *tenant.Execution, of tenant.Tenant, zone *time.Locati
 		if c.ID == e.ID {
 			what = text(strings.Replace(what.Text, "a ", "this ", 1)).badged("good")
 		}
-		t.Rows = append(t.Rows, []cell{{Text: exactly(c.AdmittedAt, zone), Class: "one"}, what, exact(c.Cost()), exact(sum), named(c.Reason, "—"), named(c.Actor, "—")})
+		t.Rows = append(t.Rows, []cell{{Text: exactly(c.AdmittedAt, zone), Class: "one"}, what, exact(c.Charge()), exact(sum), named(c.Reason, "—"), named(c.Actor, "—")})
 	}
 	return t, nil
 }

@@ -44,9 +44,9 @@ func (d *dashboard) overview(q *request) error {
 		return err
 	}
 	group := q.chosen().group
-	body.Spend, body.Tokens = spendChart(answer, group, costOf), tokenChart(answer, group)
+	body.Spend, body.Tokens = spendChart(answer, group, chargeOf), tokenChart(answer, group)
 	body.Signals = d.signals(answer.Total)
-	if body.Figures, err = q.spending(a, costOf); err != nil {
+	if body.Figures, err = q.spending(a, chargeOf); err != nil {
 		return err
 	}
 	running, err := tenant.Running(q.Context(), q.db)
@@ -64,13 +64,13 @@ func (d *dashboard) overview(q *request) error {
 		{&body.Models, "models", "By model", tenant.ByModel, modelCell},
 		{&body.Agents, "agents", "By agent", tenant.ByAgent, agentCell},
 	} {
-		if *b.to, err = q.breakdown(a, b.id, b.caption, b.group, b.name, costOf, tenant.CostMeasure); err != nil {
+		if *b.to, err = q.breakdown(a, b.id, b.caption, b.group, b.name, chargeOf, tenant.ChargeMeasure); err != nil {
 			return err
 		}
 	}
 	if body.Tag != "" {
 		name := func(s string) cell { return named(s, "without it") }
-		if body.Tags, err = q.breakdown(a, "tags", "By tag "+body.Tag, tenant.ByTag(body.Tag), name, costOf, tenant.CostMeasure); err != nil {
+		if body.Tags, err = q.breakdown(a, "tags", "By tag "+body.Tag, tenant.ByTag(body.Tag), name, chargeOf, tenant.ChargeMeasure); err != nil {
 			return err
 		}
 	}

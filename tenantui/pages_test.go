@@ -59,7 +59,7 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	})
 	require.NoError(t, err)
 	body := c.ok("")
-	require.Contains(t, body, "<dt>This month</dt><dd>$"+answer.Total.Cost.StringFixed(2)+"</dd>")
+	require.Contains(t, body, "<dt>This month</dt><dd>$"+answer.Total.Charge.StringFixed(2)+"</dd>")
 	require.Contains(t, body, "Days and months in Europe/Berlin")
 
 	chart := c.rows("?csv=spend-table")
@@ -75,7 +75,7 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	}
 	for _, d := range days.Rows {
 		if got, shown := byDay[d.Start.Format("Mon 2 Jan 2006")]; shown {
-			require.Equal(t, d.Cost.String(), got, d.Keys)
+			require.Equal(t, d.Charge.String(), got, d.Keys)
 		}
 	}
 	require.Regexp(t, `<b>[1-9][0-9]*</b> without a price`, body)

@@ -272,12 +272,12 @@ func (q *request) history(id tenant.ID, zone *time.Location, limit int) (*table,
 	for i := range adjustments {
 		a := &adjustments[i]
 		name := "Debit"
-		if a.Cost().IsNegative() {
+		if a.Charge().IsNegative() {
 			name = "Credit"
 		}
 		events = append(events, event{a.ID, []cell{
 			{Text: exactly(a.AdmittedAt, zone), Value: a.AdmittedAt.UTC().Format(time.RFC3339Nano), Class: "one"},
-			named(a.Actor, "a program"), text(name).linked(executionPage(string(id), a.ID)), money(a.Cost()), named(a.Reason, "—"),
+			named(a.Actor, "a program"), text(name).linked(executionPage(string(id), a.ID)), money(a.Charge()), named(a.Reason, "—"),
 		}})
 	}
 	slices.SortFunc(events, func(a, b event) int { return strings.Compare(b.id, a.id) })
@@ -330,7 +330,7 @@ func (d *dashboard) former(q *request) error {
 	}
 	t := &table{ID: "former", Caption: "Tenants that had the id " + id, Head: heads("UUID", "Name", "Deleted", "#Cost in all")}
 	for _, f := range found {
-		cost, err := tenant.Cost(q.Context(), q.db, f.UUID, tenant.AllTime)
+		cost, err := tenant.Charge(q.Context(), q.db, f.UUID, tenant.AllTime)
 		if err != nil {
 			return err
 		}

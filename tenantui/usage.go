@@ -205,8 +205,6 @@ func column0(group tenant.Group) string {
 	return "Value"
 }
 
-func costOf(m tenant.Measures) decimal.Decimal { return m.Cost }
-
 func chargeOf(m tenant.Measures) decimal.Decimal { return m.Charge }
 
 // monthEnd is what a month will come to, if its days go on as the last thirty did: those since the first that had a call.

@@ -46,6 +46,15 @@ const (
 	None      Enforcement = "none"
 )
 
+// Counting is what the limits of cost of a budget count. The empty one is the ledger's.
+type Counting string
+
+// What limits of cost count, as it is stored.
+const (
+	CountsCharge Counting = "charge" // what the tenant pays
+	CountsCost   Counting = "cost"   // what providers bill
+)
+
 // Metric is what a limit counts.
 type Metric string
 
@@ -77,29 +86,17 @@ const (
 	Adjusted  Status = "adjusted"  // it is no call, but a correction of what was spent
 )
 
-// Amount is one value of each metric.
-type Amount struct{ Cost, Tokens, Calls int64 }
-
-// Of returns the value of a metric.
-func (a Amount) Of(m Metric) int64 {
-	switch m {
-	case Cost:
-		return a.Cost
-	case Tokens:
-		return a.Tokens
-	default:
-		return a.Calls
-	}
-}
+// Amount is what calls use up: what providers bill for them and what their tenant pays, in nano-dollars, tokens and calls.
+type Amount struct{ Cost, Charge, Tokens, Calls int64 }
 
 // Plus returns a + b, saturating.
 func (a Amount) Plus(b Amount) Amount {
-	return Amount{money.Add(a.Cost, b.Cost), money.Add(a.Tokens, b.Tokens), money.Add(a.Calls, b.Calls)}
+	return Amount{money.Add(a.Cost, b.Cost), money.Add(a.Charge, b.Charge), money.Add(a.Tokens, b.Tokens), money.Add(a.Calls, b.Calls)}
 }
 
 // Minus returns a - b, saturating.
 func (a Amount) Minus(b Amount) Amount {
-	return Amount{money.Sub(a.Cost, b.Cost), money.Sub(a.Tokens, b.Tokens), money.Sub(a.Calls, b.Calls)}
+	return Amount{money.Sub(a.Cost, b.Cost), money.Sub(a.Charge, b.Charge), money.Sub(a.Tokens, b.Tokens), money.Sub(a.Calls, b.Calls)}
 }
 
 // Scope is what a limit and its balance count: the calls of one window, of all or one agent, of all or one model.
@@ -128,6 +125,29 @@ type Limit struct {
 	Scope
 	Metric Metric
 	Max    int64
+	AtCost bool // of a limit of cost in force: it counts what providers bill, and not what the tenant pays
+}
+
+// Of returns what the limit counts of an amount.
+func (l *Limit) Of(a Amount) int64 {
+	switch {
+	case l.Metric == Calls:
+		return a.Calls
+	case l.Metric == Tokens:
+		return a.Tokens
+	case l.AtCost:
+		return a.Cost
+	default:
+		return a.Charge
+	}
+}
+
+// Counts names what the limit counts.
+func (l *Limit) Counts() string {
+	if l.Metric == Cost && !l.AtCost {
+		return string(CountsCharge)
+	}
+	return string(l.Metric)
 }
 
 // TopUp adds to the limit of a scope and metric until it ends; zero: for good.
@@ -159,6 +179,7 @@ type Tenant struct {
 	Parent             ID   // zero: none
 	HasBelow           bool // another tenant stands below it, or has stood there; not read by batches
 	Enforcement        Enforcement
+	Counts             Counting
 	Inherit            bool
 	Zone               string
 	Suspended, Deleted bool
@@ -279,17 +300,18 @@ type Execution struct {
 	Overrun        Amount
 	Estimated      bool
 	Unpriced       bool
-	Price          string // what it was charged by; see the Execution of package tenant
+	Price          string // by what; see the Execution of package tenant
 	ServiceTier    string // that the call was served in
 	ErrorCode      string
 	Reason         string // of an adjustment
 	Corrects       ID     // of an adjustment: the execution whose cost it corrects; zero for none
 	Usage          Usage
+	Latency        time.Duration // of the call; zero: nobody knows
 }
 
 // Hour is the row of the roll-up that an execution belongs to.
 func (e *Execution) Hour() HourKey {
-	return HourKey{e.Tenant, false, e.AdmittedAt.UTC().Truncate(time.Hour), e.Agent, e.Model, e.BilledModel}
+	return HourKey{e.Tenant, false, e.AdmittedAt.UTC().Truncate(time.Hour), e.Agent, e.Model, e.BilledModel, e.Provider, e.ServiceTier}
 }
 
 // HourKey identifies a row of the roll-up.
@@ -298,13 +320,39 @@ type HourKey struct {
 	Below                     bool // of the tenants below it, not of its own
 	Hour                      time.Time
 	Agent, Model, BilledModel string
+	Provider, ServiceTier     string
 }
 
 // HourSum is what a batch adds to a row of the roll-up; a correction may be negative.
 type HourSum struct {
-	Errors, Refusals int64
-	Charged          Amount
-	Usage            Usage
+	Errors, Refusals    int64
+	Estimated, Unpriced int64
+	Charged             Amount
+	Usage               Usage
+	Timed, LatencyUS    int64 // the calls of which it is known how long they took, and their times together, in microseconds
+	Latencies           Latencies
+}
+
+// Add adds an execution, or with the sign -1 takes it away.
+func (s *HourSum) Add(e *Execution, sign int64) {
+	count := func(to *int64, is bool) {
+		if is {
+			*to += sign
+		}
+	}
+	count(&s.Errors, e.Status == Failed)
+	count(&s.Estimated, e.Estimated)
+	count(&s.Unpriced, e.Unpriced)
+	if sign > 0 {
+		s.Charged, s.Usage = s.Charged.Plus(e.Charged), s.Usage.Plus(e.Usage)
+	} else {
+		s.Charged, s.Usage = s.Charged.Minus(e.Charged), s.Usage.Minus(e.Usage)
+	}
+	if us := e.Latency.Microseconds(); us > 0 {
+		s.Timed += sign
+		s.LatencyUS += sign * us
+		s.Latencies.Add(LatencyBucket(us), sign)
+	}
 }
 
 // Process is the heartbeat of a process that has the ledger open.

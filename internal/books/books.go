@@ -51,21 +51,21 @@ var (
 	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
 	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '',
-	@spent_cost, @spent_tokens, @spent_calls, @held_cost, @held_tokens, @held_calls, @start, @end
+` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '', '',
+	@spent_cost, @spent_charge, @spent_tokens, @spent_calls, @held_cost, @held_charge, @held_tokens, @held_calls, @start, @end
 	FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s WHERE @here`) + `
 UNION ALL
-SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, l.topup, '', '',
-	l.amount, 0, 0, 0, 0, 0, l.ends_at, NULL
+SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, l.topup, '', '', '',
+	l.amount, 0, 0, 0, 0, 0, 0, 0, l.ends_at, NULL
 	FROM llm_limits l WHERE l.tenant IN (SELECT id FROM who)
 UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
-	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''),
+	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''), t.counts,
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, NULL, NULL
+	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
-SELECT 'clock', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, %[2]s, NULL`
+SELECT 'clock', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
 	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)`
 	byID  = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''`
@@ -164,14 +164,20 @@ type tenant struct {
 type row struct {
 	part       string
 	id         book.ID
-	text       [7]string
-	number     [6]int64
+	text       [8]string
+	number     [8]int64
 	start, end time.Time
 }
 
 func (r *row) scan(from sqldb.Row) error {
-	return from.Scan(&r.part, &r.id, &r.text[0], &r.text[1], &r.text[2], &r.text[3], &r.text[4], &r.text[5], &r.text[6],
-		&r.number[0], &r.number[1], &r.number[2], &r.number[3], &r.number[4], &r.number[5], sqldb.Instant(&r.start), sqldb.Instant(&r.end))
+	to := []any{&r.part, &r.id}
+	for i := range r.text {
+		to = append(to, &r.text[i])
+	}
+	for i := range r.number {
+		to = append(to, &r.number[i])
+	}
+	return from.Scan(append(to, sqldb.Instant(&r.start), sqldb.Instant(&r.end))...)
 }
 
 // enter puts a row of the statement where it belongs.
@@ -179,7 +185,7 @@ func (t *tenant) enter(r *row) error {
 	if r.part == "tenant" {
 		t.Key, t.name, t.Zone = r.text[0], r.text[1], r.text[3]
 		t.Enforcement = book.Enforcement(r.text[2])
-		t.OwnerType, t.OwnerID = r.text[4], r.text[5]
+		t.OwnerType, t.OwnerID, t.Counts = r.text[4], r.text[5], book.Counting(r.text[7])
 		if r.text[6] != "" {
 			parent, err := uuid.Parse(r.text[6])
 			if err != nil {
@@ -206,8 +212,8 @@ func (t *tenant) enter(r *row) error {
 	}
 	t.Balances = append(t.Balances, book.Balance{
 		Scope: scope, Start: r.start, End: r.end,
-		Spent: book.Amount{Cost: r.number[0], Tokens: r.number[1], Calls: r.number[2]},
-		Held:  book.Amount{Cost: r.number[3], Tokens: r.number[4], Calls: r.number[5]},
+		Spent: book.Amount{Cost: r.number[0], Charge: r.number[1], Tokens: r.number[2], Calls: r.number[3]},
+		Held:  book.Amount{Cost: r.number[4], Charge: r.number[5], Tokens: r.number[6], Calls: r.number[7]},
 	})
 	return nil
 }

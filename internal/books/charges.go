@@ -20,8 +20,9 @@ type Charges struct {
 // needs; what it was corrected by so far, and how often.
 type Charge struct {
 	book.Execution
-	KeyNow           string // of its tenant, whose terms go by it; as it was at the call where it has none any more
-	Corrected, Times int64
+	KeyNow    string // of its tenant, whose terms go by it; as it was at the call where it has none any more
+	Corrected book.Amount
+	Times     int64
 }
 
 // Charges returns the first calls, in the order of their admission, whose usage is on the books and whose caller named no
@@ -43,8 +44,8 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 	var out []Charge
 	err := b.query(ctx)(b.Bind(`SELECT e.id, CAST(e.parents AS text), e.tenant_id,
 			coalesce((SELECT t.tenant_id FROM llm_tenants t WHERE t.id = e.tenant), e.tenant_id), e.agent, e.provider, e.model, e.billed_model,
-			e.service_tier, coalesce(CAST(e.tags AS text), ''), e.admitted_at, e.settled_at, e.cost, coalesce(e.reported_cost, -1),
-			(SELECT CAST(coalesce(sum(c.cost), 0) AS bigint)`+corrections+`, (SELECT count(*)`+corrections+`,
+			e.service_tier, e.price, coalesce(CAST(e.tags AS text), ''), e.admitted_at, e.settled_at, e.cost, e.charge, coalesce(e.reported_cost, -1),
+			(SELECT CAST(coalesce(sum(c.cost), 0) AS bigint)`+corrections+`, (SELECT CAST(coalesce(sum(c.charge), 0) AS bigint)`+corrections+`, (SELECT count(*)`+corrections+`,
 			e.`+strings.Join(book.UsageColumns[:], ", e.")+`, CAST(e.units AS text)
 		FROM llm_executions e WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND (e.admitted_at > ? OR e.id > ?)
 			AND `+Ended+` AND e.settled_at IS NOT NULL AND e.corrects IS NULL AND (e.price <> '' OR e.unpriced)`+models+`
@@ -60,8 +61,9 @@ func (b Books) Charges(ctx context.Context, c Charges, limit int) ([]Charge, err
 func (c *Charge) scan(row sqldb.Row) (err error) {
 	var parents string
 	to := []any{
-		&c.ID, &parents, &c.TenantKey, &c.KeyNow, &c.Agent, &c.Provider, &c.Model, &c.BilledModel, &c.ServiceTier, &c.Tags,
-		sqldb.Instant(&c.AdmittedAt), sqldb.Instant(&c.SettledAt), &c.Charged.Cost, &c.Reported, &c.Corrected, &c.Times,
+		&c.ID, &parents, &c.TenantKey, &c.KeyNow, &c.Agent, &c.Provider, &c.Model, &c.BilledModel, &c.ServiceTier, &c.Price, &c.Tags,
+		sqldb.Instant(&c.AdmittedAt), sqldb.Instant(&c.SettledAt), &c.Charged.Cost, &c.Charged.Charge, &c.Reported,
+		&c.Corrected.Cost, &c.Corrected.Charge, &c.Times,
 	}
 	for _, class := range c.Usage.Classes() {
 		to = append(to, class)

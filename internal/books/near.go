@@ -44,8 +44,8 @@ func (w Within) condition(id string) string {
 // limit that no call has met since it was set has no balance yet, and is not among them.
 func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit int) (all []Near, err error) {
 	const (
-		spent   = `CASE metric WHEN 'cost' THEN spent_cost WHEN 'tokens' THEN spent_tokens ELSE spent_calls END`
-		figures = "spent_cost, spent_tokens, spent_calls, held_cost, held_tokens, held_calls"
+		spent   = `CASE metric WHEN 'cost' THEN CASE counts WHEN 'cost' THEN spent_cost ELSE spent_charge END WHEN 'tokens' THEN spent_tokens ELSE spent_calls END`
+		figures = "spent_cost, spent_charge, spent_tokens, spent_calls, held_cost, held_charge, held_tokens, held_calls"
 	)
 	// The day and the month of all calls stand in the anchor's row.
 	beside := `CASE WHEN l.agent = '' AND l.model = '' THEN l.window_unit ELSE '' END`
@@ -60,7 +60,7 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 	// A limit of the defaults holds for whoever inherits and has none of the same scope and metric.
 	with, args := w.with()
 	limits := func(whose, also string) string {
-		return `SELECT t.id, t.tenant_id, t.name, l.window_unit, l.agent, l.model, l.metric, l.amount + coalesce((SELECT sum(u.amount) FROM llm_limits u
+		return `SELECT t.id, t.tenant_id, t.name, coalesce(nullif(t.counts, ''), (SELECT d.counts FROM llm_tenants d WHERE d.id = '` + book.Defaults.String() + `'), '') AS counts, l.window_unit, l.agent, l.model, l.metric, l.amount + coalesce((SELECT sum(u.amount) FROM llm_limits u
 				WHERE u.tenant = t.id AND u.window_unit = l.window_unit AND u.agent = l.agent AND u.model = l.model AND u.metric = l.metric
 				AND u.topup <> '' AND (u.ends_at IS NULL OR u.ends_at > ` + b.Clock + `)), 0) AS amount
 			FROM llm_tenants t JOIN llm_limits l ON l.tenant = ` + whose + ` AND l.topup = ''
@@ -69,9 +69,9 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 	inherited := ` AND t.inherit AND t.id NOT IN ('` + book.Root.String() + `', '` + book.Defaults.String() + `')
 		AND NOT EXISTS (SELECT 1 FROM llm_limits o WHERE o.tenant = t.id AND o.window_unit = l.window_unit
 			AND o.agent = l.agent AND o.model = l.model AND o.metric = l.metric AND o.topup = '')`
-	statement := with + `SELECT tenant_id, name, window_unit, agent, model, metric, amount, ` + figures + `, window_start, window_end
+	statement := with + `SELECT tenant_id, name, counts, window_unit, agent, model, metric, amount, ` + figures + `, window_start, window_end
 		FROM (SELECT x.*, CASE WHEN amount = 0 THEN 1.0 ELSE CAST(` + spent + ` AS double precision) / CAST(amount AS double precision) END AS used
-			FROM (SELECT l.tenant_id, l.name, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount, ` + strings.Join(columns, ", ") + `
+			FROM (SELECT l.tenant_id, l.name, l.counts, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount, ` + strings.Join(columns, ", ") + `
 			FROM (` + limits("t.id", ` AND t.id <> '`+book.Defaults.String()+`'`) + ` UNION ALL ` + limits("'"+book.Defaults.String()+"'", inherited) + `) l
 			JOIN llm_balances b ON b.tenant = l.id AND ` + scope + b.Present("b", "l.id") + `) x
 			WHERE window_end IS NULL OR window_end > ` + b.Clock + `) n
@@ -82,14 +82,17 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 			n      Near
 			window string
 			metric string
+			counts book.Counting
 		)
-		if err := row.Scan(&n.TenantID, &n.Name, &window, &n.Limit.Agent, &n.Limit.Model, &metric, &n.Limit.Max,
-			&n.Balance.Spent.Cost, &n.Balance.Spent.Tokens, &n.Balance.Spent.Calls, &n.Balance.Held.Cost, &n.Balance.Held.Tokens, &n.Balance.Held.Calls,
+		if err := row.Scan(&n.TenantID, &n.Name, &counts, &window, &n.Limit.Agent, &n.Limit.Model, &metric, &n.Limit.Max,
+			&n.Balance.Spent.Cost, &n.Balance.Spent.Charge, &n.Balance.Spent.Tokens, &n.Balance.Spent.Calls,
+			&n.Balance.Held.Cost, &n.Balance.Held.Charge, &n.Balance.Held.Tokens, &n.Balance.Held.Calls,
 			sqldb.Instant(&n.Balance.Start), sqldb.Instant(&n.Balance.End)); err != nil {
 			return err
 		}
 		var err error
 		n.Limit.Metric = book.Metric(metric)
+		n.Limit.AtCost = n.Limit.Metric == book.Cost && counts == book.CountsCost
 		n.Limit.Window, err = period.ParseWindow(window)
 		n.Balance.Scope = n.Limit.Scope
 		all = append(all, n)
@@ -130,9 +133,9 @@ func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 	}
 	// The page is chosen before anything is looked up for its rows.
 	statement := with + `SELECT CAST(t.id AS text), t.tenant_id, t.name, coalesce(p.tenant_id, ''), CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
-			b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls,
-			b.day_end, b.day_spent_cost, b.day_spent_tokens, b.day_spent_calls,
-			b.month_end, b.month_spent_cost, b.month_spent_tokens, b.month_spent_calls, ` + b.Clock + `
+			b.spent_cost, b.spent_charge, b.spent_tokens, b.spent_calls, b.held_cost, b.held_charge, b.held_tokens, b.held_calls,
+			b.day_end, b.day_spent_cost, b.day_spent_charge, b.day_spent_tokens, b.day_spent_calls,
+			b.month_end, b.month_spent_cost, b.month_spent_charge, b.month_spent_tokens, b.month_spent_calls, ` + b.Clock + `
 		FROM (SELECT * FROM llm_tenants t WHERE ` + conditions + search + ` ORDER BY t.tenant_id LIMIT ?) t
 		LEFT JOIN llm_tenants p ON p.id = t.parent
 		LEFT JOIN llm_balances b ON b.tenant = t.id AND ` + anchor + b.Present("b", "t.id") + `
@@ -143,10 +146,11 @@ func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 			t                           Listed
 			suspended                   int64
 			day, month, now             time.Time
-			total, held, inDay, inMonth [3]*int64
+			total, held, inDay, inMonth [4]*int64
 		)
-		if err := row.Scan(&t.ID, &t.Key, &t.Name, &t.Parent, &suspended, &total[0], &total[1], &total[2], &held[0], &held[1], &held[2],
-			sqldb.Instant(&day), &inDay[0], &inDay[1], &inDay[2], sqldb.Instant(&month), &inMonth[0], &inMonth[1], &inMonth[2], sqldb.Instant(&now)); err != nil {
+		if err := row.Scan(&t.ID, &t.Key, &t.Name, &t.Parent, &suspended, &total[0], &total[1], &total[2], &total[3],
+			&held[0], &held[1], &held[2], &held[3],
+			sqldb.Instant(&day), &inDay[0], &inDay[1], &inDay[2], &inDay[3], sqldb.Instant(&month), &inMonth[0], &inMonth[1], &inMonth[2], &inMonth[3], sqldb.Instant(&now)); err != nil {
 			return err
 		}
 		t.Suspended = suspended != 0
@@ -164,11 +168,11 @@ func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 }
 
 // amount is what is read of a tenant that may have no balances.
-func amount(read [3]*int64) book.Amount {
+func amount(read [4]*int64) book.Amount {
 	if read[0] == nil {
 		return book.Amount{}
 	}
-	return book.Amount{Cost: *read[0], Tokens: *read[1], Calls: *read[2]}
+	return book.Amount{Cost: *read[0], Charge: *read[1], Tokens: *read[2], Calls: *read[3]}
 }
 
 // Running is what runs at a moment.

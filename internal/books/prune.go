@@ -15,14 +15,26 @@ import (
 // with the executions that are left, what all executions gave before.
 var (
 	prunedKeys = []string{"parents", "status", "agent", "provider", "model", "billed_model", "service_tier", "estimated", "unpriced"}
-	prunedSums = append([]string{"cost", "tokens", "calls"}, book.UsageColumns[:]...)
+	prunedSums = append([]figure{
+		{"cost", "e.cost"}, {"charge", "e.charge"}, {"tokens", "e.tokens"}, {"calls", "e.calls"},
+		{"timed", isTimed}, {"latency_us", "coalesce(e.latency_us, 0)"},
+	}, classFigures...)
 )
 
 // booked is where sums over executions are read: the executions, and what pruned ones add up to.
 var booked = func() string {
-	columns := "tenant, admitted_at, finished_at, units, " + strings.Join(prunedKeys, ", ") + ", " + strings.Join(prunedSums, ", ")
-	return "(SELECT " + columns + ", held_cost, held_tokens FROM llm_executions UNION ALL SELECT " + columns + ", 0, 0 FROM llm_pruned)"
+	columns := "e.tenant, e.admitted_at, e.finished_at, e.units, e." + strings.Join(prunedKeys, ", e.")
+	calls, gone := columns, columns
+	for _, f := range prunedSums {
+		calls += ", " + f.from + " AS " + f.column
+		gone += ", e." + f.column
+	}
+	return "(SELECT " + calls + ", NULL AS latencies, e.held_cost, e.held_charge, e.held_tokens FROM llm_executions e UNION ALL SELECT " +
+		gone + ", e.latencies, 0, 0, 0 FROM llm_pruned e)"
 }()
+
+// isTimed is 1 for an execution e of which it is known how long it took.
+const isTimed = "CASE WHEN e.latency_us IS NULL THEN 0 ELSE 1 END"
 
 // Quarter is the piece of time in which pruned executions are told apart no more.
 const Quarter = 15 * time.Minute
@@ -101,20 +113,24 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 // replace enters what some executions add up to, and deletes them.
 func (b Books) replace(ctx context.Context, tenant book.ID, ids []book.ID) error {
 	of := []any{tenant.String(), b.IDs(ids)}
-	sums, none := make([]string, len(prunedSums)), strings.Repeat("0, ", len(prunedSums))
-	for i, column := range prunedSums {
-		sums[i] = total("e." + column)
-	}
 	const bookedAt = "CASE e.status WHEN 'adjusted' THEN e.finished_at END"
-	keys := "e." + strings.Join(prunedKeys, ", e.")
-	columns := "tenant, id, admitted_at, finished_at, " + strings.Join(prunedKeys, ", ") + ", " + strings.Join(prunedSums, ", ") + ", units"
-	rows := ` FROM llm_executions e`
-	where := ` WHERE e.tenant = ? AND ` + b.Among("e.id")
-	group := ` GROUP BY e.tenant, ` + b.Quarter("e.admitted_at") + `, ` + b.Quarter(bookedAt) + `, ` + keys
-	head := `INSERT INTO llm_pruned (` + columns + `) SELECT e.tenant, ` + b.NewID() + `, ` + b.Quarter("e.admitted_at") + `, ` + b.Quarter(bookedAt) + `, ` + keys + `, `
+	keys := strings.Join(prunedKeys, ", ")
+	group := []string{"e.tenant", b.Quarter("e.admitted_at"), b.Quarter(bookedAt), "e." + strings.Join(prunedKeys, ", e.")}
+	head := `INSERT INTO llm_pruned (tenant, id, admitted_at, finished_at, ` + keys + `, `
+	rows, where := ` FROM llm_executions e`, ` WHERE e.tenant = ? AND `+b.Among("e.id")
+	var columns, inner, sums []string
+	for _, f := range prunedSums {
+		columns = append(columns, f.column)
+		inner = append(inner, total(f.from)+" AS "+f.column)
+		sums = append(sums, total(f.column))
+	}
 	for _, statement := range []string{
-		head + strings.Join(sums, ", ") + `, NULL` + rows + where + group,
-		head + none + b.Units(sqldb.UnitName, total(sqldb.UnitAmount)) + rows + ` ` + b.EachUnit() + where + ` AND e.units IS NOT NULL` + group + `, ` + sqldb.UnitName,
+		// The inner sums are by bucket of the time that calls took; whose time nobody knows is in none.
+		head + strings.Join(columns, ", ") + `, latencies) SELECT tenant, ` + b.NewID() + `, at, booked, ` + keys + `, ` + strings.Join(sums, ", ") + `, ` + b.CountsOf("bucket", "n") + `
+			FROM (SELECT e.tenant, ` + group[1] + ` AS at, ` + group[2] + ` AS booked, ` + group[3] + `, ` + strings.Join(inner, ", ") + `, ` + b.LatencyBucket("e.latency_us") + ` AS bucket, count(*) AS n` +
+			rows + where + ` GROUP BY ` + strings.Join(group, ", ") + `, bucket) x GROUP BY tenant, at, booked, ` + keys,
+		head + `units) SELECT ` + group[0] + `, ` + b.NewID() + `, ` + strings.Join(group[1:], ", ") + `, ` + b.Units(sqldb.UnitName, total(sqldb.UnitAmount)) +
+			rows + ` ` + b.EachUnit() + where + ` AND e.units IS NOT NULL GROUP BY ` + strings.Join(group, ", ") + `, ` + sqldb.UnitName,
 		`DELETE FROM llm_executions AS e` + where,
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement), of...); err != nil {

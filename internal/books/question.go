@@ -65,6 +65,7 @@ type Sum struct {
 	Errors, Refusals    int64
 	Estimated, Unpriced int64
 	Usage               book.Usage
+	Timed, LatencyUS    int64 // the calls of which it is known how long they took, and their times together, in microseconds
 }
 
 // Plus returns the sum of two sums, saturating.
@@ -73,18 +74,20 @@ func (s Sum) Plus(o Sum) Sum {
 		Charged: s.Charged.Plus(o.Charged), Usage: s.Usage.Plus(o.Usage),
 		Errors: money.Add(s.Errors, o.Errors), Refusals: money.Add(s.Refusals, o.Refusals),
 		Estimated: money.Add(s.Estimated, o.Estimated), Unpriced: money.Add(s.Unpriced, o.Unpriced),
+		Timed: money.Add(s.Timed, o.Timed), LatencyUS: money.Add(s.LatencyUS, o.LatencyUS),
 	}
 }
 
 // summed are the columns of a Sum, and the expressions that give them from the executions e.
 var summed = append([]figure{
-	{"cost", "e.cost"}, {"tokens", "e.tokens"}, {"calls", "e.calls"},
+	{"cost", "e.cost"}, {"charge", "e.charge"}, {"tokens", "e.tokens"}, {"calls", "e.calls"},
 	{"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"refusals", "0"},
 	{"estimated", "CASE WHEN e.estimated THEN e.calls ELSE 0 END"}, {"unpriced", "CASE WHEN e.unpriced THEN e.calls ELSE 0 END"},
-}, hourFigures[4:]...)
+	{"timed", isTimed}, {"latency_us", "coalesce(e.latency_us, 0)"},
+}, classFigures...)
 
 func (s *Sum) targets() []any {
-	to := []any{&s.Charged.Cost, &s.Charged.Tokens, &s.Charged.Calls, &s.Errors, &s.Refusals, &s.Estimated, &s.Unpriced}
+	to := []any{&s.Charged.Cost, &s.Charged.Charge, &s.Charged.Tokens, &s.Charged.Calls, &s.Errors, &s.Refusals, &s.Estimated, &s.Unpriced, &s.Timed, &s.LatencyUS}
 	for _, class := range s.Usage.Classes() {
 		to = append(to, class)
 	}
@@ -187,6 +190,7 @@ func (a *answer) span(i int) {
 // pruned is a source of executions for those that were pruned.
 func pruned(s source) source {
 	s.table, s.pruned = strings.Replace(s.table, "llm_executions", "llm_pruned", 1), true
+	s.columns = strings.Replace(s.columns, isTimed, "e.timed", 1)
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 type Settings struct {
 	Name        string
 	Enforcement book.Enforcement
+	Counts      book.Counting
 	Inherit     bool
 	Zone        string
 	Suspended   bool
@@ -53,9 +54,9 @@ func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, err
 // balance.
 func (b Books) Save(ctx context.Context, id book.ID, s Settings, set, drop []book.Limit) error {
 	// The row is written also where it stays the same: that is what a transaction of a stricter isolation notices.
-	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, inherit = ?, time_zone = ?,
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, counts = ?, inherit = ?, time_zone = ?,
 		suspended_at = CASE WHEN ? THEN coalesce(suspended_at, `+b.Clock+`) END, updated_at = `+b.Clock+` WHERE id = ?`),
-		s.Name, string(s.Enforcement), s.Inherit, s.Zone, s.Suspended, id.String())
+		s.Name, string(s.Enforcement), string(s.Counts), s.Inherit, s.Zone, s.Suspended, id.String())
 	if err != nil {
 		return err
 	}

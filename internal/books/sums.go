@@ -120,11 +120,11 @@ func (u *union) ended(columns, table string, r Range, condition string) {
 	}
 }
 
-// spentSQL is the statement that adds up what was charged: its cost, its tokens and its calls. It is one statement, and so
+// spentSQL is the statement that adds up what was used: its cost, its charge, its tokens and its calls. It is one statement, and so
 // one snapshot: a settle changes an execution and its hour at once, and is seen in both or in neither. It is empty where
 // there is nothing to add up.
 func spentSQL(d *sqldb.Dialect, c Calls) (statement string, args []any) {
-	const columns = "cost, tokens, calls"
+	const columns = "cost, charge, tokens, calls"
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
 	u.hours(columns, "llm_usage", cut.hours, "")
 	u.executions(columns, cut.before)
@@ -132,7 +132,7 @@ func spentSQL(d *sqldb.Dialect, c Calls) (statement string, args []any) {
 	if len(u.parts) == 0 {
 		return "", nil
 	}
-	return d.Bind(`SELECT CAST(coalesce(sum(cost), 0) AS bigint), CAST(coalesce(sum(tokens), 0) AS bigint),
+	return d.Bind(`SELECT CAST(coalesce(sum(cost), 0) AS bigint), CAST(coalesce(sum(charge), 0) AS bigint), CAST(coalesce(sum(tokens), 0) AS bigint),
 		CAST(coalesce(sum(calls), 0) AS bigint) FROM (` + strings.Join(u.parts, " UNION ALL ") + `) u`), u.args
 }
 
@@ -148,17 +148,17 @@ func partsSQL(d *sqldb.Dialect, c Calls, sums []string) (statement string, args 
 		nothing = strings.Repeat("0, ", len(book.UsageColumns)-1) + "0"
 	)
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
-	u.hours(named+"cost, tokens, calls, errors, refusals, "+classes+no, "llm_usage", cut.hours, "")
+	u.hours(named+"cost, charge, tokens, calls, errors, refusals, "+classes+no, "llm_usage", cut.hours, "")
 	for _, edge := range []Range{cut.before, cut.after} {
-		u.executions(named+"cost, tokens, calls, "+failed+classes+no, edge)
+		u.executions(named+"cost, charge, tokens, calls, "+failed+classes+no, edge)
 	}
 	if len(u.parts) == 0 {
 		return "", nil
 	}
-	u.hours(named+"0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
-	u.hours(named+"0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
+	u.hours(named+"0, 0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
+	u.hours(named+"0, 0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
 	for _, edge := range []Range{cut.before, cut.after} {
-		u.ended(named+"0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, booked+" e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
+		u.ended(named+"0, 0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, booked+" e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
 	}
 	totals := make([]string, 0, len(sums)+1)
 	for _, column := range append(slices.Clone(sums), "amount") {
@@ -193,14 +193,14 @@ func Fill(d *sqldb.Dialect, sum *book.Sum, query Query) error {
 		return nil
 	}
 	err := query(statement, args, func(row sqldb.Row) error {
-		return row.Scan(&sum.Spent.Cost, &sum.Spent.Tokens, &sum.Spent.Calls)
+		return row.Scan(&sum.Spent.Cost, &sum.Spent.Charge, &sum.Spent.Tokens, &sum.Spent.Calls)
 	})
 	if err != nil {
 		return err
 	}
-	statement, args = running(d, `CAST(coalesce(sum(held_cost), 0) AS bigint), CAST(coalesce(sum(held_tokens), 0) AS bigint), count(*)`, c)
+	statement, args = running(d, `CAST(coalesce(sum(held_cost), 0) AS bigint), CAST(coalesce(sum(held_charge), 0) AS bigint), CAST(coalesce(sum(held_tokens), 0) AS bigint), count(*)`, c)
 	return query(d.Bind(statement), args, func(row sqldb.Row) error {
-		return row.Scan(&sum.Held.Cost, &sum.Held.Tokens, &sum.Held.Calls)
+		return row.Scan(&sum.Held.Cost, &sum.Held.Charge, &sum.Held.Tokens, &sum.Held.Calls)
 	})
 }
 

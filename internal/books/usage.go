@@ -25,7 +25,7 @@ func (b Books) query(ctx context.Context) Query {
 func (b Books) Spent(ctx context.Context, c Calls) (book.Amount, error) {
 	var sum book.Amount
 	statement, args := spentSQL(b.Dialect, c)
-	err := b.query(ctx)(statement, args, func(row sqldb.Row) error { return row.Scan(&sum.Cost, &sum.Tokens, &sum.Calls) })
+	err := b.query(ctx)(statement, args, func(row sqldb.Row) error { return row.Scan(&sum.Cost, &sum.Charge, &sum.Tokens, &sum.Calls) })
 	return sum, cmp.Or(err, b.whole(ctx, c))
 }
 
@@ -37,7 +37,7 @@ type Part struct {
 	Usage            book.Usage
 }
 
-var sums = append([]string{"cost", "tokens", "calls", "errors", "refusals"}, book.UsageColumns[:]...)
+var sums = append([]string{"cost", "charge", "tokens", "calls", "errors", "refusals"}, book.UsageColumns[:]...)
 
 // Parts adds up calls like Spent, by agent and model. What they used of a unit is a part of its own.
 func (b Books) Parts(ctx context.Context, c Calls) ([]Part, error) {
@@ -49,7 +49,7 @@ func (b Books) Parts(ctx context.Context, c Calls) ([]Part, error) {
 			unit   units.Unit
 			amount int64
 		)
-		to := []any{&p.Agent, &p.Model, &unit, &p.Charged.Cost, &p.Charged.Tokens, &p.Charged.Calls, &p.Errors, &p.Refusals}
+		to := []any{&p.Agent, &p.Model, &unit, &p.Charged.Cost, &p.Charged.Charge, &p.Charged.Tokens, &p.Charged.Calls, &p.Errors, &p.Refusals}
 		for _, class := range p.Usage.Classes() {
 			to = append(to, class)
 		}

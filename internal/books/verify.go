@@ -3,6 +3,8 @@ package books
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,8 +48,9 @@ type figure struct{ column, from string }
 
 // of a balance: sums over the executions that it counts.
 var balanceFigures = []figure{
-	{"spent_cost", "e.cost"}, {"spent_tokens", "e.tokens"}, {"spent_calls", "e.calls"},
+	{"spent_cost", "e.cost"}, {"spent_charge", "e.charge"}, {"spent_tokens", "e.tokens"}, {"spent_calls", "e.calls"},
 	{"held_cost", "CASE e.status WHEN 'running' THEN e.held_cost ELSE 0 END"},
+	{"held_charge", "CASE e.status WHEN 'running' THEN e.held_charge ELSE 0 END"},
 	{"held_tokens", "CASE e.status WHEN 'running' THEN e.held_tokens ELSE 0 END"},
 	{"held_calls", "CASE e.status WHEN 'running' THEN 1 ELSE 0 END"},
 }
@@ -55,8 +58,15 @@ var balanceFigures = []figure{
 // hourFigures are those of an hour of the roll-up.
 var hourFigures = func() []figure {
 	out := []figure{
-		{"calls", "e.calls"}, {"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"cost", "e.cost"}, {"tokens", "e.tokens"},
+		{"calls", "e.calls"}, {"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"cost", "e.cost"}, {"charge", "e.charge"},
+		{"tokens", "e.tokens"}, {"estimated", "CASE WHEN e.estimated THEN e.calls ELSE 0 END"}, {"unpriced", "CASE WHEN e.unpriced THEN e.calls ELSE 0 END"},
+		{"timed", "e.timed"}, {"latency_us", "e.latency_us"},
 	}
+	return append(out, classFigures...)
+}()
+
+// classFigures are the classes of a usage.
+var classFigures = func() (out []figure) {
 	for _, column := range book.UsageColumns {
 		out = append(out, figure{column, "e." + column})
 	}
@@ -142,12 +152,35 @@ func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, er
 		return nil, err
 	}
 	of, err := b.units(ctx, id, r, above)
-	return append(out, of...), err
+	if err != nil {
+		return nil, err
+	}
+	times, err := b.latencies(ctx, id, r, above)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(times)) {
+		t := times[key]
+		for bucket := range book.LatencyBuckets {
+			if have, want := t.have.At(bucket), t.want.At(bucket); have != want {
+				of = append(of, Difference{Tenant: id, Where: t.where, Column: fmt.Sprintf("latencies, bucket %d", bucket), Have: have, Want: want})
+			}
+		}
+	}
+	return append(out, of...), nil
+}
+
+// hourKey are the columns that name a row of the roll-up, but its tenant.
+const hourKey = "hour, agent, model, billed_model, provider, service_tier, below"
+
+// hourOf are the same of an execution e.
+func (b Books) hourOf() string {
+	return b.Hour("e.admitted_at") + " AS hour, e.agent, e.model, e.billed_model, e.provider, e.service_tier, e.below"
 }
 
 // whichHour names an hour of the roll-up.
 const whichHour = `'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
-	'" billed as "' || billed_model || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END`
+	'" billed as "' || billed_model || '" by "' || provider || '" in "' || service_tier || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END`
 
 func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
 	var have, want, zeros, sums []string
@@ -161,29 +194,80 @@ func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Di
 		have = append(have, "0 AS want_"+f.column)
 		sums = append(sums, total("want_"+f.column))
 	}
-	named := "agent, model, billed_model, below"
 	from, of := b.counted(id, above)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
 	return b.differences(ctx, id, hourFigures, `SELECT `+whichHour+`, `+strings.Join(sums, ", ")+` FROM (
-			SELECT u.hour, u.agent, u.model, u.billed_model, u.below, `+strings.Join(have, ", ")+` FROM llm_usage u
+			SELECT `+hourKey+`, `+strings.Join(have, ", ")+` FROM llm_usage u
 			WHERE u.tenant = ? AND u.hour >= ? AND u.hour < ?
 			UNION ALL
-			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
+			SELECT `+b.hourOf()+`, `+strings.Join(zeros, ", ")+`, `+strings.Join(want, ", ")+`
 			FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+`
-		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
+		) x GROUP BY `+hourKey, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
 func (b Books) units(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
 	from, of := b.counted(id, above)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
-	const named = "agent, model, billed_model, below, unit"
 	return b.differences(ctx, id, []figure{{column: "amount"}}, `SELECT `+whichHour+` || ' unit "' || unit || '"', `+
 		total("have")+`, `+total("want")+` FROM (
-			SELECT hour, `+named+`, amount AS have, 0 AS want FROM llm_usage_units WHERE tenant = ? AND hour >= ? AND hour < ?
+			SELECT `+hourKey+`, unit, amount AS have, 0 AS want FROM llm_usage_units WHERE tenant = ? AND hour >= ? AND hour < ?
 			UNION ALL
-			SELECT `+b.Hour("e.admitted_at")+`, e.agent, e.model, e.billed_model, e.below, `+sqldb.UnitName+`, 0, `+sqldb.UnitAmount+`
+			SELECT `+b.hourOf()+`, `+sqldb.UnitName+`, 0, `+sqldb.UnitAmount+`
 			FROM `+from+` `+b.EachUnit()+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.units IS NOT NULL AND `+Ended+`
-		) x GROUP BY hour, `+named, append(args, b.Time(r.From), b.Time(r.To))...)
+		) x GROUP BY `+hourKey+`, unit`, append(args, b.Time(r.From), b.Time(r.To))...)
+}
+
+// timed is how many calls took how long, as the roll-up has it and as the executions say, and whose row it is.
+type timed struct {
+	where      string
+	key        []any // tenant, and the columns of hourKey, as arguments
+	have, want book.Latencies
+}
+
+// latencies reads how many calls took how long, of each row of the roll-up. It is one statement, and so one snapshot.
+func (b Books) latencies(ctx context.Context, id book.ID, r Range, above bool) (map[string]*timed, error) {
+	from, of := b.counted(id, above)
+	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
+	rows := map[string]*timed{}
+	const added = "coalesce(CAST(latencies AS text), '')"
+	err := b.query(ctx)(b.Bind(`SELECT `+whichHour+`, `+hourKey+`, have, want, bucket, n FROM (
+			SELECT `+hourKey+`, `+added+` AS have, '' AS want, 0 AS bucket, 0 AS n FROM llm_usage WHERE tenant = ? AND hour >= ? AND hour < ?
+			UNION ALL
+			SELECT `+hourKey+`, '', want, bucket, count(*) FROM (SELECT `+b.hourOf()+`, `+added+` AS want, `+b.LatencyBucket("e.latency_us")+` AS bucket
+				FROM `+from+` WHERE e.admitted_at >= ? AND e.admitted_at < ? AND e.timed <> 0 AND `+Ended+`) t GROUP BY `+hourKey+`, want, bucket
+		) x`), append(args, b.Time(r.From), b.Time(r.To)), func(row sqldb.Row) error {
+		var (
+			where, have, want                                string
+			hour                                             time.Time
+			agent, model, billedModel, provider, serviceTier string
+			below                                            bool
+			bucket                                           int
+			calls                                            int64
+		)
+		if err := row.Scan(&where, sqldb.Instant(&hour), &agent, &model, &billedModel, &provider, &serviceTier, &below, &have, &want, &bucket, &calls); err != nil {
+			return err
+		}
+		t := rows[where]
+		if t == nil {
+			t = &timed{where: where, key: []any{id.String(), b.Time(hour), agent, model, billedModel, provider, serviceTier, below}}
+			rows[where] = t
+		}
+		if have == "" && want == "" {
+			t.want.Add(bucket, calls)
+			return nil
+		}
+		for text, to := range map[string]*book.Latencies{have: &t.have, want: &t.want} {
+			counts, err := book.ParseLatencies(text)
+			if err != nil {
+				return err
+			}
+			for _, c := range counts {
+				to.Add(c.Bucket, c.Calls*max(calls, 1))
+			}
+		}
+		return nil
+	})
+	return rows, err
 }
 
 // differences runs a statement whose columns are a name, what stands in the books, and what the executions say.
@@ -253,15 +337,15 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 			return fmt.Errorf("the balances: %w", err)
 		}
 	}
-	var columns, sums, zero, add []string
+	columns, sums, zero, add := []string{}, []string{}, []string{"latencies = " + b.NoCounts}, []string{}
 	for _, f := range hourFigures {
 		columns = append(columns, f.column)
 		sums = append(sums, total(f.from))
 		zero = append(zero, f.column+" = 0")
 		add = append(add, f.column+" = excluded."+f.column)
 	}
-	const key = "tenant, hour, agent, model, billed_model, below"
-	generation, latest := b.Latest("llm_usage u", "u.tenant = x.tenant AND u.hour = x.hour AND u.agent = x.agent AND u.model = x.model AND u.billed_model = x.billed_model AND u.below = x.below")
+	const key = "tenant, " + hourKey
+	generation, latest := b.Latest("llm_usage u", b.same("u", "x"))
 	// Refusals are nowhere else: they stay.
 	for _, statement := range []struct {
 		sql  string
@@ -270,19 +354,52 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		{`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`, []any{id.String()}},
 		{`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage (` + key + `, ` + strings.Join(columns, ", ") + generation + `)
-			SELECT x.*` + latest + ` FROM (SELECT CAST(? AS ` + b.UUID + `) AS tenant, ` + b.Hour("e.admitted_at") + ` AS hour, e.agent, e.model, e.billed_model, e.below, ` + strings.Join(sums, ", ") + `
-			FROM ` + from + ` WHERE ` + Ended + ` GROUP BY 2, 3, 4, 5, 6) x WHERE true
+			SELECT x.*` + latest + ` FROM (SELECT CAST(? AS ` + b.UUID + `) AS tenant, ` + b.hourOf() + `, ` + strings.Join(sums, ", ") + `
+			FROM ` + from + ` WHERE ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7, 8) x WHERE true
 			ON CONFLICT (` + key + generation + `) DO UPDATE SET ` + strings.Join(add, ", "), append([]any{id.String()}, of...)},
 		{`DELETE FROM llm_usage_units WHERE tenant = ?`, []any{id.String()}},
-		{`INSERT INTO llm_usage_units (tenant, hour, agent, model, billed_model, below, unit, amount)
-			SELECT CAST(? AS ` + b.UUID + `), ` + b.Hour("e.admitted_at") + `, e.agent, e.model, e.billed_model, e.below, ` + sqldb.UnitName + `, ` + total(sqldb.UnitAmount) + `
-			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7`, append([]any{id.String()}, of...)},
+		{`INSERT INTO llm_usage_units (` + key + `, unit, amount)
+			SELECT CAST(? AS ` + b.UUID + `), ` + b.hourOf() + `, ` + sqldb.UnitName + `, ` + total(sqldb.UnitAmount) + `
+			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7, 8, 9`, append([]any{id.String()}, of...)},
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return fmt.Errorf("the roll-up: %w", err)
 		}
 	}
+	return b.mendLatencies(ctx, id, above)
+}
+
+// mendLatencies enters how many calls took how long in a roll-up that has nothing of it.
+func (b Books) mendLatencies(ctx context.Context, id book.ID, above bool) error {
+	rows, err := b.latencies(ctx, id, Ever, above)
+	if err != nil {
+		return err
+	}
+	where := strings.ReplaceAll("tenant, "+hourKey, ", ", " = ? AND ") + " = ?"
+	latest := ""
+	if generation, _ := b.Latest("", ""); generation != "" {
+		latest = ` AND generation = (SELECT max(generation) FROM llm_usage u WHERE ` + b.same("u", "llm_usage") + `)`
+	}
+	for _, t := range rows {
+		counts := t.want.Text()
+		if b.NoCounts == "0" {
+			counts = t.want.Number()
+		}
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_usage SET latencies = `+b.Counts("?")+` WHERE `+where+latest),
+			append([]any{counts}, t.key...)...); err != nil {
+			return fmt.Errorf("the roll-up: %w", err)
+		}
+	}
 	return nil
+}
+
+// same is the condition that two rows of the roll-up are of the same calls.
+func (Books) same(a, b string) string {
+	var equal []string
+	for _, column := range strings.Split("tenant, "+hourKey, ", ") {
+		equal = append(equal, a+"."+column+" = "+b+"."+column)
+	}
+	return strings.Join(equal, " AND ")
 }
 
 // beyond are the balances of a tenant that nobody needs any more: the tenant was deleted and belongs to no record, nothing

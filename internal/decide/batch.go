@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -171,7 +172,7 @@ func (b *batch) ask(chain []*account, op *Op, n int) {
 	for _, a := range chain {
 		lines := b.lines(a)
 		for i := range lines {
-			if lines[i].covers(op) && most.Of(lines[i].Metric) != 0 {
+			if lines[i].covers(op) && lines[i].Of(most) != 0 {
 				lines[i].asking += n
 			}
 		}
@@ -195,7 +196,17 @@ func Effective(t, defaults *book.Tenant, now time.Time) []book.Limit {
 			}
 		}
 	}
+	atCost := Counting(t, defaults) == book.CountsCost
+	for i := range limits {
+		limits[i].AtCost = atCost && limits[i].Metric == book.Cost
+	}
 	return limits
+}
+
+// Counting returns what the limits of cost of a tenant count. Each tenant's own limits count what is said for it, so that those
+// above it may count something else.
+func Counting(t, defaults *book.Tenant) book.Counting {
+	return cmp.Or(t.Counts, defaults.Counts, book.CountsCharge)
 }
 
 // inherited returns the limits that a tenant has of the ledger where it sets none of its own.
@@ -303,23 +314,13 @@ func (a *account) mark(i int) {
 
 // count adds what an execution was charged to its hour, and to that of all above its tenant, or takes it out again.
 func (b *batch) count(e *book.Execution, sign int64) {
-	var errs int64
-	if e.Status == book.Failed {
-		errs = 1
-	}
 	key := e.Hour()
 	for i := -1; i < len(e.Parents); i++ {
 		if i >= 0 {
 			key.Tenant, key.Below = e.Parents[i], true
 		}
 		sum := b.hours[key]
-		if sign > 0 {
-			sum.Errors += errs
-			sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
-		} else {
-			sum.Errors -= errs
-			sum.Charged, sum.Usage = sum.Charged.Minus(e.Charged), sum.Usage.Minus(e.Usage)
-		}
+		sum.Add(e, sign)
 		b.hours[key] = sum
 	}
 }
@@ -328,6 +329,7 @@ func (b *batch) refusals(chain []*account, op *Op, now time.Time) {
 	for i, a := range chain {
 		key := book.HourKey{
 			Tenant: a.ID, Below: i > 0, Hour: now.UTC().Truncate(time.Hour), Agent: op.Exec.Agent, Model: op.Exec.Model,
+			Provider: op.Exec.Provider,
 		}
 		sum := b.hours[key]
 		sum.Refusals++

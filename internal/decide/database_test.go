@@ -42,6 +42,7 @@ func id(n int) book.ID { return book.ID{14: byte(n >> 8), 15: byte(n)} }
 func newDatabase(t require.TestingT) *database {
 	db := &database{
 		t: t, now: noon,
+		defaults: book.Tenant{Counts: book.CountsCost},
 		config: decide.Config{
 			Zone: func(name string) *time.Location {
 				location, err := time.LoadLocation(name)
@@ -223,7 +224,12 @@ func (db *database) write(eff *book.Effects) {
 	for key, sum := range eff.Hours {
 		was := db.hours[key]
 		was.Errors, was.Refusals = was.Errors+sum.Errors, was.Refusals+sum.Refusals
+		was.Estimated, was.Unpriced = was.Estimated+sum.Estimated, was.Unpriced+sum.Unpriced
 		was.Charged, was.Usage = was.Charged.Plus(sum.Charged), was.Usage.Plus(sum.Usage)
+		was.Timed, was.LatencyUS = was.Timed+sum.Timed, was.LatencyUS+sum.LatencyUS
+		for _, c := range sum.Latencies {
+			was.Latencies.Add(c.Bucket, c.Calls)
+		}
 		db.hours[key] = was
 	}
 }
@@ -235,7 +241,7 @@ func (db *database) check() {
 		for i := range t.Balances {
 			b := &t.Balances[i]
 			spent, held := db.sums(tenant, b)
-			if b.Spent == spent && b.Held == held && spent.Cost >= 0 && spent.Tokens >= 0 && held.Cost >= 0 && held.Tokens >= 0 {
+			if b.Spent == spent && b.Held == held && spent.Cost >= 0 && spent.Charge >= 0 && spent.Tokens >= 0 && held.Cost >= 0 && held.Charge >= 0 && held.Tokens >= 0 {
 				continue
 			}
 			require.Fail(db.t, "a balance is not the sum of its executions", "%s %+v: executions say spent %v, held %v", t.Key, *b, spent, held)
@@ -256,12 +262,21 @@ func (db *database) check() {
 		}
 		key := book.HourKey{
 			Tenant: e.Tenant, Hour: e.AdmittedAt.Truncate(time.Hour).UTC(), Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
+			Provider: e.Provider, ServiceTier: e.ServiceTier,
 		}
 		for _, tenant := range append([]book.ID{e.Tenant}, e.Parents...) {
 			key.Tenant, key.Below = tenant, tenant != e.Tenant
 			sum := hours[key]
-			if e.Status == book.Failed {
-				sum.Errors++
+			for to, is := range map[*int64]bool{
+				&sum.Errors: e.Status == book.Failed, &sum.Estimated: e.Estimated, &sum.Unpriced: e.Unpriced, &sum.Timed: e.Latency > 0,
+			} {
+				if is {
+					*to++
+				}
+			}
+			if e.Latency > 0 {
+				sum.LatencyUS += e.Latency.Microseconds()
+				sum.Latencies.Add(book.LatencyBucket(e.Latency.Microseconds()), 1)
 			}
 			sum.Charged, sum.Usage = sum.Charged.Plus(e.Charged), sum.Usage.Plus(e.Usage)
 			hours[key] = sum

@@ -36,10 +36,10 @@ type Op struct {
 	// model; for a settle, what was used, charged and reported.
 	Exec book.Execution
 
-	// Of a reserve: what the call costs without its output, the price of a million tokens of output, and how many
-	// tokens of output make the call worth making and are asked for.
+	// Of a reserve: what the call costs and is charged without its output, the same of a million tokens of output, and how
+	// many tokens of output make the call worth making and are asked for.
 	Base                 book.Amount
-	OutRate              int64
+	OutCost, OutCharge   int64
 	MinOutput, MaxOutput int64
 
 	// Patient says that whoever asks waits for room, if there may be some.
@@ -62,7 +62,8 @@ func (op *Op) Most() book.Amount { return op.need(op.MaxOutput) }
 // need returns what the call has to hold for this many tokens of output.
 func (op *Op) need(output int64) book.Amount {
 	return book.Amount{
-		Cost:   money.Add(op.Base.Cost, money.Ceil(output, op.OutRate)),
+		Cost:   money.Add(op.Base.Cost, money.Ceil(output, op.OutCost)),
+		Charge: money.Add(op.Base.Charge, money.Ceil(output, op.OutCharge)),
 		Tokens: money.Add(op.Base.Tokens, output),
 		Calls:  1,
 	}
@@ -234,9 +235,9 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 				}
 				continue
 			}
-			balance, need := a.Balance(l.Scope), least.Of(l.Metric)
-			unspent := money.Sub(l.Max, balance.Spent.Of(l.Metric))
-			room := money.Sub(unspent, balance.Held.Of(l.Metric))
+			balance, need := a.Balance(l.Scope), l.Of(least)
+			unspent := money.Sub(l.Max, l.Of(balance.Spent))
+			room := money.Sub(unspent, l.Of(balance.Held))
 			switch {
 			case need == 0 && l.Max != 0:
 				// Nothing is in the way of who takes nothing, and more output takes what nobody is waiting for.
@@ -244,7 +245,7 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 					room = 0
 				}
 				if hard && out.Code == Granted {
-					out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
+					out.Output = min(out.Output, op.fits(&l.Limit, room, l.asking))
 				}
 			case !hard:
 				if (need > room || l.Max == 0) && out.Limit == nil {
@@ -258,7 +259,7 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 				}
 				blocked = append(blocked, l)
 			case out.Code == Granted:
-				out.Output = min(out.Output, op.fits(l.Metric, room, l.asking))
+				out.Output = min(out.Output, op.fits(&l.Limit, room, l.asking))
 			}
 		}
 	}
@@ -279,13 +280,17 @@ func met(a *account, l *line, need int64, out Outcome) Outcome {
 
 // fits returns how many tokens of output the room of a limit pays for. While others are behind it, an operation takes
 // no more than its share beyond its least.
-func (op *Op) fits(m book.Metric, room int64, behind int) int64 {
+func (op *Op) fits(l *book.Limit, room int64, behind int) int64 {
 	share := room / int64(behind+1)
 	output := op.MaxOutput
-	switch m {
+	switch l.Metric {
 	case book.Cost:
+		rate := op.OutCharge
+		if l.AtCost {
+			rate = op.OutCost
+		}
 		// At least nothing: output that is free is not shortened for a share that the input alone exceeds.
-		output = money.Units(max(money.Sub(share, op.Base.Cost), 0), op.OutRate)
+		output = money.Units(max(money.Sub(share, l.Of(op.Base)), 0), rate)
 	case book.Tokens:
 		output = money.Sub(share, op.Base.Tokens)
 	}
@@ -365,9 +370,9 @@ func (b *batch) conclude(e, actual *book.Execution) {
 	e.BilledModel, e.RequestID, e.ErrorCode = actual.BilledModel, actual.RequestID, actual.ErrorCode
 	e.Charged, e.Reported, e.Usage = actual.Charged, actual.Reported, actual.Usage
 	e.Estimated, e.Unpriced = actual.Estimated, actual.Unpriced
-	e.Price, e.ServiceTier = actual.Price, actual.ServiceTier
+	e.Price, e.ServiceTier, e.Latency = actual.Price, actual.ServiceTier, actual.Latency
 	over := e.Charged.Minus(e.Held)
-	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Tokens: max(over.Tokens, 0)}
+	e.Overrun = book.Amount{Cost: max(over.Cost, 0), Charge: max(over.Charge, 0), Tokens: max(over.Tokens, 0)}
 }
 
 func (b *batch) release(a *account, op *Op) Outcome {

@@ -37,7 +37,7 @@ func asks(agent string, n int, cost int64) *decide.Op {
 // flexible is a reserve whose output costs one nano-dollar a token.
 func flexible(n int, cost, least, most int64) *decide.Op {
 	op := ask(n, cost)
-	op.OutRate, op.MinOutput, op.MaxOutput = 1_000_000, least, most
+	op.OutCost, op.MinOutput, op.MaxOutput = 1_000_000, least, most
 	return op
 }
 
@@ -167,7 +167,7 @@ func TestReserve_NamedRules(t *testing.T) {
 		{"limits up to 2^62 do not overflow", book.Hard, limits{costs(day, money.Max)}, money.Max - 10, 5, ops{ask(1, 5), ask(2, 1), ask(3, 11)}, want{granted, wait, exceeded}},
 		{"what was spent beyond 2^62 does not overflow", book.Hard, limits{costs(day, 0)}, money.Max, money.Max - 1, ops{ask(1, money.Max)}, want{exceeded}},
 		{"a need beyond int64 is exceeded", book.Hard, limits{costs(day, money.Max)}, 0, 0, ops{
-			with(ask(1, money.Max), func(op *decide.Op) { op.OutRate, op.MinOutput, op.MaxOutput = money.Max, money.Max, money.Max }),
+			with(ask(1, money.Max), func(op *decide.Op) { op.OutCost, op.MinOutput, op.MaxOutput = money.Max, money.Max, money.Max }),
 		}, want{exceeded}},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestReserve_ARefusalNamesTheLimitTheBalanceAndTheNeed(t *testing.T) {
 				require.Nil(t, out.Limit)
 				return
 			}
-			require.Equal(t, c.limits[c.limit], *out.Limit)
+			require.Equal(t, inForce(c.limits[c.limit]), *out.Limit)
 			if c.code != decide.NoPrice {
 				require.Equal(t, db.balance(out.Limit.Scope), *out.Balance)
 			}
@@ -238,7 +238,7 @@ func TestReserve_SoftNamesTheFirstLimitThatItPassed(t *testing.T) {
 	out := db.run(flexible(2, 41, 0, 1000))[0]
 	require.Equal(t, decide.Granted, out.Code)
 	require.EqualValues(t, 1000, out.Output, "soft shortens nothing")
-	require.Equal(t, costs(day, 100), *out.Limit)
+	require.Equal(t, inForce(costs(day, 100)), *out.Limit)
 	require.Equal(t, before, *out.Balance)
 	require.EqualValues(t, 41, out.Requested)
 	require.EqualValues(t, 1041, out.Exec.Held.Cost)
@@ -256,7 +256,7 @@ func TestReserve_GrantsWhatFitsBetweenTheLeastAndTheMost(t *testing.T) {
 	t.Parallel()
 
 	rate := func(op *decide.Op, nanoPerMillion int64) *decide.Op {
-		return with(op, func(op *decide.Op) { op.OutRate = nanoPerMillion })
+		return with(op, func(op *decide.Op) { op.OutCost = nanoPerMillion })
 	}
 	for _, c := range []struct {
 		rule   string
@@ -410,4 +410,51 @@ func TestReserve_RefusalsAreCountedWithTheNextWritingBatch(t *testing.T) {
 	tenant.Suspended = true
 	require.Equal(t, []decide.Code{decide.Suspended, decide.Settled}, db.codes(ask(8, 1), record(9, 1)))
 	require.EqualValues(t, 1, refused("a"))
+}
+
+// inForce is a limit as it is in force in these tests, whose limits count what providers bill.
+func inForce(l book.Limit) book.Limit {
+	l.AtCost = l.Metric == book.Cost
+	return l
+}
+
+// A tenant's limits count what is said for it, those above it what is said for them, and a change holds at once, in the window
+// that is open.
+func TestReserve_EachTenantsLimitsCountTheCostOrTheCharge(t *testing.T) {
+	t.Parallel()
+
+	db := newDatabase(t)
+	db.defaults.Counts = ""
+	own := db.tenant(acme, "acme", book.Hard, costs(day, 100))
+	above := db.tenant(group, "group", book.Hard, costs(book.Scope{Window: period.Month}, 100))
+	own.Parent, above.Counts = group, book.CountsCost
+	dear := func(n int, cost, charge int64) *decide.Op {
+		op := ask(n, cost)
+		op.Base.Charge = charge
+		return op
+	}
+	end := settle(1, 50)
+	end.Exec.Charged.Charge = 90
+	require.Equal(t, []decide.Code{decide.Granted, decide.Settled}, db.codes(dear(1, 60, 100), end))
+
+	refused := db.run(impatiently(dear(2, 10, 11)))[0]
+	require.Equal(t, decide.Exceeded, refused.Code, "90 of 100 are charged")
+	require.Equal(t, "acme", refused.Tenant.Key)
+	require.EqualValues(t, 11, refused.Requested)
+	refused = db.run(impatiently(dear(3, 51, 10)))[0]
+	require.Equal(t, decide.Exceeded, refused.Code, "50 of 100 are billed")
+	require.Equal(t, "group", refused.Tenant.Key)
+	require.EqualValues(t, 51, refused.Requested)
+
+	own.Counts = book.CountsCost
+	require.Equal(t, []decide.Code{decide.Granted, decide.Released}, db.codes(dear(4, 10, 11), release(4)), "what was charged does not count any more")
+	above.Counts = ""
+	require.Equal(t, "group", db.run(impatiently(dear(5, 10, 11)))[0].Tenant.Key, "now that of the group does")
+	db.defaults.Counts = book.CountsCost
+	require.Equal(t, []decide.Code{decide.Granted}, db.codes(dear(6, 10, 11)), "the ledger says what counts where nobody else does")
+}
+
+func impatiently(op *decide.Op) *decide.Op {
+	op.Patient = false
+	return op
 }

@@ -122,7 +122,7 @@ func TestReserve_OutputThatIsFreeIsNotShortenedForALimitOfCost(t *testing.T) {
 	db := newDatabase(t)
 	db.tenant(acme, "acme", book.Hard, costs(day, 100))
 	db.codes(ask(91, 60), settle(91, 160))
-	free := with(flexible(1, 0, 5, 500), func(op *decide.Op) { op.OutRate = 0 })
+	free := with(flexible(1, 0, 5, 500), func(op *decide.Op) { op.OutCost = 0 })
 	out := db.run(free)[0]
 	require.Equal(t, decide.Granted, out.Code)
 	require.EqualValues(t, 500, out.Output)
@@ -138,7 +138,7 @@ func TestReserve_SoftNamesNoLimitOfWhichNothingIsNeeded(t *testing.T) {
 	require.Nil(t, db.run(ask(1, 0))[0].Limit)
 	require.NotNil(t, db.run(ask(2, 1))[0].Limit)
 	tenant.Limits = []book.Limit{costs(day, 0)}
-	require.Equal(t, costs(day, 0), *db.run(ask(3, 0))[0].Limit, "a limit of zero would have refused it")
+	require.Equal(t, inForce(costs(day, 0)), *db.run(ask(3, 0))[0].Limit, "a limit of zero would have refused it")
 }
 
 func TestReserve_WhatIsFreeStaysFreeWhenItsBatchIsDecidedAgain(t *testing.T) {

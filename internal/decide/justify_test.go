@@ -21,26 +21,26 @@ func (m *model) justify(op *decide.Op, limits []bound, waiting map[place]bool, o
 	}
 	for _, l := range limits {
 		spent, held := m.used(l.tenant, l.Scope)
-		unspent := l.Max - spent.Of(l.Metric)
+		unspent := l.Max - l.Of(spent)
 		switch out.Code {
 		case decide.Granted:
-			if l.free(least) && (unspent < held.Of(l.Metric) || waiting[l.place()]) {
+			if l.free(least) && (unspent < l.Of(held) || waiting[l.place()]) {
 				m.free++
 			}
-			require.LessOrEqual(m.t, out.Exec.Held.Of(l.Metric), max(unspent-held.Of(l.Metric), 0), "over the limit %+v", l)
+			require.LessOrEqual(m.t, l.Of(out.Exec.Held), max(unspent-l.Of(held), 0), "over the limit %+v", l)
 		case decide.Wait:
-			require.True(m.t, least.Of(l.Metric) <= unspent || l.free(least), "waits for what is spent")
+			require.True(m.t, l.Of(least) <= unspent || l.free(least), "waits for what is spent")
 		}
 		if out.Limit == nil || *out.Limit != l.Limit || out.Tenant.ID != l.tenant || out.Code == decide.NoPrice {
 			continue
 		}
-		require.Equal(m.t, least.Of(l.Metric), out.Requested)
+		require.Equal(m.t, l.Of(least), out.Requested)
 		require.Equal(m.t, spent, out.Balance.Spent)
 		require.Equal(m.t, held, out.Balance.Held)
 		if out.Code == decide.Exceeded {
 			require.True(m.t, out.Requested > unspent || l.Max == 0, "exceeded although running calls may leave room")
 		} else {
-			require.True(m.t, out.Requested > unspent-held.Of(l.Metric) || waiting[l.place()], "waits for nothing")
+			require.True(m.t, out.Requested > unspent-l.Of(held) || waiting[l.place()], "waits for nothing")
 			require.False(m.t, l.free(least), "nothing was to wait for room")
 		}
 	}

@@ -159,8 +159,8 @@ func TestSettle_ReplacesTheHoldByTheUsage(t *testing.T) {
 		require.Zero(t, db.balance(s).Held)
 		require.EqualValues(t, 45, db.balance(s).Spent.Cost)
 	}
-	require.Equal(t, book.HourSum{Charged: book.Amount{Cost: 45, Tokens: 1, Calls: 1}, Usage: book.Usage{Input: 1}},
-		db.hours[book.HourKey{Tenant: acme, Hour: noon, Agent: "a", Model: "m", BilledModel: "m-1"}])
+	require.Equal(t, book.HourSum{Charged: book.Amount{Cost: 45, Tokens: 1, Calls: 1}, Estimated: 1, Unpriced: 1, Usage: book.Usage{Input: 1}},
+		db.hours[book.HourKey{Tenant: acme, Hour: noon, Agent: "a", Model: "m", BilledModel: "m-1", Provider: "billed"}])
 }
 
 func TestSettle_KeepsTheProviderThatWasAskedWhereItNamesNone(t *testing.T) {

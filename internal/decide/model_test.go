@@ -142,6 +142,14 @@ func (m *model) used(tenant book.ID, s book.Scope) (spent, held book.Amount) {
 	return spent, held
 }
 
+// atCost reports whether the limits of cost of a tenant count what providers bill.
+func (m *model) atCost(t *book.Tenant) bool {
+	if t.Counts != "" {
+		return t.Counts == book.CountsCost
+	}
+	return m.db.defaults.Counts == book.CountsCost
+}
+
 func (m *model) find(op *decide.Op) (*book.Tenant, decide.Code) {
 	for tenant, t := range m.db.tenants {
 		if (op.ByKey() && t.Key != op.Key) || (!op.ByKey() && tenant != op.Exec.Tenant) {
@@ -177,7 +185,10 @@ func (m *model) holder(tenant book.ID, key string) *book.Execution {
 }
 
 func needs(op *decide.Op, output int64) book.Amount {
-	return book.Amount{Cost: op.Base.Cost + money.Ceil(output, op.OutRate), Tokens: op.Base.Tokens + output, Calls: 1}
+	return book.Amount{
+		Cost: op.Base.Cost + money.Ceil(output, op.OutCost), Charge: op.Base.Charge + money.Ceil(output, op.OutCharge),
+		Tokens: op.Base.Tokens + output, Calls: 1,
+	}
 }
 
 // batch carries out operations one after the other, and holds each outcome to its justification by the sums at that
@@ -242,7 +253,7 @@ type bound struct {
 func (l *bound) place() place { return place{l.tenant, l.Scope, l.Metric} }
 
 // free reports whether a limit that allows something is asked for nothing.
-func (l *bound) free(least book.Amount) bool { return least.Of(l.Metric) == 0 && l.Max != 0 }
+func (l *bound) free(least book.Amount) bool { return l.Of(least) == 0 && l.Max != 0 }
 
 func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, waiting map[place]bool, out *decide.Outcome) answer {
 	if a, ok := m.known(op); ok {
@@ -264,6 +275,7 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 			continue
 		}
 		for _, l := range decide.Effective(t, &m.db.defaults, now) {
+			require.Equal(m.t, l.Metric == book.Cost && m.atCost(t), l.AtCost, "what the limit %+v counts", l)
 			if l.Covers(op.Exec.Agent, op.Exec.Model) {
 				limits = append(limits, bound{t.ID, l})
 			}
@@ -281,10 +293,10 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 		if l.free(least) {
 			continue
 		}
-		if l.Max == 0 || spent.Of(l.Metric)+least.Of(l.Metric) > l.Max {
+		if l.Max == 0 || l.Of(spent)+l.Of(least) > l.Max {
 			return answer{code: decide.Exceeded}
 		}
-		if p := l.place(); waiting[p] || spent.Of(l.Metric)+held.Of(l.Metric)+least.Of(l.Metric) > l.Max {
+		if p := l.place(); waiting[p] || l.Of(spent)+l.Of(held)+l.Of(least) > l.Max {
 			blocked = append(blocked, p)
 		}
 	}
@@ -302,15 +314,15 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 		fits := true
 		for _, l := range limits {
 			spent, held := m.used(l.tenant, l.Scope)
-			share := (l.Max - spent.Of(l.Metric) - held.Of(l.Metric)) / (m.line(l, behind) + 1)
+			share := (l.Max - l.Of(spent) - l.Of(held)) / (m.line(l, behind) + 1)
 			if waiting[l.place()] || share < 0 {
 				share = 0
 			}
 			// What output does not cost, a share does not shorten.
-			if l.Metric == book.Calls || (l.Metric == book.Cost && op.OutRate == 0) {
+			if l.Metric == book.Calls || (l.Metric == book.Cost && (l.AtCost && op.OutCost == 0 || !l.AtCost && op.OutCharge == 0)) {
 				continue
 			}
-			fits = fits && needs(op, output).Of(l.Metric) <= share
+			fits = fits && l.Of(needs(op, output)) <= share
 		}
 		if fits {
 			break
@@ -334,7 +346,7 @@ func parents(chain []*book.Tenant) (ids []book.ID) {
 func (m *model) line(l bound, ops []*decide.Op) (n int64) {
 	for _, op := range ops {
 		t, _ := m.find(op)
-		if op.Kind != decide.Reserve || t == nil || !l.Covers(op.Exec.Agent, op.Exec.Model) || needs(op, op.MaxOutput).Of(l.Metric) == 0 {
+		if op.Kind != decide.Reserve || t == nil || !l.Covers(op.Exec.Agent, op.Exec.Model) || l.Of(needs(op, op.MaxOutput)) == 0 {
 			continue
 		}
 		for _, above := range m.chain(t) {

@@ -59,6 +59,9 @@ func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 	}
 }
 
+// counting is what limits of cost count; the empty one is what the ledger says, and what that leaves open is the charge.
+var counting = rapid.SampledFrom([]book.Counting{"", book.CountsCharge, book.CountsCost})
+
 func newHistory(t *rapid.T) *history {
 	db := newDatabase(t)
 	zone, err := time.LoadLocation(rapid.SampledFrom([]string{"UTC", "Asia/Kathmandu", "America/New_York"}).Draw(t, "zone"))
@@ -77,7 +80,7 @@ func newHistory(t *rapid.T) *history {
 		}
 	})
 	distinct := rapid.SliceOfNDistinct(h.limits, 0, 4, func(l book.Limit) book.Limit { l.Max = 0; return l })
-	db.defaults = book.Tenant{Enforcement: book.Soft, Limits: distinct.Draw(t, "defaults")}
+	db.defaults = book.Tenant{Enforcement: book.Soft, Counts: counting.Draw(t, "what is counted"), Limits: distinct.Draw(t, "defaults")}
 	db.tenant(acme, "acme", book.Hard, distinct.Draw(t, "limits")...)
 	other := db.tenant(globex, "globex", book.Inherited, distinct.Draw(t, "limits")...)
 	other.Inherit = rapid.Bool().Draw(t, "inherit")
@@ -121,7 +124,11 @@ func (h *history) settings() {
 		}
 	}
 	t := h.db.tenants[rapid.SampledFrom(ids).Draw(h.T, "whose")]
-	switch rapid.IntRange(0, 16).Draw(h.T, "setting") {
+	switch rapid.IntRange(0, 18).Draw(h.T, "setting") {
+	case 17:
+		t.Counts = counting.Draw(h.T, "what it counts")
+	case 18:
+		h.db.defaults.Counts = counting.Draw(h.T, "what is counted")
 	case 7, 8, 9, 10, 11:
 		h.db.limit(t, h.limits.Draw(h.T, "limit"))
 	case 12:
@@ -236,11 +243,16 @@ func (h *history) fresh(kind decide.Kind) *decide.Op {
 	op.Patient = !h.chance(4, "impatient")
 	op.Lifetime = rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 48 * time.Hour}).Draw(h.T, "lifetime")
 	op.Base = book.Amount{Cost: h.int(0, 40, "base cost"), Tokens: h.int(0, 10, "base tokens")}
-	op.OutRate = rapid.SampledFrom([]int64{0, 300_000, 1_000_000, 2_500_000}).Draw(h.T, "rate")
+	op.OutCost = rapid.SampledFrom([]int64{0, 300_000, 1_000_000, 2_500_000}).Draw(h.T, "rate")
+	op.Base.Charge, op.OutCharge = op.Base.Cost, op.OutCost
+	if h.chance(2, "terms") {
+		op.Base.Charge, op.OutCharge = h.int(0, 60, "base charge"), rapid.SampledFrom([]int64{0, 200_000, 1_200_000}).Draw(h.T, "charge")
+	}
 	op.MinOutput = h.int(0, 10, "least")
 	if free := h.int(0, 15, "free of"); free < 3 { // of cost, of tokens, of both
 		if free != 1 {
-			op.Base.Cost, op.OutRate = 0, rapid.SampledFrom([]int64{0, op.OutRate}).Draw(h.T, "rate of what is free")
+			op.Base.Cost, op.OutCost = 0, rapid.SampledFrom([]int64{0, op.OutCost}).Draw(h.T, "rate of what is free")
+			op.Base.Charge, op.OutCharge = 0, op.OutCost
 		}
 		if free != 0 {
 			op.Base.Tokens, op.MinOutput = 0, 0
@@ -248,7 +260,8 @@ func (h *history) fresh(kind decide.Kind) *decide.Op {
 	}
 	op.MaxOutput = op.MinOutput + h.int(0, 80, "more")
 	if op.Exec.Unpriced = h.chance(12, "unpriced"); op.Exec.Unpriced {
-		op.Base.Cost, op.OutRate = 0, 0
+		op.Base.Cost, op.OutCost = 0, 0
+		op.Base.Charge, op.OutCharge = 0, 0
 	}
 	return op
 }
@@ -269,7 +282,7 @@ func (h *history) correction() *decide.Op {
 	return &decide.Op{Kind: decide.Correct, Exec: book.Execution{
 		Tenant: e.Tenant, ID: id(h.next), Parents: e.Parents, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
 		AdmittedAt: e.AdmittedAt, Corrects: e.ID, IdempotencyKey: "correction of " + e.ID.String(), Reported: -1,
-		Charged: book.Amount{Cost: h.int(-e.Charged.Cost, 60, "correction")},
+		Charged: book.Amount{Cost: h.int(-e.Charged.Cost, 60, "correction"), Charge: h.int(-e.Charged.Charge, 60, "corrected charge")},
 	}}
 }
 
@@ -315,7 +328,11 @@ func (h *history) target() book.Execution {
 // usage draws how a call ended: for less than it held, or for more.
 func (h *history) usage(e *book.Execution) {
 	e.Status = rapid.SampledFrom([]book.Status{book.Succeeded, book.Succeeded, book.Failed}).Draw(h.T, "status")
-	e.Charged = book.Amount{Cost: h.int(0, 60, "cost"), Tokens: h.int(0, 40, "tokens"), Calls: h.int(0, 1, "calls")}
+	e.Charged = book.Amount{
+		Cost: h.int(0, 60, "cost"), Charge: h.int(0, 60, "charge"), Tokens: h.int(0, 40, "tokens"), Calls: h.int(0, 1, "calls"),
+	}
+	e.Estimated, e.Unpriced, e.ServiceTier = h.chance(8, "estimated"), h.chance(8, "without a price"), rapid.SampledFrom([]string{"", "flex"}).Draw(h.T, "tier")
+	e.Latency = time.Duration(h.int(0, 1<<22, "latency")) * time.Microsecond
 	e.Usage = book.Usage{Input: e.Charged.Tokens / 2, Output: e.Charged.Tokens - e.Charged.Tokens/2}
 	e.BilledModel = rapid.SampledFrom([]string{"", "m-1", "m-2"}).Draw(h.T, "billed")
 	e.Reported = e.Charged.Cost

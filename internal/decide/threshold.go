@@ -30,7 +30,7 @@ func (b *batch) thresholds(counting []*account, e *book.Execution) []*book.Thres
 }
 
 func (b *batch) meet(t *book.Tenant, l book.Limit, balance *book.Balance) {
-	spent := balance.Spent.Of(l.Metric)
+	spent := l.Of(balance.Spent)
 	for _, percent := range b.Thresholds {
 		if spent <= 0 || spent < part(l.Max, percent) {
 			continue

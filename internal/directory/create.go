@@ -86,8 +86,8 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 func (d Directory) creation(ids []string, profiles []Profile) (statement string, args []any, err error) {
 	values := make([]string, len(profiles))
 	for i, p := range profiles {
-		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		args = append(args, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()), string(p.Enforcement), p.Inherit, p.Zone)
+		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		args = append(args, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()), string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone)
 	}
 	if !d.Documents {
 		return insertSQL + `VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args, nil
@@ -109,15 +109,15 @@ func (p *Profile) parent() string {
 	return p.Chain[0].String()
 }
 
-const insertSQL = `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, inherit, time_zone)
+const insertSQL = `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, counts, inherit, time_zone)
 	`
 
 // The statements that make tenants on PostgreSQL: one, and many.
 var (
-	createOneSQL = created(`VALUES (CAST($2 AS uuid), $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10)`)
+	createOneSQL = created(`VALUES (CAST($2 AS uuid), $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10, $11)`)
 	createSQL    = created(`SELECT * FROM unnest(CAST(CAST($2 AS text) AS uuid[]), CAST(CAST($3 AS text) AS text[]), CAST(CAST($4 AS text) AS text[]),
 		CAST(CAST($5 AS text) AS text[]), CAST(CAST($6 AS text) AS text[]), CAST(CAST($7 AS text) AS uuid[]), CAST(CAST($8 AS text) AS text[]),
-		CAST(CAST($9 AS text) AS boolean[]), CAST(CAST($10 AS text) AS text[]))`)
+		CAST(CAST($9 AS text) AS text[]), CAST(CAST($10 AS text) AS boolean[]), CAST(CAST($11 AS text) AS text[]))`)
 )
 
 // created is a statement that makes tenants of some rows, with their anchors and their limits, which are $1.
@@ -135,14 +135,14 @@ func created(rows string) string {
 // tenantsArrays are the columns of tenants, each as the text of an array: the server reads them in a third of the time that
 // it takes for a document.
 func tenantsArrays(ids []string, profiles []Profile) []any {
-	var columns [9]strings.Builder
+	var columns [10]strings.Builder
 	for i := range profiles {
 		p := &profiles[i]
 		inherit := "f"
 		if p.Inherit {
 			inherit = "t"
 		}
-		for c, value := range [...]string{ids[i], p.Key, p.Name, p.OwnerType, p.OwnerID, p.parent(), string(p.Enforcement), inherit, p.Zone} {
+		for c, value := range [...]string{ids[i], p.Key, p.Name, p.OwnerType, p.OwnerID, p.parent(), string(p.Enforcement), string(p.Counts), inherit, p.Zone} {
 			element(&columns[c], value, c >= 3 && c <= 5 && value == "")
 		}
 	}

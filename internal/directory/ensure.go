@@ -23,6 +23,7 @@ type Profile struct {
 	Key, Name          string
 	OwnerType, OwnerID string // empty for a tenant without a record
 	Enforcement        book.Enforcement
+	Counts             book.Counting
 	Inherit            bool
 	Zone               string
 	Limits             []book.Limit
@@ -242,8 +243,9 @@ func (d Directory) update(ctx context.Context, c sqldb.Conn, set string, ids []a
 func (d Directory) adopt(ctx context.Context, c sqldb.Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
 			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END,
+			counts = CASE counts WHEN '' THEN ? ELSE counts END,
 			time_zone = CASE time_zone WHEN '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
-		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), p.Zone, id)
+		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), string(p.Counts), p.Zone, id)
 	if err != nil {
 		return err
 	}
@@ -273,15 +275,16 @@ func (d Directory) MakeRoot(ctx context.Context, c sqldb.Conn, key string) error
 }
 
 // SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.
-func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement) error {
+func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, limits []book.Limit, setLimits bool, e book.Enforcement, counts book.Counting) error {
 	id := who.String()
 	before, err := d.settings(ctx, c, id)
 	if err != nil {
 		return err
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement) VALUES (?, ?) ON CONFLICT (id) DO UPDATE
+	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement, counts) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE
 		SET enforcement = CASE excluded.enforcement WHEN '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
-			updated_at = `+d.Clock), id, string(e)); err != nil {
+			counts = CASE excluded.counts WHEN '' THEN llm_tenants.counts ELSE excluded.counts END,
+			updated_at = `+d.Clock), id, string(e), string(counts)); err != nil {
 		return err
 	}
 	if setLimits {
@@ -301,10 +304,17 @@ func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, 
 
 // settings are those of the ledger's defaults or of its root as the audit log has them.
 func (d Directory) settings(ctx context.Context, c sqldb.Conn, id string) (state, error) {
-	var enforcement []string
+	var enforcement, counts []string
 	if err := sqldb.List(ctx, c, &enforcement, d.Bind(`SELECT enforcement FROM llm_tenants WHERE id = ?`), id); err != nil {
 		return nil, err
 	}
+	if err := sqldb.List(ctx, c, &counts, d.Bind(`SELECT counts FROM llm_tenants WHERE id = ?`), id); err != nil {
+		return nil, err
+	}
 	limits, err := d.limitsOf(ctx, c, []any{id})
-	return state{"enforcement": strings.Join(enforcement, ""), "limits": limits[id]}, err
+	settings := state{"enforcement": strings.Join(enforcement, ""), "limits": limits[id]}
+	if set := strings.Join(counts, ""); set != "" {
+		settings["counts"] = set
+	}
+	return settings, err
 }

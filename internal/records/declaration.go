@@ -113,6 +113,7 @@ type Settings struct {
 
 	Limits      []book.Limit
 	Enforcement book.Enforcement
+	Counts      book.Counting
 	Inherits    *bool
 	Namespace   string
 	OnDelete    DeletePolicy

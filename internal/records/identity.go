@@ -47,7 +47,7 @@ type Identity struct {
 // Expected is what the first call for a record will make of its tenant, as far as its declaration goes.
 func (i Identity) Expected() directory.Profile {
 	d := i.Declaration
-	p := directory.Profile{Key: i.Key, Inherit: d.Inherit, Enforcement: d.Enforcement, Zone: d.Zone, Limits: d.Limits}
+	p := directory.Profile{Key: i.Key, Inherit: d.Inherit, Enforcement: d.Enforcement, Counts: d.Counts, Zone: d.Zone, Limits: d.Limits}
 	if d.Plan != nil && i.record.IsValid() {
 		_ = d.Plan(&p, i.record) // where it fails, so does the first call
 	}
@@ -247,7 +247,7 @@ func (r records) profile(v reflect.Value) (directory.Profile, error) {
 		return directory.Profile{}, err
 	}
 	p := directory.Profile{
-		OwnerType: r.owner, OwnerID: id, Enforcement: r.Enforcement, Inherit: r.Inherit, Zone: r.Zone, Limits: r.Limits,
+		OwnerType: r.owner, OwnerID: id, Enforcement: r.Enforcement, Counts: r.Counts, Inherit: r.Inherit, Zone: r.Zone, Limits: r.Limits,
 	}
 	p.Key, p.Err = r.keyOf(v)
 	if p.Parent, err = r.above(v); p.Err == nil {

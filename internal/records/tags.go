@@ -36,6 +36,10 @@ var modelTags = map[string]func(*tags, string) error{
 		t.Enforcement = book.Enforcement(value)
 		return oneOf("enforcement", value, book.Hard, book.Soft, book.None)
 	},
+	"counts": func(t *tags, value string) error {
+		t.Counts = book.Counting(value)
+		return oneOf("kind", value, book.CountsCharge, book.CountsCost)
+	},
 	"inherit": func(t *tags, value string) error {
 		inherit, err := strconv.ParseBool(value)
 		if err != nil {
@@ -236,6 +240,9 @@ func (d *Declaration) agree(t *tags) error {
 		d.Inherits = t.Inherits
 	}
 	if err := same("WithEnforcement", "enforcement", &d.Enforcement, t.Enforcement); err != nil {
+		return err
+	}
+	if err := same("WithCounts", "counts", &d.Counts, t.Counts); err != nil {
 		return err
 	}
 	if err := same("WithNamespace", "namespace", &d.Namespace, t.Namespace); err != nil {

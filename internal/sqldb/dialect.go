@@ -37,13 +37,16 @@ type Dialect struct {
 	// Buckets: a statement finds the period that a time is in among those that begin at the times of an array.
 	Buckets bool
 
+	// NoCounts is the counts of latencies of no call, as a value in a statement.
+	NoCounts string
+
 	numbered bool // placeholders are $1, $2, not ?
 }
 
 // The dialects.
 var (
-	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, Buckets: true, numbered: true}
-	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text"}
+	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, Buckets: true, NoCounts: "0", numbered: true}
+	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text", NoCounts: "'{}'"}
 )
 
 // Of returns the dialect of a name; nil where there is none.
@@ -155,6 +158,51 @@ func (d *Dialect) Units(name, amount string) string {
 		return "jsonb_build_object(" + name + ", " + amount + ")"
 	}
 	return "json_object(" + name + ", " + amount + ")"
+}
+
+// LatencyBucket is an expression for the bucket of a time in microseconds; NULL where that is. See [book.Latencies].
+func (d *Dialect) LatencyBucket(column string) string {
+	var b strings.Builder
+	if d.numbered {
+		b.WriteString("width_bucket(" + column + ", CAST('{")
+		for bucket := 1; bucket < book.LatencyBuckets; bucket++ {
+			if bucket > 1 {
+				b.WriteByte(',')
+			}
+			b.WriteString(strconv.FormatInt(book.LatencyBound(bucket), 10))
+		}
+		return b.String() + "}' AS bigint[]))"
+	}
+	b.WriteString("CASE WHEN " + column + " IS NULL THEN NULL")
+	for bucket := 1; bucket < book.LatencyBuckets; bucket++ {
+		b.WriteString(" WHEN " + column + " < " + strconv.FormatInt(book.LatencyBound(bucket), 10) + " THEN " + strconv.Itoa(bucket-1))
+	}
+	return b.String() + " ELSE " + strconv.Itoa(book.LatencyBuckets-1) + " END"
+}
+
+// Counts is an expression for counts of latencies that an argument has as text.
+func (d *Dialect) Counts(argument string) string {
+	if d.numbered {
+		return "CAST(CAST(" + argument + " AS text) AS numeric)"
+	}
+	return argument
+}
+
+// CountsOf is an aggregate that makes counts of latencies of rows with a bucket, which may be NULL, and how many calls are in it.
+// Each bucket comes once.
+func (d *Dialect) CountsOf(bucket, calls string) string {
+	if d.numbered {
+		return "coalesce(sum(" + calls + " * CAST('1e' || 12 * " + bucket + " AS numeric)), 0)"
+	}
+	return "json_group_object(" + bucket + ", " + calls + ") FILTER (WHERE " + bucket + " IS NOT NULL)"
+}
+
+// SumOfCounts is an aggregate that adds up counts of latencies, as a text for [book.ParseLatencies].
+func (d *Dialect) SumOfCounts(column string) string {
+	if d.numbered {
+		return "CAST(coalesce(sum(" + column + "), 0) AS text)"
+	}
+	return "'[' || coalesce(group_concat(" + column + "), '') || ']'"
 }
 
 // Below is the condition that the tenant of the next argument stands in a column of parents.

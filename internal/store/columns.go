@@ -12,7 +12,7 @@ import (
 )
 
 // Column is a column that a batch writes. Values are of the types [16]byte (a UUID), string, int64, *int64, bool,
-// time.Time and *time.Time.
+// time.Time, *time.Time and book.Latencies.
 type Column[T any] struct {
 	Name   string
 	Value  func(T) any   // of one row
@@ -133,6 +133,7 @@ var Inserted = Table[exec]{
 		NewColumn("admitted_at", func(e exec) time.Time { return e.AdmittedAt }),
 		NewColumn("deadline_at", func(e exec) time.Time { return e.DeadlineAt }),
 		NewColumn("held_cost", func(e exec) int64 { return e.Held.Cost }),
+		NewColumn("held_charge", func(e exec) int64 { return e.Held.Charge }),
 		NewColumn("held_tokens", func(e exec) int64 { return e.Held.Tokens }),
 		NewColumn("unpriced", func(e exec) bool { return e.Unpriced }),
 		NewColumn("reason", func(e exec) string { return e.Reason }),
@@ -160,6 +161,7 @@ var Updated = Table[update]{
 		NewColumn("finished_at", func(u update) *time.Time { return optional(&u.FinishedAt) }),
 		NewColumn("settled_at", func(u update) *time.Time { return optional(&u.SettledAt) }),
 		NewColumn("cost", func(u update) int64 { return u.Charged.Cost }),
+		NewColumn("charge", func(u update) int64 { return u.Charged.Charge }),
 		NewColumn("tokens", func(u update) int64 { return u.Charged.Tokens }),
 		NewColumn("calls", func(u update) int64 { return u.Charged.Calls }),
 		NewColumn("reported_cost", func(u update) *int64 {
@@ -169,6 +171,7 @@ var Updated = Table[update]{
 			return &u.Reported
 		}),
 		NewColumn("overrun_cost", func(u update) int64 { return u.Overrun.Cost }),
+		NewColumn("overrun_charge", func(u update) int64 { return u.Overrun.Charge }),
 		NewColumn("overrun_tokens", func(u update) int64 { return u.Overrun.Tokens }),
 		NewColumn("estimated", func(u update) bool { return u.Estimated }),
 		NewColumn("unpriced", func(u update) bool { return u.Unpriced }),
@@ -176,6 +179,13 @@ var Updated = Table[update]{
 		NewColumn("service_tier", func(u update) string { return u.ServiceTier }),
 		NewColumn("error_code", func(u update) string { return u.ErrorCode }),
 		NewColumn("units", func(u update) string { return u.Usage.Units.String() }), // stored as NULL if empty
+		NewColumn("latency_us", func(u update) *int64 {
+			us := u.Latency.Microseconds()
+			if us <= 0 {
+				return nil
+			}
+			return &us
+		}),
 	}, usage(func(u update) book.Usage { return u.Usage })...),
 }
 
@@ -238,9 +248,11 @@ func or(b *sum) *sum {
 func sums(prefix string, of func(row) *sum) []Column[row] {
 	return []Column[row]{
 		NewColumn(prefix+"spent_cost", func(r row) int64 { return of(r).Spent.Cost }),
+		NewColumn(prefix+"spent_charge", func(r row) int64 { return of(r).Spent.Charge }),
 		NewColumn(prefix+"spent_tokens", func(r row) int64 { return of(r).Spent.Tokens }),
 		NewColumn(prefix+"spent_calls", func(r row) int64 { return of(r).Spent.Calls }),
 		NewColumn(prefix+"held_cost", func(r row) int64 { return of(r).Held.Cost }),
+		NewColumn(prefix+"held_charge", func(r row) int64 { return of(r).Held.Charge }),
 		NewColumn(prefix+"held_tokens", func(r row) int64 { return of(r).Held.Tokens }),
 		NewColumn(prefix+"held_calls", func(r row) int64 { return of(r).Held.Calls }),
 	}
@@ -253,7 +265,7 @@ var Thresholds = Table[*book.Threshold]{
 		NewColumn("window_unit", func(t *book.Threshold) string { return t.Window.String() }),
 		NewColumn("agent", func(t *book.Threshold) string { return t.Agent }),
 		NewColumn("model", func(t *book.Threshold) string { return t.Model }),
-		NewColumn("metric", func(t *book.Threshold) string { return string(t.Metric) }),
+		NewColumn("metric", func(t *book.Threshold) string { return t.Limit.Counts() }),
 		NewColumn("amount", func(t *book.Threshold) int64 { return t.Max }),
 		NewColumn("window_start", func(t *book.Threshold) time.Time { return t.Start }),
 		NewColumn("percent", func(t *book.Threshold) int64 { return t.Percent }),
@@ -271,6 +283,12 @@ var Summed = Table[Hour]{
 		NewColumn("errors", func(h Hour) int64 { return h.Errors }),
 		NewColumn("refusals", func(h Hour) int64 { return h.Refusals }),
 		NewColumn("cost", func(h Hour) int64 { return h.Charged.Cost }),
+		NewColumn("charge", func(h Hour) int64 { return h.Charged.Charge }),
+		NewColumn("estimated", func(h Hour) int64 { return h.Estimated }),
+		NewColumn("unpriced", func(h Hour) int64 { return h.Unpriced }),
+		NewColumn("timed", func(h Hour) int64 { return h.Timed }),
+		NewColumn("latency_us", func(h Hour) int64 { return h.LatencyUS }),
+		NewColumn("latencies", func(h Hour) book.Latencies { return h.Latencies }),
 		NewColumn("tokens", func(h Hour) int64 { return h.Charged.Tokens }),
 	}, usage(func(h Hour) book.Usage { return h.Usage })...),
 }
@@ -291,6 +309,8 @@ func hour[T any](key func(T) book.HourKey) []Column[T] {
 		NewColumn("agent", func(row T) string { return key(row).Agent }),
 		NewColumn("model", func(row T) string { return key(row).Model }),
 		NewColumn("billed_model", func(row T) string { return key(row).BilledModel }),
+		NewColumn("provider", func(row T) string { return key(row).Provider }),
+		NewColumn("service_tier", func(row T) string { return key(row).ServiceTier }),
 		NewColumn("below", func(row T) bool { return key(row).Below }),
 	}
 }

@@ -14,18 +14,18 @@ import (
 // e (llm_executions) and p (llm_processes).
 const (
 	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
-		t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
+		t.counts, t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
 	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, l.ends_at, l.amount`
 
 	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
-		b.spent_cost, b.spent_tokens, b.spent_calls, b.held_cost, b.held_tokens, b.held_calls, b.day_start, b.day_end,
-		b.day_spent_cost, b.day_spent_tokens, b.day_spent_calls, b.day_held_cost, b.day_held_tokens, b.day_held_calls,
+		b.spent_cost, b.spent_charge, b.spent_tokens, b.spent_calls, b.held_cost, b.held_charge, b.held_tokens, b.held_calls, b.day_start, b.day_end,
+		b.day_spent_cost, b.day_spent_charge, b.day_spent_tokens, b.day_spent_calls, b.day_held_cost, b.day_held_charge, b.day_held_tokens, b.day_held_calls,
 		b.month_start, b.month_end,
-		b.month_spent_cost, b.month_spent_tokens, b.month_spent_calls, b.month_held_cost, b.month_held_tokens, b.month_held_calls`
+		b.month_spent_cost, b.month_spent_charge, b.month_spent_tokens, b.month_spent_calls, b.month_held_cost, b.month_held_charge, b.month_held_tokens, b.month_held_calls`
 
 	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
 		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
-		e.held_cost, e.held_tokens, e.cost, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced,
+		e.held_cost, e.held_charge, e.held_tokens, e.cost, e.charge, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced,
 		CAST(e.parents AS text)`
 	ProcessColumns = `p.id, p.beat_at, p.lease_ms`
 )
@@ -79,7 +79,7 @@ func (r *Reader) Locked(row sqldb.Row, more ...any) error {
 func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 	t := &r.tenant
 	*t = book.Tenant{}
-	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
+	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Counts, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
 		r.ID(&t.Parent))...)
 	if err != nil {
 		return t, err
@@ -131,7 +131,7 @@ func (r *Reader) Balance(row sqldb.Row, more ...any) (*book.Tenant, error) {
 		b := &r.balance[i]
 		b.Start, b.End = time.Time{}, time.Time{}
 		r.targets = append(r.targets, r.Time(&b.Start), r.Time(&b.End),
-			&b.Spent.Cost, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Tokens, &b.Held.Calls)
+			&b.Spent.Cost, &b.Spent.Charge, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Charge, &b.Held.Tokens, &b.Held.Calls)
 	}
 	err := row.Scan(append(r.targets, more...)...)
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *Reader) execution(row sqldb.Row) (*book.Execution, error) {
 	var e book.Execution
 	err := row.Scan(r.to(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
 		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
-		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
+		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
 		&e.Estimated, &e.Unpriced, &r.parents)...)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ CREATE TABLE llm_tenants (
     owner_id     text,                                    -- the record's primary key
     parent       uuid,                                    -- the tenant above it, whose budget counts its calls too; NULL: the root, if there is one
     enforcement  text        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
+    counts       text        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      boolean     NOT NULL DEFAULT true,       -- takes limits that it does not set from the ledger's defaults
     time_zone    text        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
     suspended_at timestamptz,
@@ -65,21 +66,27 @@ CREATE TABLE llm_balances (
     month_start        timestamptz NOT NULL DEFAULT 'epoch',   -- of an anchor: its month
     month_end          timestamptz NOT NULL DEFAULT 'epoch',
     spent_cost         bigint      NOT NULL DEFAULT 0,
+    spent_charge       bigint      NOT NULL DEFAULT 0,
     spent_tokens       bigint      NOT NULL DEFAULT 0,
     spent_calls        bigint      NOT NULL DEFAULT 0,
     held_cost          bigint      NOT NULL DEFAULT 0,
+    held_charge        bigint      NOT NULL DEFAULT 0,
     held_tokens        bigint      NOT NULL DEFAULT 0,
     held_calls         bigint      NOT NULL DEFAULT 0,
     day_spent_cost     bigint      NOT NULL DEFAULT 0,
+    day_spent_charge   bigint      NOT NULL DEFAULT 0,
     day_spent_tokens   bigint      NOT NULL DEFAULT 0,
     day_spent_calls    bigint      NOT NULL DEFAULT 0,
     day_held_cost      bigint      NOT NULL DEFAULT 0,
+    day_held_charge    bigint      NOT NULL DEFAULT 0,
     day_held_tokens    bigint      NOT NULL DEFAULT 0,
     day_held_calls     bigint      NOT NULL DEFAULT 0,
     month_spent_cost   bigint      NOT NULL DEFAULT 0,
+    month_spent_charge bigint      NOT NULL DEFAULT 0,
     month_spent_tokens bigint      NOT NULL DEFAULT 0,
     month_spent_calls  bigint      NOT NULL DEFAULT 0,
     month_held_cost    bigint      NOT NULL DEFAULT 0,
+    month_held_charge  bigint      NOT NULL DEFAULT 0,
     month_held_tokens  bigint      NOT NULL DEFAULT 0,
     month_held_calls   bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, generation, window_unit, agent, model)
@@ -106,17 +113,20 @@ CREATE TABLE llm_executions (
     finished_at           timestamptz,
     settled_at            timestamptz,                    -- when its true usage was booked
     held_cost             bigint      NOT NULL DEFAULT 0, -- what was held at admission; stays for the record
+    held_charge           bigint       NOT NULL DEFAULT 0,
     held_tokens           bigint      NOT NULL DEFAULT 0,
-    cost                  bigint      NOT NULL DEFAULT 0, -- what was charged
+    cost                  bigint       NOT NULL DEFAULT 0, -- what the provider bills for it
+    charge                bigint       NOT NULL DEFAULT 0, -- what the tenant pays for it
     tokens                bigint      NOT NULL DEFAULT 0,
     calls                 bigint      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
-    price                 text        NOT NULL DEFAULT '',    -- what it was charged by: the row of the price book; hold: its usage had no price; '': neither
+    price                 text        NOT NULL DEFAULT '',    -- by what: the row of the price book; hold: its usage had no price; named: the caller has named the charge; '': none of these
     service_tier          text        NOT NULL DEFAULT '',    -- as the provider reported it
     reported_cost         bigint,                         -- as the provider stated it
-    overrun_cost          bigint      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
+    overrun_cost          bigint       NOT NULL DEFAULT 0, -- how far it went beyond the hold
+    overrun_charge        bigint       NOT NULL DEFAULT 0,
     overrun_tokens        bigint      NOT NULL DEFAULT 0,
-    estimated             boolean     NOT NULL DEFAULT false,   -- the charge is a bound or an estimate
-    unpriced              boolean     NOT NULL DEFAULT false,   -- no price was known: the cost is not the truth
+    estimated             boolean     NOT NULL DEFAULT false,   -- cost and charge are a bound or an estimate
+    unpriced              boolean     NOT NULL DEFAULT false,   -- no price was known: cost and charge are not the truth
     error_code            text        NOT NULL DEFAULT '',
     reason                text        NOT NULL DEFAULT '',    -- of an adjustment
     corrects              uuid,                           -- of an adjustment: the call whose cost it corrects
@@ -133,6 +143,7 @@ CREATE TABLE llm_executions (
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
     units                 jsonb,                          -- of what else is charged by the piece or by its length: how many, by name; NULL: none
+    latency_us            bigint,                        -- how long the call took, in microseconds; NULL: nobody knows
     PRIMARY KEY (tenant, id)
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
@@ -167,6 +178,7 @@ CREATE TABLE llm_pruned (
     unpriced              boolean     NOT NULL DEFAULT false,
     finished_at           timestamptz,                    -- of adjustments: the quarter of an hour in which they were booked
     cost                  bigint      NOT NULL DEFAULT 0,
+    charge                bigint      NOT NULL DEFAULT 0,
     tokens                bigint      NOT NULL DEFAULT 0,
     calls                 bigint      NOT NULL DEFAULT 0,
     input_tokens          bigint      NOT NULL DEFAULT 0,
@@ -181,26 +193,32 @@ CREATE TABLE llm_pruned (
     input_image_tokens    bigint      NOT NULL DEFAULT 0,
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
+    timed                 bigint      NOT NULL DEFAULT 0, -- calls of which it is known how long they took
+    latency_us            bigint      NOT NULL DEFAULT 0, -- their times together
+    latencies             numeric     NOT NULL DEFAULT 0,    -- how many of them took how long: twelve digits for each bucket
     units                 jsonb,                          -- one, on a row of its own
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
 CREATE INDEX llm_pruned_below ON llm_pruned (admitted_at) WHERE parents <> '{}';
 
--- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
--- all tenants below it are rows apart.
+-- The roll-up: what the calls admitted in one hour used, by agent, model, provider and service tier. A tenant's own calls and
+-- those of all tenants below it are rows apart.
 CREATE TABLE llm_usage (
     tenant                uuid        NOT NULL,
     hour                  timestamptz NOT NULL,
     agent                 text        NOT NULL DEFAULT '',
     model                 text        NOT NULL DEFAULT '',   -- as asked for
     billed_model          text        NOT NULL DEFAULT '',
+    provider              text        NOT NULL DEFAULT '',
+    service_tier          text        NOT NULL DEFAULT '',
     below                 boolean     NOT NULL DEFAULT false,
     generation            bigint      NOT NULL DEFAULT 0, -- of the tenant's balances when it was written last
     calls                 bigint      NOT NULL DEFAULT 0,
     errors                bigint      NOT NULL DEFAULT 0,
     refusals              bigint      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
     cost                  bigint      NOT NULL DEFAULT 0,
+    charge                bigint       NOT NULL DEFAULT 0,
     tokens                bigint      NOT NULL DEFAULT 0,
     input_tokens          bigint      NOT NULL DEFAULT 0,
     cache_read_tokens     bigint      NOT NULL DEFAULT 0,
@@ -214,7 +232,12 @@ CREATE TABLE llm_usage (
     input_image_tokens    bigint      NOT NULL DEFAULT 0,
     output_image_tokens   bigint      NOT NULL DEFAULT 0,
     web_searches          bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, generation)
+    estimated             bigint      NOT NULL DEFAULT 0, -- calls whose cost and charge are a bound or an estimate
+    unpriced              bigint      NOT NULL DEFAULT 0, -- calls without a price
+    timed                 bigint      NOT NULL DEFAULT 0, -- calls of which it is known how long they took
+    latency_us            bigint      NOT NULL DEFAULT 0, -- their times together
+    latencies             numeric     NOT NULL DEFAULT 0,    -- how many of them took how long: twelve digits for each bucket
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below, generation)
 ) WITH (fillfactor = 50);
 
 -- The units of the roll-up, one row for each that calls of the hour have used.
@@ -224,11 +247,13 @@ CREATE TABLE llm_usage_units (
     agent        text        NOT NULL DEFAULT '',
     model        text        NOT NULL DEFAULT '',
     billed_model text        NOT NULL DEFAULT '',
+    provider     text        NOT NULL DEFAULT '',
+    service_tier text        NOT NULL DEFAULT '',
     below        boolean     NOT NULL DEFAULT false,
     unit         text        NOT NULL,                      -- as in input_audio_ms
     generation   bigint      NOT NULL DEFAULT 0,
     amount       bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit, generation)
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit, generation)
 ) WITH (fillfactor = 50);
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.

@@ -13,6 +13,7 @@ CREATE TABLE llm_tenants (
     owner_id     TEXT,                                    -- the record's primary key
     parent       TEXT,                                    -- the tenant above it, whose budget counts its calls too; NULL: the root, if there is one
     enforcement  TEXT        NOT NULL DEFAULT '',         -- hard, soft, none; '': inherited, else soft
+    counts       TEXT        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
     time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
     suspended_at TIMESTAMP,
@@ -60,21 +61,27 @@ CREATE TABLE llm_balances (
     month_start        TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',   -- of an anchor: its month
     month_end          TIMESTAMP   NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
     spent_cost         INTEGER     NOT NULL DEFAULT 0,
+    spent_charge       INTEGER     NOT NULL DEFAULT 0,
     spent_tokens       INTEGER     NOT NULL DEFAULT 0,
     spent_calls        INTEGER     NOT NULL DEFAULT 0,
     held_cost          INTEGER     NOT NULL DEFAULT 0,
+    held_charge        INTEGER     NOT NULL DEFAULT 0,
     held_tokens        INTEGER     NOT NULL DEFAULT 0,
     held_calls         INTEGER     NOT NULL DEFAULT 0,
     day_spent_cost     INTEGER     NOT NULL DEFAULT 0,
+    day_spent_charge   INTEGER     NOT NULL DEFAULT 0,
     day_spent_tokens   INTEGER     NOT NULL DEFAULT 0,
     day_spent_calls    INTEGER     NOT NULL DEFAULT 0,
     day_held_cost      INTEGER     NOT NULL DEFAULT 0,
+    day_held_charge    INTEGER     NOT NULL DEFAULT 0,
     day_held_tokens    INTEGER     NOT NULL DEFAULT 0,
     day_held_calls     INTEGER     NOT NULL DEFAULT 0,
     month_spent_cost   INTEGER     NOT NULL DEFAULT 0,
+    month_spent_charge INTEGER     NOT NULL DEFAULT 0,
     month_spent_tokens INTEGER     NOT NULL DEFAULT 0,
     month_spent_calls  INTEGER     NOT NULL DEFAULT 0,
     month_held_cost    INTEGER     NOT NULL DEFAULT 0,
+    month_held_charge  INTEGER     NOT NULL DEFAULT 0,
     month_held_tokens  INTEGER     NOT NULL DEFAULT 0,
     month_held_calls   INTEGER     NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, window_unit, agent, model)
@@ -101,17 +108,20 @@ CREATE TABLE llm_executions (
     finished_at           TIMESTAMP,
     settled_at            TIMESTAMP,                    -- when its true usage was booked
     held_cost             INTEGER      NOT NULL DEFAULT 0, -- what was held at admission; stays for the record
+    held_charge           INTEGER      NOT NULL DEFAULT 0,
     held_tokens           INTEGER      NOT NULL DEFAULT 0,
-    cost                  INTEGER      NOT NULL DEFAULT 0, -- what was charged
+    cost                  INTEGER      NOT NULL DEFAULT 0, -- what the provider bills for it
+    charge                INTEGER      NOT NULL DEFAULT 0, -- what the tenant pays for it
     tokens                INTEGER      NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0, -- 1 once it counts as a call made
-    price                 TEXT        NOT NULL DEFAULT '',    -- what it was charged by: the row of the price book; hold: its usage had no price; '': neither
+    price                 TEXT        NOT NULL DEFAULT '',    -- by what: the row of the price book; hold: its usage had no price; named: the caller has named the charge; '': none of these
     service_tier          TEXT        NOT NULL DEFAULT '',    -- as the provider reported it
     reported_cost         INTEGER,                         -- as the provider stated it
-    overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far the charge went beyond the hold
+    overrun_cost          INTEGER      NOT NULL DEFAULT 0, -- how far it went beyond the hold
+    overrun_charge        INTEGER      NOT NULL DEFAULT 0,
     overrun_tokens        INTEGER      NOT NULL DEFAULT 0,
-    estimated             BOOLEAN     NOT NULL DEFAULT 0,   -- the charge is a bound or an estimate
-    unpriced              BOOLEAN     NOT NULL DEFAULT 0,   -- no price was known: the cost is not the truth
+    estimated             BOOLEAN     NOT NULL DEFAULT 0,   -- cost and charge are a bound or an estimate
+    unpriced              BOOLEAN     NOT NULL DEFAULT 0,   -- no price was known: cost and charge are not the truth
     error_code            TEXT        NOT NULL DEFAULT '',
     reason                TEXT        NOT NULL DEFAULT '',    -- of an adjustment
     corrects              TEXT,                           -- of an adjustment: the call whose cost it corrects
@@ -128,6 +138,7 @@ CREATE TABLE llm_executions (
     output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
     web_searches          INTEGER      NOT NULL DEFAULT 0,
     units                 TEXT,                           -- of what else is charged by the piece or by its length: how many, by name; NULL: none
+    latency_us            INTEGER,                       -- how long the call took, in microseconds; NULL: nobody knows
     PRIMARY KEY (tenant, id)
 );
 -- Partial, so that nothing but the primary key offers itself for finding one execution by its id, whatever the planner
@@ -162,6 +173,7 @@ CREATE TABLE llm_pruned (
     unpriced              BOOLEAN     NOT NULL DEFAULT FALSE,
     finished_at           TIMESTAMP,                    -- of adjustments: the quarter of an hour in which they were booked
     cost                  INTEGER     NOT NULL DEFAULT 0,
+    charge                INTEGER     NOT NULL DEFAULT 0,
     tokens                INTEGER     NOT NULL DEFAULT 0,
     calls                 INTEGER     NOT NULL DEFAULT 0,
     input_tokens          INTEGER     NOT NULL DEFAULT 0,
@@ -176,25 +188,31 @@ CREATE TABLE llm_pruned (
     input_image_tokens    INTEGER     NOT NULL DEFAULT 0,
     output_image_tokens   INTEGER     NOT NULL DEFAULT 0,
     web_searches          INTEGER     NOT NULL DEFAULT 0,
+    timed                 INTEGER     NOT NULL DEFAULT 0, -- calls of which it is known how long they took
+    latency_us            INTEGER     NOT NULL DEFAULT 0, -- their times together
+    latencies             TEXT        NOT NULL DEFAULT '{}', -- how many of them took how long: a count for each bucket
     units                 TEXT,                          -- one, on a row of its own
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
 CREATE INDEX llm_pruned_below ON llm_pruned (admitted_at) WHERE parents <> '{}';
 
--- The roll-up: what was charged to the calls admitted in one hour, by agent and model. A tenant's own calls and those of
--- all tenants below it are rows apart.
+-- The roll-up: what the calls admitted in one hour used, by agent, model, provider and service tier. A tenant's own calls and
+-- those of all tenants below it are rows apart.
 CREATE TABLE llm_usage (
     tenant                TEXT        NOT NULL,
     hour                  TIMESTAMP NOT NULL,
     agent                 TEXT        NOT NULL DEFAULT '',
     model                 TEXT        NOT NULL DEFAULT '',   -- as asked for
     billed_model          TEXT        NOT NULL DEFAULT '',
+    provider              TEXT        NOT NULL DEFAULT '',
+    service_tier          TEXT        NOT NULL DEFAULT '',
     below                 BOOLEAN     NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0,
     errors                INTEGER      NOT NULL DEFAULT 0,
     refusals              INTEGER      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
     cost                  INTEGER      NOT NULL DEFAULT 0,
+    charge                INTEGER      NOT NULL DEFAULT 0,
     tokens                INTEGER      NOT NULL DEFAULT 0,
     input_tokens          INTEGER      NOT NULL DEFAULT 0,
     cache_read_tokens     INTEGER      NOT NULL DEFAULT 0,
@@ -208,7 +226,12 @@ CREATE TABLE llm_usage (
     input_image_tokens    INTEGER      NOT NULL DEFAULT 0,
     output_image_tokens   INTEGER      NOT NULL DEFAULT 0,
     web_searches          INTEGER      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below)
+    estimated             INTEGER     NOT NULL DEFAULT 0, -- calls whose cost and charge are a bound or an estimate
+    unpriced              INTEGER     NOT NULL DEFAULT 0, -- calls without a price
+    timed                 INTEGER     NOT NULL DEFAULT 0, -- calls of which it is known how long they took
+    latency_us            INTEGER     NOT NULL DEFAULT 0, -- their times together
+    latencies             TEXT        NOT NULL DEFAULT '{}', -- how many of them took how long: a count for each bucket
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below)
 );
 
 -- The units of the roll-up, one row for each that calls of the hour have used.
@@ -218,10 +241,12 @@ CREATE TABLE llm_usage_units (
     agent        TEXT        NOT NULL DEFAULT '',
     model        TEXT        NOT NULL DEFAULT '',
     billed_model TEXT        NOT NULL DEFAULT '',
+    provider     TEXT        NOT NULL DEFAULT '',
+    service_tier TEXT        NOT NULL DEFAULT '',
     below        BOOLEAN     NOT NULL DEFAULT 0,
     unit         TEXT        NOT NULL,                      -- as in input_audio_ms
     amount       INTEGER     NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, hour, agent, model, billed_model, below, unit)
+    PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit)
 );
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.

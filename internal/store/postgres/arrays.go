@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/llmtenant/tenant/internal/book"
 )
 
 // array is a slice as an argument. pgx asks an array for one element after the other, as an any, and a plain slice answers
@@ -61,6 +63,8 @@ func shortened(arg any) any {
 		return shorten(values)
 	case []time.Time:
 		return shorten(values)
+	case []book.Latencies:
+		return numbers(values)
 	}
 	return arg
 }
@@ -84,6 +88,26 @@ func literal(values []int64) string {
 		b = strconv.AppendInt(b, v, 10)
 	}
 	return string(append(b, '}'))
+}
+
+// numbers is counts as the text of an array of numbers.
+func numbers(values []book.Latencies) string {
+	b := []byte{'{'}
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, v.Number()...)
+	}
+	return string(append(b, '}'))
+}
+
+// single gives a value the form in which it is sent on its own.
+func single(value any) any {
+	if counts, ok := value.(book.Latencies); ok {
+		return counts.Number()
+	}
+	return value
 }
 
 type (

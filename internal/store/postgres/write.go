@@ -26,6 +26,8 @@ func kind[T any](c store.Column[T]) string {
 		return "boolean"
 	case []time.Time, []*time.Time:
 		return "timestamptz"
+	case []book.Latencies:
+		return "numeric"
 	default:
 		return "bigint"
 	}
@@ -86,7 +88,7 @@ func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
 		args := make([]any, 0, n*len(w.columns))
 		for _, row := range rows {
 			for _, c := range w.columns {
-				args = append(args, c.Value(row))
+				args = append(args, single(c.Value(row)))
 			}
 		}
 		return r.Queue(w.values[n-1], args...)
@@ -231,7 +233,7 @@ func first(row sqldb.Row, thresholds []*book.Threshold) error {
 		return err
 	}
 	for _, t := range thresholds {
-		if t.Tenant == tenant && t.Window.String() == window && t.Agent == agent && t.Model == model && string(t.Metric) == metric &&
+		if t.Tenant == tenant && t.Window.String() == window && t.Agent == agent && t.Model == model && t.Limit.Counts() == metric &&
 			t.Max == amount && t.Start.Equal(start) && t.Percent == percent {
 			t.First = true
 		}

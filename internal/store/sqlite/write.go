@@ -104,9 +104,16 @@ var (
 // adding is a statement that adds to the rows of a table. A sum that does not fit into 64 bits would silently become a
 // floating-point number.
 func adding[T any](table string, t store.Table[T]) *statement[T] {
+	counts := func(c store.Column[T]) bool { return c.Name == "latencies" }
+	sums, also := slices.DeleteFunc(slices.Clone(t.Set), counts), ""
+	if len(sums) < len(t.Set) {
+		also = `, latencies = CASE excluded.latencies WHEN '{}' THEN ` + table + `.latencies ELSE (SELECT json_group_object(bucket, n) FROM (
+			SELECT bucket, sum(n) AS n FROM (SELECT key AS bucket, value AS n FROM json_each(` + table + `.latencies)
+				UNION ALL SELECT key, value FROM json_each(excluded.latencies)) GROUP BY bucket)) END`
+	}
 	return newStatement(t.Columns(), inserting(table, t.Columns()),
-		` ON CONFLICT (`+store.Each(t.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(t.Set, "@ = "+table+".@ + excluded.@", ", ")+
-			` WHERE `+store.Each(t.Set, "typeof("+table+".@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
+		` ON CONFLICT (`+store.Each(t.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(sums, "@ = "+table+".@ + excluded.@", ", ")+also+
+			` WHERE `+store.Each(sums, "typeof("+table+".@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
 }
 
 // or has a statement fail that does not write all of its rows.
@@ -191,6 +198,8 @@ func bind(value any) any {
 			return nil
 		}
 		return *v
+	case book.Latencies:
+		return v.Text()
 	}
 	return value
 }

@@ -135,7 +135,7 @@ func newLimitCounts(b *Books) {
 	team, company := b.Tenant("team"), b.Tenant("company")
 	b.under(team, company)
 	call := func(agent, model string, cost int64) (reserve *decide.Op) {
-		reserve = Reserve(team, book.Amount{Cost: cost, Tokens: 2})
+		reserve = Reserve(team, book.Amount{Cost: cost, Charge: 2 * cost, Tokens: 2})
 		reserve.Exec.Agent, reserve.Exec.Model = agent, model
 		outcomes, err := Decide(b.Context(), b.Session, reserve)
 		require.NoError(b, err)
@@ -144,25 +144,25 @@ func newLimitCounts(b *Books) {
 		return reserve
 	}
 	for _, model := range []string{"large", "small"} {
-		require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(call("support", model, 9), book.Amount{Cost: 5, Tokens: 3, Calls: 1})))
+		require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(call("support", model, 9), book.Amount{Cost: 5, Charge: 7, Tokens: 3, Calls: 1})))
 	}
 	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(call("sales", "large", 9), book.Amount{Cost: 100, Tokens: 3, Calls: 1})))
 	call("support", "large", 9)
 	require.Equal(b, []decide.Code{decide.Released}, b.Decide(Release(call("support", "large", 50))))
 	long := call("support", "large", 9)
-	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(long, book.Amount{Cost: 1, Tokens: 3, Calls: 1})))
+	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(Settle(long, book.Amount{Cost: 1, Charge: 3, Tokens: 3, Calls: 1})))
 	old := now.Format(stamp) // of another window
 	b.Exec(`UPDATE llm_executions SET admitted_at = $1 WHERE id = $2`, old, long.Exec.ID.String())
-	b.Exec(`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, below, cost, tokens, calls)
-		SELECT tenant, $1, agent, model, billed_model, below, 1, 3, 1 FROM llm_usage WHERE agent = 'support' AND model = 'large'`,
+	b.Exec(`INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, below, cost, charge, tokens, calls)
+		SELECT tenant, $1, agent, model, billed_model, below, 1, 3, 3, 1 FROM llm_usage WHERE agent = 'support' AND model = 'large'`,
 		now.Truncate(time.Hour).Format(stamp))
-	b.Exec(`UPDATE llm_usage SET cost = cost - 1, tokens = tokens - 3, calls = calls - 1
+	b.Exec(`UPDATE llm_usage SET cost = cost - 1, charge = charge - 3, tokens = tokens - 3, calls = calls - 1
 		WHERE agent = 'support' AND model = 'large' AND hour <> $1`, now.Truncate(time.Hour).Format(stamp))
 
 	for _, id := range []book.ID{team, company} {
 		for _, window := range []period.Window{period.Week, period.Hour, period.Total} {
 			scope := book.Scope{Window: window, Agent: "support", Model: "large"}
-			b.Limit(id, book.Limit{Scope: scope, Metric: book.Cost, Max: 15 + 1<<20})
+			b.Limit(id, book.Limit{Scope: scope, Metric: book.Cost, Max: 25 + 1<<20})
 		}
 	}
 	refused := Reserve(team, book.Amount{Cost: 1 << 20})
@@ -175,15 +175,15 @@ func newLimitCounts(b *Books) {
 		for _, window := range []period.Window{period.Week, period.Hour, period.Total} {
 			balance := s.Tenants[id].Balance(book.Scope{Window: window, Agent: "support", Model: "large"})
 			require.False(b, balance.New, "it is stored with the first batch")
-			want := book.Amount{Cost: 5, Tokens: 3, Calls: 1}
+			want := book.Amount{Cost: 5, Charge: 7, Tokens: 3, Calls: 1}
 			if window == period.Total {
-				want = book.Amount{Cost: 6, Tokens: 6, Calls: 2}
+				want = book.Amount{Cost: 6, Charge: 10, Tokens: 6, Calls: 2}
 			}
 			require.Equal(b, want, balance.Spent, "%v", window)
-			require.Equal(b, book.Amount{Cost: 9, Tokens: 2, Calls: 1}, balance.Held, "%v", window)
+			require.Equal(b, book.Amount{Cost: 9, Charge: 18, Tokens: 2, Calls: 1}, balance.Held, "%v", window)
 		}
 	}
-	over := Reserve(team, book.Amount{Cost: 1<<20 + 2})
+	over := Reserve(team, book.Amount{Cost: 1, Charge: 1<<20 + 2})
 	over.Exec.Model = "large"
 	outcomes, err = Decide(b.Context(), b.Session, over)
 	require.NoError(b, err)

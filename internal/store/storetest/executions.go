@@ -23,8 +23,9 @@ func execution(tenant book.ID) *book.Execution {
 		Model: "gpt", BilledModel: "gpt-2026-01-01", RequestID: "req-1", IdempotencyKey: "order-17", Tags: `{"a": "ü'\"", "b": ""}`,
 		Actor: "user-1", Process: ID(), AdmittedAt: now, DeadlineAt: now.Add(time.Hour + time.Microsecond),
 		FinishedAt: now.Add(time.Second), SettledAt: now.Add(2 * time.Second),
-		Held: book.Amount{Cost: 101, Tokens: 102, Calls: 1}, Charged: book.Amount{Cost: 103, Tokens: 104, Calls: 1},
-		Reported: 105, Overrun: book.Amount{Cost: 106, Tokens: 107}, Estimated: true, Unpriced: true, ErrorCode: "cut_short",
+		Held: book.Amount{Cost: 101, Charge: 108, Tokens: 102, Calls: 1}, Charged: book.Amount{Cost: 103, Charge: 109, Tokens: 104, Calls: 1},
+		Reported: 105, Overrun: book.Amount{Cost: 106, Charge: 110, Tokens: 107}, Estimated: true, Unpriced: true, ErrorCode: "cut_short",
+		Latency: 1500 * time.Millisecond,
 	}
 	for i, n := range e.Usage.Classes() {
 		*n = int64(201 + i)
@@ -47,11 +48,15 @@ func columns(e *book.Execution) map[string]string {
 		"idempotency_key": text(e.IdempotencyKey), "tags": e.Tags, "actor": e.Actor, "process": e.Process.String(),
 		"admitted_at": e.AdmittedAt.UTC().Format(stamp), "deadline_at": e.DeadlineAt.UTC().Format(stamp),
 		"finished_at": nullable(e.FinishedAt), "settled_at": nullable(e.SettledAt),
-		"held_cost": text(e.Held.Cost), "held_tokens": text(e.Held.Tokens),
-		"cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
-		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_tokens": text(e.Overrun.Tokens),
+		"held_cost": text(e.Held.Cost), "held_charge": text(e.Held.Charge), "held_tokens": text(e.Held.Tokens),
+		"cost": text(e.Charged.Cost), "charge": text(e.Charged.Charge), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
+		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_charge": text(e.Overrun.Charge), "overrun_tokens": text(e.Overrun.Tokens),
 		"estimated": text(e.Estimated), "unpriced": text(e.Unpriced), "error_code": e.ErrorCode,
 		"parents": sqldb.FormatIDs(e.Parents), "price": e.Price, "service_tier": e.ServiceTier, "reason": e.Reason, "corrects": "NULL",
+		"latency_us": "NULL",
+	}
+	if e.Latency > 0 {
+		out["latency_us"] = text(e.Latency.Microseconds())
 	}
 	if e.Corrects != (book.ID{}) {
 		out["corrects"] = e.Corrects.String()
@@ -202,7 +207,7 @@ func executionIsRead(b *Books) {
 		}
 		// Not read: no decision needs them.
 		got.Tags, got.Actor, got.Overrun, got.ErrorCode, got.Usage = want.Tags, want.Actor, want.Overrun, want.ErrorCode, want.Usage
-		got.Price, got.ServiceTier, got.Reason, got.Corrects = want.Price, want.ServiceTier, want.Reason, want.Corrects
+		got.Price, got.ServiceTier, got.Reason, got.Corrects, got.Latency = want.Price, want.ServiceTier, want.Reason, want.Corrects, want.Latency
 		require.Equal(b, *want, got)
 	}
 }
@@ -308,7 +313,10 @@ func guardOnUpdates(b *Books) {
 func rollUpAddsUp(b *Books) {
 	id := b.Tenant("acme")
 	e := execution(id)
-	sum := book.HourSum{Errors: 1, Refusals: 2, Charged: e.Charged, Usage: e.Usage}
+	sum := book.HourSum{
+		Errors: 1, Refusals: 2, Estimated: 3, Unpriced: 4, Charged: e.Charged, Usage: e.Usage, Timed: 6, LatencyUS: 7,
+		Latencies: book.Latencies{{Bucket: 0, Calls: 1}, {Bucket: 30, Calls: 1 << 33}, {Bucket: book.LatencyBuckets - 1, Calls: 2}},
+	}
 	other := e.Hour()
 	other.Hour = other.Hour.Add(time.Hour)
 	none := book.HourKey{Tenant: book.NoTenant, Hour: other.Hour}
@@ -320,26 +328,34 @@ func rollUpAddsUp(b *Books) {
 	add(map[book.HourKey]book.HourSum{e.Hour(): sum, other: sum, none: {Refusals: 5}})
 	add(map[book.HourKey]book.HourSum{e.Hour(): sum, none: {Charged: book.Amount{Cost: -7}}})
 	add(map[book.HourKey]book.HourSum{e.Hour(): {
-		Errors: -1, Charged: book.Amount{}.Minus(e.Charged), Usage: book.Usage{}.Minus(e.Usage),
+		Errors: -1, Charged: book.Amount{}.Minus(e.Charged), Usage: book.Usage{}.Minus(e.Usage), Latencies: book.Latencies{{Bucket: 31, Calls: 5}},
 	}})
 
 	want := map[string]string{
 		"tenant": id.String(), "hour": e.Hour().Hour.Format(stamp), "agent": "support", "model": "gpt", "billed_model": e.BilledModel,
-		"below": "0",
-		"calls": "1", "errors": "1", "refusals": "4", "cost": text(e.Charged.Cost), "tokens": text(e.Charged.Tokens),
+		"provider": "openai", "service_tier": "flex", "below": "0",
+		"calls": "1", "errors": "1", "refusals": "4", "cost": text(e.Charged.Cost), "charge": text(e.Charged.Charge), "tokens": text(e.Charged.Tokens),
+		"estimated": "6", "unpriced": "8", "timed": "12", "latency_us": "14",
 	}
 	for i, n := range e.Usage.Classes() {
 		want[book.UsageColumns[i]] = text(*n)
 	}
-	row := func(args ...any) map[string]string {
+	row := func(args ...any) (map[string]string, book.Latencies) {
 		row := b.row(`SELECT * FROM llm_usage WHERE tenant = $1 AND hour = $2`, args...)
 		delete(row, "generation") // which only one of the databases has
-		return row
+		counts, err := book.ParseLatencies(row["latencies"])
+		require.NoError(b, err)
+		delete(row, "latencies")
+		return row, counts
 	}
-	require.Equal(b, want, row(id.String(), e.Hour().Hour.Format(stamp)))
-	want["hour"], want["refusals"] = other.Hour.Format(stamp), "2"
-	require.Equal(b, want, row(id.String(), other.Hour.Format(stamp)))
-	got := row(book.NoTenant.String(), other.Hour.Format(stamp))
+	got, counts := row(id.String(), e.Hour().Hour.Format(stamp))
+	require.Equal(b, want, got)
+	require.Equal(b, book.Latencies{{Bucket: 0, Calls: 2}, {Bucket: 30, Calls: 1 << 34}, {Bucket: 31, Calls: 5}, {Bucket: book.LatencyBuckets - 1, Calls: 4}}, counts)
+	want["hour"], want["refusals"], want["estimated"], want["unpriced"], want["timed"], want["latency_us"] = other.Hour.Format(stamp), "2", "3", "4", "6", "7"
+	got, counts = row(id.String(), other.Hour.Format(stamp))
+	require.Equal(b, want, got)
+	require.Equal(b, sum.Latencies, counts)
+	got, _ = row(book.NoTenant.String(), other.Hour.Format(stamp))
 	require.Equal(b, []string{"-7", "5", ""}, []string{got["cost"], got["refusals"], got["billed_model"]})
 
 	below := e.Hour()

@@ -61,11 +61,11 @@ func defaultsAreRead(b *Books) {
 	require.Empty(b, b.Read(&book.Want{}).Defaults)
 
 	limit := book.Limit{Scope: book.Scope{Window: period.Hour, Agent: "support"}, Metric: book.Calls, Max: 1}
-	b.Exec(`INSERT INTO llm_tenants (id, enforcement, inherit, time_zone) VALUES ($1, 'hard', $2, 'Asia/Kolkata')`, book.Defaults.String(), false)
+	b.Exec(`INSERT INTO llm_tenants (id, enforcement, counts, inherit, time_zone) VALUES ($1, 'hard', 'charge', $2, 'Asia/Kolkata')`, book.Defaults.String(), false)
 	b.Limit(book.Defaults, limit)
 	for _, want := range []*book.Want{{}, {Tenants: []book.ID{id}}, {Keys: []string{"acme"}}} {
 		s := b.Read(want)
-		require.Equal(b, book.Tenant{ID: book.Defaults, Enforcement: book.Hard, Zone: "Asia/Kolkata", Limits: []book.Limit{limit}}, s.Defaults)
+		require.Equal(b, book.Tenant{ID: book.Defaults, Enforcement: book.Hard, Counts: book.CountsCharge, Zone: "Asia/Kolkata", Limits: []book.Limit{limit}}, s.Defaults)
 		require.Nil(b, s.Tenants[book.Defaults])
 	}
 	require.Equal(b, []decide.Code{decide.Granted, decide.Wait}, b.Decide(Reserve(id, book.Amount{}), Reserve(id, book.Amount{})))
@@ -73,8 +73,8 @@ func defaultsAreRead(b *Books) {
 
 func settingsRoundTrip(b *Books) {
 	id := ID()
-	b.Exec(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, inherit, time_zone, suspended_at, deleted_at)
-		VALUES ($1, 'acme', 'Acme', 'organizations', '17', 'soft', $2, 'America/St_Johns', $3, NULL)`, id.String(), false, epoch)
+	b.Exec(`INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, enforcement, counts, inherit, time_zone, suspended_at, deleted_at)
+		VALUES ($1, 'acme', 'Acme', 'organizations', '17', 'soft', 'cost', $2, 'America/St_Johns', $3, NULL)`, id.String(), false, epoch)
 	b.Anchor(id)
 	limits := []book.Limit{
 		{Scope: book.Scope{Window: period.Day}, Metric: book.Cost, Max: math.MaxInt64},
@@ -92,7 +92,7 @@ func settingsRoundTrip(b *Books) {
 	got := *b.Read(&book.Want{Tenants: []book.ID{id}}).Tenants[id]
 	got.Balances = nil
 	require.Equal(b, book.Tenant{
-		ID: id, Key: "acme", OwnerType: "organizations", OwnerID: "17", Enforcement: book.Soft, Zone: "America/St_Johns",
+		ID: id, Key: "acme", OwnerType: "organizations", OwnerID: "17", Enforcement: book.Soft, Counts: book.CountsCost, Zone: "America/St_Johns",
 		Suspended: true, Limits: limits,
 	}, got)
 
@@ -101,7 +101,7 @@ func settingsRoundTrip(b *Books) {
 	s := b.Read(&book.Want{Tenants: []book.ID{id}, Keys: []string{"acme", ""}})
 	got = *s.Tenants[id]
 	got.Balances, got.Limits = nil, nil
-	require.Equal(b, book.Tenant{ID: id, Enforcement: book.Soft, Inherit: true, Zone: "America/St_Johns", Deleted: true}, got)
+	require.Equal(b, book.Tenant{ID: id, Enforcement: book.Soft, Counts: book.CountsCost, Inherit: true, Zone: "America/St_Johns", Deleted: true}, got)
 	require.Empty(b, s.Keys)
 }
 
@@ -109,10 +109,10 @@ func balancesRoundTrip(b *Books) {
 	id, other := b.Tenant("acme"), b.Tenant("other")
 	kolkata := time.FixedZone("", 5*3600+1800)
 	balances := []book.Balance{
-		{Scope: book.Anchor, Spent: book.Amount{Cost: math.MaxInt64, Tokens: math.MaxInt64, Calls: math.MaxInt64}},
+		{Scope: book.Anchor, Spent: book.Amount{Cost: math.MaxInt64, Charge: math.MinInt64, Tokens: math.MaxInt64, Calls: math.MaxInt64}},
 		{
 			Scope: book.Scope{Window: period.Day}, Start: now, End: now.Add(time.Microsecond),
-			Spent: book.Amount{Cost: math.MinInt64, Tokens: -1}, Held: book.Amount{Cost: 1, Tokens: 2, Calls: 3},
+			Spent: book.Amount{Cost: math.MinInt64, Tokens: -1}, Held: book.Amount{Cost: 1, Charge: 4, Tokens: 2, Calls: 3},
 		},
 		{
 			Scope: book.Scope{Window: period.Month}, Start: time.Date(2026, 1, 1, 0, 0, 0, 0, kolkata),

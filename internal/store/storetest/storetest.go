@@ -234,14 +234,20 @@ func (b *Books) Decide(ops ...*decide.Op) []decide.Code {
 
 // Reserve is a reserve that holds an amount.
 func Reserve(tenant book.ID, hold book.Amount) *decide.Op {
+	if hold.Charge == 0 {
+		hold.Charge = hold.Cost
+	}
 	return &decide.Op{
 		Kind: decide.Reserve, Base: hold, Lifetime: time.Hour,
 		Exec: book.Execution{Tenant: tenant, ID: ID(), Agent: "support", Model: "gpt", Process: ID(), Reported: -1},
 	}
 }
 
-// Settle settles what a reserve has been granted.
+// Settle settles what a reserve has been granted. What is not said to be charged is what it costs.
 func Settle(reserve *decide.Op, actual book.Amount) *decide.Op {
+	if actual.Charge == 0 {
+		actual.Charge = actual.Cost
+	}
 	op := &decide.Op{Kind: decide.Settle, Exec: reserve.Exec}
 	op.Exec.Status, op.Exec.Charged, op.Exec.BilledModel = book.Succeeded, actual, "gpt-1"
 	op.Exec.Usage.Input, op.Exec.Usage.Output = actual.Tokens, 1
