@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/text"
@@ -35,7 +36,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	defer cancel()
 	end, err := l.turn(ctx)
 	if err != nil {
-		return l.unavailable(err, false)
+		return fault.NotAvailable(err, false)
 	}
 	defer end()
 	// It changes no column that a lane writes, and holds no lock but the row's own, for this statement.
@@ -45,7 +46,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
 			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost), Charge: money.Decimal(taken.Charged.Charge)}
 		}
-		return l.unavailable(err, l.unreachable(err))
+		return fault.NotAvailable(err, l.faults.Unreachable(err))
 	}
 	if n, err := done.RowsAffected(); err != nil || n == 0 {
 		return fmt.Errorf("%w: execution %s has an idempotency key, or has ended", ErrNotDeferred, h.ExecutionID)
@@ -122,8 +123,8 @@ func (l *Ledger) readDeferred(h *Hold, a Actual) (op *decide.Op, own bool, err e
 		case errors.Is(err, sql.ErrNoRows):
 			return fmt.Errorf("%w: tenant %q has none with the key %q", ErrNotDeferred, h.TenantID, key)
 		}
-		if l.unreachable(err) {
-			err = l.unavailable(err, true)
+		if l.faults.Unreachable(err) {
+			err = fault.NotAvailable(err, true)
 		}
 		return err
 	}

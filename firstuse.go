@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
@@ -73,8 +74,8 @@ func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
 	case errors.Is(err, ErrUnavailable):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.Key, patience, l.crowded(err))
-	case l.unreachable(err), l.passes(err):
-		err = l.unavailable(fmt.Errorf("tenant %q could not be set up: %w", who.Key, err), l.unreachable(err))
+	case l.faults.Unreachable(err), l.faults(err).Passes():
+		err = fault.NotAvailable(fmt.Errorf("tenant %q could not be set up: %w", who.Key, err), l.faults.Unreachable(err))
 	}
 	return current, err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/records"
@@ -36,6 +37,7 @@ type Ledger struct {
 	pool    *sql.DB // of the write path
 	dialect *sqldb.Dialect
 	store   store.Store
+	faults  fault.Reader // of the store
 	lanes   *lane.Set
 	options openOptions
 	zones   zones
@@ -105,8 +107,9 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.connect(); err != nil {
 		return nil, err
 	}
+	l.faults = l.store.Classify
 	c := records.Config{
-		DB: db, Dialect: l.dialect, Log: o.log, Classify: l.store.Classify, Parent: parentOf, LimitTags: limitTags,
+		DB: db, Dialect: l.dialect, Log: o.log, Faults: l.faults, Parent: parentOf, LimitTags: limitTags,
 		Transaction: func(ctx context.Context, do func(*gorm.DB) error) error { return l.transaction(ctx, db, do) },
 	}
 	if o.knownOnly {
@@ -344,20 +347,12 @@ func (l *Ledger) leave(h *Hold) {
 
 // explain gives an error of the write path the form in which the host sees it.
 func (l *Ledger) explain(err error) error {
-	var (
-		unavailable *lane.UnavailableError
-		missing     *lane.NotMigratedError
-		refused     *lane.RefusedError
-	)
+	var away *fault.UnreachableError
 	switch {
-	case errors.As(err, &refused):
-		return fmt.Errorf("%w: %w", ErrUnavailable, refused)
-	case errors.As(err, &missing):
-		return fmt.Errorf("%w (%w)", ErrNotMigrated, missing.Err)
-	case errors.As(err, &unavailable):
-		return l.unavailable(l.crowded(unavailable.Err), l.unreachable(unavailable.Err))
-	case errors.Is(err, lane.ErrClosed):
-		return ErrClosed
+	case errors.As(err, &away):
+		return &fault.UnreachableError{Err: l.crowded(away.Err)}
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotMigrated), errors.Is(err, ErrClosed):
+		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}

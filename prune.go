@@ -10,7 +10,6 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
-	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -233,7 +232,7 @@ func (p *pruning) step(ctx context.Context, batch func(books.Books) (int64, erro
 		})
 		took := time.Since(start)
 		if err != nil {
-			if class := p.store.Classify(err); try < maxPruneTries && (class == fault.Locked || class == fault.Conflict) && ctx.Err() == nil {
+			if try < maxPruneTries && p.faults(err).Passes() && ctx.Err() == nil {
 				if err := sqldb.Pause(ctx, min(took, time.Second)); err != nil {
 					return err
 				}

@@ -11,7 +11,6 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -140,7 +139,7 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 		}
 		return ended
 	}
-	if told := fault.Of(l.store.Classify(err), err); told != err { //nolint:errorlint // whether it is the same one
+	if told := l.faults.Of(err); told != err { //nolint:errorlint // whether it is the same one
 		return told
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

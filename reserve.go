@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/text"
@@ -472,7 +473,7 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 		return l.crowded(fmt.Errorf("%w: no answer in %v; the database has one writer, so a call made inside the host's own write "+
 			"transaction must be made after its commit", ErrUnavailable, time.Since(start).Round(100*time.Millisecond)))
 	case h == nil && errors.Is(why, errWaited):
-		return l.unavailable(l.crowded(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond))), l.away(h))
+		return fault.NotAvailable(l.crowded(fmt.Errorf("no answer in %v", time.Since(start).Round(time.Millisecond))), l.away(h))
 	case h == nil && errors.Is(why, context.DeadlineExceeded):
 		return l.crowded(why)
 	case h == nil:
@@ -481,7 +482,7 @@ func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait
 	var because error
 	switch {
 	case h.Err != nil:
-		because = l.unavailable(h.Err, l.away(h) && errors.Is(why, errWaited))
+		because = fault.NotAvailable(h.Err, l.away(h) && errors.Is(why, errWaited))
 	case h.Outcome.Code == decide.Busy:
 		because = fmt.Errorf("%w: %w", ErrUnavailable, lockedError(op.Key))
 	default:

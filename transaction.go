@@ -31,7 +31,7 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 			return do(tx)
 		}, l.isolation())
 		// SQLite's write lock may be another process's, and the host's.
-		if err == nil || begun || l.store.Classify(err) != fault.Locked || time.Now().After(until) {
+		if err == nil || begun || l.faults(err) != fault.Locked || time.Now().After(until) {
 			return err
 		}
 		if err := sqldb.Pause(ctx, time.Until(start.Add(pollLock))); err != nil {

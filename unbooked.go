@@ -3,7 +3,6 @@ package tenant
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -26,39 +25,13 @@ const (
 	betweenTries, mostBetweenTries = 250 * time.Millisecond, 5 * time.Second
 )
 
-// unreachableError is an ErrUnavailable for which nobody but the database is to blame, no lock of a host and no limit.
-type unreachableError struct{ err error }
-
-func (e *unreachableError) Error() string {
-	return fmt.Sprintf("%v: the database cannot be reached: %v", ErrUnavailable, e.err)
-}
-
-func (e *unreachableError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
-
 // away reports whether what a task waits for is a database that cannot be reached. One that does not answer is, but on
 // SQLite somebody has it locked then.
 func (l *Ledger) away(h *lane.Hindrance) bool {
 	if h == nil {
 		return l.dialect.LocksRows
 	}
-	return h.Err != nil && l.unreachable(h.Err)
-}
-
-// unreachable reports whether an error says that the database cannot be reached.
-func (l *Ledger) unreachable(err error) bool { return l.store.Classify(err) == fault.Unavailable }
-
-// passes reports whether an error says that others were in the way, who may be gone soon.
-func (l *Ledger) passes(err error) bool {
-	class := l.store.Classify(err)
-	return class == fault.Conflict || class == fault.Locked
-}
-
-// unavailable is the ErrUnavailable that an error amounts to.
-func (l *Ledger) unavailable(err error, unreachable bool) error {
-	if unreachable {
-		return &unreachableError{err}
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return h.Err != nil && l.faults.Unreachable(h.Err)
 }
 
 // outages keeps account of the times in which calls are admitted because the database is away, so that they are reported
@@ -108,7 +81,7 @@ func (o *outages) over() {
 
 // admitsAfter reports whether a call is admitted although it could not be decided on for this error.
 func (l *Ledger) admitsAfter(ctx context.Context, err error) bool {
-	var away *unreachableError
+	var away *fault.UnreachableError
 	return l.options.admitWhenUnavailable && errors.As(err, &away) && ctx.Err() == nil
 }
 
@@ -121,7 +94,7 @@ func (a *asking) unbooked() *book.Execution {
 
 // giveUp drops what a reserve may have been granted that got no answer.
 func (l *Ledger) giveUp(a *asking, err error) {
-	var away *unreachableError
+	var away *fault.UnreachableError
 	if a.task != nil && errors.As(err, &away) {
 		l.lanes.After(a.task, decide.Op{Kind: decide.Release, Key: a.op.Key, Exec: a.op.Exec})
 	}

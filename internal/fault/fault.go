@@ -45,6 +45,20 @@ const (
 // Passes reports whether others were in the way, who may be gone soon.
 func (c Class) Passes() bool { return c == Conflict || c == Locked }
 
+// Reader says of which class an error of one kind of database is.
+type Reader func(error) Class
+
+// Unreachable reports whether an error says that the database cannot be reached, or does not write now.
+func (r Reader) Unreachable(err error) bool { return r(err) == Unavailable }
+
+// Of is what an error amounts to; see [Of].
+func (r Reader) Of(err error) error {
+	if err == nil {
+		return nil
+	}
+	return Of(r(err), err)
+}
+
 // ErrConnect marks an error that came while connecting. Whatever it says, it is of the database, not of what was to be sent.
 var ErrConnect = errors.New("connect to the database")
 
@@ -62,6 +76,23 @@ func (e *UnreachableError) Error() string {
 }
 
 func (e *UnreachableError) Unwrap() []error { return []error{ErrUnavailable, e.Err} }
+
+// RefusedError is an [ErrUnavailable]: the database does not write an operation, and would not the next time.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%v: the database refuses it: %v", ErrUnavailable, e.Err)
+}
+
+func (e *RefusedError) Unwrap() []error { return []error{ErrUnavailable, e.Err} }
+
+// NotAvailable is the [ErrUnavailable] that err amounts to where the database is away, and where it is not.
+func NotAvailable(err error, away bool) error {
+	if away {
+		return &UnreachableError{err}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
 
 // Of is the error that one of a class amounts to, with what the database said. It is the error itself where the class has none.
 func Of(class Class, err error) error {

@@ -68,7 +68,7 @@ func (s *Set) beatOnce(ctx context.Context) (*beat, error) {
 func (s *Set) heartbeat(ctx context.Context) (*beat, error) {
 	for tries, until := 1, time.Now().Add(maxLocked); ; tries++ {
 		b, err := s.beatOnce(ctx)
-		switch class := s.store.Classify(err); {
+		switch class := s.faults(err); {
 		case err == nil, time.Now().After(until):
 			return b, err
 		case class != fault.Locked && tries > 2*len(s.lanes):

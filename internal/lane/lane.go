@@ -75,7 +75,7 @@ func (l *lane) push(t *Task) {
 	l.mu.Lock()
 	if l.over {
 		l.mu.Unlock()
-		t.finish(decide.Outcome{}, ErrClosed)
+		t.finish(decide.Outcome{}, fault.ErrClosed)
 		return
 	}
 	l.arrived++
@@ -285,7 +285,7 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 		outcomes, decided, err := l.attempt(batch, noWait)
 		var class fault.Class
 		if err != nil {
-			class = l.store.Classify(err)
+			class = l.faults(err)
 		}
 		if refused := class == fault.Fatal || class == fault.NotMigrated; decided && (err == nil || !refused) {
 			for i, t := range batch {
@@ -346,7 +346,7 @@ func (l *lane) refuse(tasks []*Task, err error) []*Task {
 	l.hinder(tasks, &Hindrance{Err: err})
 	return slices.DeleteFunc(tasks, func(t *Task) bool {
 		return t.op.Kind == decide.Reserve && time.Since(t.since) >= unavailable &&
-			t.finish(decide.Outcome{}, &UnavailableError{err})
+			t.finish(decide.Outcome{}, fault.Of(fault.Unavailable, err))
 	})
 }
 
@@ -358,10 +358,10 @@ func (l *lane) hinder(batch []*Task, h *Hindrance) {
 
 // fail gives a task an error that trying again does not cure. What an earlier try of it may have done is undone.
 func (l *lane) fail(t *Task, err error) {
-	if l.store.Classify(err) == fault.NotMigrated {
-		err = &NotMigratedError{err}
+	if l.faults(err) == fault.NotMigrated {
+		err = fault.Of(fault.NotMigrated, err)
 	} else {
-		err = &RefusedError{err}
+		err = &fault.RefusedError{Err: err}
 	}
 	if t.finish(decide.Outcome{}, err) && t.did != 0 && t.op.Kind != decide.Expire {
 		l.push(t.undo())
@@ -371,7 +371,7 @@ func (l *lane) fail(t *Task, err error) {
 // abandon gives up what is left when the ledger must end.
 func (l *lane) abandon(batch []*Task) {
 	for _, t := range batch {
-		t.finish(decide.Outcome{}, ErrClosed)
+		t.finish(decide.Outcome{}, fault.ErrClosed)
 	}
 }
 

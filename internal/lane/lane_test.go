@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -252,7 +253,7 @@ func TestDatabaseAway_RefusesReservesAndKeepsSettles(t *testing.T) {
 	settling := s.Submit(settle(held), "acme")
 	<-refused.Done()
 	_, err := refused.Outcome()
-	var away *UnavailableError
+	var away *fault.UnreachableError
 	require.ErrorAs(t, err, &away)
 	require.NotEqual(t, settled, settling.state.Load())
 
@@ -344,8 +345,8 @@ func TestClose_DoesWhatIsQueuedAndAnswersTheRest(t *testing.T) {
 	late := s.Submit(reserve("late"), "acme")
 	<-late.Done()
 	_, err := late.Outcome()
-	require.ErrorIs(t, err, ErrClosed)
-	require.ErrorIs(t, s.Start(t.Context()), ErrClosed)
+	require.ErrorIs(t, err, fault.ErrClosed)
+	require.ErrorIs(t, s.Start(t.Context()), fault.ErrClosed)
 	require.True(t, s.Ended())
 }
 
@@ -360,5 +361,5 @@ func TestClose_ThatRunsOutOfTimeAnswersEverybody(t *testing.T) {
 	require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
 	<-task.Done()
 	_, err := task.Outcome()
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, fault.ErrClosed)
 }

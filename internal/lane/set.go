@@ -16,30 +16,8 @@ import (
 	"github.com/llmtenant/tenant/internal/store"
 )
 
-// ErrClosed is the answer to what comes after Close.
-var ErrClosed = errors.New("closed")
-
-// UnavailableError says that the database could not be reached. A reserve that ends with it may have been granted: an
-// operation [Set.After] it ends what it may have begun.
-type UnavailableError struct{ Err error }
-
-func (e *UnavailableError) Error() string { return "the database cannot be reached: " + e.Err.Error() }
-func (e *UnavailableError) Unwrap() error { return e.Err }
-
-// RefusedError says that the database does not write an operation, and would not the next time.
-type RefusedError struct{ Err error }
-
-func (e *RefusedError) Error() string { return "the database refuses it: " + e.Err.Error() }
-func (e *RefusedError) Unwrap() error { return e.Err }
-
 // errBehind is what an operation waits for that comes after another one on the same execution.
 var errBehind = errors.New("an earlier operation on the call is not on the books yet")
-
-// NotMigratedError says that the tables are not there.
-type NotMigratedError struct{ Err error }
-
-func (e *NotMigratedError) Error() string { return "the tables are missing: " + e.Err.Error() }
-func (e *NotMigratedError) Unwrap() error { return e.Err }
 
 // Processes is where the processes that have the ledger open are kept.
 type Processes interface {
@@ -84,6 +62,7 @@ type Config struct {
 // Set is the lanes of one process on one database.
 type Set struct {
 	store     store.Store
+	faults    fault.Reader // of the store
 	processes Processes
 	decide    decide.Config
 	lease     time.Duration
@@ -122,7 +101,8 @@ type Set struct {
 func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
-		store: c.Store, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended, prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
+		store: c.Store, faults: c.Store.Classify, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended,
+		prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
 		zones: c.Zones, living: c.Living,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
@@ -152,7 +132,7 @@ func (s *Set) Start(ctx context.Context) error {
 		return s.explain(ctx, ctx.Err())
 	}
 	if s.closed {
-		return ErrClosed
+		return fault.ErrClosed
 	}
 	if s.started.Load() {
 		return nil
@@ -164,12 +144,12 @@ func (s *Set) Start(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		class := s.store.Classify(err)
-		if class != fault.Locked && class != fault.Conflict || time.Now().After(until) || sqldb.Pause(ctx, minPoll) != nil {
-			if err = s.explain(ctx, err); s.store.Classify(err) == fault.Fatal && !errors.Is(err, ErrClosed) {
-				err = &RefusedError{err}
+		class := s.faults(err)
+		if !class.Passes() || time.Now().After(until) || sqldb.Pause(ctx, minPoll) != nil {
+			if class == fault.Fatal {
+				err = &fault.RefusedError{Err: err}
 			}
-			return err
+			return s.explain(ctx, err)
 		}
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -188,20 +168,15 @@ func (s *Set) Start(ctx context.Context) error {
 // Started reports whether the set takes tasks, as it does after Start and until Close.
 func (s *Set) Started() bool { return s.started.Load() }
 
+// explain gives an error the form in which callers get it.
 func (s *Set) explain(ctx context.Context, err error) error {
 	if s.Ended() {
-		return ErrClosed
+		return fault.ErrClosed
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	switch s.store.Classify(err) {
-	case fault.NotMigrated:
-		return &NotMigratedError{err}
-	case fault.Unavailable, fault.Locked:
-		return &UnavailableError{err}
-	}
-	return err
+	return s.faults.Of(err)
 }
 
 // Submit hands an operation to the lane of a route: the tenant's key, or nothing for calls without a tenant. The set
@@ -262,7 +237,7 @@ func (s *Set) draining() bool {
 }
 
 // Close ends the lanes when they have done what they were given, or when ctx ends. Whoever calls it sees to it that no
-// more tasks come. What could not be done is answered with ErrClosed.
+// more tasks come. What could not be done is answered with fault.ErrClosed.
 func (s *Set) Close(ctx context.Context) error {
 	select {
 	case s.start <- struct{}{}:
@@ -308,7 +283,7 @@ func (s *Set) Close(ctx context.Context) error {
 	if !started || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := s.processes.Leave(ctx, s.ID); err != nil && s.store.Classify(err) != fault.Unavailable {
+	if err := s.processes.Leave(ctx, s.ID); err != nil && !s.faults.Unreachable(err) {
 		s.log.Warn("tenant: the process's last heartbeat could not be taken back; it runs out by itself", "error", err)
 	}
 	return nil

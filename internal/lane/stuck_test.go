@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 )
 
 // refusing makes a store refuse to write the end of some executions.
@@ -132,7 +133,7 @@ func TestReserve_IsRefusedWhileItsBookingWouldBe(t *testing.T) {
 		task := s.Submit(reserve("m"), "acme")
 		<-task.Done()
 		_, err := task.Outcome()
-		var refused *RefusedError
+		var refused *fault.RefusedError
 		require.ErrorAs(t, err, &refused)
 		require.ErrorIs(t, err, errFatal)
 	}
@@ -182,7 +183,7 @@ func TestClose_GivesUpWhatIsStuckWhenItsTimeIsOver(t *testing.T) {
 	for _, task := range []*Task{task, after} {
 		<-task.Done()
 		_, err := task.Outcome()
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, fault.ErrClosed)
 	}
 }
 

@@ -291,7 +291,7 @@ func (b *Backfill) passes(err error) bool {
 	if errors.Is(err, errNotBegun) {
 		return false
 	}
-	return b.registry.Classify(err).Passes()
+	return b.registry.Faults(err).Passes()
 }
 
 var errNotBegun = errors.New("no transaction could be begun")

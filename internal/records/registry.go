@@ -23,8 +23,8 @@ type Config struct {
 	Dialect *sqldb.Dialect
 	Log     *slog.Logger
 
-	// Classify says what an error of the database means.
-	Classify func(error) fault.Class
+	// Faults says what an error of the database means.
+	Faults fault.Reader
 
 	// Transaction runs a short transaction of the ledger's own on its handle.
 	Transaction func(ctx context.Context, do func(tx *gorm.DB) error) error
@@ -177,8 +177,8 @@ func (g *Registry) mend(db *gorm.DB, conflict *directory.ConflictError) bool {
 // Explain gives an error of making tenants follow the form in which the host sees it. That of a database which does not answer
 // stays what it is: whoever waits knows for how long.
 func (g *Registry) Explain(err error) error {
-	if class := g.Classify(err); class != fault.Unavailable {
-		return fault.Of(class, err)
+	if g.Faults.Unreachable(err) {
+		return err
 	}
-	return err
+	return g.Faults.Of(err)
 }

@@ -251,7 +251,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 		take(w.db, ownSavepoint)
 	}
 	w.follows = false
-	if d.registry.Classify(err) == fault.NotMigrated && strings.Contains(err.Error(), "llm_tenants") {
+	if d.registry.Faults(err) == fault.NotMigrated && strings.Contains(err.Error(), "llm_tenants") {
 		err = fault.Of(fault.NotMigrated, err)
 	}
 	return nil, err
