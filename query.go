@@ -109,7 +109,7 @@ type Measures struct {
 
 	Calls     int64 // made, with those that failed
 	Errors    int64 // calls that failed
-	Refusals  int64 // calls that were not made because a limit had no room; a lower bound, and counted by the hour
+	Refusals  int64 // calls that were not made because a limit had no room; counted by the hour; written within a minute, and lost where the process dies before
 	Estimated int64 // calls whose cost is not by usage that the provider reported
 	Unpriced  int64 // calls for which no price was known: their cost is not the truth
 

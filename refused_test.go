@@ -337,3 +337,28 @@ func TestReserve_ThatTheServerRefusesForGoodFailsAtOnceWithItsWords(t *testing.T
 	require.NoError(t, db.Exec(`DROP TRIGGER refuse ON llm_executions`).Error)
 	require.Equal(t, balance{}, balanceOf(t, db, "acme", "total"))
 }
+
+// A refusal that no call of its tenant follows is on the books soon, and in any case once the ledger is closed.
+func TestRefusals_AreOnTheBooksAlthoughNoCallFollows(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"postgres", "sqlite"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := openDatabase(t, dialect)
+			ledger, err := tenant.Open(db, tenant.WithDefaultLimits(tenant.Limits{DailyCalls: tenant.Count(0)}), tenant.WithDefaultEnforcement(tenant.Hard))
+			require.NoError(t, err)
+			require.NoError(t, ledger.Migrate(t.Context()))
+			for range 4 {
+				require.ErrorIs(t, call(t, ledger, acme, "1"), tenant.ErrBudgetExceeded)
+			}
+			require.NoError(t, ledger.Close(t.Context()))
+			again := openLedger(t, db)
+			s, err := tenant.UsageSummary(t.Context(), db, acme, tenant.Today)
+			require.NoError(t, err)
+			require.EqualValues(t, 4, s.Refusals)
+			found, err := again.Verify(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, found)
+		})
+	}
+}

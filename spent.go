@@ -192,7 +192,7 @@ type Totals struct {
 
 	Calls    int64 // made, with those that failed
 	Errors   int64 // calls that failed
-	Refusals int64 // calls that were not made because a limit had no room; a lower bound, and counted by the hour
+	Refusals int64 // calls that were not made because a limit had no room; counted by the hour; written within a minute, and lost where the process dies before
 }
 
 // Margin returns what is left of the charges beyond the costs, in US dollars; less than zero where calls cost more.
@@ -213,8 +213,8 @@ type ModelTotals struct {
 // UsageSummary returns what the calls of a tenant that were admitted in a period used, by agent and by model. It counts
 // like [Cost], reads where Cost reads, and returns the same errors. All of it is of one moment.
 //
-// Refusals belong to the whole hour in which they happened, and count where that hour begins. A refusal by itself is
-// never written, only along with a call of its tenant, so that some may be missing.
+// Refusals belong to the whole hour in which they happened, and count where that hour begins. A refusal is
+// written with the next call of its tenant, and by itself within a minute; those of a process that dies before are lost.
 func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options ...QueryOption) (Summary, error) {
 	asked, err := queryOf(options)
 	if err != nil {

@@ -65,12 +65,15 @@ type Effects struct {
 	Balances []BalanceRow
 	Hours    map[HourKey]HourSum
 
+	// Refused: refusals among the hours are written although nothing else is.
+	Refused bool
+
 	// Thresholds are those that are met. The store says which of them nobody had entered before.
 	Thresholds []*Threshold
 }
 
-// Empty reports whether there is nothing that has to be written. Refusals alone are no reason to.
-func (e *Effects) Empty() bool { return len(e.Insert)+len(e.Update)+len(e.Balances) == 0 }
+// Empty reports whether there is nothing that has to be written. Refusals alone are no reason to, but where it is said.
+func (e *Effects) Empty() bool { return len(e.Insert)+len(e.Update)+len(e.Balances) == 0 && !e.Refused }
 
 // Update replaces the outcome of an execution that still has the status From and was not settled.
 type Update struct {

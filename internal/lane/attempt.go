@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,8 +14,13 @@ const (
 	// maxReported bounds the memory of thresholds that are on the books; beyond, they are tried again.
 	maxReported = 10_000
 
-	// maxRefusals bounds the refusals that wait for a batch of their tenant to ride with.
+	// maxRefusals bounds the refusals that wait for a batch of their tenant to ride with; beyond, they are written at once.
 	maxRefusals = 4096
+
+	// refusedTenants is how many tenants' refusals are written in one transaction, and refusedAgain how long the lane waits
+	// before it tries those again whose tenant somebody else had locked.
+	refusedTenants = 256
+	refusedAgain   = 5 * time.Second
 )
 
 // attempt runs one transaction. It reports whether it came as far as to write.
@@ -65,9 +71,7 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 		return effects
 	})
 	if err == nil {
-		for _, key := range ridden {
-			delete(l.refusals, key)
-		}
+		l.forget(ridden)
 		if len(l.reported)+len(met) > maxReported {
 			clear(l.reported)
 		}
@@ -81,11 +85,69 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 	return outcomes, decided, err
 }
 
-// remember keeps the counts of refusals for a batch that writes anyway.
+// remember keeps the counts of refusals for a batch that writes anyway, or until they are written by themselves.
 func (l *lane) remember(hours map[book.HourKey]book.HourSum) {
 	for key, sum := range hours {
 		if _, ok := l.refusals[key]; ok || len(l.refusals) < maxRefusals {
 			l.refusals[key] += sum.Refusals
+		}
+	}
+	switch {
+	case len(l.refusals) >= maxRefusals:
+		l.refusedAt = time.Now()
+	case len(l.refusals) > 0 && l.refusedAt.IsZero():
+		l.refusedAt = time.Now().Add(l.refusedWait)
+	}
+}
+
+// forget drops counts of refusals that are written.
+func (l *lane) forget(keys []book.HourKey) {
+	for _, key := range keys {
+		delete(l.refusals, key)
+	}
+	if len(l.refusals) == 0 {
+		l.refusedAt = time.Time{}
+	}
+}
+
+// writeRefusals writes the refusals that no batch has taken along. Those of tenants that are gone are forgotten.
+func (l *lane) writeRefusals() {
+	if len(l.refusals) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, batchTimeout)
+	defer cancel()
+	ids := map[book.ID]bool{}
+	for key := range l.refusals {
+		ids[key.Tenant] = true
+	}
+	busy := false
+	for some := range slices.Chunk(slices.Collect(maps.Keys(ids)), refusedTenants) {
+		var over []book.HourKey
+		err := l.session.Batch(ctx, &book.Want{Tenants: some, NoWait: true}, func(s *book.State) book.Effects {
+			effects := book.Effects{Hours: map[book.HourKey]book.HourSum{}}
+			for key, n := range l.refusals {
+				switch {
+				case s.Tenants[key.Tenant] != nil:
+					effects.Hours[key] = book.HourSum{Refusals: n}
+				case s.Busy[key.Tenant] || !slices.Contains(some, key.Tenant):
+					continue
+				}
+				over = append(over, key)
+			}
+			effects.Refused = len(effects.Hours) > 0
+			return effects
+		})
+		if err != nil {
+			busy = true
+			break
+		}
+		l.forget(over)
+	}
+	if len(l.refusals) > 0 {
+		l.refusedAt = time.Now().Add(refusedAgain)
+		if busy && l.ctx.Err() == nil {
+			l.log.Debug("tenant: refusals could not be written yet", "kinds", len(l.refusals))
 		}
 	}
 }

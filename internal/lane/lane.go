@@ -61,6 +61,7 @@ type lane struct {
 	poll       time.Duration
 	backoff    time.Duration
 	refusals   map[book.HourKey]int64
+	refusedAt  time.Time // by when they are to be written; zero where there are none
 	reported   map[book.ThresholdKey]bool
 
 	// Also of the goroutine: what the database does not take, whether that is being tried again, how deep in the parts of a
@@ -98,6 +99,9 @@ func (l *lane) run() {
 		}
 		l.carry(batch, noWait)
 		l.retry()
+		if isDue(l.refusedAt, time.Now()) {
+			l.writeRefusals()
+		}
 	}
 }
 
@@ -136,6 +140,9 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 		l.mu.Unlock()
 
 		now := time.Now()
+		if len(batch) == 0 && isDue(l.refusedAt, now) {
+			l.writeRefusals()
+		}
 		if len(batch) > 0 || isDue(l.pollAt, now) || isDue(l.stuck.retryAt, now) {
 			select {
 			case b := <-l.beats:
@@ -145,6 +152,9 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 			break
 		}
 		if l.ctx.Err() != nil || (l.draining() && len(l.waiting)+len(l.aside)+len(l.stuck.heads) == 0 && !more) {
+			if l.ctx.Err() == nil {
+				l.writeRefusals()
+			}
 			return nil, false, false
 		}
 		drain := l.drain
@@ -152,7 +162,7 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 			drain = nil
 		}
 		var timer <-chan time.Time
-		if next := earliest(l.pollAt, l.stuck.retryAt); !next.IsZero() {
+		if next := earliest(earliest(l.pollAt, l.stuck.retryAt), l.refusedAt); !next.IsZero() {
 			timer = time.After(next.Sub(now))
 		}
 		select {

@@ -42,6 +42,9 @@ type Config struct {
 	Lease     time.Duration // how long a process counts as alive after its last heartbeat
 	Log       *slog.Logger
 
+	// Refused is how long refusals wait for a call of their tenant that they can be written with. Defaults to 20 seconds.
+	Refused time.Duration
+
 	// Ended is told of the executions that were ended for processes that are gone.
 	Ended func(decide.Outcome)
 
@@ -74,6 +77,8 @@ type Set struct {
 	zones     func() string
 	living    func([]book.Process)
 
+	refusedWait time.Duration
+
 	// ID is the process's.
 	ID book.ID
 
@@ -103,9 +108,12 @@ func New(c Config) *Set {
 	s := &Set{
 		store: c.Store, faults: c.Store.Classify, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended,
 		prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
-		zones: c.Zones, living: c.Living,
+		zones: c.Zones, living: c.Living, refusedWait: c.Refused,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
+	}
+	if s.refusedWait == 0 {
+		s.refusedWait = 20 * time.Second
 	}
 	for range max(c.Lanes, 1) {
 		s.lanes = append(s.lanes, &lane{

@@ -216,7 +216,7 @@ CREATE TABLE llm_usage (
     generation            bigint      NOT NULL DEFAULT 0, -- of the tenant's balances when it was written last
     calls                 bigint      NOT NULL DEFAULT 0,
     errors                bigint      NOT NULL DEFAULT 0,
-    refusals              bigint      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
+    refusals              bigint      NOT NULL DEFAULT 0, -- written within a minute
     cost                  bigint      NOT NULL DEFAULT 0,
     charge                bigint       NOT NULL DEFAULT 0,
     tokens                bigint      NOT NULL DEFAULT 0,

@@ -210,7 +210,7 @@ CREATE TABLE llm_usage (
     below                 BOOLEAN     NOT NULL DEFAULT 0,
     calls                 INTEGER      NOT NULL DEFAULT 0,
     errors                INTEGER      NOT NULL DEFAULT 0,
-    refusals              INTEGER      NOT NULL DEFAULT 0, -- best effort: a refusal by itself writes nothing
+    refusals              INTEGER      NOT NULL DEFAULT 0, -- written within a minute
     cost                  INTEGER      NOT NULL DEFAULT 0,
     charge                INTEGER      NOT NULL DEFAULT 0,
     tokens                INTEGER      NOT NULL DEFAULT 0,
