@@ -325,7 +325,9 @@ func (q *ExecutionQuery) mark() (*mark, error) {
 type lister struct {
 	*question
 	ExecutionQuery
+	all         *gorm.DB // with all conditions but those of whose they are, of time and of place
 	rows        *gorm.DB // with all conditions but those of time and place
+	whose       book.ID
 	span        books.Range
 	first, last time.Time // where something is on the roll-up
 	sliced      bool      // it is read by slices of time
@@ -361,16 +363,19 @@ func (q ExecutionQuery) open(ctx context.Context, db *gorm.DB) (*lister, error) 
 	}
 	l.span.From, l.span.To = books.Admission(l.span.From), books.Admission(l.span.To)
 	l.rows = db.WithContext(ctx).Model(&Execution{})
+	if err := l.conditions(); err != nil {
+		return nil, err
+	}
+	l.all = l.rows.Session(&gorm.Session{})
+	l.rows = l.all.Where("1 = 1")
 	if s.Tenant != nil && !q.Everybody {
-		id := s.Tenant.ID.String()
+		l.whose = s.Tenant.ID
+		id := l.whose.String()
 		if q.Descendants {
 			l.rows = l.rows.Where("(tenant = ? OR parents <> '{}' AND "+asked.dialect.Below("parents")+")", id, id)
 		} else {
 			l.rows = l.rows.Where("tenant = ?", id)
 		}
-	}
-	if err := l.conditions(); err != nil {
-		return nil, err
 	}
 	l.rows = l.rows.Session(&gorm.Session{})
 	if l.sliced && !l.nobody {

@@ -347,7 +347,7 @@ func (i *importing) describe(u *underway, c *ImportedCall) error {
 	}
 	e := &op.Exec
 	e.ID, e.Actor, e.AdmittedAt = idFrom(at), cmp.Or(c.Actor, i.actor), at
-	e.FinishedAt = at
+	e.FinishedAt = books.Admission(at.Add(max(c.Actual.Duration, 0)))
 	e.SettledAt = e.FinishedAt
 	if err := i.conclude(e, c.Actual, false); err != nil {
 		return err

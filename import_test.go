@@ -34,7 +34,7 @@ func ago(n int, of ...string) (calls []tenant.ImportedCall) {
 	for i := range n {
 		calls = append(calls, tenant.ImportedCall{
 			ID: fmt.Sprint("call ", i), Tenant: tenant.ID(of[i%len(of)]), At: now.Add(-time.Duration(i) * time.Minute), Agent: "support",
-			Actual: tenant.Actual{Provider: "openai", Model: "m", Cost: tenant.USD("0.000001"), Usage: tenant.Usage{Input: 3, Output: 4}},
+			Actual: tenant.Actual{Provider: "openai", Model: "m", Cost: tenant.USD("0.000001"), Usage: tenant.Usage{Input: 3, Output: 4}, Duration: 2 * time.Second},
 		})
 	}
 	return calls
@@ -71,7 +71,7 @@ func TestImport_BooksEachCallOnceInItsOwnTime(t *testing.T) {
 		var first tenant.Execution
 		require.NoError(t, tenant.Executions(t.Context(), db, tenant.ID("acme")).Order("id").First(&first).Error)
 		require.Equal(t, calls[n-2].At.UTC().Truncate(time.Microsecond).Add(time.Microsecond), first.AdmittedAt.UTC(), "ids tell the time of the call")
-		require.Equal(t, first.AdmittedAt, *first.FinishedAt)
+		require.Equal(t, first.AdmittedAt.Add(2*time.Second), *first.FinishedAt)
 		require.Equal(t, "import:gateway:"+calls[n-2].ID, first.IdempotencyKey)
 
 		calls[0].Agent = "another" // whatever else it says

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"maps"
 	"os"
 	"reflect"
@@ -33,6 +34,7 @@ var optionTypes = map[string]reflect.Type{
 	"RepriceOption":  reflect.TypeFor[tenant.RepriceOption](),
 	"PruneOption":    reflect.TypeFor[tenant.PruneOption](),
 	"ImportOption":   reflect.TypeFor[tenant.ImportOption](),
+	"ExportOption":   reflect.TypeFor[tenant.ExportOption](),
 }
 
 // face finds in the package's sources what returns an option, and what takes any number of them, each with its type.
@@ -274,6 +276,7 @@ func TestOptions_OfOneVerbAreTakenByNoOther(t *testing.T) {
 	require.Equal(t, []string{"Reprice"}, takers["RepriceOption"])
 	require.Equal(t, []string{"Prune"}, takers["PruneOption"])
 	require.Equal(t, []string{"Import"}, takers["ImportOption"])
+	require.Equal(t, []string{"Export"}, takers["ExportOption"])
 
 	used := map[string]bool{}
 	entries, err := os.ReadDir(".")
@@ -385,6 +388,7 @@ func TestOptions_NilOnesAreErrorsThatNameTheirKind(t *testing.T) {
 	_, errs["a nil RepriceOption"] = ledger.Reprice(ctx, time.Now().Add(-time.Hour), time.Now(), nil)
 	_, errs["a nil PruneOption"] = ledger.Prune(ctx, time.Now().Add(-time.Hour), nil)
 	_, errs["a nil ImportOption"] = ledger.Import(ctx, "s", func(func(tenant.ImportedCall, error) bool) {}, nil)
+	_, errs["a nil ExportOption"] = tenant.Export(ctx, db, io.Discard, tenant.CSV(), tenant.ExecutionQuery{}, nil)
 	for want, err := range errs {
 		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
 		require.ErrorContains(t, err, want)

@@ -35,6 +35,7 @@ var measurements = []measurement{
 	{"hooks", (*bench).hooks},
 	{"import", (*bench).imports},
 	{"snapshot", (*bench).snapshot},
+	{"export", (*bench).exports},
 }
 
 // workload is who calls.

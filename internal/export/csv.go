@@ -1,0 +1,102 @@
+package export
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// CSV is the format of RFC 4180 with a header, in lines that end with a newline alone. NULL is an empty cell, as an empty text
+// is. A text that a spreadsheet would take for a formula begins with an apostrophe.
+type CSV struct{}
+
+// Encoder implements [Format].
+func (CSV) Encoder(w io.Writer, columns []Column, continued bool) (Encoder, error) {
+	c := &csv{lines: lines{w: w}, columns: columns}
+	if continued {
+		return c, nil
+	}
+	for i, column := range columns {
+		if i > 0 {
+			c.out = append(c.out, ',')
+		}
+		c.out = appendCell(c.out, []byte(column.Name))
+	}
+	return c, c.end()
+}
+
+type csv struct {
+	lines
+	columns []Column
+}
+
+func (c *csv) Row(cells [][]byte) (err error) {
+	out := c.out
+	for i, cell := range cells {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if cell == nil {
+			continue
+		}
+		switch c.columns[i].Kind {
+		case Integer:
+			out = append(out, cell...)
+		case Money:
+			out = AppendDollars(out, cell)
+		case Time:
+			if out, err = AppendTime(out, cell); err != nil {
+				return err
+			}
+		case Bool:
+			out = appendBool(out, cell)
+		default:
+			out = appendCell(out, cell)
+		}
+	}
+	c.out = out
+	return c.end()
+}
+
+// appendCell appends a text, in quotes where it needs them.
+func appendCell(b, cell []byte) []byte {
+	harmful := formula(cell)
+	if !harmful && !bytes.ContainsAny(cell, "\",\n\r") && (len(cell) == 0 || cell[0] != ' ' && cell[len(cell)-1] != ' ') {
+		return append(b, cell...)
+	}
+	b = append(b, '"')
+	if harmful {
+		b = append(b, '\'')
+	}
+	for {
+		i := bytes.IndexByte(cell, '"')
+		if i < 0 {
+			break
+		}
+		b = append(append(b, cell[:i+1]...), '"')
+		cell = cell[i+1:]
+	}
+	return append(append(b, cell...), '"')
+}
+
+// formula reports whether a spreadsheet may run a text: if it begins with one of these, also in full width or behind spaces
+// that a program may leave out. What is behind a tab or the end of a line may become a cell of its own.
+func formula(cell []byte) bool {
+	if len(cell) == 0 {
+		return false
+	}
+	if c := cell[0]; c < utf8.RuneSelf && c > ' ' {
+		return strings.IndexByte("=+-@", c) >= 0
+	}
+	if c := cell[0]; c == '\t' || c == '\r' || c == '\n' {
+		return true
+	}
+	r, _ := utf8.DecodeRune(bytes.TrimLeftFunc(cell, invisible))
+	return strings.ContainsRune("=+-@\uff1d\uff0b\uff0d\uff20\u2212", r) && r != utf8.RuneError
+}
+
+func invisible(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r)
+}
