@@ -123,7 +123,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
 		Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
-		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones,
+		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones, Idle: l.foldNow(),
 	})
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())

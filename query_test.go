@@ -28,12 +28,16 @@ var windows = map[tenant.Group]period.Window{
 
 // naive is a row of an answer as it is added up from the executions themselves, in a process.
 type naive struct {
-	cost, tokens, calls, errors, estimated, unpriced int64
-	usage                                            tenant.Usage
+	cost, charge, tokens, calls, errors, estimated, unpriced int64
+	usage                                                    tenant.Usage
+	took                                                     []time.Duration
 }
 
 func (n *naive) add(e *tenant.Execution) {
-	n.cost, n.tokens, n.calls = n.cost+e.CostNano, n.tokens+e.Tokens, n.calls+e.Calls
+	n.cost, n.charge, n.tokens, n.calls = n.cost+e.CostNano, n.charge+e.ChargeNano, n.tokens+e.Tokens, n.calls+e.Calls
+	if d, ok := e.Latency(); ok {
+		n.took = append(n.took, d)
+	}
 	for to, yes := range map[*int64]bool{&n.errors: e.Status == "failed", &n.estimated: e.Estimated, &n.unpriced: e.Unpriced} {
 		if yes {
 			*to++
@@ -46,8 +50,8 @@ func (n *naive) add(e *tenant.Execution) {
 
 func naiveOf(m tenant.Measures) naive {
 	return naive{
-		m.Cost.Shift(9).IntPart(), m.Tokens, m.Calls, m.Errors, m.Estimated, m.Unpriced,
-		tenant.Usage{Input: m.Usage.Input, Reasoning: m.Usage.Reasoning, Units: m.Usage.Units},
+		m.Cost.Shift(9).IntPart(), m.Charge.Shift(9).IntPart(), m.Tokens, m.Calls, m.Errors, m.Estimated, m.Unpriced,
+		tenant.Usage{Input: m.Usage.Input, Reasoning: m.Usage.Reasoning, Units: m.Usage.Units}, nil,
 	}
 }
 
@@ -116,52 +120,108 @@ func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		executions, start := randomBooks(t, db, ledger)
-		of := map[string][]tenant.Execution{}
-		for _, e := range executions {
-			of[e.TenantID] = append(of[e.TenantID], e)
-		}
 		names := []string{"UTC", "Asia/Kathmandu", "Asia/Kolkata", "America/Santiago", "Atlantic/Azores", "Europe/Berlin", "Australia/Lord_Howe"}
 
-		rapid.Check(t, func(t *rapid.T) {
-			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-			q := tenant.Query{TimeZone: names[r.IntN(len(names))]}
-			var calls []tenant.Execution
-			switch r.IntN(5) {
-			case 0:
-				q.Everybody, calls = true, executions
-			case 1:
-				calls = of[""]
-			case 2:
-				q.Tenant, q.Descendants, calls = tenant.ID("company"), true, slices.Concat(of["company"], of["acme"])
-			default:
-				key := []string{"acme", "globex", "company"}[r.IntN(3)]
-				q.Tenant, calls = tenant.ID(key), of[key]
+		check := func(executions []tenant.Execution, seed uint64) {
+			of := map[string][]tenant.Execution{}
+			for _, e := range executions {
+				of[e.TenantID] = append(of[e.TenantID], e)
 			}
-			cuts := []time.Time{someTime(r, start), someTime(r, start)}
-			slices.SortFunc(cuts, time.Time.Compare)
-			q.Period = tenant.Between(cuts[0], cuts[1])
-			if r.IntN(8) == 0 {
-				q.Period, cuts = tenant.AllTime, []time.Time{start.AddDate(-1, 0, 0), start.AddDate(1, 0, 0)}
-			}
-			timed := false
-			for _, i := range r.Perm(len(groups))[:r.IntN(3)] {
-				if windows[groups[i]] == period.Total || !timed {
-					timed = timed || windows[groups[i]] != period.Total
-					q.By = append(q.By, groups[i])
+			rapid.Check(t, func(t *rapid.T) {
+				r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), seed))
+				q, cuts := randomQuestion(r, start)
+				q.TimeZone = names[r.IntN(len(names))]
+				calls := of[""]
+				switch {
+				case q.Everybody:
+					calls = executions
+				case q.Descendants:
+					calls = slices.Concat(of["company"], of["acme"])
+				case q.Tenant != nil:
+					calls = of[q.Tenant.LLMTenantID()]
 				}
-			}
-			answer, err := tenant.QueryUsage(t.Context(), db, q)
-			require.NoError(t, err, "%+v", q)
-			want, total := rowsOfExecutions(q, calls, cuts[0], cuts[1], zone(t, q.TimeZone))
-			require.Equal(t, total, naiveOf(answer.Total), "%+v", q)
-			for _, row := range answer.Rows {
-				key := fmt.Sprintf("%q", append([]string(nil), row.Keys...))
-				require.Equal(t, want[key], naiveOf(row.Measures), "%+v of %s", q, key)
-				delete(want, key)
-			}
-			require.Empty(t, want, "%+v", q)
-		})
+				answer, err := tenant.QueryUsage(t.Context(), db, q)
+				require.NoError(t, err, "%+v", q)
+				want, total := rowsOfExecutions(q, calls, cuts[0], cuts[1], zone(t, q.TimeZone))
+				requireMeasures(t, total, answer.Total, "%+v", q)
+				for _, row := range answer.Rows {
+					key := fmt.Sprintf("%q", append([]string(nil), row.Keys...))
+					requireMeasures(t, want[key], row.Measures, "%+v of %s", q, key)
+					delete(want, key)
+				}
+				require.Empty(t, want, "%+v", q)
+			})
+		}
+		check(executions, 1)
+		require.NoError(t, ledger.RollUp(t.Context()))
+		require.Positive(t, count(t, db, "llm_usage_windows"))
+		check(executions, 2)
+
+		// What changes later counts at once, and when it is folded.
+		require.NoError(t, db.Exec(`UPDATE llm_executions SET cost = cost + 7, charge = charge + 8 WHERE agent = 'support'`).Error)
+		_, err := ledger.Repair(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, db.Find(&executions).Error)
+		require.Positive(t, count(t, db, "llm_usage_late"))
+		check(executions, 3)
+		require.NoError(t, ledger.RollUp(t.Context()))
+		require.Zero(t, count(t, db, "llm_usage_late"))
+		check(executions, 4)
 	})
+}
+
+func count(t *testing.T, db *gorm.DB, table string) (n int64) {
+	t.Helper()
+	require.NoError(t, db.Raw("SELECT count(*) FROM "+table).Scan(&n).Error)
+	return n
+}
+
+// requireMeasures compares figures with those of the executions; how long 95 per cent took is known to an eighth.
+func requireMeasures(t *rapid.T, want naive, have tenant.Measures, message string, args ...any) {
+	took := want.took
+	want.took = nil
+	require.Equal(t, want, naiveOf(have), append([]any{message}, args...)...)
+	require.Equal(t, have.Charge.Sub(have.Cost).String(), have.Margin.String())
+	if len(took) == 0 {
+		require.Zero(t, have.AverageLatency)
+		require.Zero(t, have.P95Latency)
+		return
+	}
+	slices.Sort(took)
+	var sum time.Duration
+	for _, d := range took {
+		sum += d
+	}
+	require.Equal(t, (sum / time.Duration(len(took))).Truncate(time.Microsecond), have.AverageLatency)
+	exact := took[(95*len(took)+99)/100-1]
+	require.InDelta(t, exact, have.P95Latency, max(float64(exact)/8, float64(2*time.Millisecond)))
+}
+
+// randomQuestion is one that somebody may ask, and the bounds of its period.
+func randomQuestion(r *rand.Rand, start time.Time) (q tenant.Query, cuts []time.Time) {
+	switch r.IntN(6) {
+	case 0:
+		q.Everybody = true
+	case 1:
+	case 2:
+		q.Tenant, q.Descendants = tenant.ID("company"), true
+	default:
+		q.Tenant = tenant.ID([]string{"acme", "globex", "company"}[r.IntN(3)])
+	}
+	cuts = []time.Time{someTime(r, start), someTime(r, start)}
+	slices.SortFunc(cuts, time.Time.Compare)
+	q.Period = tenant.Between(cuts[0], cuts[1])
+	if r.IntN(8) == 0 {
+		q.Period, cuts = tenant.AllTime, []time.Time{start.AddDate(-1, 0, 0), start.AddDate(1, 0, 0)}
+	}
+	timed := false
+	for _, i := range r.Perm(len(groups))[:r.IntN(3)] {
+		if windows[groups[i]] == period.Total || !timed {
+			timed = timed || windows[groups[i]] != period.Total
+			q.By = append(q.By, groups[i])
+		}
+	}
+	return q, cuts
 }
 
 // someTime is within 40 days of a start, often on a border of an hour or of what a zone has for one, or beside it.
@@ -204,6 +264,8 @@ func randomBooks(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) (executions [
 	}
 	marked(t, db, r)
 	countsFor(t, db, "acme", "company")
+	_, err := ledger.Repair(t.Context())
+	require.NoError(t, err)
 	require.NoError(t, db.Find(&executions).Error)
 	return executions, start
 }
@@ -215,9 +277,10 @@ func marked(t *testing.T, db *gorm.DB, r *rand.Rand) {
 	require.NoError(t, db.Model(&tenant.Execution{}).Select("CAST(id AS text)").Order("id").Scan(&ids).Error)
 	for _, id := range ids {
 		tags := []any{nil, `{"feature":"chat"}`, `{"feature":"search","a \"quoted\" one":"it's"}`, `{}`}[r.IntN(4)]
-		require.NoError(t, db.Exec(`UPDATE llm_executions SET provider = ?, service_tier = ?, actor = ?, estimated = ?, unpriced = ?, tags = ? WHERE id = ?`,
+		require.NoError(t, db.Exec(`UPDATE llm_executions SET provider = ?, service_tier = ?, actor = ?, estimated = ?, unpriced = ?, tags = ?,
+			charge = cost + ?, latency_us = ? WHERE id = ?`,
 			[]string{"openai", "anthropic"}[r.IntN(2)], []string{"", "flex"}[r.IntN(2)], []string{"", "user-1", "user-2"}[r.IntN(3)],
-			r.IntN(3) == 0, r.IntN(5) == 0, tags, id).Error)
+			r.IntN(3) == 0, r.IntN(5) == 0, tags, r.IntN(1000), []any{nil, r.IntN(60_000_000)}[r.IntN(2)], id).Error)
 	}
 }
 
@@ -227,6 +290,7 @@ func countsFor(t *testing.T, db *gorm.DB, key, above string) {
 	var id string
 	require.NoError(t, db.Raw(`SELECT CAST(id AS text) FROM llm_tenants WHERE tenant_id = ?`, above).Scan(&id).Error)
 	require.NoError(t, db.Exec(`UPDATE llm_executions SET parents = ? WHERE tenant_id = ?`, "{"+id+"}", key).Error)
+	require.NoError(t, db.Exec(`INSERT INTO llm_former (parent, tenant) SELECT p.id, t.id FROM llm_tenants p CROSS JOIN llm_tenants t WHERE p.tenant_id = ? AND t.tenant_id = ?`, above, key).Error)
 }
 
 func TestQueryUsage_ComparesWithThePeriodBefore(t *testing.T) {

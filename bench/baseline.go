@@ -40,8 +40,8 @@ const (
 			month_spent_cost = month_spent_cost + $4, month_spent_tokens = month_spent_tokens + $5, month_spent_calls = month_spent_calls + 1
 		WHERE tenant = $1`
 	usageKey = "tenant, hour, agent, model, billed_model, provider, service_tier, below"
-	addUsage = `INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, calls, cost, tokens, input_tokens)
-		VALUES ($1, $2, '', 'm', 'm', 1, $3, $4, $4)
+	addUsage = `INSERT INTO llm_usage (tenant, hour, agent, model, billed_model, provider, calls, cost, tokens, input_tokens)
+		VALUES ($1, $2, '', 'm', 'm', 'openai', 1, $3, $4, $4)
 		ON CONFLICT (%s) DO UPDATE SET calls = llm_usage.calls + 1,
 		cost = llm_usage.cost + excluded.cost, tokens = llm_usage.tokens + excluded.tokens, input_tokens = llm_usage.input_tokens + excluded.input_tokens`
 )

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	hot.callers, many.callers, many.tenants = 8, 8, 20
+	hot.callers, many.callers, many.tenants, asked = 8, 8, 20, 20
 	pgtest.Main(m)
 }
 

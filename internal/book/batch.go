@@ -68,12 +68,24 @@ type Effects struct {
 	// Refused: refusals among the hours are written although nothing else is.
 	Refused bool
 
+	// Late are those of Hours that may be folded into days already.
+	Late []LateHour
+
 	// Thresholds are those that are met. The store says which of them nobody had entered before.
 	Thresholds []*Threshold
 }
 
 // Empty reports whether there is nothing that has to be written. Refusals alone are no reason to, but where it is said.
 func (e *Effects) Empty() bool { return len(e.Insert)+len(e.Update)+len(e.Balances) == 0 && !e.Refused }
+
+// Late is how old an hour of the roll-up is when whoever changes it says so.
+const Late = 3 * time.Hour
+
+// LateHour is an hour of a tenant's roll-up that was changed when it was older than Late.
+type LateHour struct {
+	Tenant ID
+	Hour   time.Time
+}
 
 // Update replaces the outcome of an execution that still has the status From and was not settled.
 type Update struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,8 @@ type Question struct {
 	Alone     bool // without those of the tenants below it
 	Everybody bool // of all tenants, and of none
 	By        []Group
-	Spans     []Span // each is answered by itself, all of them as of one moment
+	Spans     []Span    // each is answered by itself, all of them as of one moment
+	At        time.Time // when it is asked
 }
 
 // Span is a range, and where the periods begin that it is taken apart by: the first of them not after the range does. None:
@@ -56,29 +58,19 @@ type Line struct {
 	Keys   [2]string
 	Span   int // the index of the span
 	Period int // the index of the period in it
-	Sum
+	book.HourSum
 }
 
-// Sum is what calls have used.
-type Sum struct {
-	Charged             book.Amount
-	Errors, Refusals    int64
-	Estimated, Unpriced int64
-	Usage               book.Usage
-	Timed, LatencyUS    int64 // the calls of which it is known how long they took, and their times together, in microseconds
+// Merge adds what calls have used to a sum, saturating.
+func Merge(to, by *book.HourSum) {
+	to.Charged, to.Usage = to.Charged.Plus(by.Charged), to.Usage.Plus(by.Usage)
+	to.Errors, to.Refusals = money.Add(to.Errors, by.Errors), money.Add(to.Refusals, by.Refusals)
+	to.Estimated, to.Unpriced = money.Add(to.Estimated, by.Estimated), money.Add(to.Unpriced, by.Unpriced)
+	to.Timed, to.LatencyUS = money.Add(to.Timed, by.Timed), money.Add(to.LatencyUS, by.LatencyUS)
+	to.Latencies.Merge(by.Latencies)
 }
 
-// Plus returns the sum of two sums, saturating.
-func (s Sum) Plus(o Sum) Sum {
-	return Sum{
-		Charged: s.Charged.Plus(o.Charged), Usage: s.Usage.Plus(o.Usage),
-		Errors: money.Add(s.Errors, o.Errors), Refusals: money.Add(s.Refusals, o.Refusals),
-		Estimated: money.Add(s.Estimated, o.Estimated), Unpriced: money.Add(s.Unpriced, o.Unpriced),
-		Timed: money.Add(s.Timed, o.Timed), LatencyUS: money.Add(s.LatencyUS, o.LatencyUS),
-	}
-}
-
-// summed are the columns of a Sum, and the expressions that give them from the executions e.
+// summed are the columns that are added up, and the expressions that give them from the executions e.
 var summed = append([]figure{
 	{"cost", "e.cost"}, {"charge", "e.charge"}, {"tokens", "e.tokens"}, {"calls", "e.calls"},
 	{"errors", "CASE e.status WHEN 'failed' THEN e.calls ELSE 0 END"}, {"refusals", "0"},
@@ -86,176 +78,266 @@ var summed = append([]figure{
 	{"timed", isTimed}, {"latency_us", "coalesce(e.latency_us, 0)"},
 }, classFigures...)
 
-func (s *Sum) targets() []any {
-	to := []any{&s.Charged.Cost, &s.Charged.Charge, &s.Charged.Tokens, &s.Charged.Calls, &s.Errors, &s.Refusals, &s.Estimated, &s.Unpriced, &s.Timed, &s.LatencyUS}
-	for _, class := range s.Usage.Classes() {
-		to = append(to, class)
+// targets are what summed is scanned into.
+func targets(s *book.HourSum) []any {
+	of := map[string]*int64{
+		"refusals": &s.Refusals, "calls": &s.Charged.Calls, "errors": &s.Errors, "cost": &s.Charged.Cost, "charge": &s.Charged.Charge,
+		"tokens": &s.Charged.Tokens, "estimated": &s.Estimated, "unpriced": &s.Unpriced, "timed": &s.Timed, "latency_us": &s.LatencyUS,
+	}
+	for i, class := range s.Usage.Classes() {
+		of[book.UsageColumns[i]] = class
+	}
+	to := make([]any, len(summed))
+	for i, f := range summed {
+		to[i] = of[f.column]
 	}
 	return to
 }
 
 // Answer adds up calls, in one statement and so as of one moment. What they used of a unit is a line of its own. Refusals are
 // known by the hour only: they are counted where their hour begins.
-func (b Books) Answer(ctx context.Context, q Question) ([]Line, error) {
-	a := answer{Dialect: b.Dialect, Question: q}
-	for i := range q.Spans {
+//
+// Where days and months are folded, and nothing has changed since, they are read in the place of their hours. What is folded is
+// looked up before, and the statement says whether it is still so.
+func (b Books) Answer(ctx context.Context, q Question, zones Zones) ([]Line, error) {
+	const tries = 3
+	for try := 0; ; try++ {
+		a := answer{Books: b, Question: q}
+		if try < tries && q.long() {
+			if err := a.look(ctx, zones); err != nil {
+				return nil, err
+			}
+		}
+		lines, current, err := a.ask(ctx)
+		if current || err != nil {
+			return lines, cmp.Or(err, b.known(ctx, q))
+		}
+	}
+}
+
+// ask runs the statement. It reports whether what is folded is what was looked up.
+func (a *answer) ask(ctx context.Context) (lines []Line, current bool, err error) {
+	for i := range a.Spans {
 		a.span(i)
 	}
 	if len(a.parts) == 0 {
-		return nil, nil
+		return nil, true, nil
+	}
+	current = !a.folded()
+	if !current {
+		a.guard()
 	}
 	totals := make([]string, len(summed))
 	for i, f := range summed {
 		totals[i] = "CAST(sum(" + f.column + ") AS bigint)"
 	}
-	statement := `SELECT span, period, k0, k1, unit, CAST(sum(amount) AS bigint), ` + strings.Join(totals, ", ") + ` FROM (` +
-		strings.Join(a.parts, " UNION ALL ") + `) u GROUP BY span, period, k0, k1, unit`
-	var lines []Line
-	err := b.query(ctx)(b.Bind(statement), a.args, func(row sqldb.Row) error {
+	statement := `SELECT span, period, k0, k1, unit, CAST(sum(amount) AS bigint), ` + a.SumOfCounts("latencies") + `, ` +
+		strings.Join(totals, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) u GROUP BY span, period, k0, k1, unit`
+	err = a.query(ctx)(a.Bind(statement), a.args, func(row sqldb.Row) (err error) {
 		var (
 			l      Line
 			unit   units.Unit
 			amount int64
+			counts string
 		)
-		if err := row.Scan(append([]any{&l.Span, &l.Period, &l.Keys[0], &l.Keys[1], &unit, &amount}, l.targets()...)...); err != nil {
+		if err = row.Scan(append([]any{&l.Span, &l.Period, &l.Keys[0], &l.Keys[1], &unit, &amount, &counts}, targets(&l.HourSum)...)...); err != nil {
 			return err
 		}
+		if l.Span < 0 {
+			current = int64(l.Period) == a.state.version && amount == int64(len(a.state.late))
+			return nil
+		}
 		l.Usage.Units = units.Of(unit, amount)
+		l.Latencies, err = book.ParseLatencies(counts)
 		lines = append(lines, l)
-		return nil
+		return err
 	})
-	return lines, cmp.Or(err, b.known(ctx, q))
+	return lines, current, err
 }
 
 // answer collects selects whose rows are added up.
 type answer struct {
-	*sqldb.Dialect
+	Books
 	Question
 	parts []string
 	args  []any
+	state folds // what is folded, as far as it is of use
+}
+
+// span adds what belongs to one of the spans: what whole hours have from the roll-up, and what is left of a period before and
+// after them from the executions.
+func (a *answer) span(i int) {
+	c := a.cover(a.Spans[i])
+	rolled := source{table: "llm_usage", at: "hour", rolled: true, columns: a.columns("e.@", "e.latencies") + noUnit}
+	units := source{table: "llm_usage_units", at: "hour", rolled: true, columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}
+	a.rows(i, c.hours, rolled)
+	a.rows(i, c.hours, units)
+	for k, pieces := range c.folded {
+		a.windows(i, pieces, a.state.of[k])
+	}
+
+	calls, each := a.callsAndUnits()
+	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
+		a.rows(i, c.calls, from)
+	}
+
+	refusals := rolled
+	refusals.where, refusals.columns = "e.refusals > 0", a.refused()
+	a.rows(i, c.cut, refusals)
+}
+
+// callsAndUnits are the executions, and what each of them has used by the piece.
+func (a *answer) callsAndUnits() (calls, each source) {
+	calls = source{table: "llm_executions", at: "admitted_at", where: ended, columns: a.columns("", a.OneCount("e.latency_us")) + noUnit}
+	each = source{
+		table: "llm_executions", joins: " " + a.EachUnit(), at: "admitted_at", where: ended + " AND e.units IS NOT NULL",
+		columns: a.columns("0", a.NoCounts) + ", " + sqldb.UnitName + ", " + sqldb.UnitAmount,
+	}
+	return calls, each
+}
+
+// refused are the columns of what has refusals alone.
+func (a *answer) refused() string {
+	return strings.Replace(a.columns("0", a.NoCounts), "0 AS refusals", "e.refusals AS refusals", 1) + noUnit
+}
+
+const (
+	// ended is Ended of the executions e.
+	ended  = "e.status <> 'running' AND e.status <> 'cancelled'"
+	noUnit = ", '' AS unit, 0 AS amount"
+)
+
+// pruned is a source of executions for those that were pruned.
+func (a *answer) pruned(s source) source {
+	s.table, s.pruned = "llm_pruned", true
+	s.columns = strings.Replace(strings.Replace(s.columns, isTimed, "e.timed", 1), a.OneCount("e.latency_us"), "e.latencies", 1)
+	return s
+}
+
+// columns are those of summed, each by an expression in which @ is its name; or by what gives it from the executions.
+func (a *answer) columns(expression, latencies string) string {
+	var list strings.Builder
+	for _, f := range summed {
+		from := strings.ReplaceAll(expression, "@", f.column)
+		if from == "" {
+			from = f.from
+		}
+		list.WriteString(from + " AS " + f.column + ", ")
+	}
+	return list.String() + latencies + " AS latencies"
 }
 
 // source is a table, e, and what is read of it.
 type source struct {
 	table   string
+	joins   string // what stands after it in FROM
 	at      string // the column that says when
-	rolled  bool   // it knows of the groups only which agent and model
-	pruned  bool   // it knows neither actors nor tags
+	rolled  bool   // it is of the roll-up, which has the tenants below as rows of their own
+	pruned  bool   // like the roll-up, it knows neither actors nor tags
 	columns string
 	where   string
+	args    []any // of where
 }
 
-// ended is Ended of the executions e.
-const ended = "e.status <> 'running' AND e.status <> 'cancelled'"
-
-// span adds what belongs to one of the spans.
-func (a *answer) span(i int) {
-	calls := source{table: "llm_executions e", at: "e.admitted_at", where: ended}
-	calls.columns = columns(func(f figure) string { return f.from }) + ", '' AS unit, 0 AS amount"
-	each := calls
-	each.table += " " + a.EachUnit()
-	each.where += " AND e.units IS NOT NULL"
-	each.columns = columns(func(figure) string { return "0" }) + ", " + sqldb.UnitName + ", " + sqldb.UnitAmount
-	gone, eachGone := pruned(calls), pruned(each) // what pruned calls add up to has the same columns
-	refusals := source{table: "llm_usage e", at: "e.hour", rolled: true, where: "e.refusals > 0"}
-	refusals.columns = columns(func(f figure) string {
-		if f.column == "refusals" {
-			return "e.refusals"
-		}
-		return "0"
-	}) + ", '', 0"
-
-	const own, below = "e.tenant = ?", "NOT e.below"
-	switch {
-	case a.Everybody:
-		for _, from := range []source{calls, each, gone, eachGone} {
-			a.add(i, from, "")
-		}
-		a.add(i, refusals, below)
-	case a.Alone:
-		for _, from := range []source{calls, each, gone, eachGone} {
-			a.add(i, from, own)
-		}
-		a.add(i, refusals, below+" AND "+own)
-	default:
-		descendants := "e.parents <> '{}' AND " + a.Below("e.parents")
-		for _, from := range []source{calls, each, gone, eachGone} {
-			a.add(i, from, own)
-			a.add(i, from, descendants)
-		}
-		a.add(i, refusals, own)
-	}
-}
-
-// pruned is a source of executions for those that were pruned.
-func pruned(s source) source {
-	s.table, s.pruned = strings.Replace(s.table, "llm_executions", "llm_pruned", 1), true
-	s.columns = strings.Replace(s.columns, isTimed, "e.timed", 1)
-	return s
-}
-
-func columns(of func(figure) string) string {
-	list := make([]string, len(summed))
-	for i, f := range summed {
-		list[i] = of(f) + " AS " + f.column
-	}
-	return strings.Join(list, ", ")
-}
-
-// add adds the rows of a source that lie in a span, of those whom a condition names, whose argument is the tenant.
-func (a *answer) add(i int, from source, who string) {
-	s := a.Spans[i]
-	s.From, s.To = Admission(s.From), Admission(s.To)
-	if s.empty() {
+// rows adds the rows of a source that lie in some pieces of a span.
+func (a *answer) rows(i int, pieces []piece, from source) {
+	if len(pieces) == 0 {
 		return
 	}
-	var (
-		period, table = "0", from.table
-		where         = []string{from.where}
-		keys          [2]string
-		args          []any
-	)
+	const own = "e.tenant = ?"
+	switch {
+	case from.rolled && a.Everybody:
+		a.add(i, pieces, from, "NOT e.below")
+	case from.rolled && a.Alone:
+		a.add(i, pieces, from, own+" AND NOT e.below")
+	case from.rolled:
+		a.add(i, pieces, from, own)
+	case a.Everybody:
+		a.add(i, pieces, from, "")
+	case a.Alone:
+		a.add(i, pieces, from, own)
+	default:
+		a.add(i, pieces, from, own)
+		a.add(i, pieces, from, "e.parents <> '{}' AND "+a.Below("e.parents"))
+	}
+}
+
+// add adds the rows of those whom a condition names, whose argument is the tenant.
+func (a *answer) add(i int, pieces []piece, from source, who string) {
+	const few = 4
+	if len(pieces) > 1 && len(pieces) <= few && !dense(pieces) {
+		for n := range pieces {
+			a.add(i, pieces[n:n+1], from, who)
+		}
+		return
+	}
+	var keys [2]string
 	for k := range keys {
 		keys[k] = "''"
 		if k < len(a.By) {
-			var of []any
-			keys[k], of = a.key(a.By[k], from)
-			args = append(args, of...)
+			var args []any
+			keys[k], args = a.key(a.By[k], from.rolled || from.pruned)
+			a.args = append(a.args, args...)
 		}
 	}
-	switch {
-	case len(s.Periods) == 0:
-	case a.Buckets:
-		period = "width_bucket(" + from.at + ", CAST(? AS timestamptz[])) - 1"
-		args = append(args, sqldb.Times(s.Periods))
-	default:
-		// SQLite looks each period up in an index.
-		period = "w.key"
-		table = "json_each(?) AS w CROSS JOIN " + table
-		if a.Everybody {
-			table = "(SELECT id FROM llm_tenants UNION ALL SELECT '" + book.NoTenant.String() + "') AS t CROSS JOIN " + table
-			where = append(where, "e.tenant = t.id")
-		}
-		args = append(args, sqldb.Ranges(s.Periods, s.From, s.To))
-		where = append(where, from.at+" >= json_extract(w.value, '$[0]')", from.at+" < json_extract(w.value, '$[1]')")
-	}
+	where, args := from.where, slices.Clone(from.args)
 	if who != "" {
-		where = append(where, who)
+		where = and(where, who)
 		if strings.Contains(who, "?") {
 			args = append(args, a.Tenant.String())
 		}
 	}
-	if len(s.Periods) == 0 || a.Buckets {
-		where = append(where, from.at+" >= ?", from.at+" < ?")
-		args = append(args, a.Time(s.From), a.Time(s.To))
+	period, rows := a.within(pieces, from, where, args)
+	a.parts = append(a.parts, fmt.Sprintf("SELECT %d AS span, %s AS period, %s AS k0, %s AS k1, %s FROM %s", i, period, keys[0], keys[1], from.columns, rows))
+}
+
+func and(conditions ...string) string {
+	return strings.Join(slices.DeleteFunc(conditions, func(c string) bool { return c == "" }), " AND ")
+}
+
+// within is a piece of FROM and WHERE that gives the rows e of a table that lie in some pieces and meet a condition, and the period
+// that each of them is in. What it is worth depends on what the planner gets to know: a range of its own, by which it knows how
+// many rows there are, where there is one, or where the pieces fill one; otherwise each piece is looked up in an index.
+func (a *answer) within(pieces []piece, from source, where string, args []any) (period, rows string) {
+	table, at := from.table+" e", "e."+from.at
+	first, last := pieces[0], pieces[len(pieces)-1]
+	between := and(where, at+" >= ?", at+" < ?")
+	switch {
+	case len(pieces) == 1:
+		a.args = append(append(a.args, args...), a.Time(first.From), a.Time(first.To))
+		return strconv.Itoa(first.period), table + from.joins + " WHERE " + between
+	case !a.Buckets:
+		a.args = append(append(a.args, document(pieces)), args...)
+		return "w.n", a.Pieces() + " CROSS JOIN " + table + from.joins + " WHERE " + and(at+" >= w.f", at+" < w.t", where)
+	case dense(pieces):
+		// A time lies in a piece where it comes after an odd number of their bounds.
+		var bounds, periods []string
+		for _, p := range pieces {
+			bounds = append(bounds, sqldb.Text(p.From), sqldb.Text(p.To))
+			periods = append(periods, strconv.Itoa(p.period))
+		}
+		array := func(values []string) string { return `{"` + strings.Join(values, `","`) + `"}` }
+		a.args = append(append(a.args, array(bounds), array(periods)), args...)
+		a.args = append(a.args, a.Time(first.From), a.Time(last.To))
+		return "(e.periods)[(e.bound + 1) / 2]", `(SELECT e.*, width_bucket(` + at + `, CAST(? AS timestamptz[])) AS bound, CAST(? AS bigint[]) AS periods
+			FROM ` + table + ` WHERE ` + between + ` OFFSET 0) e` + from.joins + ` WHERE e.bound % 2 = 1`
+	default:
+		a.args = append(append(a.args, document(pieces)), args...)
+		return "w.n", a.Pieces() + " CROSS JOIN LATERAL (SELECT * FROM " + table + " WHERE " + and(where, at+" >= w.f", at+" < w.t") + " OFFSET 0) e" + from.joins
 	}
-	a.parts = append(a.parts, fmt.Sprintf("SELECT %d AS span, %s AS k0, %s AS k1, %s AS period, %s FROM %s WHERE %s",
-		i, keys[0], keys[1], period, from.columns, table, strings.Join(where, " AND ")))
-	a.args = append(a.args, args...)
+}
+
+// dense reports whether pieces fill most of the time from the first to the last.
+func dense(pieces []piece) bool {
+	var filled time.Duration
+	for _, p := range pieces {
+		filled += p.To.Sub(p.From)
+	}
+	return 2*filled >= pieces[len(pieces)-1].To.Sub(pieces[0].From)
 }
 
 // key is an expression for a group of the rows e, with its arguments.
-func (a *answer) key(g Group, from source) (expression string, args []any) {
+func (a *answer) key(g Group, rolled bool) (expression string, args []any) {
 	switch g.Dimension {
 	case ByTenant:
 		return "CAST(e.tenant AS text)", nil
@@ -265,20 +347,44 @@ func (a *answer) key(g Group, from source) (expression string, args []any) {
 		return "e.model", nil
 	case ByBilled:
 		return "CASE e.billed_model WHEN '' THEN e.model ELSE e.billed_model END", nil
-	}
-	if from.rolled || from.pruned && (g.Dimension == ByActor || g.Dimension == ByTag) {
-		return "''", nil
-	}
-	switch g.Dimension {
 	case ByProvider:
 		return "e.provider", nil
 	case ByTier:
 		return "e.service_tier", nil
-	case ByActor:
+	}
+	switch {
+	case rolled:
+		return "''", nil
+	case g.Dimension == ByActor:
 		return "e.actor", nil
 	default:
 		return "coalesce(" + a.Tag("e.tags") + ", '')", []any{g.Tag}
 	}
+}
+
+// rolled reports whether the roll-up knows what a question takes calls apart by.
+func (q *Question) rolled() bool {
+	return !slices.ContainsFunc(q.By, func(g Group) bool {
+		return g.Dimension == ByActor || g.Dimension == ByTag || g.Dimension == ByTenant && !q.Alone && !q.Everybody
+	})
+}
+
+// piece is a range that is read from one place, and the period that it belongs to.
+type piece struct {
+	Range
+	period int
+}
+
+// document is pieces as a document of JSON, for Pieces.
+func document(pieces []piece) string {
+	b := []byte{'['}
+	for i, p := range pieces {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"f":"%s","t":"%s","n":%d}`, sqldb.Text(p.From), sqldb.Text(p.To), p.period)
+	}
+	return string(append(b, ']'))
 }
 
 // Extent returns the first and the last hour in which the roll-up has anything that a question is about, whose tenant is given;

@@ -346,11 +346,14 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 	}
 	const key = "tenant, " + hourKey
 	generation, latest := b.Latest("llm_usage u", b.same("u", "x"))
+	// What was folded of the hours is not, any more.
+	const changed = `INSERT INTO llm_usage_late (tenant, hour) SELECT DISTINCT tenant, hour FROM llm_usage WHERE tenant = ?`
 	// Refusals are nowhere else: they stay.
 	for _, statement := range []struct {
 		sql  string
 		args []any
 	}{
+		{changed, []any{id.String()}},
 		{`DELETE FROM llm_usage WHERE tenant = ? AND refusals = 0`, []any{id.String()}},
 		{`UPDATE llm_usage SET ` + strings.Join(zero, ", ") + ` WHERE tenant = ?`, []any{id.String()}},
 		{`INSERT INTO llm_usage (` + key + `, ` + strings.Join(columns, ", ") + generation + `)
@@ -361,6 +364,7 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 		{`INSERT INTO llm_usage_units (` + key + `, unit, amount)
 			SELECT CAST(? AS ` + b.UUID + `), ` + b.hourOf() + `, ` + sqldb.UnitName + `, ` + total(sqldb.UnitAmount) + `
 			FROM ` + from + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL AND ` + Ended + ` GROUP BY 2, 3, 4, 5, 6, 7, 8, 9`, append([]any{id.String()}, of...)},
+		{changed, []any{id.String()}},
 	} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return fmt.Errorf("the roll-up: %w", err)

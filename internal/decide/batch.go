@@ -375,6 +375,15 @@ func (b *batch) touch(e *book.Execution) {
 
 func (b *batch) effects() book.Effects {
 	eff := book.Effects{Insert: b.insert, Update: b.update, Hours: b.hours, Thresholds: b.met}
+	for key := range b.hours {
+		late := book.LateHour{Tenant: key.Tenant, Hour: key.Hour}
+		if key.Hour.Before(b.Now.Add(-book.Late)) && !slices.Contains(eff.Late, late) {
+			eff.Late = append(eff.Late, late)
+		}
+	}
+	slices.SortFunc(eff.Late, func(x, y book.LateHour) int {
+		return cmp.Or(slices.Compare(x.Tenant[:], y.Tenant[:]), x.Hour.Compare(y.Hour))
+	})
 	ids := slices.SortedFunc(maps.Keys(b.accounts), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
 	for _, id := range ids {
 		a := b.accounts[id]

@@ -128,6 +128,9 @@ func (s *Set) keep(first *beat) {
 			defer s.keepers.Done()
 			defer close(ended)
 			s.sweep(gone)
+			if s.idle != nil {
+				s.idle(s.ctx)
+			}
 		}()
 	}
 }

@@ -60,6 +60,9 @@ type Config struct {
 	// heartbeat. Nil ones are not called.
 	Zones  func() string
 	Living func([]book.Process)
+
+	// Idle is called beside each sweep for what has time, and ends with ctx. A nil one is not called.
+	Idle func(ctx context.Context)
 }
 
 // Set is the lanes of one process on one database.
@@ -76,6 +79,7 @@ type Set struct {
 	prepare   func(context.Context) error
 	zones     func() string
 	living    func([]book.Process)
+	idle      func(context.Context)
 
 	refusedWait time.Duration
 
@@ -108,7 +112,7 @@ func New(c Config) *Set {
 	s := &Set{
 		store: c.Store, faults: c.Store.Classify, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended,
 		prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
-		zones: c.Zones, living: c.Living, refusedWait: c.Refused,
+		zones: c.Zones, living: c.Living, idle: c.Idle, refusedWait: c.Refused,
 		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}

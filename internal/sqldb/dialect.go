@@ -93,6 +93,64 @@ func (d *Dialect) EachUnit() string {
 	return "CROSS JOIN json_each(e.units) AS k"
 }
 
+// Pieces is a piece of FROM that gives a row w for each object of a document of JSON, its argument: a time f, a time t and a
+// number n.
+func (d *Dialect) Pieces() string {
+	if d.numbered {
+		return "jsonb_to_recordset(CAST(? AS jsonb)) AS w (f timestamptz, t timestamptz, n bigint)"
+	}
+	return "(SELECT json_extract(value, '$.f') AS f, json_extract(value, '$.t') AS t, json_extract(value, '$.n') AS n FROM json_each(?)) AS w"
+}
+
+// OneCount is the counts of latencies of one call, which took so long; NULL: nobody knows how long.
+func (d *Dialect) OneCount(column string) string {
+	if d.numbered {
+		return "CASE WHEN " + column + " IS NULL THEN 0 ELSE CAST('1e' || 12 * " + d.LatencyBucket(column) + " AS numeric) END"
+	}
+	return "CASE WHEN " + column + " IS NULL THEN '{}' ELSE '{\"' || " + d.LatencyBucket(column) + " || '\":1}' END"
+}
+
+// MergedCounts is an aggregate that adds up counts of rows of the roll-up, for CompactCounts.
+func (d *Dialect) MergedCounts(column string) string {
+	if d.numbered {
+		return "coalesce(sum(" + column + "), 0)"
+	}
+	return d.SumOfCounts(column)
+}
+
+// CompactCounts is an expression that makes counts, as a row of the roll-up has them, of what MergedCounts returns.
+func (d *Dialect) CompactCounts(column string) string {
+	if d.numbered {
+		return column
+	}
+	return "(SELECT json_group_object(b, n) FROM (SELECT c.key AS b, sum(c.value) AS n FROM json_each(" + column + ") AS o CROSS JOIN json_each(o.value) AS c GROUP BY c.key))"
+}
+
+// EachParent is a piece of FROM that gives a row p for each tenant above at the admission of the executions e, by the column
+// Parent.
+func (d *Dialect) EachParent() string {
+	if d.numbered {
+		return "CROSS JOIN LATERAL unnest(e.parents) AS p (id)"
+	}
+	return `CROSS JOIN json_each('["' || replace(trim(e.parents, '{}'), ',', '","') || '"]') AS p`
+}
+
+// Parent is the column of EachParent.
+func (d *Dialect) Parent() string {
+	if d.numbered {
+		return "p.id"
+	}
+	return "p.value"
+}
+
+// Instant is a placeholder for a time in a list of columns.
+func (d *Dialect) Instant() string {
+	if d.numbered {
+		return "CAST(? AS timestamptz)"
+	}
+	return "?"
+}
+
 // Tag is an expression for the value of a tag in a column of tags; NULL where it is not there. Its argument is the name.
 func (d *Dialect) Tag(column string) string {
 	if d.numbered {

@@ -302,6 +302,12 @@ var SummedUnits = Table[HourUnits]{
 	},
 }
 
+// Late says that an hour of the roll-up was changed that may be folded already.
+var Late = Table[book.LateHour]{Set: []Column[book.LateHour]{
+	NewColumn("tenant", func(l book.LateHour) [16]byte { return l.Tenant }),
+	NewColumn("hour", func(l book.LateHour) time.Time { return l.Hour }),
+}}
+
 func hour[T any](key func(T) book.HourKey) []Column[T] {
 	return []Column[T]{
 		NewColumn("tenant", func(row T) [16]byte { return key(row).Tenant }),

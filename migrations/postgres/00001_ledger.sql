@@ -200,7 +200,7 @@ CREATE TABLE llm_pruned (
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
-CREATE INDEX llm_pruned_below ON llm_pruned (admitted_at) WHERE parents <> '{}';
+CREATE INDEX llm_pruned_time ON llm_pruned (admitted_at);
 
 -- The roll-up: what the calls admitted in one hour used, by agent, model, provider and service tier. A tenant's own calls and
 -- those of all tenants below it are rows apart.
@@ -255,6 +255,72 @@ CREATE TABLE llm_usage_units (
     amount       bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit, generation)
 ) WITH (fillfactor = 50);
+CREATE INDEX llm_usage_hour ON llm_usage (hour);
+
+-- Days and months, folded from the hours of the roll-up when they are over: of each tenant, and of everybody, who is the tenant
+-- 00000000-0000-0000-0000-000000000002. What they have used by the piece has rows of its own, one for each unit.
+CREATE TABLE llm_usage_windows (
+    tenant                uuid        NOT NULL,
+    time_zone             text        NOT NULL,
+    window_unit           text        NOT NULL,           -- day, month
+    window_start          timestamptz NOT NULL,
+    agent                 text        NOT NULL,
+    model                 text        NOT NULL,
+    billed_model          text        NOT NULL,
+    provider              text        NOT NULL,
+    service_tier          text        NOT NULL,
+    below                 boolean     NOT NULL,
+    unit                  text        NOT NULL,           -- as in input_audio_ms; '': of the other columns
+    amount                bigint      NOT NULL,
+    calls                 bigint      NOT NULL,
+    errors                bigint      NOT NULL,
+    refusals              bigint      NOT NULL,
+    cost                  bigint      NOT NULL,
+    charge                bigint      NOT NULL,
+    tokens                bigint      NOT NULL,
+    input_tokens          bigint      NOT NULL,
+    cache_read_tokens     bigint      NOT NULL,
+    cache_read_audio_tokens bigint    NOT NULL,
+    cache_write_5m_tokens bigint      NOT NULL,
+    cache_write_1h_tokens bigint      NOT NULL,
+    output_tokens         bigint      NOT NULL,
+    reasoning_tokens      bigint      NOT NULL,
+    input_audio_tokens    bigint      NOT NULL,
+    output_audio_tokens   bigint      NOT NULL,
+    input_image_tokens    bigint      NOT NULL,
+    output_image_tokens   bigint      NOT NULL,
+    web_searches          bigint      NOT NULL,
+    estimated             bigint      NOT NULL,
+    unpriced              bigint      NOT NULL,
+    timed                 bigint      NOT NULL,
+    latency_us            bigint      NOT NULL,
+    latencies             numeric     NOT NULL,
+    PRIMARY KEY (tenant, time_zone, window_unit, window_start, agent, model, billed_model, provider, service_tier, below, unit)
+);
+CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
+
+-- From when to when they are folded; offsets are those of the time zone then. The row of total is locked by whoever folds, and
+-- its version changes whenever somebody has.
+CREATE TABLE llm_usage_folds (
+    tenant      uuid        NOT NULL,
+    time_zone   text        NOT NULL,
+    window_unit text        NOT NULL,
+    starts_at   timestamptz NOT NULL DEFAULT 'epoch',
+    ends_at     timestamptz NOT NULL DEFAULT 'epoch',
+    offsets     text        NOT NULL DEFAULT '',
+    version     bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, time_zone, window_unit)
+);
+INSERT INTO llm_usage_folds (tenant, time_zone, window_unit) VALUES ('00000000-0000-0000-0000-000000000002', '', 'total');
+
+-- Hours of the roll-up that were changed when they were some hours old. Whoever changes such an hour adds a row in the same
+-- transaction, and nobody else's row stands for it.
+CREATE TABLE llm_usage_late (
+    id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant uuid        NOT NULL,
+    hour   timestamptz NOT NULL
+);
+CREATE INDEX llm_usage_late_tenant ON llm_usage_late (tenant);
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
 CREATE TABLE llm_processes (
@@ -301,6 +367,9 @@ INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
 DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
+DROP TABLE llm_usage_late;
+DROP TABLE llm_usage_folds;
+DROP TABLE llm_usage_windows;
 DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
 DROP TABLE llm_pruned;

@@ -195,7 +195,7 @@ CREATE TABLE llm_pruned (
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
-CREATE INDEX llm_pruned_below ON llm_pruned (admitted_at) WHERE parents <> '{}';
+CREATE INDEX llm_pruned_time ON llm_pruned (admitted_at);
 
 -- The roll-up: what the calls admitted in one hour used, by agent, model, provider and service tier. A tenant's own calls and
 -- those of all tenants below it are rows apart.
@@ -248,6 +248,72 @@ CREATE TABLE llm_usage_units (
     amount       INTEGER     NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit)
 );
+CREATE INDEX llm_usage_hour ON llm_usage (hour);
+
+-- Days and months, folded from the hours of the roll-up when they are over: of each tenant, and of everybody, who is the tenant
+-- 00000000-0000-0000-0000-000000000002. What they have used by the piece has rows of its own, one for each unit.
+CREATE TABLE llm_usage_windows (
+    tenant                TEXT        NOT NULL,
+    time_zone             TEXT        NOT NULL,
+    window_unit           TEXT        NOT NULL,           -- day, month
+    window_start          TIMESTAMP NOT NULL,
+    agent                 TEXT        NOT NULL,
+    model                 TEXT        NOT NULL,
+    billed_model          TEXT        NOT NULL,
+    provider              TEXT        NOT NULL,
+    service_tier          TEXT        NOT NULL,
+    below                 BOOLEAN     NOT NULL,
+    unit                  TEXT        NOT NULL,           -- as in input_audio_ms; '': of the other columns
+    amount                INTEGER      NOT NULL,
+    calls                 INTEGER      NOT NULL,
+    errors                INTEGER      NOT NULL,
+    refusals              INTEGER      NOT NULL,
+    cost                  INTEGER      NOT NULL,
+    charge                INTEGER      NOT NULL,
+    tokens                INTEGER      NOT NULL,
+    input_tokens          INTEGER      NOT NULL,
+    cache_read_tokens     INTEGER      NOT NULL,
+    cache_read_audio_tokens INTEGER    NOT NULL,
+    cache_write_5m_tokens INTEGER      NOT NULL,
+    cache_write_1h_tokens INTEGER      NOT NULL,
+    output_tokens         INTEGER      NOT NULL,
+    reasoning_tokens      INTEGER      NOT NULL,
+    input_audio_tokens    INTEGER      NOT NULL,
+    output_audio_tokens   INTEGER      NOT NULL,
+    input_image_tokens    INTEGER      NOT NULL,
+    output_image_tokens   INTEGER      NOT NULL,
+    web_searches          INTEGER      NOT NULL,
+    estimated             INTEGER      NOT NULL,
+    unpriced              INTEGER      NOT NULL,
+    timed                 INTEGER      NOT NULL,
+    latency_us            INTEGER      NOT NULL,
+    latencies             TEXT     NOT NULL,
+    PRIMARY KEY (tenant, time_zone, window_unit, window_start, agent, model, billed_model, provider, service_tier, below, unit)
+);
+CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
+
+-- From when to when they are folded; offsets are those of the time zone then. The row of total is locked by whoever folds, and
+-- its version changes whenever somebody has.
+CREATE TABLE llm_usage_folds (
+    tenant      TEXT        NOT NULL,
+    time_zone   TEXT        NOT NULL,
+    window_unit TEXT        NOT NULL,
+    starts_at   TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    ends_at     TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
+    offsets     TEXT        NOT NULL DEFAULT '',
+    version     INTEGER      NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, time_zone, window_unit)
+);
+INSERT INTO llm_usage_folds (tenant, time_zone, window_unit) VALUES ('00000000-0000-0000-0000-000000000002', '', 'total');
+
+-- Hours of the roll-up that were changed when they were some hours old. Whoever changes such an hour adds a row in the same
+-- transaction, and nobody else's row stands for it.
+CREATE TABLE llm_usage_late (
+    id     INTEGER PRIMARY KEY,
+    tenant TEXT        NOT NULL,
+    hour   TIMESTAMP NOT NULL
+);
+CREATE INDEX llm_usage_late_tenant ON llm_usage_late (tenant);
 
 -- A process that has the ledger open. When its heartbeat is older than its lease, others end its running executions.
 CREATE TABLE llm_processes (
@@ -294,6 +360,9 @@ INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES
 DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
+DROP TABLE llm_usage_late;
+DROP TABLE llm_usage_folds;
+DROP TABLE llm_usage_windows;
 DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
 DROP TABLE llm_pruned;

@@ -121,6 +121,11 @@ var (
 			columns, columns, k, names(store.Thresholds.Key))
 	})
 
+	late = newWriter(store.Late.Columns(), func(k, _ string) string {
+		columns := names(store.Late.Columns())
+		return fmt.Sprintf(`INSERT INTO llm_usage_late (%s) SELECT %s FROM %s`, columns, columns, k)
+	})
+
 	summed = newWriter(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }).Columns(),
 		writing("llm_usage", store.Summed, "@ = t.@ + k.@"))
 	summedUnits = newWriter(generations(store.SummedUnits, func(h store.HourUnits) int64 { return h.Generation }).Columns(),
@@ -216,6 +221,7 @@ func (r *request) effects(state *book.State, eff *book.Effects) {
 	balanced.queue(r, rows(state, eff.Balances, hours))
 	summed.queue(r, hours)
 	summedUnits.queue(r, store.Units(hours))
+	late.queue(r, eff.Late)
 	if q := entered.queue(r, eff.Thresholds); q != nil {
 		q.Query(each(func(row sqldb.Row) error { return first(row, eff.Thresholds) }))
 	}

@@ -97,6 +97,7 @@ var (
 	enterThreshold = newStatement(store.Thresholds.Columns(), inserting("llm_thresholds", store.Thresholds.Columns()),
 		` ON CONFLICT DO NOTHING`).each(func(t *book.Threshold, n int64) { t.First = n > 0 })
 
+	addLate  = newStatement(store.Late.Columns(), inserting("llm_usage_late", store.Late.Columns()), "")
 	addHour  = adding("llm_usage", store.Summed)
 	addUnits = adding("llm_usage_units", store.SummedUnits)
 )
@@ -149,7 +150,10 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := addHour.run(ctx, conn, hours); err != nil {
 		return err
 	}
-	return addUnits.run(ctx, conn, store.Units(hours))
+	if err := addUnits.run(ctx, conn, store.Units(hours)); err != nil {
+		return err
+	}
+	return addLate.run(ctx, conn, eff.Late)
 }
 
 func (s *statement[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error {
