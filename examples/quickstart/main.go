@@ -22,6 +22,8 @@ import (
 
 	"github.com/llmtenant/tenant"
 	tenantopenai "github.com/llmtenant/tenant/adapters/openai"
+	"github.com/llmtenant/tenant/examples/internal/database"
+	"github.com/llmtenant/tenant/examples/internal/localmodel"
 	"github.com/llmtenant/tenant/pricing"
 )
 
@@ -66,11 +68,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 
 	// The host's own database, with its own table.
-	db, books, err := openDatabase(*where)
+	db, books, err := database.Open(*where)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeDatabase(db)) }()
+	defer func() { err = errors.Join(err, database.Close(db)) }()
 	if err := createTables(ctx, db); err != nil {
 		return fmt.Errorf("create the table of organizations: %w", err)
 	}
@@ -111,7 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 
 	// An agent on a model, over HTTP.
-	client, server, err := newClient(*kill)
+	client, server, err := newClient(ctx, *kill)
 	if err != nil {
 		return err
 	}
@@ -180,18 +182,22 @@ func explain(org *Organization, err error) error {
 }
 
 // newClient returns a client of OpenAI's API, or else of a local server.
-func newClient(kill bool) (openai.Client, *localServer, error) {
+func newClient(ctx context.Context, kill bool) (openai.Client, *localmodel.Server, error) {
 	if os.Getenv("OPENAI_API_KEY") != "" {
 		if kill {
 			return openai.Client{}, nil, errors.New("-kill-server is for the local server, and OPENAI_API_KEY is set: unset it")
 		}
 		return openai.NewClient(), nil, nil
 	}
-	server, err := startServer(kill)
-	if err != nil {
-		return openai.Client{}, nil, fmt.Errorf("start the local server: %w", err)
+	var options localmodel.Options
+	if kill {
+		options.DieInCall = 2
 	}
-	return openai.NewClient(option.WithBaseURL(server.url), option.WithAPIKey("none")), server, nil
+	server, err := localmodel.Start(ctx, options)
+	if err != nil {
+		return openai.Client{}, nil, err
+	}
+	return openai.NewClient(option.WithBaseURL(server.URL), option.WithAPIKey("none")), server, nil
 }
 
 // closeLedger waits until everything is on the books, but not for ever.

@@ -19,6 +19,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/examples/internal/database"
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
@@ -90,7 +91,7 @@ func verify(t *testing.T, dialector gorm.Dialector) []tenant.Execution {
 	t.Helper()
 	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, closeDatabase(db)) }()
+	defer func() { require.NoError(t, database.Close(db)) }()
 	ledger, err := tenant.Open(db)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, ledger.Close(context.Background())) }()

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/examples/internal/localmodel"
 )
 
 // printer says what happens.
@@ -24,13 +25,13 @@ func (p printer) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.out, format, args...)
 }
 
-func (p printer) header(books string, server *localServer) {
+func (p printer) header(books string, server *localmodel.Server) {
 	p.printf("Books  %s\n", books)
 	if server == nil {
 		p.printf("Model  %s at OpenAI\n", model)
 		return
 	}
-	p.printf("Model  %s, played by a local server at %s, because OPENAI_API_KEY is not set\n", model, server.url)
+	p.printf("Model  %s, played by a local server at %s, because OPENAI_API_KEY is not set\n", model, server.URL)
 }
 
 // standing prints what each organization has spent, read from the books.
