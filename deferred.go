@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
@@ -39,16 +40,14 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		return fault.NotAvailable(err, false)
 	}
 	defer end()
-	// It changes no column that a lane writes, and holds no lock but the row's own, for this statement.
-	done, err := l.pool.ExecContext(ctx, l.dialect.Bind(`UPDATE llm_executions SET idempotency_key = ?
-		WHERE tenant = ? AND id = ? AND status = 'running' AND idempotency_key IS NULL`), key, h.exec.Tenant.String(), h.exec.ID.String())
+	done, err := books.Defer(ctx, l.dialect, l.pool, h.exec.Tenant, h.exec.ID, key)
 	if err != nil {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
 			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost), Charge: money.Decimal(taken.Charged.Charge)}
 		}
 		return fault.NotAvailable(err, l.faults.Unreachable(err))
 	}
-	if n, err := done.RowsAffected(); err != nil || n == 0 {
+	if !done {
 		return fmt.Errorf("%w: execution %s has an idempotency key, or has ended", ErrNotDeferred, h.ExecutionID)
 	}
 	l.leave(h)
@@ -152,17 +151,17 @@ func (l *Ledger) readDeferred(h *Hold, a Actual) (op *decide.Op, own bool, err e
 
 // deferred reads the call that has a key.
 func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Execution, error) {
-	of, args := "e.tenant = ?", []any{book.NoTenant.String(), key}
+	of, args := "k.tenant = ?", []any{book.NoTenant.String(), key}
 	if tenantID != "" {
-		of, args[0] = "e.tenant = (SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?)", tenantID
+		of, args[0] = "k.tenant = (SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?)", tenantID
 	}
 	var (
 		e       book.Execution
 		parents string
 	)
 	err := l.pool.QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
-		e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text) FROM llm_executions e
-		WHERE `+of+` AND e.idempotency_key = ? AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`), args...).
+		e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text)
+		FROM llm_idempotency k JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution WHERE `+of+` AND k.key = ?`), args...).
 		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
@@ -149,4 +150,58 @@ func TestIdempotencyKey_MakesOneCallOfManyGoroutines(t *testing.T) {
 		}
 		requireConservation(t, db)
 	})
+}
+
+// A key stays taken for as long as it is promised, also when its call is gone; and for as long as its call is kept.
+func TestIdempotency_KeysOutliveTheirCalls(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		settled, err := ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("0.25"), Charge: tenant.USD("0.5"), Usage: tenant.Usage{Input: 1}}, tenant.WithIdempotencyKey("order-9"))
+		require.NoError(t, err)
+		hold, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Cost: tenant.USD("1")}, tenant.WithIdempotencyKey("order-10"))
+		require.NoError(t, err)
+		_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.75"), Usage: tenant.Usage{Input: 1}})
+		require.NoError(t, err)
+		_, err = ledger.Credit(t.Context(), acme, tenant.USD("3"), "goodwill", tenant.WithIdempotencyKey("credit-1"))
+		require.NoError(t, err)
+		d := dialectOf(db)
+		age := func(table, column string, by time.Duration) {
+			require.NoError(t, db.Exec(`UPDATE `+table+` SET `+column+` = ?`, d.Time(time.Now().UTC().Add(-by))).Error)
+		}
+		for _, column := range []string{"admitted_at", "finished_at", "settled_at"} {
+			age("llm_executions", column, 200*24*time.Hour)
+		}
+		age("llm_idempotency", "taken_at", 99*24*time.Hour)
+		duplicates := func() {
+			t.Helper()
+			for key, want := range map[string][]string{
+				"order-9": {settled.ExecutionID, "succeeded", "0.25", "0.5"}, "order-10": {hold.ExecutionID, "succeeded", "0.75", "0.75"},
+			} {
+				_, err := ledger.Record(t.Context(), acme, tenant.Actual{Usage: tenant.Usage{Input: 1}}, tenant.WithIdempotencyKey(key))
+				taken := (*tenant.DuplicateError)(nil)
+				require.ErrorAs(t, err, &taken)
+				require.Equal(t, want, []string{taken.ExecutionID, taken.Status, taken.Cost.String(), taken.Charge.String()})
+			}
+			s, err := ledger.Credit(t.Context(), acme, tenant.USD("3"), "goodwill", tenant.WithIdempotencyKey("credit-1"))
+			require.NoError(t, err)
+			require.Equal(t, []any{tenant.AlreadySettled, "-3"}, []any{s.Outcome, s.Charge.String()})
+		}
+		duplicates()
+		report, err := ledger.Prune(t.Context(), time.Now().Add(-100*24*time.Hour))
+		require.NoError(t, err)
+		require.EqualValues(t, 3, report.Executions)
+		require.Zero(t, countRows(t, db, "llm_executions"))
+		duplicates()
+
+		age("llm_idempotency", "taken_at", 101*24*time.Hour)
+		_, err = ledger.Record(t.Context(), acme, tenant.Actual{Usage: tenant.Usage{Input: 1}}, tenant.WithIdempotencyKey("order-11"))
+		require.NoError(t, err)
+		age("llm_idempotency", "taken_at", 102*24*time.Hour)
+		_, err = ledger.Prune(t.Context(), time.Now().Add(-100*24*time.Hour))
+		require.NoError(t, err)
+		require.EqualValues(t, 1, countRows(t, db, "llm_idempotency"), "that of a call that is kept")
+		_, err = ledger.Record(t.Context(), acme, tenant.Actual{Usage: tenant.Usage{Input: 1}}, tenant.WithIdempotencyKey("order-9"))
+		require.NoError(t, err, "it is free again")
+		require.ErrorIs(t, second(ledger.Record(t.Context(), acme, tenant.Actual{}, tenant.WithIdempotencyKey("order-11"))), tenant.ErrDuplicate)
+	}, tenant.WithKeysKept(100*24*time.Hour))
 }

@@ -82,7 +82,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	o := openOptions{
 		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday, clock: time.Now,
 		thresholds: []int64{50, 80, 100},
-		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour,
+		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour, keysKept: 365 * 24 * time.Hour,
 	}
 	for _, option := range options {
 		if option == nil {

@@ -77,6 +77,7 @@ type openOptions struct {
 	settleWait  time.Duration
 	lease       time.Duration
 	callTime    time.Duration
+	keysKept    time.Duration
 	clock       func() time.Time
 
 	admitWhenUnavailable bool
@@ -238,6 +239,12 @@ func WithAdmitWhenUnavailable() OpenOption {
 		o.admitWhenUnavailable = true
 		return nil
 	}
+}
+
+// WithKeysKept sets for how long an idempotency key stays taken, from the admission of its call on. It does so in any case
+// until the call is pruned ([Ledger.Prune]), which is also what frees keys. Defaults to 365 days.
+func WithKeysKept(d time.Duration) OpenOption {
+	return func(o *openOptions) error { return positive(&o.keysKept, "WithKeysKept", d) }
 }
 
 // WithClock sets this process's clock, which chooses the price that is in effect. Windows, leases and deadlines go by the
@@ -405,6 +412,7 @@ func (o *callOptions) tagJSON() (string, error) {
 
 // WithIdempotencyKey makes sure that one call is made for the key, at most: a second one, from whatever process, gets a
 // [*DuplicateError] while the first is running and after it was made. A call that failed or was not made frees its key.
+// A key stays taken when its call was pruned; see [WithKeysKept].
 // Keys are the tenant's own, of at most 255 bytes. Defaults to none: every call is made.
 func WithIdempotencyKey(key string) RecordOption {
 	return forRecord(func(o *callOptions) error {

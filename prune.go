@@ -72,6 +72,8 @@ type PruneReport struct {
 // period of the calendar is the same afterwards, by tenant, agent and model, the balances stay, and [Ledger.Verify] and
 // [Ledger.Repair] work as before, with the sums in the place of what is gone. The roll-up is not touched.
 //
+// Idempotency keys stay taken, also of calls that are gone, for as long as [WithKeysKept] says.
+//
 // What is gone is the single call: it is in no list or export any more, cannot be repriced (which [RepriceReport] says), and a
 // period that cuts one of those quarters is an error ([ErrPruned]).
 //
@@ -116,7 +118,7 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 	if p.budget > 0 {
 		p.until = time.Now().Add(p.budget)
 	}
-	p.unsettled = now.Add(-lateSettles)
+	p.unsettled, p.keys = now.Add(-lateSettles), now.Add(-l.options.keysKept)
 	p.report.Before = closed(before, now, l.windows.WeekStart)
 	failed := l.eachTenant(ctx, func(id book.ID) error {
 		p.report.Tenants++
@@ -141,6 +143,7 @@ type pruning struct {
 	budget    time.Duration
 	until     time.Time // zero: no bound
 	unsettled time.Time
+	keys      time.Time // before which idempotency keys are free once their calls are gone
 	told      func(PruneReport)
 	report    PruneReport
 }
@@ -198,6 +201,20 @@ func (p *pruning) tenant(ctx context.Context, id book.ID) error {
 			}
 			more = n == p.batch
 			return int64(n), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	key := ""
+	for more := true; more; {
+		err := p.step(ctx, func(b books.Books) (int64, error) {
+			n, to, err := b.PruneKeys(ctx, id, p.keys, key, p.batch)
+			if err == nil {
+				key = to
+			}
+			more = n == p.batch
+			return 0, err
 		})
 		if err != nil {
 			return err

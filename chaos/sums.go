@@ -55,6 +55,9 @@ var sums = []query{
 		WHERE coalesce(u.calls, 0) <> coalesce(e.calls, 0) OR coalesce(u.errors, 0) <> coalesce(e.errors, 0)
 			OR coalesce(u.cost, 0) <> coalesce(e.cost, 0) OR coalesce(u.charge, 0) <> coalesce(e.charge, 0) OR coalesce(u.tokens, 0) <> coalesce(e.tokens, 0)
 			OR coalesce(u.input, 0) <> coalesce(e.input, 0) OR coalesce(u.output, 0) <> coalesce(e.output, 0)`},
+	{"an idempotency key is not that of the call that has it", `SELECT concat_ws(' ', tenant, idempotency_key, id, execution) FROM (
+		SELECT e.tenant, e.idempotency_key, e.id, k.execution FROM llm_executions e LEFT JOIN llm_idempotency k ON k.tenant = e.tenant AND k.key = e.idempotency_key
+			WHERE e.idempotency_key IS NOT NULL AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')) x WHERE execution IS DISTINCT FROM id`},
 	{"an idempotency key was used twice", `SELECT concat_ws(' ', tenant, idempotency_key) FROM llm_executions
 		WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned') GROUP BY tenant, idempotency_key HAVING count(*) > 1`},
 }

@@ -112,6 +112,9 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 
 // replace enters what some executions add up to, and deletes them.
 func (b Books) replace(ctx context.Context, tenant book.ID, ids []book.ID) error {
+	if err := b.keepKeys(ctx, tenant, ids); err != nil {
+		return err
+	}
 	of := []any{tenant.String(), b.IDs(ids)}
 	const bookedAt = "CASE e.status WHEN 'adjusted' THEN e.finished_at END"
 	keys := strings.Join(prunedKeys, ", ")

@@ -106,6 +106,41 @@ func Over(eff *book.Effects) (finished []book.Update) {
 	return finished
 }
 
+// Taken are the idempotency keys that executions take.
+func Taken(eff *book.Effects) (taken []*book.Execution) {
+	for _, e := range eff.Insert {
+		if e.IdempotencyKey != "" && e.Status != book.Failed && e.Status != book.Cancelled {
+			taken = append(taken, e)
+		}
+	}
+	return taken
+}
+
+// Freed are the idempotency keys that executions give up.
+func Freed(eff *book.Effects) (freed []*book.Execution) {
+	for _, u := range eff.Update {
+		if u.IdempotencyKey != "" && (u.Status == book.Failed || u.Status == book.Cancelled) {
+			freed = append(freed, u.Execution)
+		}
+	}
+	return freed
+}
+
+// Keys is an idempotency key, and the execution that has taken it.
+var Keys = Table[exec]{
+	Key: []Column[exec]{
+		NewColumn("tenant", func(e exec) [16]byte { return e.Tenant }),
+		NewColumn("key", func(e exec) string { return e.IdempotencyKey }),
+		NewColumn("execution", func(e exec) [16]byte { return e.ID }),
+	},
+	Set: []Column[exec]{
+		NewColumn("status", func(e exec) string { return string(e.Status) }),
+		NewColumn("cost", func(e exec) int64 { return e.Charged.Cost }),
+		NewColumn("charge", func(e exec) int64 { return e.Charged.Charge }),
+		NewColumn("taken_at", func(e exec) time.Time { return e.AdmittedAt }),
+	},
+}
+
 type (
 	exec   = *book.Execution
 	update = book.Update

@@ -28,6 +28,9 @@ const (
 		e.held_cost, e.held_charge, e.held_tokens, e.cost, e.charge, e.tokens, e.calls, coalesce(e.reported_cost, -1), e.estimated, e.unpriced,
 		CAST(e.parents AS text)`
 	ProcessColumns = `p.id, p.beat_at, p.lease_ms`
+
+	// Of llm_idempotency, k, whose execution is gone.
+	GoneColumns = `k.tenant, k.key, k.execution, k.status, k.cost, k.charge`
 )
 
 // Reader enters the rows that a batch reads into its state. The tenants that it has locked come first.
@@ -191,6 +194,16 @@ func (r *Reader) Idempotent(row sqldb.Row) error {
 		e = same
 	}
 	r.State.Idempotent[book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}] = e
+	return nil
+}
+
+// Gone enters GoneColumns: an idempotency key is taken although its execution was pruned.
+func (r *Reader) Gone(row sqldb.Row) error {
+	var e book.Execution
+	if err := row.Scan(r.to(r.ID(&e.Tenant), &e.IdempotencyKey, r.ID(&e.ID), &e.Status, &e.Charged.Cost, &e.Charged.Charge)...); err != nil {
+		return err
+	}
+	r.State.Idempotent[book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}] = &e
 	return nil
 }
 

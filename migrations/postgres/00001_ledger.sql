@@ -155,11 +155,22 @@ CREATE INDEX llm_executions_time ON llm_executions USING brin (admitted_at) WITH
 CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
     WHERE parents <> '{}' AND status <> 'running' AND status <> 'cancelled';
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
-CREATE UNIQUE INDEX llm_executions_idempotency ON llm_executions (tenant, idempotency_key)
-    WHERE idempotency_key IS NOT NULL AND status IN ('running', 'succeeded', 'abandoned', 'adjusted');
 
 -- For what was corrected of a call.
 CREATE INDEX llm_executions_corrects ON llm_executions (tenant, corrects) WHERE corrects IS NOT NULL;
+
+-- Idempotency keys that are taken: by which execution, and how that had ended when it was entered or was pruned. A key stays
+-- taken when its execution is gone.
+CREATE TABLE llm_idempotency (
+    tenant    uuid        NOT NULL,
+    key       text        NOT NULL,
+    execution uuid        NOT NULL,
+    status    text        NOT NULL,
+    cost      bigint      NOT NULL DEFAULT 0,
+    charge    bigint      NOT NULL DEFAULT 0,
+    taken_at  timestamptz NOT NULL,
+    PRIMARY KEY (tenant, key)
+);
 
 -- What executions that were pruned add up to, by quarters of an hour: every time zone begins its days with one. Together with the
 -- executions it gives what those alone gave before.
@@ -373,6 +384,7 @@ DROP TABLE llm_usage_windows;
 DROP TABLE llm_usage_units;
 DROP TABLE llm_usage;
 DROP TABLE llm_pruned;
+DROP TABLE llm_idempotency;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
 DROP TABLE llm_limits;

@@ -68,10 +68,13 @@ const (
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
 		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
-	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (id, tenant_id, key)
-		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = k.tenant_id), k.id) AS id` + apart + `) w
-		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = w.id AND e.idempotency_key = k.key
-			AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted') LIMIT 1) e`
+	taken = ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (id, tenant_id, key)
+		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = u.tenant_id), u.id) AS id` + apart + `) w
+		CROSS JOIN LATERAL (SELECT * FROM llm_idempotency k WHERE k.tenant = w.id AND k.key = u.key` + apart + `) k`
+	idempotent = `SELECT ` + store.ExecutionColumns + taken + `
+		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution LIMIT 1) e`
+	gone = `SELECT ` + store.GoneColumns + taken + `
+		WHERE NOT EXISTS (SELECT 1 FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution` + apart + `)`
 
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id = ANY($1::uuid[])`
 )
@@ -160,6 +163,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 			owners[i], names[i], uses[i] = use.Tenant, use.TenantKey, use.Key
 		}
 		batch.Queue(idempotent, owners, names, uses).Query(each(r.Idempotent))
+		batch.Queue(gone, owners, names, uses).Query(each(r.Gone))
 	}
 	if len(want.Processes) > 0 {
 		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))

@@ -181,6 +181,16 @@ func inserting[T any](columns []store.Column[T]) func(k, n string) string {
 	}
 }
 
+var (
+	takes = newWriter(store.Keys.Columns(), func(k, _ string) string {
+		columns := names(store.Keys.Columns())
+		return fmt.Sprintf(`INSERT INTO llm_idempotency (%s) SELECT %[1]s FROM %s`, columns, k)
+	})
+	frees = newWriter(store.Keys.Key, func(k, _ string) string {
+		return fmt.Sprintf(`DELETE FROM llm_idempotency i USING %s WHERE %s`, k, store.Each(store.Keys.Key, "i.@ = k.@", " AND "))
+	})
+)
+
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
 // to be rehearsed comes between the two.
 func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
@@ -215,8 +225,10 @@ func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Eff
 // effects queues what writes them.
 func (r *request) effects(state *book.State, eff *book.Effects) {
 	updates.queue(r, eff.Update) // what ends comes before what begins: it may free an idempotency key
+	frees.queue(r, store.Freed(eff))
 	inserts.queue(r, store.Begun(eff))
 	wholes.queue(r, store.Over(eff))
+	takes.queue(r, store.Taken(eff))
 	hours := store.Hours(eff)
 	balanced.queue(r, rows(state, eff.Balances, hours))
 	summed.queue(r, hours)

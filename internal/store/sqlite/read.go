@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -35,10 +36,16 @@ const (
 	// ?1 is pairs of tenant and id. CROSS JOIN keeps the order: one look-up for each pair.
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM json_each(?1) k
 		CROSS JOIN llm_executions e ON e.tenant = json_extract(k.value, '$[0]') AND e.id = json_extract(k.value, '$[1]')`
-	idempotent = `SELECT ` + store.ExecutionColumns + ` FROM llm_executions e WHERE e.tenant IN (` + wanted + `)
-		AND e.idempotency_key IN (SELECT value FROM json_each(?2)) AND e.status IN ('running', 'succeeded', 'abandoned', 'adjusted')`
-
 	processes = `SELECT ` + store.ProcessColumns + ` FROM llm_processes p WHERE p.id IN (SELECT value FROM json_each(?1))`
+)
+
+// taken is from where idempotency keys are read that are among ?2, of the tenants of ?1.
+const taken = ` FROM llm_idempotency k%s WHERE k.tenant IN (` + wanted + `) AND k.key IN (SELECT value FROM json_each(?2))`
+
+var (
+	idempotent = `SELECT ` + store.ExecutionColumns + fmt.Sprintf(taken, ` JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution`)
+	gone       = `SELECT ` + store.GoneColumns + fmt.Sprintf(taken, "") + `
+		AND NOT EXISTS (SELECT 1 FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution)`
 )
 
 func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*book.State, error) {
@@ -79,7 +86,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 		for i, use := range want.Idempotent {
 			uses[i] = use.Key
 		}
-		queries = append(queries, query{idempotent, []any{ids, list(uses)}, r.Idempotent})
+		queries = append(queries, query{idempotent, []any{ids, list(uses)}, r.Idempotent}, query{gone, []any{ids, list(uses)}, r.Gone})
 	}
 	if len(want.Processes) > 0 {
 		queries = append(queries, query{processes, []any{list(texts(want.Processes))}, r.Process})

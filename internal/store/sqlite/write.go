@@ -90,6 +90,10 @@ var (
 		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = given.@", ", ")+` FROM given WHERE llm_executions.tenant = given.tenant
 			AND llm_executions.id = given.id AND llm_executions.status = given.was AND llm_executions.settled_at IS NULL`, "units").or(errMoved)
 
+	takeKey = newStatement(store.Keys.Columns(), inserting("llm_idempotency", store.Keys.Columns()), "")
+	freeKey = newStatement(store.Keys.Key, "WITH given ("+store.Each(store.Keys.Key, "@", ", ")+") AS (VALUES ",
+		") DELETE FROM llm_idempotency WHERE ("+store.Each(store.Keys.Key, "@", ", ")+") IN (SELECT * FROM given)")
+
 	writeBalance = newStatement(store.Balances.Columns(), inserting("llm_balances", store.Balances.Columns()),
 		` ON CONFLICT (`+store.Each(store.Balances.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(store.Balances.Set, "@ = excluded.@", ", "))
 
@@ -132,6 +136,12 @@ func (s *statement[T]) each(wrote func(row T, rows int64)) *statement[T] {
 // write writes all effects. What ends comes before what begins: it may free an idempotency key.
 func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := updateExecution.run(ctx, conn, eff.Update); err != nil {
+		return err
+	}
+	if err := freeKey.run(ctx, conn, store.Freed(eff)); err != nil {
+		return err
+	}
+	if err := takeKey.run(ctx, conn, store.Taken(eff)); err != nil {
 		return err
 	}
 	if err := insertExecution.run(ctx, conn, store.Begun(eff)); err != nil {

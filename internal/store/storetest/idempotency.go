@@ -105,3 +105,19 @@ func usesOf(id book.ID, keys ...string) []book.IdempotencyUse {
 	}
 	return out
 }
+
+// The key of a call that was pruned stays taken, and says how the call had ended.
+func idempotencyOutlives(b *Books) {
+	id := b.Tenant("acme")
+	e := execution(id)
+	require.NoError(b, b.Write(book.Effects{Insert: []*book.Execution{e}}))
+	b.Exec(`DELETE FROM llm_executions`)
+	s := b.Read(&book.Want{Tenants: []book.ID{id}, Idempotent: usesOf(id, e.IdempotencyKey, "unused")})
+	require.Len(b, s.Idempotent, 1)
+	got := s.Idempotent[book.IdempotencyKey{Tenant: id, Key: e.IdempotencyKey}]
+	require.Equal(b, []any{e.ID, e.Status, e.Charged.Cost, e.Charged.Charge}, []any{got.ID, got.Status, got.Charged.Cost, got.Charged.Charge})
+
+	again := Reserve(id, book.Amount{Cost: 1})
+	again.Exec.IdempotencyKey = e.IdempotencyKey
+	require.Equal(b, []decide.Code{decide.Duplicate}, b.Decide(again))
+}

@@ -60,6 +60,7 @@ func Run(t *testing.T, open Open) {
 		{"an idempotency key is taken once", idempotencyIsUnique},
 		{"an idempotency key is free again within the batch that frees it", idempotencyIsFreed},
 		{"a tombstone does not need its idempotency key", tombstoneWithTakenKey},
+		{"an idempotency key stays taken when its execution is gone", idempotencyOutlives},
 		{"an execution id is taken once", executionIDIsUnique},
 		{"a settled or changed execution fails the batch", guardOnUpdates},
 		{"the roll-up adds up over batches", rollUpAddsUp},
