@@ -33,6 +33,7 @@ var measurements = []measurement{
 	{"sqlite", (*bench).sqlite},
 	{"questions", (*bench).questions},
 	{"hooks", (*bench).hooks},
+	{"telemetry", (*bench).telemetry},
 	{"import", (*bench).imports},
 	{"snapshot", (*bench).snapshot},
 	{"export", (*bench).exports},

@@ -30,12 +30,13 @@ func (t *Telemetry) ContextOfCall(ctx context.Context, e *tenant.AdmittedEvent) 
 	}
 	ctx, span := t.tracer.Start(ctx, spanName(e.Operation, e.Model), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(time.Now().Add(-e.Waited)))
 	if span.IsRecording() {
-		attributes := append(t.spanAttributes(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID),
-			attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)), attrAdmission.Float64(seconds(e.Waited)))
+		a := t.attributes()
+		a.call(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID)
+		a.add(attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)), attrAdmission.Float64(seconds(e.Waited)))
 		if e.OutputTokens > 0 {
-			attributes = append(attributes, genAIRequestMaxTokens.Int64(e.OutputTokens))
+			a.add(genAIRequestMaxTokens.Int64(e.OutputTokens))
 		}
-		span.SetAttributes(attributes...)
+		a.set(span)
 	}
 	return context.WithValue(ctx, callKey{}, &call{span: span, execution: e.ExecutionID})
 }
@@ -47,20 +48,41 @@ func spanName(operation, model string) string {
 	return operation + " " + model
 }
 
-// spanAttributes are those that a span begins with, with room for others.
-func (t *Telemetry) spanAttributes(operation, provider, model, agent, tenantID string) []attribute.KeyValue {
-	attributes := make([]attribute.KeyValue, 0, 20)
-	attributes = append(attributes, genAIOperation.String(operation), t.provider(provider))
+// attributes are those that are about to be set on a span, which copies them, so that their memory is used again.
+type attributes struct {
+	of  *Telemetry
+	all []attribute.KeyValue
+}
+
+func (t *Telemetry) attributes() *attributes {
+	if a, ok := t.room.Get().(*attributes); ok {
+		return a
+	}
+	return &attributes{of: t, all: make([]attribute.KeyValue, 0, 24)}
+}
+
+func (a *attributes) add(more ...attribute.KeyValue) { a.all = append(a.all, more...) }
+
+// call adds what is known of a call before it is made.
+func (a *attributes) call(operation, provider, model, agent, tenantID string) {
+	a.add(genAIOperation.String(operation), a.of.provider(provider))
 	if model != "" {
-		attributes = append(attributes, genAIRequestModel.String(model))
+		a.add(genAIRequestModel.String(model))
 	}
 	if agent != "" {
-		attributes = append(attributes, genAIAgent.String(agent))
+		a.add(genAIAgent.String(agent))
 	}
-	if t.tenants[tenantID] {
-		attributes = append(attributes, attrTenant.String(tenantID))
+	if a.of.tenants[tenantID] {
+		a.add(attrTenant.String(tenantID))
 	}
-	return attributes
+}
+
+// set sets them, and gives their memory back.
+func (a *attributes) set(span trace.Span) {
+	span.SetAttributes(a.all...)
+	clear(a.all)
+	a.all = a.all[:0]
+	a.of.room.Put(a)
 }
 
 // trace ends the span of a call, or makes one of a call that had none.
@@ -97,32 +119,34 @@ func end(ctx context.Context, execution string, with attribute.KeyValue) {
 
 func (t *Telemetry) settled(ctx context.Context, e *tenant.SettledEvent) {
 	var span trace.Span
-	if c := running(ctx, e.ExecutionID); c != nil {
+	c := running(ctx, e.ExecutionID)
+	switch {
+	case c != nil:
 		span = c.span
-	} else if e.Duration == 0 || e.Status == "abandoned" { // what was recorded, and what nobody waits for
+	case e.Duration == 0 || e.Status == "abandoned": // what was recorded, and what nobody waits for
 		return
-	} else { // of a program that reserves and settles itself
+	default: // of a program that reserves and settles itself
 		_, span = t.tracer.Start(ctx, spanName(e.Operation, e.Model), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(time.Now().Add(-e.Duration)))
-		if span.IsRecording() {
-			span.SetAttributes(append(t.spanAttributes(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID),
-				attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)))...)
-		}
 	}
 	defer span.End()
 	if !span.IsRecording() {
 		return
 	}
-	attributes := make([]attribute.KeyValue, 0, 12)
-	attributes = append(attributes, attrOutcome.String(outcome(e)), attrCost.Int64(nano(e.Cost)), genAIResponseModel.String(e.BilledModel))
+	a := t.attributes()
+	if c == nil {
+		a.call(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID)
+		a.add(attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)))
+	}
+	a.add(attrOutcome.String(outcome(e)), attrCost.Int64(nano(e.Cost)), genAIResponseModel.String(e.BilledModel))
 	if e.RequestID != "" {
-		attributes = append(attributes, genAIResponseID.String(e.RequestID))
+		a.add(genAIResponseID.String(e.RequestID))
 	}
 	if e.Estimated {
-		attributes = append(attributes, attrEstimated.Bool(true))
+		a.add(attrEstimated.Bool(true))
 	} else {
 		in, _ := input(e.Usage)
 		out, _ := output(e.Usage)
-		attributes = append(attributes, genAIUsageInput.Int64(in), genAIUsageOutput.Int64(out))
+		a.add(genAIUsageInput.Int64(in), genAIUsageOutput.Int64(out))
 		for _, part := range [...]struct {
 			key attribute.Key
 			n   int64
@@ -131,18 +155,18 @@ func (t *Telemetry) settled(ctx context.Context, e *tenant.SettledEvent) {
 			{genAIUsageReasoning, e.Usage.Reasoning},
 		} {
 			if part.n > 0 {
-				attributes = append(attributes, part.key.Int64(part.n))
+				a.add(part.key.Int64(part.n))
 			}
 		}
 	}
 	if e.Unpriced {
-		attributes = append(attributes, attrUnpriced.Bool(true))
+		a.add(attrUnpriced.Bool(true))
 	}
 	if e.ErrorCode != "" {
-		attributes = append(attributes, errorType.String(e.ErrorCode))
+		a.add(errorType.String(e.ErrorCode))
 		span.SetStatus(codes.Error, e.ErrorCode)
 	}
-	span.SetAttributes(attributes...)
+	a.set(span)
 }
 
 // refused makes the span of a call that was not made. Its error's text stays out of it: it may name other tenants.
@@ -152,13 +176,14 @@ func (t *Telemetry) refused(ctx context.Context, operation, provider, model, age
 	if !span.IsRecording() {
 		return
 	}
-	attributes := append(t.spanAttributes(operation, provider, model, agent, tenantID),
-		attrOutcome.String(outcomeRefused), attrReason.String(why), errorType.String(why), attrAdmission.Float64(seconds(waited)))
+	a := t.attributes()
+	a.call(operation, provider, model, agent, tenantID)
+	a.add(attrOutcome.String(outcomeRefused), attrReason.String(why), errorType.String(why), attrAdmission.Float64(seconds(waited)))
 	var exceeded *tenant.BudgetExceededError
 	if errors.As(err, &exceeded) {
-		attributes = append(attributes, attrMetric.String(string(exceeded.Limit.Metric)), attrWindow.String(string(exceeded.Limit.Window)))
+		a.add(attrMetric.String(string(exceeded.Limit.Metric)), attrWindow.String(string(exceeded.Limit.Window)))
 	}
-	span.SetAttributes(attributes...)
+	a.set(span)
 	span.SetStatus(codes.Error, why)
 }
 

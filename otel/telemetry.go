@@ -25,6 +25,7 @@ type Telemetry struct {
 	meter   metric.Meter
 	latest  bool // the GenAI names are those of today
 	tenants map[string]bool
+	room    sync.Pool // of *attributes
 
 	mu       sync.Mutex
 	watching []metric.Registration
