@@ -157,7 +157,8 @@ func pageLimit(what string, n, otherwise int) (int, error) {
 type RunningCalls struct {
 	Calls   int64
 	Overdue int64           // of these, those whose deadline has passed: they are about to be ended
-	Cost    decimal.Decimal // held, in US dollars
+	Cost    decimal.Decimal // held, in US dollars: what providers bill
+	Charge  decimal.Decimal // held, in US dollars: what tenants are charged
 	Tokens  int64           // held
 	Oldest  time.Time       `json:",omitzero"` // when the oldest was admitted; zero where none runs
 }
@@ -174,7 +175,7 @@ func Running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
 	if err != nil {
 		return RunningCalls{}, q.failure(ctx, err)
 	}
-	return RunningCalls{Calls: r.Calls, Overdue: r.Overdue, Cost: money.Decimal(r.Held.Cost), Tokens: r.Held.Tokens, Oldest: r.Oldest}, nil
+	return RunningCalls{Calls: r.Calls, Overdue: r.Overdue, Cost: money.Decimal(r.Held.Cost), Charge: money.Decimal(r.Held.Charge), Tokens: r.Held.Tokens, Oldest: r.Oldest}, nil
 }
 
 // Verification is a [Ledger.Verify] that came to its end.

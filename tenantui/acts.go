@@ -88,6 +88,9 @@ func limitsAct() act {
 				{Name: "enforcement", Label: "Enforcement", Value: d.now("enforcement", string(d.budget.Enforcement)), Options: []option{
 					{"inherited", ""}, {"hard: a call without room is refused", "hard"}, {"soft: it is made and counted", "soft"}, {"none: limits are not looked at", "none"},
 				}},
+				{Name: "counts", Label: "Limits of cost count", Value: d.now("counts", string(d.budget.Counts)), Options: []option{
+					{"what the ledger says", ""}, {"what the tenant is charged", "charge"}, {"what the provider bills", "cost"},
+				}},
 				{Name: "zone", Label: "Time zone (an IANA name; empty: the ledger's)", Value: d.now("zone", d.budget.TimeZone)},
 				{Name: "inherit", Label: "The ledger's default limits hold for what is not set here", Value: d.now("inherit", inherit), Check: true},
 				{Name: "larger", Label: "A limit may be larger than one of a longer window", Value: d.now("larger", larger), Check: true},
@@ -109,6 +112,7 @@ func limitsAct() act {
 			}
 			d.limitChanges(lines(was.Limits), lines(becomes.Limits))
 			d.change("enforcement", orInherited(string(was.Enforcement)), orInherited(string(becomes.Enforcement)))
+			d.change("limits of cost count", orInherited(string(was.Counts)), orInherited(string(becomes.Counts)))
 			d.change("time zone", orInherited(was.TimeZone), orInherited(becomes.TimeZone))
 			d.change("takes the ledger's default limits", yesNo(was.Inherit), yesNo(becomes.Inherit))
 			return nil
@@ -146,7 +150,7 @@ func (d *doing) wanted() (func(*tenant.Budget) error, error) {
 	limits.AllowLargerShort = d.sent.Get("larger") != ""
 	return func(b *tenant.Budget) error {
 		b.Limits, b.Enforcement, b.TimeZone = limits, tenant.Enforcement(d.sent.Get("enforcement")), strings.TrimSpace(d.sent.Get("zone"))
-		b.Inherit = d.sent.Get("inherit") != ""
+		b.Inherit, b.Counts = d.sent.Get("inherit") != "", tenant.Counts(d.sent.Get("counts"))
 		return nil
 	}, nil
 }
@@ -342,7 +346,7 @@ func adjustAct(credit bool) act {
 			if err != nil {
 				return err
 			}
-			d.change("spent "+p.String(), dollars(spent), dollars(spent.Add(by)))
+			d.change("charged "+p.String(), dollars(spent), dollars(spent.Add(by)))
 		}
 		if len(d.Body.Changes) == 0 { // less than what is shown
 			d.change("adjustment", "", by.String()+" US dollars")

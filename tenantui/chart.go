@@ -1,6 +1,7 @@
 package tenantui
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,7 @@ type part struct{ Class, X, Y, H string }
 // span is what a bar is made of.
 type span struct {
 	Label  string
+	Axis   string            // a shorter label, for below the chart; the label where it is empty
 	Parts  []decimal.Decimal // in the order of the series
 	Before decimal.Decimal   // what the span before it, by the length of the whole chart, came to
 }
@@ -94,7 +96,7 @@ func (p plot) draw(spans []span) *chart {
 	c.Before = line.String()
 	c.Ticks = []string{p.axis(top), p.axis(top.Div(decimal.NewFromInt(2))), p.axis(decimal.Zero)}
 	for _, i := range marks(len(spans)) {
-		c.Labels = append(c.Labels, spans[i].Label)
+		c.Labels = append(c.Labels, cmp.Or(spans[i].Axis, spans[i].Label))
 	}
 	c.Summary = p.write(sum) + " in all"
 	if p.before != "" {

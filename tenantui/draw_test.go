@@ -98,7 +98,7 @@ func TestStyle_ColoursCanBeToldApartInLightAndDark(t *testing.T) {
 	var themes [2]map[string]string
 	for i := range themes {
 		themes[i] = map[string]string{}
-		for _, m := range regexp.MustCompile(`--([a-z0-9-]+):[^;]*light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)`).FindAllStringSubmatch(string(css), -1) {
+		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): light-dark\((?:var\(--[a-z-]+, )?(#[0-9a-f]{6})\)?, (?:var\(--[a-z-]+, )?(#[0-9a-f]{6})\)?\)`).FindAllStringSubmatch(string(css), -1) {
 			themes[i][m[1]] = m[2+i]
 		}
 		require.Len(t, themes[i], 20)

@@ -77,12 +77,13 @@ func (d *dashboard) execution(q *request) error {
 		took = lasting(e.FinishedAt.Sub(e.AdmittedAt))
 	}
 	overrun := "no overrun"
-	if e.OverrunCostNano > 0 || e.OverrunTokens > 0 {
-		overrun = "overrun " + dollars(e.OverrunCost()) + ", " + count(e.OverrunTokens) + " tokens"
+	if e.OverrunChargeNano > 0 || e.OverrunCostNano > 0 || e.OverrunTokens > 0 {
+		overrun = "overrun " + dollars(e.OverrunCharge()) + ", " + count(e.OverrunTokens) + " tokens"
 	}
 	body.Figures = []figure{
 		{"Cost", dollars(e.Cost()), e.Cost().String() + " US dollars exactly"},
-		{"Held", dollars(e.HeldCost()), overrun},
+		{"Charged", dollars(e.Charge()), "margin " + dollars(e.Margin())},
+		{"Held", dollars(e.HeldCharge()), overrun},
 		{"Tokens", count(e.Tokens), count(e.HeldTokens) + " held"},
 		{"Took", took, "admitted " + exactly(e.AdmittedAt, zone)},
 	}
@@ -145,7 +146,7 @@ func moneyPairs(e *tenant.Execution) []pair {
 	if d, ok := e.ReportedCost(); ok {
 		reported = text(d.String() + " US dollars")
 	}
-	pairs := []pair{{"Charged by", by}, {"Stated by the provider", reported}, {"Held", text(e.HeldCost().String() + " US dollars")}, {"Cost", text(e.Cost().String() + " US dollars")}}
+	pairs := []pair{{"Charged by", by}, {"Stated by the provider", reported}, {"Cost", text(e.Cost().String() + " US dollars, " + e.HeldCost().String() + " held")}, {"Charged", text(e.Charge().String() + " US dollars, " + e.HeldCharge().String() + " held")}}
 	if e.Estimated {
 		pairs = append(pairs, pair{"Estimated", cell{Text: "the charge is not by usage that the provider reported", Badge: "warn"}})
 	}
@@ -240,7 +241,7 @@ func (q *request) chain(e *tenant.Execution, of tenant.Tenant, zone *time.Locati
 	if err != nil || len(all) < 2 {
 		return nil, err
 	}
-	t := &table{ID: "chain", Caption: "Corrections", Head: heads("When", "What", "#Cost", "#Cost so far", "Why", "Who")}
+	t := &table{ID: "chain", Caption: "Corrections", Head: heads("When", "What", "#Cost", "#Charged", "#Charged so far", "Why", "Who")}
 	sum := decimal.Zero
 	for i := range all {
 		c := &all[i]
@@ -252,7 +253,7 @@ func (q *request) chain(e *tenant.Execution, of tenant.Tenant, zone *time.Locati
 		if c.ID == e.ID {
 			what = text(strings.Replace(what.Text, "a ", "this ", 1)).badged("good")
 		}
-		t.Rows = append(t.Rows, []cell{{Text: exactly(c.AdmittedAt, zone), Class: "one"}, what, exact(c.Charge()), exact(sum), named(c.Reason, "—"), named(c.Actor, "—")})
+		t.Rows = append(t.Rows, []cell{{Text: exactly(c.AdmittedAt, zone), Class: "one"}, what, exact(c.Cost()), exact(c.Charge()), exact(sum), named(c.Reason, "—"), named(c.Actor, "—")})
 	}
 	return t, nil
 }

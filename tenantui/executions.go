@@ -43,7 +43,7 @@ func (q *request) executionList() (*executionsBody, *time.Location, error) {
 	for _, f := range body.Filters {
 		body.Filtered = body.Filtered || f.Value != ""
 	}
-	t := &table{ID: "executions", Caption: "The newest first", Head: heads("Admitted", "Tenant", "Agent", "Model", "Status", "#Tokens", "#Cost", "Marks"),
+	t := &table{ID: "executions", Caption: "The newest first", Head: heads("Admitted", "Tenant", "Agent", "Model", "Status", "#Tokens", "#Cost", "#Charged", "Marks"),
 		Empty: "No execution is like that."}
 	if query.ByCost {
 		t.Caption = "The dearest first"
@@ -125,7 +125,7 @@ func (q *request) filter() (query tenant.ExecutionQuery, db *gorm.DB, of string,
 	query.ByCost, query.After = q.query("order") == "cost", q.query("after")
 	db = q.db
 	if q.query("overrun") != "" {
-		db = db.Where("(overrun_cost > 0 OR overrun_tokens > 0)")
+		db = db.Where("(overrun_cost > 0 OR overrun_charge > 0 OR overrun_tokens > 0)")
 	}
 	return query, db, of, zone, nil
 }
@@ -184,14 +184,14 @@ func executionRow(e *tenant.Execution, of string, zone *time.Location) []cell {
 	for _, m := range []struct {
 		name string
 		is   bool
-	}{{"estimated", e.Estimated}, {"no price", e.Unpriced}, {"overrun", e.OverrunCostNano > 0 || e.OverrunTokens > 0}, {"correction", e.Corrects != ""}} {
+	}{{"estimated", e.Estimated}, {"no price", e.Unpriced}, {"overrun", e.OverrunCostNano > 0 || e.OverrunChargeNano > 0 || e.OverrunTokens > 0}, {"correction", e.Corrects != ""}} {
 		if m.is {
 			marks = append(marks, m.name)
 		}
 	}
-	cost := money(e.Cost())
+	cost, charge := money(e.Cost()), money(e.Charge())
 	if e.Status == "running" {
-		cost = cell{Text: dollars(e.HeldCost()) + " held", Value: "0"}
+		cost, charge = cell{Text: dollars(e.HeldCost()) + " held", Value: "0"}, cell{Text: dollars(e.HeldCharge()) + " held", Value: "0"}
 	}
 	model := e.BilledModel
 	if model == "" {
@@ -200,7 +200,7 @@ func executionRow(e *tenant.Execution, of string, zone *time.Location) []cell {
 	return []cell{
 		cell{Text: exactly(e.AdmittedAt, zone), Class: "one"}.linked(executionPage(whose, e.ID)),
 		named(e.TenantID, "no tenant"), named(e.Agent, "—"), named(model, "—").whole(), statusCell(e.Status),
-		number(e.Tokens), cost, named(strings.Join(marks, ", "), ""),
+		number(e.Tokens), cost, charge, named(strings.Join(marks, ", "), ""),
 	}
 }
 
@@ -208,7 +208,7 @@ func executionRow(e *tenant.Execution, of string, zone *time.Location) []cell {
 func (q *request) exportExecutions(db *gorm.DB, query tenant.ExecutionQuery) error {
 	query.After = ""
 	out := startCSV(q.w, "executions")
-	head := []string{"id", "tenant", "admitted_at", "finished_at", "status", "agent", "actor", "provider", "model", "billed_model", "cost", "held_cost", "tokens", "price", "estimated", "unpriced", "error", "reason", "corrects"}
+	head := []string{"id", "tenant", "admitted_at", "finished_at", "status", "agent", "actor", "provider", "model", "billed_model", "cost", "charge", "held_cost", "held_charge", "tokens", "price", "estimated", "unpriced", "error", "reason", "corrects"}
 	for _, c := range usageClasses {
 		head = append(head, classKey(c.name))
 	}
@@ -226,7 +226,7 @@ func (q *request) exportExecutions(db *gorm.DB, query tenant.ExecutionQuery) err
 		}
 		line := []string{
 			e.ID, e.TenantID, e.AdmittedAt.UTC().Format(time.RFC3339Nano), finished, e.Status, e.Agent, e.Actor, e.Provider, e.Model, e.BilledModel,
-			e.Cost().String(), e.HeldCost().String(), number(e.Tokens).Value, e.Price, yesNo(e.Estimated), yesNo(e.Unpriced), e.ErrorCode, e.Reason, e.Corrects,
+			e.Cost().String(), e.Charge().String(), e.HeldCost().String(), e.HeldCharge().String(), number(e.Tokens).Value, e.Price, yesNo(e.Estimated), yesNo(e.Unpriced), e.ErrorCode, e.Reason, e.Corrects,
 		}
 		for _, c := range usageClasses {
 			line = append(line, number(*c.of(&e.Usage)).Value)
@@ -244,7 +244,7 @@ func (q *request) exportExecutions(db *gorm.DB, query tenant.ExecutionQuery) err
 
 // latest is the table of the last executions of a tenant and of those below it.
 func (q *request) latest(id tenant.ID, zone *time.Location) (*table, error) {
-	t := &table{ID: "latest", Caption: "Latest executions", Head: heads("Admitted", "Tenant", "Agent", "Model", "Status", "#Tokens", "#Cost", "Marks"), Empty: "No call was made yet."}
+	t := &table{ID: "latest", Caption: "Latest executions", Head: heads("Admitted", "Tenant", "Agent", "Model", "Status", "#Tokens", "#Cost", "#Charged", "Marks"), Empty: "No call was made yet."}
 	page, err := tenant.ExecutionsPage(q.Context(), q.db, tenant.ExecutionQuery{Tenant: id, Descendants: true}, 8)
 	if err != nil {
 		return nil, err

@@ -44,9 +44,9 @@ func (d *dashboard) overview(q *request) error {
 		return err
 	}
 	group := q.chosen().group
-	body.Spend, body.Tokens = spendChart(answer, group, chargeOf), tokenChart(answer, group)
+	body.Spend, body.Tokens = spendChart(answer, group, a), tokenChart(answer, group)
 	body.Signals = d.signals(answer.Total)
-	if body.Figures, err = q.spending(a, chargeOf); err != nil {
+	if body.Figures, err = q.spending(a); err != nil {
 		return err
 	}
 	running, err := tenant.Running(q.Context(), q.db)
@@ -64,13 +64,13 @@ func (d *dashboard) overview(q *request) error {
 		{&body.Models, "models", "By model", tenant.ByModel, modelCell},
 		{&body.Agents, "agents", "By agent", tenant.ByAgent, agentCell},
 	} {
-		if *b.to, err = q.breakdown(a, b.id, b.caption, b.group, b.name, chargeOf, tenant.ChargeMeasure); err != nil {
+		if *b.to, err = q.breakdown(a, b.id, b.caption, b.group, b.name); err != nil {
 			return err
 		}
 	}
 	if body.Tag != "" {
 		name := func(s string) cell { return named(s, "without it") }
-		if body.Tags, err = q.breakdown(a, "tags", "By tag "+body.Tag, tenant.ByTag(body.Tag), name, chargeOf, tenant.ChargeMeasure); err != nil {
+		if body.Tags, err = q.breakdown(a, "tags", "By tag "+body.Tag, tenant.ByTag(body.Tag), name); err != nil {
 			return err
 		}
 	}

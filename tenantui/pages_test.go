@@ -59,12 +59,13 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	})
 	require.NoError(t, err)
 	body := c.ok("")
-	require.Contains(t, body, "<dt>This month</dt><dd>$"+answer.Total.Charge.StringFixed(2)+"</dd>")
+	require.Contains(t, body, "<dt>This month</dt><dd>$"+answer.Total.Cost.StringFixed(2)+"</dd>")
+	require.Contains(t, body, "<dt>Margin of the month</dt><dd>$"+answer.Total.Margin.StringFixed(2)+"</dd>")
 	require.Contains(t, body, "Days and months in Europe/Berlin")
 
 	chart := c.rows("?csv=spend-table")
 	require.Len(t, chart, 31)
-	require.Equal(t, []string{"When", "spent", "the period before"}, chart[0])
+	require.Equal(t, []string{"When", "cost", "the period before"}, chart[0])
 	days, err := tenant.QueryUsage(t.Context(), db, tenant.Query{
 		Everybody: true, Period: tenant.ThisMonth, TimeZone: "Europe/Berlin", By: []tenant.Group{tenant.ByDay},
 	})
@@ -75,12 +76,12 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	}
 	for _, d := range days.Rows {
 		if got, shown := byDay[d.Start.Format("Mon 2 Jan 2006")]; shown {
-			require.Equal(t, d.Charge.String(), got, d.Keys)
+			require.Equal(t, d.Cost.String(), got, d.Keys)
 		}
 	}
 	require.Regexp(t, `<b>[1-9][0-9]*</b> without a price`, body)
 	require.Contains(t, c.ok("?tag=feature"), "By tag feature")
-	require.Len(t, c.rows("?csv=tags&tag=feature"), 5, "three values, and what has none")
+	require.Len(t, c.rows("?csv=tags&tag=feature"), 4, "three values; a credit has none, and costs nothing")
 }
 
 func TestPages_SayWhatToDoWhereThereIsNothing(t *testing.T) {
@@ -143,7 +144,7 @@ func TestExecutions_FilterAndPage(t *testing.T) {
 	var n int64
 	require.NoError(t, tenant.Executions(t.Context(), db, tenant.ID("stark")).Count(&n).Error)
 	require.Len(t, seen, int(n))
-	for filter, column := range map[string]int{"status=failed": 4, "agent=triage": 5, "provider=google": 7, "model=claude-opus-5": 8, "unpriced=yes": 15, "estimated=yes": 14} {
+	for filter, column := range map[string]int{"status=failed": 4, "agent=triage": 5, "provider=google": 7, "model=claude-opus-5": 8, "unpriced=yes": 17, "estimated=yes": 16} {
 		_, want, _ := strings.Cut(filter, "=")
 		rows := c.rows("executions?csv=executions&" + filter)
 		require.Greater(t, len(rows), 3, filter)

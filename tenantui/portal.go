@@ -39,8 +39,9 @@ type PortalOptions struct {
 	// Name is that of the host's product, in the title and at the top. Defaults to "Usage".
 	Name string
 
-	// Theme sets CSS variables that begin with --tu-: --tu-accent, --tu-on-accent, --tu-font and --tu-radius. Defaults to the
-	// dashboard's own.
+	// Theme sets CSS variables: --tu-accent and --tu-on-accent, the colour of links and bars and that of text on it, both with -dark
+	// for the dark theme, --tu-font and --tu-radius. An accent without one for the dark theme gets a lighter one there. Defaults to
+	// the dashboard's own.
 	Theme map[string]string
 
 	// FrameAncestors are the origins whose pages may show the portal in a frame, such as "https://app.example.com". Defaults to
@@ -209,10 +210,14 @@ func (p *portal) fragment(q *request) error {
 // theme is the host's colours.
 func (p *portal) theme(q *request) error {
 	q.w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	theme := maps.Clone(p.options.Theme)
+	if accent, set := theme["--tu-accent"]; set && theme["--tu-accent-dark"] == "" {
+		theme["--tu-accent-dark"] = "color-mix(in oklab, " + accent + " 45%, white)"
+	}
 	var b strings.Builder
 	b.WriteString(":root {\n")
-	for _, name := range slices.Sorted(maps.Keys(p.options.Theme)) {
-		b.WriteString("  " + name + ": " + p.options.Theme[name] + ";\n")
+	for _, name := range slices.Sorted(maps.Keys(theme)) {
+		b.WriteString("  " + name + ": " + theme[name] + ";\n")
 	}
 	b.WriteString("}\n")
 	_, err := q.w.Write([]byte(b.String()))
@@ -284,7 +289,7 @@ func (p *portal) invoice(q *request) error {
 			continue
 		}
 		t.Rows = append(t.Rows, []cell{
-			text(r.Keys[0]), text(lineName(r.Keys[1])), number(r.Calls), number(r.Usage.InputTokens()), number(r.Usage.OutputTokens()), exact(r.Charge),
+			text(r.Keys[0]).whole(), text(lineName(r.Keys[1])).whole(), number(r.Calls), number(r.Usage.InputTokens()), number(r.Usage.OutputTokens()), exact(r.Charge),
 		})
 	}
 	if len(t.Rows) > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/pricing"
 	"github.com/llmtenant/tenant/tenantui"
 	"github.com/llmtenant/tenant/tenantui/internal/uitest"
 )
@@ -152,6 +153,25 @@ func TestPortal_FiguresAddUp(t *testing.T) {
 	}
 }
 
+func TestPortal_SaysNothingOfWhatCallsCostTheHost(t *testing.T) {
+	t.Parallel()
+	book, err := pricing.Default().With(pricing.TenantTerms("acme", pricing.Terms{Factor: "1.37"}))
+	require.NoError(t, err)
+	_, ledger := uitest.Open(t, tenant.WithPrices(book))
+	s, err := ledger.Record(t.Context(), tenant.ID("acme"), tenant.Actual{Provider: "openai", Model: "gpt-5.6-luna", Usage: tenant.Usage{Input: 123_457, Output: 7_001}})
+	require.NoError(t, err)
+	require.NotEqual(t, s.Cost.String(), s.Charge.String())
+	c := portal(t, ledger, tenantui.Customer{Tenant: tenant.ID("acme")})
+	for _, page := range append(slices.Clone(portalPages), "invoice?csv=lines", "?csv=models", "?csv=spend-table", "api/usage?by=model") {
+		body := c.ok(page)
+		require.NotContains(t, body, s.Cost.String(), page)
+		require.NotContains(t, body, s.Cost.StringFixed(4), page)
+		require.NotContains(t, strings.ToLower(body), "margin", page)
+	}
+	require.Contains(t, c.ok("api/invoice"), s.Charge.String())
+	require.Contains(t, dashboard(t, ledger, staff).ok("execution?tenant=acme&id="+s.ExecutionID), s.Cost.String(), "staff sees both")
+}
+
 // fits says what does not fit a schema of the OpenAPI file.
 func fits(t *testing.T, schemas map[string]any, schema map[string]any, value any, where string) {
 	t.Helper()
@@ -253,7 +273,7 @@ func TestPortal_WearsTheHostsNameAndColours(t *testing.T) {
 	require.Contains(t, r.body, `href="theme.css"`)
 	require.Contains(t, r.header.Get("Content-Security-Policy"), "frame-ancestors 'self' https://app.example.com")
 	require.Empty(t, r.header.Get("X-Frame-Options"))
-	require.Equal(t, ":root {\n  --tu-accent: #7a3e9d;\n}\n", c.ok("account/usage/theme.css"))
+	require.Equal(t, ":root {\n  --tu-accent: #7a3e9d;\n  --tu-accent-dark: color-mix(in oklab, #7a3e9d 45%, white);\n}\n", c.ok("account/usage/theme.css"))
 
 	fragment := c.ok("account/usage/fragment")
 	require.NotContains(t, fragment, "<html")

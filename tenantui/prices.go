@@ -111,7 +111,7 @@ func (d *dashboard) priceList(q *request) (*pricesBody, error) {
 			without = without.badged("warn")
 		}
 		body.Table.Rows = append(body.Table.Rows, []cell{
-			text(m.model), named(m.provider, "—"), row, in, read, out, number(m.Calls), without, money(m.Cost),
+			text(m.model).whole(), named(m.provider, "—"), row, in, read, out, number(m.Calls), without, money(m.Cost),
 		})
 	}
 	return body, nil
@@ -161,7 +161,7 @@ func (d *dashboard) compare(q *request) error {
 				continue
 			}
 		}
-		row := []cell{text(m.model), named(m.provider, "—"), named("", "—"), rateCell(next.Input), named("", "—"), rateCell(next.Output), named("", "—"), money(after), text("has a price")}
+		row := []cell{text(m.model).whole(), named(m.provider, "—"), named("", "—"), rateCell(next.Input), named("", "—"), rateCell(next.Output), named("", "—"), money(after), text("has a price")}
 		if m.known {
 			row[2], row[4], row[6], row[8] = rateCell(m.price.Input), rateCell(m.price.Output), money(before), text(change(after, before))
 		}

@@ -164,7 +164,7 @@ var sources = map[tenant.Source]string{
 // limits is the table of the limits in force. Those of tenants that the viewer does not see are left out: they say what others spend.
 func (q *request) limits(s tenant.Status, e tenant.Effective, zone *time.Location) (*table, error) {
 	t := &table{ID: "limits", Caption: "Limits in force",
-		Head:  heads("Limit", "Whose", "From", "Enforced", "#Spent", "#Held", "#Left", "#Of", "#Used", "Begins anew", "At this rate"),
+		Head:  heads("Limit", "#Used", "#Spent", "#Held", "#Left", "#Of", "Begins anew", "At this rate", "Whose", "Enforced", "From"),
 		Empty: "No limit holds for this tenant: its calls are counted, and nothing stops them."}
 	seen := map[string]bool{}
 	for _, l := range s.Limits {
@@ -196,8 +196,8 @@ func (q *request) limits(s tenant.Status, e tenant.Effective, zone *time.Locatio
 			used.Meter = "warn"
 		}
 		t.Rows = append(t.Rows, []cell{
-			text(limitName(l)), whose, text(from), text(string(enforced)), amount(l.Metric, l.Spent), amount(l.Metric, l.Held), amount(l.Metric, l.Remaining),
-			of, used, resets(l, zone), rate(l, zone),
+			text(limitName(l)).whole(), used, amount(l.Metric, l.Spent), amount(l.Metric, l.Held), amount(l.Metric, l.Remaining), of,
+			resets(l, zone), rate(l, zone), whose.whole(), text(string(enforced)), text(from).whole(),
 		})
 	}
 	return t, nil
@@ -328,13 +328,13 @@ func (d *dashboard) former(q *request) error {
 	if err != nil {
 		return err
 	}
-	t := &table{ID: "former", Caption: "Tenants that had the id " + id, Head: heads("UUID", "Name", "Deleted", "#Cost in all")}
+	t := &table{ID: "former", Caption: "Tenants that had the id " + id, Head: heads("UUID", "Name", "Deleted", "#Charged in all")}
 	for _, f := range found {
-		cost, err := tenant.Charge(q.Context(), q.db, f.UUID, tenant.AllTime)
+		charged, err := tenant.Charge(q.Context(), q.db, f.UUID, tenant.AllTime)
 		if err != nil {
 			return err
 		}
-		t.Rows = append(t.Rows, []cell{{Text: string(f.UUID), Class: "id"}, named(f.Name, "—"), timeCell(f.DeletedAt, zone), money(cost)})
+		t.Rows = append(t.Rows, []cell{{Text: string(f.UUID), Class: "id"}, named(f.Name, "—"), timeCell(f.DeletedAt, zone), money(charged)})
 	}
 	return q.show("former", page0(id+" was deleted", "tenants", zone.String(), t), t)
 }

@@ -1,7 +1,9 @@
 package tenantui
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -84,18 +86,27 @@ func when(r tenant.UsageRow, group tenant.Group) string {
 	return r.Start.Format("Mon 2 Jan 2006")
 }
 
+// axisDate is the label of a row of time below a chart.
+func axisDate(r tenant.UsageRow, group tenant.Group) string {
+	if group == tenant.ByDay && !r.Start.IsZero() {
+		return r.Start.Format("2 Jan")
+	}
+	return when(r, group)
+}
+
 // spendChart draws what was spent.
-func spendChart(answer tenant.UsageAnswer, group tenant.Group, of func(tenant.Measures) decimal.Decimal) *chart {
+func spendChart(answer tenant.UsageAnswer, group tenant.Group, a asking) *chart {
+	of := a.money()
 	var spans []span
 	for _, r := range answer.Rows {
-		s := span{Label: when(r, group), Parts: []decimal.Decimal{of(r.Measures)}}
+		s := span{Label: when(r, group), Axis: axisDate(r, group), Parts: []decimal.Decimal{of(r.Measures)}}
 		if r.Before != nil {
 			s.Before = of(*r.Before)
 		}
 		spans = append(spans, s)
 	}
 	return plot{
-		id: "spend", title: "Spend " + each(group), empty: "Nothing was spent in this time.", series: []string{"spent"}, before: "the period before",
+		id: "spend", title: a.verb() + " " + each(group), empty: "Nothing was spent in this time.", series: []string{strings.ToLower(a.verb())}, before: "the period before",
 		write: dollars, axis: axisDollars, value: money,
 	}.draw(spans)
 }
@@ -145,7 +156,7 @@ func tokenChart(answer tenant.UsageAnswer, group tenant.Group) *chart {
 	}
 	var spans []span
 	for _, r := range answer.Rows {
-		s := span{Label: when(r, group)}
+		s := span{Label: when(r, group), Axis: axisDate(r, group)}
 		for _, i := range p.colours {
 			s.Parts = append(s.Parts, decimal.NewFromInt(tokenClasses[i].of(r.Usage)))
 		}
@@ -157,14 +168,19 @@ func tokenChart(answer tenant.UsageAnswer, group tenant.Group) *chart {
 const most = 8 // rows of a breakdown
 
 // breakdown is a table of the parts that cost the most.
-func (q *request) breakdown(a asking, id, caption string, group tenant.Group, name func(string) cell, of func(tenant.Measures) decimal.Decimal, measure tenant.Measure) (*table, error) {
+func (q *request) breakdown(a asking, id, caption string, group tenant.Group, name func(string) cell) (*table, error) {
 	query := a.query(q.chosen().period(q.now, a.zone), group)
-	query.Top, query.Compare, query.OrderBy = most, true, measure
+	query.Top, query.Compare, query.OrderBy = most, true, a.measure()
+	of := a.money()
 	answer, err := q.ask(query)
 	if err != nil {
 		return nil, err
 	}
-	t := &table{ID: id, Caption: caption, Head: heads(column0(group), "#Spent", "#Share", "#Before", "#Calls", "#Errors"), Empty: "Nothing was used in this time."}
+	t := &table{ID: id, Caption: caption, Head: heads(column0(group), "#"+a.verb(), "#Share", "#Before", "#Calls", "#Errors"), Empty: "Nothing was used in this time."}
+	if q.portal == nil {
+		name, _ := a.other(answer.Total)
+		t.Head = slices.Insert(t.Head, 2, column{name, true})
+	}
 	whole, largest := of(answer.Total), decimal.Zero
 	for _, r := range answer.Rows {
 		largest = decimal.Max(largest, of(r.Measures))
@@ -185,7 +201,12 @@ func (q *request) breakdown(a asking, id, caption string, group tenant.Group, na
 		}
 		row := name(r.Keys[0]).bar(part, largest)
 		row.Class = "t"
-		t.Rows = append(t.Rows, []cell{row, money(part), share, text(before), number(r.Calls), number(r.Errors)})
+		line := []cell{row, money(part), share, text(before), number(r.Calls), number(r.Errors)}
+		if q.portal == nil { // what calls cost the host is not the customer's to know
+			_, beside := a.other(r.Measures)
+			line = slices.Insert(line, 2, money(beside))
+		}
+		t.Rows = append(t.Rows, line)
 	}
 	if n := len(answer.Rows); n == most {
 		t.Foot = "The " + strconv.Itoa(most) + " that cost the most."
@@ -205,17 +226,49 @@ func column0(group tenant.Group) string {
 	return "Value"
 }
 
+func costOf(m tenant.Measures) decimal.Decimal { return m.Cost }
+
 func chargeOf(m tenant.Measures) decimal.Decimal { return m.Charge }
 
+// money is what the figures of a page are first: what everybody's calls cost, and what a tenant is charged.
+func (a asking) money() func(tenant.Measures) decimal.Decimal {
+	if a.everybody {
+		return costOf
+	}
+	return chargeOf
+}
+
+func (a asking) measure() tenant.Measure {
+	if a.everybody {
+		return tenant.CostMeasure
+	}
+	return tenant.ChargeMeasure
+}
+
+// verb is the name of the money, and other the name and the figure of the one beside it.
+func (a asking) verb() string {
+	if a.everybody {
+		return "Cost"
+	}
+	return "Charged"
+}
+
+func (a asking) other(m tenant.Measures) (string, decimal.Decimal) {
+	if a.everybody {
+		return "Charged", m.Charge
+	}
+	return "Cost", m.Cost
+}
+
 // monthEnd is what a month will come to, if its days go on as the last thirty did: those since the first that had a call.
-func (q *request) monthEnd(a asking, soFar decimal.Decimal, of func(tenant.Measures) decimal.Decimal) (decimal.Decimal, error) {
+func (q *request) monthEnd(a asking, soFar decimal.Decimal) (decimal.Decimal, error) {
 	today := q.now.In(a.zone)
 	first, last := today.AddDate(0, 0, -30), today.AddDate(0, 0, -1)
 	answer, err := q.ask(a.query(tenant.Date(first.Year(), first.Month(), first.Day()).Through(last.Year(), last.Month(), last.Day()), tenant.ByDay))
 	if err != nil {
 		return decimal.Decimal{}, err
 	}
-	days, sum := int64(0), decimal.Zero
+	of, days, sum := a.money(), int64(0), decimal.Zero
 	for _, r := range answer.Rows {
 		if days > 0 || r.Calls > 0 {
 			days, sum = days+1, sum.Add(of(r.Measures))
@@ -231,9 +284,10 @@ func (q *request) monthEnd(a asking, soFar decimal.Decimal, of func(tenant.Measu
 }
 
 // spending are the figures at the top: today, the month, what it will come to, and what is held.
-func (q *request) spending(a asking, of func(tenant.Measures) decimal.Decimal) ([]figure, error) {
-	figures := make([]figure, 0, 4)
-	var month decimal.Decimal
+func (q *request) spending(a asking) ([]figure, error) {
+	figures := make([]figure, 0, 5)
+	of := a.money()
+	var month tenant.Measures
 	for _, p := range []struct {
 		name   string
 		period tenant.Calendar
@@ -250,13 +304,18 @@ func (q *request) spending(a asking, of func(tenant.Measures) decimal.Decimal) (
 			note += "; " + dollars(of(answer.Before.Total)) + " in " + p.before
 		}
 		figures = append(figures, figure{p.name, dollars(of(answer.Total)), note})
-		month = of(answer.Total)
+		month = answer.Total
 	}
-	end, err := q.monthEnd(a, month, of)
+	end, err := q.monthEnd(a, of(month))
 	if err != nil {
 		return nil, err
 	}
-	return append(figures, figure{"Forecast of the month", dollars(end), "if its days go on as the last 30 did"}), nil
+	figures = append(figures, figure{"Forecast of the month", dollars(end), "if its days go on as the last 30 did"})
+	if q.portal == nil {
+		both := dollars(month.Cost) + " cost, " + dollars(month.Charge) + " charged"
+		figures = append(figures, figure{"Margin of the month", dollars(month.Margin), both})
+	}
+	return figures, nil
 }
 
 // series fills in what a tenant has used.
@@ -268,14 +327,14 @@ func (q *request) series(b *tenantBody, id tenant.ID, zone *time.Location) error
 		return err
 	}
 	group := q.chosen().group
-	b.Spend = spendChart(answer, group, chargeOf)
-	if b.Models, err = q.breakdown(a, "models", "By model", tenant.ByModel, modelCell, chargeOf, tenant.ChargeMeasure); err != nil {
+	b.Spend = spendChart(answer, group, a)
+	if b.Models, err = q.breakdown(a, "models", "By model", tenant.ByModel, modelCell); err != nil {
 		return err
 	}
-	if b.Agents, err = q.breakdown(a, "agents", "By agent", tenant.ByAgent, agentCell, chargeOf, tenant.ChargeMeasure); err != nil {
+	if b.Agents, err = q.breakdown(a, "agents", "By agent", tenant.ByAgent, agentCell); err != nil {
 		return err
 	}
-	if b.Figures, err = q.spending(a, chargeOf); err != nil {
+	if b.Figures, err = q.spending(a); err != nil {
 		return err
 	}
 	held, err := q.held(id)
@@ -293,13 +352,13 @@ func agentCell(s string) cell { return named(s, "no agent") }
 // held is what running calls of a tenant hold, and of those below it.
 func (q *request) held(id tenant.ID) (figure, error) {
 	var rows []struct {
-		HeldCost int64
-		Calls    int64
+		Held  int64
+		Calls int64
 	}
-	err := tenant.Executions(q.Context(), q.db, id, tenant.WithDescendants()).Select("coalesce(sum(held_cost), 0) AS held_cost, count(*) AS calls").
+	err := tenant.Executions(q.Context(), q.db, id, tenant.WithDescendants()).Select("coalesce(sum(held_charge), 0) AS held, count(*) AS calls").
 		Where("status = ?", "running").Find(&rows).Error
 	if err != nil || len(rows) == 0 {
 		return figure{}, err
 	}
-	return figure{"Held now", dollars(decimal.New(rows[0].HeldCost, -9)), count(rows[0].Calls) + " running calls"}, nil
+	return figure{"Held now", dollars(decimal.New(rows[0].Held, -9)), count(rows[0].Calls) + " running calls"}, nil
 }

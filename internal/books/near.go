@@ -184,10 +184,10 @@ type Running struct {
 
 // Running adds up the running executions of all tenants.
 func (b Books) Running(ctx context.Context) (r Running, err error) {
-	err = b.query(ctx)(`SELECT count(*), CAST(coalesce(sum(held_cost), 0) AS bigint), CAST(coalesce(sum(held_tokens), 0) AS bigint), min(admitted_at),
+	err = b.query(ctx)(`SELECT count(*), CAST(coalesce(sum(held_cost), 0) AS bigint), CAST(coalesce(sum(held_charge), 0) AS bigint), CAST(coalesce(sum(held_tokens), 0) AS bigint), min(admitted_at),
 			CAST(coalesce(sum(CASE WHEN deadline_at < `+b.Clock+` THEN 1 ELSE 0 END), 0) AS bigint)
 		FROM llm_executions WHERE status = 'running'`, nil, func(row sqldb.Row) error {
-		return row.Scan(&r.Calls, &r.Held.Cost, &r.Held.Tokens, sqldb.Instant(&r.Oldest), &r.Overdue)
+		return row.Scan(&r.Calls, &r.Held.Cost, &r.Held.Charge, &r.Held.Tokens, sqldb.Instant(&r.Oldest), &r.Overdue)
 	})
 	r.Held.Calls = r.Calls
 	return r, err

@@ -53,7 +53,7 @@ type customer struct {
 
 var customers = []customer{
 	{"acme", "Acme Corporation", "", 18, "16", "260"}, {"acme-support", "Acme Support", "acme", 14, "9", "90"}, {"acme-research", "Acme Research", "acme", 9, "", "60"},
-	{"globex", "Globex", "", 16, "8", "72"}, {"initech", "Initech", "", 11, "", "70"}, {"umbrella", "Umbrella Health", "", 9, "3", ""},
+	{"globex", "Globex", "", 16, "8", "72"}, {"initech", "Initech", "", 11, "", "80"}, {"umbrella", "Umbrella Health", "", 9, "3", ""},
 	{"hooli", "Hooli", "", 8, "", "80"}, {"stark", "Stark Logistics", "", 6, "2", "40"}, {Hostile, HostileName, "", 5, "2", "30"}, {"wayne", "Wayne Studios", "", 4, "", "29"},
 }
 
@@ -74,11 +74,16 @@ func at(t testing.TB, path string, options ...tenant.OpenOption) (*gorm.DB, *ten
 	return db, On(t, db, options...)
 }
 
-// On opens a ledger on a database, with the shipped prices.
+// On opens a ledger on a database, with the shipped prices and terms of some customers.
 func On(t testing.TB, db *gorm.DB, options ...tenant.OpenOption) *tenant.Ledger {
 	t.Helper()
+	prices, err := pricing.Default().With(
+		pricing.TenantTerms("acme", pricing.Terms{Factor: "1.15"}), pricing.TenantTerms("acme-support", pricing.Terms{Factor: "1.15"}),
+		pricing.TenantTerms("acme-research", pricing.Terms{Factor: "1.1"}), pricing.TenantTerms("initech", pricing.Terms{Factor: "1.2"}),
+	)
+	require.NoError(t, err)
 	ledger, err := tenant.Open(db, append([]tenant.OpenOption{
-		tenant.WithLogger(slog.New(slog.DiscardHandler)), tenant.WithPrices(pricing.Default()), tenant.WithDefaultTimeZone("Europe/Berlin"),
+		tenant.WithLogger(slog.New(slog.DiscardHandler)), tenant.WithPrices(prices), tenant.WithDefaultTimeZone("Europe/Berlin"),
 	}, options...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
