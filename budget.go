@@ -86,7 +86,7 @@ func BudgetFor(ctx context.Context, db *gorm.DB, t Tenant) (*Budget, error) {
 	case s.Tenant == nil && q.who.Declaration == nil, q.who.none():
 		return nil, q.noBudget()
 	default:
-		return budget(own, q.name(t, s), s.Above), nil
+		return budget(own, q.name(t, s), s.Ancestors), nil
 	}
 }
 
@@ -151,7 +151,7 @@ func budgetStatus(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (S
 	status := Status{
 		TenantID:    own.Key,
 		Enforcement: Enforcement(decide.Enforcement(own, &s.Defaults)),
-		Suspended: slices.ContainsFunc(append([]*book.Tenant{own}, s.Above...), func(t *book.Tenant) bool {
+		Suspended: slices.ContainsFunc(append([]*book.Tenant{own}, s.Ancestors...), func(t *book.Tenant) bool {
 			return t.Suspended || t.Deleted
 		}),
 		PricesAsOf: q.pricesAsOf(),

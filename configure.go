@@ -150,7 +150,7 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 
 // budget lets a function change a tenant's budget.
 func (c *configuration) budget(ctx context.Context, s *books.State, change func(*Budget) error) (was, became any, err error) {
-	b := budget(s.Tenant, s.Name, s.Above)
+	b := budget(s.Tenant, s.Name, s.Ancestors)
 	before := *b
 	if err := change(b); err != nil {
 		return nil, nil, c.fail(err)

@@ -35,7 +35,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	told := context.WithoutCancel(ctx)
 	ctx, cancel := context.WithTimeout(told, l.options.settleWait)
 	defer cancel()
-	end, err := l.turn(ctx)
+	end, err := l.lockWriter(ctx)
 	if err != nil {
 		return fault.NotAvailable(err, false)
 	}
@@ -129,7 +129,7 @@ func (l *Ledger) readDeferred(h *Hold, a Actual) (op *decide.Op, own bool, err e
 	}
 	if err = read(); err != nil && !ofTheCall(err) {
 		l.obstruct(h, err)
-		err = l.insist(ctx, h, func() error { return l.takeTurn(ctx, read) })
+		err = l.insist(ctx, h, func() error { return l.oneAtATime(ctx, read) })
 	}
 	if err != nil {
 		return nil, false, err
@@ -167,6 +167,6 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		return nil, err
 	}
 	e.IdempotencyKey, e.Reported = key, -1
-	e.Parents, err = sqldb.ParseIDs(parents)
+	e.Ancestors, err = sqldb.ParseIDs(parents)
 	return &e, err
 }

@@ -121,7 +121,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	}
 	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
 	l.lanes = lane.New(lane.Config{
-		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, Turn: l.turn},
+		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, LockWriter: l.lockWriter},
 		Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
 		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones, Idle: l.foldNow(),
 	})

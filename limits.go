@@ -335,7 +335,7 @@ func EffectiveBudget(ctx context.Context, db *gorm.DB, t Tenant) (Effective, err
 		}
 	}
 	e.Enforcement, e.EnforcementFrom = q.enforcement(own, &s.Defaults)
-	for _, t := range append([]*book.Tenant{own}, s.Above...) {
+	for _, t := range append([]*book.Tenant{own}, s.Ancestors...) {
 		e.Limits = append(e.Limits, q.limits(t, &s.Defaults, s.Now)...)
 	}
 	return e, nil

@@ -119,7 +119,7 @@ func (q *question) expected(s *books.State) *book.Tenant {
 
 // standings returns the limits in force for a tenant and those above it, and what each stands at.
 func (q *question) standings(ctx context.Context, s *books.State, own *book.Tenant) ([]decide.Standing, error) {
-	chain := append([]*book.Tenant{own}, s.Above...)
+	chain := append([]*book.Tenant{own}, s.Ancestors...)
 	state := &book.State{Now: s.Now, Defaults: s.Defaults, Tenants: map[book.ID]*book.Tenant{}}
 	for _, t := range chain {
 		state.Tenants[t.ID] = t

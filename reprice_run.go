@@ -214,7 +214,7 @@ func (p *page) correct(ctx context.Context, calls []repriced) (beaten bool, err 
 // correction is the next one of a call. Its key makes it happen once, whoever books it.
 func (r *repricing) correction(c repriced) decide.Op {
 	return decide.Op{Kind: decide.Correct, Key: c.TenantKey, Exec: book.Execution{
-		Tenant: c.Tenant, ID: book.NewID(), Parents: c.Parents, TenantKey: c.TenantKey, Agent: c.Agent, Provider: c.Provider,
+		Tenant: c.Tenant, ID: book.NewID(), Ancestors: c.Ancestors, TenantKey: c.TenantKey, Agent: c.Agent, Provider: c.Provider,
 		Model: c.Model, BilledModel: c.BilledModel, ServiceTier: c.ServiceTier, Tags: c.Tags, AdmittedAt: c.AdmittedAt,
 		Process: r.lanes.ID, Actor: r.actor, Reason: r.reason, Corrects: c.ID, Reported: -1, Price: c.row,
 		IdempotencyKey: fmt.Sprintf("reprice:%s:%d", c.ID, c.Times+1),

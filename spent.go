@@ -133,7 +133,7 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 	alone := !asked.descendants
 	// Balances count what is below as well.
 	kept := s.Tenant.Balances
-	if alone && (s.Tenant.HasBelow || s.Tenant.ID == book.Root) {
+	if alone && (s.Tenant.HasDescendants || s.Tenant.ID == book.Root) {
 		kept = nil
 	}
 	for _, b := range kept {

@@ -16,7 +16,7 @@ import (
 // transaction runs a short transaction of the ledger's own, on the pool of db. It does not wait long for what somebody
 // else has locked.
 func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
-	end, err := l.turn(ctx)
+	end, err := l.lockWriter(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,10 +50,10 @@ func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
 	return begin()
 }
 
-// turn lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
-func (l *Ledger) turn(ctx context.Context) (end func(), err error) {
+// lockWriter lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
+func (l *Ledger) lockWriter(ctx context.Context) (end func(), err error) {
 	if s, ok := l.store.(*sqlite.Store); ok {
-		return s.Turn(ctx)
+		return s.LockWriter(ctx)
 	}
 	return func() {}, nil
 }

@@ -125,7 +125,7 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 	for attempt := 0; ; {
 		if !l.lanes.Started() {
 			err := l.insist(ctx, h, func() error {
-				err := l.takeTurn(ctx, func() error { return l.start(ctx, &op) })
+				err := l.oneAtATime(ctx, func() error { return l.start(ctx, &op) })
 				if errors.Is(err, ErrNotMigrated) && refuses(err) { // they may never have been there
 					return errRefused
 				}
@@ -196,8 +196,8 @@ func (l *Ledger) insist(ctx context.Context, h *Hold, do func() error) error {
 	}
 }
 
-// takeTurn does what many calls may need when the database comes back, one call after the other.
-func (l *Ledger) takeTurn(ctx context.Context, do func() error) error {
+// oneAtATime does what many calls may need when the database comes back, one call after the other.
+func (l *Ledger) oneAtATime(ctx context.Context, do func() error) error {
 	select {
 	case l.insisting <- struct{}{}:
 		defer func() { <-l.insisting }()

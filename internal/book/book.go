@@ -177,7 +177,7 @@ type Tenant struct {
 	Key                string
 	OwnerType, OwnerID string
 	Parent             ID   // zero: none
-	HasBelow           bool // another tenant stands below it, or has stood there; not read by batches
+	HasDescendants     bool // another tenant stands below it, or has stood there; not read by batches
 	Enforcement        Enforcement
 	Counts             Counting
 	Inherit            bool
@@ -278,7 +278,7 @@ func (u Usage) with(v Usage, op func(a, b int64) int64) Usage {
 // Execution is one LLM call: one row from the hold to the end.
 type Execution struct {
 	Tenant, ID     ID
-	Parents        []ID   // the tenants above at its admission, the nearest first
+	Ancestors      []ID   // the tenants above at its admission, the nearest first
 	TenantKey      string // as it was at the call
 	Status         Status
 	Agent          string

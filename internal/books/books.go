@@ -40,8 +40,8 @@ type State struct {
 	Name     string
 	Defaults book.Tenant
 
-	// Above are the tenants above it, the nearest first; where there is no tenant, those above any that has no parent.
-	Above []*book.Tenant
+	// Ancestors are the tenants above it, the nearest first; where there is no tenant, those above any that has no parent.
+	Ancestors []*book.Tenant
 }
 
 // One statement, so that it is one snapshot: a limit and what is spent under it belong together. The ledger's defaults
@@ -113,17 +113,17 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	if t := choose(found, who); t != nil {
 		s.Tenant, s.Name = &t.Tenant, t.name
 	}
-	s.rise(found)
+	s.ascend(found)
 	return s, nil
 }
 
-// rise finds out who stands above the tenant.
-func (s *State) rise(found map[book.ID]*tenant) {
+// ascend finds out who stands above the tenant.
+func (s *State) ascend(found map[book.ID]*tenant) {
 	last := s.Tenant
 	if last == nil {
 		last = &book.Tenant{}
 	}
-	for len(s.Above) <= book.MaxDepth {
+	for len(s.Ancestors) <= book.MaxDepth {
 		id := last.Parent
 		if id == book.NoTenant && last.ID != book.Root {
 			id = book.Root
@@ -133,10 +133,10 @@ func (s *State) rise(found map[book.ID]*tenant) {
 			return
 		}
 		last = &next.Tenant
-		if last == s.Tenant || slices.Contains(s.Above, last) {
+		if last == s.Tenant || slices.Contains(s.Ancestors, last) {
 			return // a circle counts each of its tenants once
 		}
-		s.Above = append(s.Above, last)
+		s.Ancestors = append(s.Ancestors, last)
 	}
 }
 
@@ -193,7 +193,7 @@ func (t *tenant) enter(r *row) error {
 			}
 			t.Parent = parent
 		}
-		t.Inherit, t.Suspended, t.Deleted, t.HasBelow = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0, r.number[3] != 0
+		t.Inherit, t.Suspended, t.Deleted, t.HasDescendants = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0, r.number[3] != 0
 		return nil
 	}
 	window, err := period.ParseWindow(r.text[0])

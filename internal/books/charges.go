@@ -71,6 +71,6 @@ func (c *Charge) scan(row sqldb.Row) (err error) {
 	if err := row.Scan(append(to, &c.Usage.Units)...); err != nil {
 		return err
 	}
-	c.Parents, err = sqldb.ParseIDs(parents)
+	c.Ancestors, err = sqldb.ParseIDs(parents)
 	return err
 }

@@ -28,8 +28,8 @@ func (w Within) with() (clause string, args []any) {
 	if w.all() {
 		return "", nil
 	}
-	return `WITH RECURSIVE below (id) AS (SELECT c.id FROM llm_tenants c WHERE c.parent = ?
-		UNION SELECT c.id FROM below b JOIN llm_tenants c ON c.parent = b.id) `, []any{w.Below.String()}
+	return `WITH RECURSIVE descendants (id) AS (SELECT c.id FROM llm_tenants c WHERE c.parent = ?
+		UNION SELECT c.id FROM descendants b JOIN llm_tenants c ON c.parent = b.id) `, []any{w.Below.String()}
 }
 
 // condition is that a tenant is one of them.
@@ -37,7 +37,7 @@ func (w Within) condition(id string) string {
 	if w.all() {
 		return ""
 	}
-	return " AND " + id + " IN (SELECT id FROM below)"
+	return " AND " + id + " IN (SELECT id FROM descendants)"
 }
 
 // NearLimits returns the limits of living tenants of which a number of per cent or more is spent, the most used up first. A

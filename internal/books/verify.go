@@ -75,8 +75,8 @@ var classFigures = func() (out []figure) {
 
 func total(expression string) string { return "CAST(coalesce(sum(" + expression + "), 0) AS bigint)" }
 
-// above reports whether anything of tenants below it may count for a tenant.
-func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
+// hasDescendants reports whether anything of tenants below it may count for a tenant.
+func (b Books) hasDescendants(ctx context.Context, id book.ID) (bool, error) {
 	found := id == book.Root
 	err := b.query(ctx)(b.Bind(`SELECT 1 FROM llm_tenants t WHERE t.id = ? AND (`+hasBelow+`)`),
 		[]any{id.String()}, func(sqldb.Row) error { found = true; return nil })
@@ -84,9 +84,9 @@ func (b Books) above(ctx context.Context, id book.ID) (bool, error) {
 }
 
 // counted is the executions e that count for a tenant, with whether they are of tenants below it, and its arguments.
-func (b Books) counted(id book.ID, above bool) (from string, args []any) {
+func (b Books) counted(id book.ID, descendants bool) (from string, args []any) {
 	from, args = `SELECT e.*, false AS below FROM `+booked+` e WHERE e.tenant = ?`, []any{id.String()}
-	if above {
+	if descendants {
 		from += ` UNION ALL SELECT e.*, true FROM ` + booked + ` e WHERE e.parents <> '{}' AND ` + b.Below("e.parents")
 		args = append(args, id.String())
 	}
@@ -104,7 +104,7 @@ func within(start, end string) string {
 
 // Balances compares a tenant's balances with its executions. It is one statement, and so one snapshot.
 func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
-	above, err := b.above(ctx, id)
+	descendants, err := b.hasDescendants(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (b Books) Balances(ctx context.Context, id book.ID) ([]Difference, error) {
 		want = append(want, total(f.from))
 		named = append(named, "@"+f.column+" AS "+f.column)
 	}
-	from, args := b.counted(id, above)
+	from, args := b.counted(id, descendants)
 	all := windows(`SELECT @unit AS window_unit, @agent AS agent, @model AS model, @start AS window_start, @end AS window_end, ` +
 		strings.Join(named, ", ") + ` FROM llm_balances b WHERE b.tenant = ? AND @here`)
 	args = append([]any{id.String(), id.String(), id.String()}, args...)
@@ -143,19 +143,19 @@ const anchor = "b.window_unit = 'total' AND b.agent = '' AND b.model = ''"
 // Hours compares a tenant's roll-up of a range of whole hours with its executions. The units are compared by a statement
 // of their own. Each is one snapshot.
 func (b Books) Hours(ctx context.Context, id book.ID, r Range) ([]Difference, error) {
-	above, err := b.above(ctx, id)
+	descendants, err := b.hasDescendants(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	out, err := b.hours(ctx, id, r, above)
+	out, err := b.hours(ctx, id, r, descendants)
 	if err != nil {
 		return nil, err
 	}
-	of, err := b.units(ctx, id, r, above)
+	of, err := b.units(ctx, id, r, descendants)
 	if err != nil {
 		return nil, err
 	}
-	times, err := b.latencies(ctx, id, r, above)
+	times, err := b.latencies(ctx, id, r, descendants)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (b Books) hourOf() string {
 const whichHour = `'hour ' || CAST(hour AS text) || ' agent "' || agent || '" model "' || model ||
 	'" billed as "' || billed_model || '" by "' || provider || '" in "' || service_tier || '"' || CASE WHEN below THEN ' of the tenants below' ELSE '' END`
 
-func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
+func (b Books) hours(ctx context.Context, id book.ID, r Range, descendants bool) ([]Difference, error) {
 	var have, want, zeros, sums []string
 	for _, f := range hourFigures {
 		have = append(have, "u."+f.column+" AS have_"+f.column)
@@ -194,7 +194,7 @@ func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Di
 		have = append(have, "0 AS want_"+f.column)
 		sums = append(sums, total("want_"+f.column))
 	}
-	from, of := b.counted(id, above)
+	from, of := b.counted(id, descendants)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
 	return b.differences(ctx, id, hourFigures, `SELECT `+whichHour+`, `+strings.Join(sums, ", ")+` FROM (
 			SELECT `+hourKey+`, `+strings.Join(have, ", ")+` FROM llm_usage u
@@ -205,8 +205,8 @@ func (b Books) hours(ctx context.Context, id book.ID, r Range, above bool) ([]Di
 		) x GROUP BY `+hourKey, append(args, b.Time(r.From), b.Time(r.To))...)
 }
 
-func (b Books) units(ctx context.Context, id book.ID, r Range, above bool) ([]Difference, error) {
-	from, of := b.counted(id, above)
+func (b Books) units(ctx context.Context, id book.ID, r Range, descendants bool) ([]Difference, error) {
+	from, of := b.counted(id, descendants)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
 	return b.differences(ctx, id, []figure{{column: "amount"}}, `SELECT `+whichHour+` || ' unit "' || unit || '"', `+
 		total("have")+`, `+total("want")+` FROM (
@@ -225,8 +225,8 @@ type timed struct {
 }
 
 // latencies reads how many calls took how long, of each row of the roll-up. It is one statement, and so one snapshot.
-func (b Books) latencies(ctx context.Context, id book.ID, r Range, above bool) (map[string]*timed, error) {
-	from, of := b.counted(id, above)
+func (b Books) latencies(ctx context.Context, id book.ID, r Range, descendants bool) (map[string]*timed, error) {
+	from, of := b.counted(id, descendants)
 	args := append([]any{id.String(), b.Time(r.From), b.Time(r.To)}, of...)
 	rows := map[string]*timed{}
 	const added = "coalesce(CAST(latencies AS text), '')"
@@ -296,11 +296,11 @@ func (b Books) differences(ctx context.Context, id book.ID, figures []figure, st
 // NextDay returns the first whole day in UTC, from a given time on, in which a tenant has executions or hours. It reports
 // false where there is none.
 func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
-	above, err := b.above(ctx, id)
+	descendants, err := b.hasDescendants(ctx, id)
 	if err != nil {
 		return Range{}, false, err
 	}
-	executions, args := b.counted(id, above)
+	executions, args := b.counted(id, descendants)
 	var first time.Time
 	err = b.query(ctx)(b.Bind(`SELECT min(t) FROM (
 			SELECT min(e.admitted_at) AS t FROM `+executions+` WHERE e.admitted_at >= ? AND `+Ended+`
@@ -316,11 +316,11 @@ func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
 // which has locked the tenant's anchor.
 func (b Books) Mend(ctx context.Context, id book.ID) error {
-	above, err := b.above(ctx, id)
+	descendants, err := b.hasDescendants(ctx, id)
 	if err != nil {
 		return err
 	}
-	from, of := b.counted(id, above)
+	from, of := b.counted(id, descendants)
 	for _, window := range []struct{ prefix, here, by string }{
 		{"", "true", by}, {"day_", anchor, within("b.day_start", "b.day_end")}, {"month_", anchor, within("b.month_start", "b.month_end")},
 	} {
@@ -370,12 +370,12 @@ func (b Books) Mend(ctx context.Context, id book.ID) error {
 			return fmt.Errorf("the roll-up: %w", err)
 		}
 	}
-	return b.mendLatencies(ctx, id, above)
+	return b.mendLatencies(ctx, id, descendants)
 }
 
 // mendLatencies enters how many calls took how long in a roll-up that has nothing of it.
-func (b Books) mendLatencies(ctx context.Context, id book.ID, above bool) error {
-	rows, err := b.latencies(ctx, id, Ever, above)
+func (b Books) mendLatencies(ctx context.Context, id book.ID, descendants bool) error {
+	rows, err := b.latencies(ctx, id, Ever, descendants)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (b *batch) chain(a *account) []*account {
 		return a.chain
 	}
 	chain := a.self[:]
-	for id := b.above(a.Tenant); id != uuid.Nil && len(chain) <= book.MaxDepth+1; {
+	for id := b.parentOf(a.Tenant); id != uuid.Nil && len(chain) <= book.MaxDepth+1; {
 		next := b.locked(id)
 		if next == nil {
 			return nil
@@ -107,14 +107,14 @@ func (b *batch) chain(a *account) []*account {
 			break // two that were moved at the same time stand above each other: each counts once
 		}
 		chain = append(chain, next)
-		id = b.above(next.Tenant)
+		id = b.parentOf(next.Tenant)
 	}
 	a.chain = chain
 	return chain
 }
 
-// above returns who stands directly above a tenant: its parent, or the root, if there is one.
-func (b *batch) above(t *book.Tenant) book.ID {
+// ancestors returns who stands directly above a tenant: its parent, or the root, if there is one.
+func (b *batch) parentOf(t *book.Tenant) book.ID {
 	if t.Parent == uuid.Nil && t.ID != book.Root && (b.Tenants[book.Root] != nil || b.Busy[book.Root]) {
 		return book.Root
 	}
@@ -129,7 +129,7 @@ func (b *batch) counting(e *book.Execution) []*account {
 		return nil
 	}
 	accounts := a.self[:]
-	for _, id := range e.Parents {
+	for _, id := range e.Ancestors {
 		next := b.locked(id)
 		if next == nil {
 			return nil
@@ -139,8 +139,8 @@ func (b *batch) counting(e *book.Execution) []*account {
 	return accounts
 }
 
-// above returns the ids of a chain without its first.
-func above(chain []*account) []book.ID {
+// ancestors returns the ids of a chain without its first.
+func ancestors(chain []*account) []book.ID {
 	if len(chain) == 1 {
 		return nil
 	}
@@ -315,9 +315,9 @@ func (a *account) mark(i int) {
 // count adds what an execution was charged to its hour, and to that of all above its tenant, or takes it out again.
 func (b *batch) count(e *book.Execution, sign int64) {
 	key := e.Hour()
-	for i := -1; i < len(e.Parents); i++ {
+	for i := -1; i < len(e.Ancestors); i++ {
 		if i >= 0 {
-			key.Tenant, key.Below = e.Parents[i], true
+			key.Tenant, key.Below = e.Ancestors[i], true
 		}
 		sum := b.hours[key]
 		sum.Add(e, sign)

@@ -106,7 +106,7 @@ func (db *database) fill(s *book.State) {
 
 // counts reports whether a tenant's balances count an execution.
 func counts(e *book.Execution, tenant book.ID) bool {
-	return e.Tenant == tenant || slices.Contains(e.Parents, tenant)
+	return e.Tenant == tenant || slices.Contains(e.Ancestors, tenant)
 }
 
 // sums adds up the executions that a balance has to count.
@@ -264,7 +264,7 @@ func (db *database) check() {
 			Tenant: e.Tenant, Hour: e.AdmittedAt.Truncate(time.Hour).UTC(), Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
 			Provider: e.Provider, ServiceTier: e.ServiceTier,
 		}
-		for _, tenant := range append([]book.ID{e.Tenant}, e.Parents...) {
+		for _, tenant := range append([]book.ID{e.Tenant}, e.Ancestors...) {
 			key.Tenant, key.Below = tenant, tenant != e.Tenant
 			sum := hours[key]
 			for to, is := range map[*int64]bool{

@@ -77,7 +77,7 @@ const (
 	Unknown         Code = iota // no tenant has the key
 	WrongOwner                  // the tenant that has the key belongs to another record, or to none
 	Busy                        // the tenant, or one above it, is locked by somebody else
-	Moved                       // the execution counts for tenants that this batch has not locked: those of Exec.Parents
+	Moved                       // the execution counts for tenants that this batch has not locked: those of Exec.Ancestors
 	Suspended                   // the tenant may not spend
 	Exceeded                    // a limit leaves no room, whatever becomes of the running calls
 	Wait                        // a limit would leave room if running calls cost less than they hold
@@ -201,7 +201,7 @@ func (b *batch) reserve(a *account, op *Op) Outcome {
 		return out
 	}
 	e := op.Exec
-	e.TenantKey, e.Parents, e.Status, e.AdmittedAt = a.Key, above(chain), book.Running, now
+	e.TenantKey, e.Ancestors, e.Status, e.AdmittedAt = a.Key, ancestors(chain), book.Running, now
 	e.DeadlineAt = e.AdmittedAt.Add(op.Lifetime)
 	e.Held, e.Reported = op.need(out.Output), notReported
 	b.add(&e)
@@ -380,7 +380,7 @@ func (b *batch) release(a *account, op *Op) Outcome {
 	if e == nil {
 		// Whoever asked does not know whether the hold was committed. This row keeps a late one from being.
 		tombstone := op.Exec
-		tombstone.TenantKey, tombstone.Parents, tombstone.Status = a.Key, nil, book.Cancelled
+		tombstone.TenantKey, tombstone.Ancestors, tombstone.Status = a.Key, nil, book.Cancelled
 		tombstone.AdmittedAt = Time(a.Tenant, b.Now)
 		tombstone.DeadlineAt, tombstone.FinishedAt = tombstone.AdmittedAt, b.Now
 		tombstone.Held, tombstone.Reported = book.Amount{}, notReported
@@ -468,7 +468,7 @@ func (b *batch) book(a *account, e *book.Execution) Outcome {
 	if now := b.open(chain); e.AdmittedAt.IsZero() || e.AdmittedAt.After(now) {
 		e.AdmittedAt = now
 	}
-	e.TenantKey, e.Parents, e.DeadlineAt = a.Key, above(chain), e.AdmittedAt
+	e.TenantKey, e.Ancestors, e.DeadlineAt = a.Key, ancestors(chain), e.AdmittedAt
 	e.Held = book.Amount{}
 	finished, settled := e.FinishedAt, e.SettledAt
 	b.conclude(e, e)

@@ -58,7 +58,7 @@ func (m *model) check() {
 		want := got
 		want.Status, want.AdmittedAt, want.DeadlineAt, want.SettledAt = e.Status, e.AdmittedAt, e.DeadlineAt, e.SettledAt
 		want.Held, want.Charged, want.BilledModel, want.IdempotencyKey = e.Held, e.Charged, e.BilledModel, e.IdempotencyKey
-		want.Parents = e.Parents
+		want.Ancestors = e.Ancestors
 		require.Equal(m.t, want, got)
 	}
 	for tenant, t := range m.db.tenants {

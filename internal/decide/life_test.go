@@ -464,7 +464,7 @@ func TestCorrect_CountsWhereWhatItCorrectsCounts(t *testing.T) {
 	correction := func(n int, key string, cost int64) *decide.Op {
 		e := db.execution(1)
 		return &decide.Op{Kind: decide.Correct, Exec: book.Execution{
-			Tenant: acme, ID: id(n), Parents: e.Parents, TenantKey: e.TenantKey, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
+			Tenant: acme, ID: id(n), Ancestors: e.Ancestors, TenantKey: e.TenantKey, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
 			AdmittedAt: e.AdmittedAt, Corrects: e.ID, IdempotencyKey: key, Reported: -1, Charged: book.Amount{Cost: cost},
 		}}
 	}

@@ -330,7 +330,7 @@ func (m *model) reserve(t *book.Tenant, op *decide.Op, behind []*decide.Op, wait
 	}
 	e := op.Exec
 	e.Status, e.AdmittedAt, e.DeadlineAt, e.Held = book.Running, now, now.Add(op.Lifetime), needs(op, output)
-	e.Parents = parents(chain)
+	e.Ancestors = parents(chain)
 	m.executions = append(m.executions, &e)
 	return answer{decide.Granted, output, e.ID}
 }
@@ -377,7 +377,7 @@ func (m *model) book(t *book.Tenant, op *decide.Op) answer {
 	if m.holder(t.ID, e.IdempotencyKey) != nil {
 		e.IdempotencyKey = ""
 	}
-	e.Held, e.DeadlineAt, e.SettledAt, e.Parents = book.Amount{}, e.AdmittedAt, m.db.now, parents(chain)
+	e.Held, e.DeadlineAt, e.SettledAt, e.Ancestors = book.Amount{}, e.AdmittedAt, m.db.now, parents(chain)
 	m.executions = append(m.executions, &e)
 	return answer{code: decide.Settled, exec: e.ID}
 }
@@ -397,7 +397,7 @@ func (m *model) correct(op *decide.Op) answer {
 
 // moved reports whether an execution counts for a tenant that is busy.
 func (m *model) moved(e *book.Execution) bool {
-	return slices.ContainsFunc(e.Parents, func(id book.ID) bool { return m.db.busy[id] })
+	return slices.ContainsFunc(e.Ancestors, func(id book.ID) bool { return m.db.busy[id] })
 }
 
 func (m *model) settle(t *book.Tenant, op *decide.Op) answer {

@@ -280,7 +280,7 @@ func (h *history) correction() *decide.Op {
 	e := rapid.SampledFrom(over).Draw(h.T, "corrected")
 	h.next++
 	return &decide.Op{Kind: decide.Correct, Exec: book.Execution{
-		Tenant: e.Tenant, ID: id(h.next), Parents: e.Parents, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
+		Tenant: e.Tenant, ID: id(h.next), Ancestors: e.Ancestors, Agent: e.Agent, Model: e.Model, BilledModel: e.BilledModel,
 		AdmittedAt: e.AdmittedAt, Corrects: e.ID, IdempotencyKey: "correction of " + e.ID.String(), Reported: -1,
 		Charged: book.Amount{Cost: h.int(-e.Charged.Cost, 60, "correction"), Charge: h.int(-e.Charged.Charge, 60, "corrected charge")},
 	}}

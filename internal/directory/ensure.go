@@ -30,7 +30,7 @@ type Profile struct {
 
 	// Parent is who stands above the tenant; nil: that is not for the record to say. Chain are the tenant that Parent is and
 	// all above that, where they are known: a tenant that is made is put below them at once.
-	Parent *Above
+	Parent *Parent
 	Chain  []book.ID
 
 	// Err says why the record has no key that a tenant can have. It matters to a record that has a tenant, or is to get
@@ -193,7 +193,7 @@ func (d Directory) holders(ctx context.Context, c sqldb.Conn, profiles []Profile
 
 type found struct {
 	id, key, name, ownerType, ownerID, parent string
-	above                                     Above // who the parent is
+	parentIs                                  Parent
 	deleted                                   bool
 }
 
@@ -201,14 +201,14 @@ type found struct {
 func (f *found) strays(p Profile) []Placement {
 	switch {
 	case p.Parent == nil, p.Deleted, p.Err != nil:
-	case *p.Parent == Above{}:
+	case *p.Parent == Parent{}:
 		if f.parent != "" {
-			return []Placement{{ID: f.id, Key: p.Key, Parent: f.parent}}
+			return []Placement{{ID: f.id, Key: p.Key, Was: f.parent}}
 		}
-	case p.Parent.Key != "" && p.Parent.Key == f.above.Key:
-	case p.Parent.Key == "" && p.Parent.OwnerType == f.above.OwnerType && p.Parent.OwnerID == f.above.OwnerID:
+	case p.Parent.Key != "" && p.Parent.Key == f.parentIs.Key:
+	case p.Parent.Key == "" && p.Parent.OwnerType == f.parentIs.OwnerType && p.Parent.OwnerID == f.parentIs.OwnerID:
 	default:
-		return []Placement{{ID: f.id, Key: p.Key, Parent: f.parent, Above: *p.Parent}}
+		return []Placement{{ID: f.id, Key: p.Key, Was: f.parent, Parent: *p.Parent}}
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (d Directory) find(ctx context.Context, c sqldb.Conn, where string, args []
 		var f found
 		all = append(all, &f)
 		return row.Scan(&f.id, &f.key, &f.name, &f.ownerType, &f.ownerID, &f.parent,
-			&f.above.OwnerType, &f.above.OwnerID, &f.above.Key, &f.deleted)
+			&f.parentIs.OwnerType, &f.parentIs.OwnerID, &f.parentIs.Key, &f.deleted)
 	})
 	return all, err
 }

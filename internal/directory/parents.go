@@ -31,21 +31,21 @@ func (d Directory) Place(ctx context.Context, c sqldb.Conn, id, parent book.ID) 
 	if parent == book.NoTenant || parent == book.Root {
 		return d.put(ctx, c, id.String(), from, "")
 	}
-	above, err := d.chain(ctx, c, parent)
+	ancestors, err := d.chain(ctx, c, parent)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(above, id) {
+	if slices.Contains(ancestors, id) {
 		return &PlaceError{"it would stand above itself"}
 	}
 	if err := d.put(ctx, c, id.String(), from, parent.String()); err != nil {
 		return err
 	}
-	below, err := d.height(ctx, c, id)
+	height, err := d.height(ctx, c, id)
 	if err != nil {
 		return err
 	}
-	if depth := len(above) + below; depth > book.MaxDepth {
+	if depth := len(ancestors) + height; depth > book.MaxDepth {
 		return &PlaceError{tooDeep(depth)}
 	}
 	return nil
@@ -78,10 +78,10 @@ func (d Directory) chain(ctx context.Context, c sqldb.Conn, id book.ID) ([]book.
 // height returns how many tenants stand above each other from one on downwards.
 func (d Directory) height(ctx context.Context, c sqldb.Conn, id book.ID) (int, error) {
 	var depths []int
-	err := sqldb.List(ctx, c, &depths, d.Bind(`WITH RECURSIVE below (id, depth) AS (
+	err := sqldb.List(ctx, c, &depths, d.Bind(`WITH RECURSIVE descendants (id, depth) AS (
 			SELECT id, 1 FROM llm_tenants WHERE id = ?
-			UNION ALL SELECT t.id, b.depth + 1 FROM below b JOIN llm_tenants t ON t.parent = b.id WHERE b.depth <= ?)
-		SELECT coalesce(max(depth), 0) FROM below`), id.String(), book.MaxDepth)
+			UNION ALL SELECT t.id, b.depth + 1 FROM descendants b JOIN llm_tenants t ON t.parent = b.id WHERE b.depth <= ?)
+		SELECT coalesce(max(depth), 0) FROM descendants`), id.String(), book.MaxDepth)
 	if err != nil {
 		return 0, err
 	}
@@ -97,19 +97,19 @@ func (d Directory) ByKey(ctx context.Context, c sqldb.Conn, key string) (book.ID
 	return ids[0], nil
 }
 
-// Above is who stands above a tenant: the tenant of a record, or that of a key; nobody, where both are empty.
-type Above struct{ OwnerType, OwnerID, Key string }
+// Parent is who stands directly above a tenant: the tenant of a record, or that of a key; nobody, where both are empty.
+type Parent struct{ OwnerType, OwnerID, Key string }
 
 // Placement is a tenant that is not where its record says, and where that is.
 type Placement struct {
-	ID, Key, Parent string // the tenant, and who stands above it at present
-	Above
+	ID, Key, Was string // the tenant, and its parent at present
+	Parent
 }
 
-// Rise returns the tenants that are to stand above others, those that are there, each with all that stand above it.
-func (d Directory) Rise(ctx context.Context, c sqldb.Conn, aboves []Above) (map[Above][]book.ID, error) {
-	chains := map[Above][]book.ID{}
-	for chunk := range slices.Chunk(aboves, maxProfiles) {
+// Ancestors returns the tenants that are to stand above others, those that are there, each with all that stand above it.
+func (d Directory) Ancestors(ctx context.Context, c sqldb.Conn, parents []Parent) (map[Parent][]book.ID, error) {
+	chains := map[Parent][]book.ID{}
+	for chunk := range slices.Chunk(parents, maxProfiles) {
 		var (
 			which []string
 			args  []any
@@ -136,14 +136,14 @@ func (d Directory) Rise(ctx context.Context, c sqldb.Conn, aboves []Above) (map[
 			SELECT coalesce(owner_type, ''), coalesce(owner_id, ''), coalesce(tenant_id, ''), id FROM up ORDER BY depth`),
 			append(args, book.MaxDepth), func(row sqldb.Row) error {
 				var (
-					a  Above
+					a  Parent
 					id book.ID
 				)
 				if err := row.Scan(&a.OwnerType, &a.OwnerID, &a.Key, &id); err != nil {
 					return err
 				}
-				for _, a := range []Above{{OwnerType: a.OwnerType, OwnerID: a.OwnerID}, {Key: a.Key}} {
-					if a != (Above{}) {
+				for _, a := range []Parent{{OwnerType: a.OwnerType, OwnerID: a.OwnerID}, {Key: a.Key}} {
+					if a != (Parent{}) {
 						chains[a] = append(chains[a], id)
 					}
 				}
@@ -158,7 +158,7 @@ func (d Directory) Rise(ctx context.Context, c sqldb.Conn, aboves []Above) (map[
 
 // First reports whether no other transaction that is still open has been told so of the same tenant that is to stand above. It
 // never waits.
-func (d Directory) First(ctx context.Context, c sqldb.Conn, a Above) (bool, error) {
+func (d Directory) First(ctx context.Context, c sqldb.Conn, a Parent) (bool, error) {
 	if !d.LocksRows {
 		return true, nil // there is one writer
 	}
@@ -170,10 +170,10 @@ func (d Directory) First(ctx context.Context, c sqldb.Conn, a Above) (bool, erro
 // Move puts tenants where their records say, but for those whom nobody is above yet that is to be. It locks nothing but the
 // rows that it moves: whoever locked those above as well could wait for a transaction that waits for its own. So two that
 // move at the same time can make a circle, or stand too deep; a circle counts each of its tenants once.
-func (d Directory) Move(ctx context.Context, c sqldb.Conn, strayed []Placement, chains map[Above][]book.ID) error {
+func (d Directory) Move(ctx context.Context, c sqldb.Conn, strayed []Placement, chains map[Parent][]book.ID) error {
 	for _, p := range strayed {
-		chain := chains[p.Above]
-		if p.Above != (Above{}) && chain == nil {
+		chain := chains[p.Parent]
+		if p.Parent != (Parent{}) && chain == nil {
 			continue
 		}
 		if chain != nil && chain[0] == book.Root {
@@ -189,22 +189,22 @@ func (d Directory) Move(ctx context.Context, c sqldb.Conn, strayed []Placement, 
 			if slices.Contains(chain, ids[0]) {
 				return d.misplaced(ctx, c, p, to, "it would stand above itself")
 			}
-			below, err := d.height(ctx, c, ids[0])
+			height, err := d.height(ctx, c, ids[0])
 			if err != nil {
 				return err
 			}
-			if depth := len(chain) + below; depth > book.MaxDepth {
+			if depth := len(chain) + height; depth > book.MaxDepth {
 				return d.misplaced(ctx, c, p, to, tooDeep(depth))
 			}
 		}
-		if p.Parent == to {
+		if p.Was == to {
 			continue
 		}
-		if err := d.put(ctx, c, p.ID, p.Parent, to); err != nil {
+		if err := d.put(ctx, c, p.ID, p.Was, to); err != nil {
 			return err
 		}
 		if err := d.Audit(ctx, c, Change{
-			Tenant: p.ID, Key: p.Key, Action: "move", Was: state{"parent": p.Parent}, Became: state{"parent": to},
+			Tenant: p.ID, Key: p.Key, Action: "move", Was: state{"parent": p.Was}, Became: state{"parent": to},
 		}); err != nil {
 			return err
 		}

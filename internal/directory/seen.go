@@ -25,7 +25,7 @@ func ParseSeen(s string) *Seen {
 		return nil
 	}
 	return &Seen{&found{
-		id: f[0], key: f[1], name: f[2], parent: f[3], above: Above{OwnerType: f[4], OwnerID: f[5], Key: f[6]}, deleted: f[7] != "",
+		id: f[0], key: f[1], name: f[2], parent: f[3], parentIs: Parent{OwnerType: f[4], OwnerID: f[5], Key: f[6]}, deleted: f[7] != "",
 	}}
 }
 

@@ -171,7 +171,7 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 			ids[e.Tenant] = true
 			w.Tenants = append(w.Tenants, e.Tenant)
 		}
-		for _, id := range e.Parents { // as they were at its admission, whoever stands there now
+		for _, id := range e.Ancestors { // as they were at its admission, whoever stands there now
 			if !ids[id] {
 				ids[id] = true
 				w.Tenants = append(w.Tenants, id)

@@ -208,7 +208,7 @@ func (l *lane) join(batch []*Task) (joined []*Task, noWait bool) {
 		ids, keys := map[book.ID]bool{}, map[string]bool{}
 		for _, t := range batch {
 			ids[t.op.Exec.Tenant], keys[t.op.Key] = true, true
-			for _, id := range t.op.Exec.Parents {
+			for _, id := range t.op.Exec.Ancestors {
 				ids[id] = true
 			}
 		}
@@ -399,7 +399,7 @@ func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
 			l.await(t)
 			continue
 		case decide.Moved:
-			t.op.Exec.Parents = out.Exec.Parents
+			t.op.Exec.Ancestors = out.Exec.Ancestors
 			out = decide.Outcome{Code: decide.Busy}
 			fallthrough
 		case decide.Busy:
@@ -408,7 +408,7 @@ func (l *lane) deliver(batch []*Task, outcomes []decide.Outcome) {
 			continue
 		}
 		if out.Code == decide.Granted {
-			l.learn(t.route, out.Exec.Parents)
+			l.learn(t.route, out.Exec.Ancestors)
 		}
 		out.Code = own(t.did, out.Code)
 		if !t.finish(out, nil) && out.Code == decide.Granted && t.state.Load() == withdrawn {

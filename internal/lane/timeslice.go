@@ -25,7 +25,7 @@ func (l *lane) rest(batch []*Task, waited map[book.ID]bool) []*Task {
 	for _, t := range batch {
 		if t.frees() {
 			frees[t.op.Exec.Tenant] = true
-			for _, id := range t.op.Exec.Parents {
+			for _, id := range t.op.Exec.Ancestors {
 				frees[id] = true
 			}
 		}

@@ -16,8 +16,8 @@ type Table struct {
 	*sqldb.Dialect
 	DB *sql.DB
 
-	// Turn waits for the right to write, where writers have to wait in line.
-	Turn func(context.Context) (end func(), err error)
+	// LockWriter waits for the right to write, where writers have to wait in line.
+	LockWriter func(context.Context) (end func(), err error)
 }
 
 // Beat implements lane.Processes.
@@ -71,7 +71,7 @@ func (p Table) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]bo
 		if err := rows.Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Process, &parents); err != nil {
 			return nil, err
 		}
-		if e.Parents, err = sqldb.ParseIDs(parents); err != nil {
+		if e.Ancestors, err = sqldb.ParseIDs(parents); err != nil {
 			return nil, err
 		}
 		out = append(out, e)
@@ -81,7 +81,7 @@ func (p Table) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]bo
 
 // Leave implements lane.Processes.
 func (p Table) Leave(ctx context.Context, id book.ID) error {
-	end, err := p.Turn(ctx)
+	end, err := p.LockWriter(ctx)
 	if err != nil {
 		return err
 	}

@@ -250,7 +250,7 @@ func (r records) profile(v reflect.Value) (directory.Profile, error) {
 		OwnerType: r.owner, OwnerID: id, Enforcement: r.Enforcement, Counts: r.Counts, Inherit: r.Inherit, Zone: r.Zone, Limits: r.Limits,
 	}
 	p.Key, p.Err = r.keyOf(v)
-	if p.Parent, err = r.above(v); p.Err == nil {
+	if p.Parent, err = r.parentOf(v); p.Err == nil {
 		p.Err = err
 	}
 	p.Name = r.nameOf(v, p.Key)

@@ -15,10 +15,10 @@ import (
 	"github.com/llmtenant/tenant/internal/fault"
 )
 
-// above is who stands above a record; nil where its model does not say. A record above is in the same schema.
-func (r records) above(v reflect.Value) (*directory.Above, error) {
+// parentOf is who stands above a record; nil where its model does not say. A record above is in the same schema.
+func (r records) parentOf(v reflect.Value) (*directory.Parent, error) {
 	if r.Parent != nil {
-		return r.aboveByField(r.Parent, v)
+		return r.parentByField(r.Parent, v)
 	}
 	method := r.registry.Parent(v.Interface())
 	if method == nil {
@@ -26,10 +26,10 @@ func (r records) above(v reflect.Value) (*directory.Above, error) {
 	}
 	parent, err := Said(r.Type, "LLMTenantParent", method)
 	if err != nil || parent == nil {
-		return &directory.Above{}, err
+		return &directory.Parent{}, err
 	}
 	if p := reflect.ValueOf(parent); p.Kind() == reflect.Pointer && p.IsNil() {
-		return &directory.Above{}, nil
+		return &directory.Parent{}, nil
 	}
 	if of := r.registry.Of(reflect.TypeOf(parent)); of != nil {
 		record, err := of.record(parent)
@@ -37,19 +37,19 @@ func (r records) above(v reflect.Value) (*directory.Above, error) {
 			return nil, err
 		}
 		id, _, err := of.ownerID(record)
-		return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
+		return &directory.Parent{OwnerType: of.ownerIn(r.place), OwnerID: id}, err
 	}
 	key := parent.LLMTenantID()
 	if key == book.RootKey {
-		return &directory.Above{}, nil
+		return &directory.Parent{}, nil
 	}
-	return &directory.Above{Key: key}, ValidKey(key)
+	return &directory.Parent{Key: key}, ValidKey(key)
 }
 
-func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Above, error) {
+func (r records) parentByField(f *schema.Field, v reflect.Value) (*directory.Parent, error) {
 	value, zero := f.ValueOf(context.Background(), v)
 	if zero {
-		return &directory.Above{}, nil
+		return &directory.Parent{}, nil
 	}
 	of := r.registry.Of(r.ParentType)
 	if of == nil {
@@ -58,9 +58,9 @@ func (r records) aboveByField(f *schema.Field, v reflect.Value) (*directory.Abov
 	}
 	id, err := of.canonical([]any{value})
 	if err != nil || id == "" {
-		return &directory.Above{}, err
+		return &directory.Parent{}, err
 	}
-	return &directory.Above{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
+	return &directory.Parent{OwnerType: of.ownerIn(r.place), OwnerID: id}, nil
 }
 
 // Places reports whether the records of the model say who stands above them.
@@ -74,20 +74,20 @@ var errBeingMade = fmt.Errorf("%w: another transaction is making the tenant abov
 // stand finds out below whom the tenants of some records are to be made. Where another transaction is just making one that is
 // to stand above, a host's own does not wait for that: the tenants below are left to their first calls.
 func (r records) stand(db *gorm.DB, profiles []directory.Profile) ([]directory.Profile, error) {
-	var aboves []directory.Above
+	var parents []directory.Parent
 	for _, p := range profiles {
-		if p.Parent != nil && *p.Parent != (directory.Above{}) && !p.Deleted && p.Err == nil {
-			aboves = append(aboves, *p.Parent)
+		if p.Parent != nil && *p.Parent != (directory.Parent{}) && !p.Deleted && p.Err == nil {
+			parents = append(parents, *p.Parent)
 		}
 	}
-	if len(aboves) == 0 {
+	if len(parents) == 0 {
 		return profiles, nil
 	}
-	chains, busy, err := r.chains(db, aboves)
+	chains, busy, err := r.chains(db, parents)
 	switch {
 	case err != nil:
 		return nil, err
-	case len(busy) > 0 && len(r.below) > 0:
+	case len(busy) > 0 && len(r.descendants) > 0:
 		return nil, errBeingMade
 	}
 	var all []directory.Profile
@@ -108,14 +108,14 @@ func (r records) move(db *gorm.DB, strayed []directory.Placement) error {
 	if len(strayed) == 0 {
 		return nil
 	}
-	var aboves []directory.Above
+	var parents []directory.Parent
 	for _, p := range strayed {
-		if p.Above != (directory.Above{}) {
-			aboves = append(aboves, p.Above)
+		if p.Parent != (directory.Parent{}) {
+			parents = append(parents, p.Parent)
 		}
 	}
 	r.hosts = false // who has a tenant is to stand where its record says
-	chains, _, err := r.chains(db, aboves)
+	chains, _, err := r.chains(db, parents)
 	if err != nil {
 		return err
 	}
@@ -124,14 +124,14 @@ func (r records) move(db *gorm.DB, strayed []directory.Placement) error {
 
 // chains returns the tenants that are to stand above others, each with all above it. Those that are not there yet are made,
 // where their records are, but for those that another transaction is making.
-func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.Above][]book.ID, busy []directory.Above, err error) {
+func (r records) chains(db *gorm.DB, parents []directory.Parent) (_ map[directory.Parent][]book.ID, busy []directory.Parent, err error) {
 	ctx, pool, who := db.Statement.Context, db.Statement.ConnPool, r.registry.directory()
-	chains, err := who.Rise(ctx, pool, aboves)
+	chains, err := who.Ancestors(ctx, pool, parents)
 	if err != nil {
 		return nil, nil, err
 	}
-	missing := map[directory.Above]bool{}
-	for _, a := range aboves {
+	missing := map[directory.Parent]bool{}
+	for _, a := range parents {
 		if chains[a] != nil || missing[a] {
 			continue
 		}
@@ -161,11 +161,11 @@ func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.
 		if of == nil {
 			continue
 		}
-		if slices.Contains(r.below, a) {
+		if slices.Contains(r.descendants, a) {
 			return nil, nil, &directory.PlaceError{Reason: fmt.Sprintf("the tenant of %s %s would stand above itself", a.OwnerType, a.OwnerID)}
 		}
 		if key, ok := of.primaryKey(a.OwnerID); ok {
-			parents := records{Declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, below: append(r.below[:len(r.below):len(r.below)], a)}
+			parents := records{Declaration: of, owner: a.OwnerType, place: r.place, hosts: r.hosts, descendants: append(r.descendants[:len(r.descendants):len(r.descendants)], a)}
 			switch err := parents.ensure(db, [][]any{key}); {
 			case errors.Is(err, errBeingMade):
 				busy = append(busy, a)
@@ -177,6 +177,6 @@ func (r records) chains(db *gorm.DB, aboves []directory.Above) (_ map[directory.
 	if len(missing) == 0 {
 		return chains, nil, nil
 	}
-	chains, err = who.Rise(ctx, pool, aboves)
+	chains, err = who.Ancestors(ctx, pool, parents)
 	return chains, busy, err
 }

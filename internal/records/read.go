@@ -26,8 +26,8 @@ type records struct {
 	owner string
 	place place
 
-	// below are the records whose tenants these are made to stand above.
-	below []directory.Above
+	// descendants are the records whose tenants these are made to stand above.
+	descendants []directory.Parent
 
 	// hosts: it is a transaction of the host's, which may last, and may be waited for by others.
 	hosts bool

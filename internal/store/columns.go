@@ -155,7 +155,7 @@ var Inserted = Table[exec]{
 		NewColumn("id", func(e exec) [16]byte { return e.ID }),
 	},
 	Set: []Column[exec]{
-		NewColumn("parents", func(e exec) string { return sqldb.FormatIDs(e.Parents) }), // an array, where the database has them
+		NewColumn("parents", func(e exec) string { return sqldb.FormatIDs(e.Ancestors) }), // an array, where the database has them
 		NewColumn("status", func(e exec) string { return string(e.Status) }),
 		NewColumn("tenant_id", func(e exec) string { return e.TenantKey }),
 		NewColumn("agent", func(e exec) string { return e.Agent }),

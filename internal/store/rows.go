@@ -217,7 +217,7 @@ func (r *Reader) execution(row sqldb.Row) (*book.Execution, error) {
 		return nil, err
 	}
 	e.Held.Calls = 1
-	e.Parents, err = sqldb.ParseIDs(r.parents)
+	e.Ancestors, err = sqldb.ParseIDs(r.parents)
 	return &e, err
 }
 

@@ -20,11 +20,11 @@ type Store struct {
 	db    *sql.DB
 	clock func() time.Time
 
-	// turn is held by the session whose batch runs. SQLite has one write lock and lets those who want it poll; sessions
+	// writer is held by the session whose batch runs. SQLite has one write lock and lets those who want it poll; sessions
 	// of one process wait in line instead.
-	turn chan struct{}
+	writer chan struct{}
 
-	// Of the turn: when the last one ended, how long others are owed the write lock, and until when they have it.
+	// Of whoever holds it: when the last one ended, how long others are owed the write lock, and until when they have it.
 	ended, rest time.Time
 	owed        time.Duration
 }
@@ -35,7 +35,7 @@ func New(db *sql.DB, clock func() time.Time) *Store {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Store{db: db, clock: clock, turn: make(chan struct{}, 1)}
+	return &Store{db: db, clock: clock, writer: make(chan struct{}, 1)}
 }
 
 // Configure prepares the database for a ledger: it sets the journal mode to WAL, which the file keeps. It returns an
@@ -82,20 +82,20 @@ func Configure(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Turn waits in line with the batches of this process, and keeps the next one waiting until end is called. Whoever writes
+// LockWriter waits in line with the batches of this process, and keeps the next one waiting until end is called. Whoever writes
 // to the database in another way than by a batch has to poll for its write lock without it, and may never get it while
 // batches follow each other.
 //
-// A fifth of the time the lock is left to the host and to other processes: they poll for it, and turns that follow each
+// A fifth of the time the lock is left to the host and to other processes: they poll for it, and locks that follow each
 // other without a gap would keep them out until they give up. They have it for so long at once that each of them finds it.
-func (s *Store) Turn(ctx context.Context) (end func(), err error) {
+func (s *Store) LockWriter(ctx context.Context) (end func(), err error) {
 	select {
-	case s.turn <- struct{}{}:
+	case s.writer <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	if err := sqldb.Pause(ctx, time.Until(s.rest)); err != nil {
-		<-s.turn
+		<-s.writer
 		return nil, err
 	}
 	start := time.Now()
@@ -106,7 +106,7 @@ func (s *Store) Turn(ctx context.Context) (end func(), err error) {
 		if s.owed >= longestPoll {
 			s.rest, s.owed = s.ended.Add(longestPoll), 0
 		}
-		<-s.turn
+		<-s.writer
 	}, nil
 }
 
@@ -132,9 +132,9 @@ func (s session) Do(ctx context.Context, do func(context.Context, sqldb.Conn) er
 	return s.use(ctx, func(conn *sql.Conn) error { return do(ctx, conn) })
 }
 
-// use has a connection used when it is the session's turn.
+// use has a connection used while the session is the writer.
 func (s session) use(ctx context.Context, with func(*sql.Conn) error) error {
-	end, err := s.Turn(ctx)
+	end, err := s.LockWriter(ctx)
 	if err != nil {
 		return err
 	}

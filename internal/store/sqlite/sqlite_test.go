@@ -105,7 +105,7 @@ func TestWriteLock_IsLeftToOthersForAFifthOfTheTime(t *testing.T) {
 	s := sqlite.New(file(t), nil)
 	var ended time.Time
 	for range 2 {
-		end, err := s.Turn(t.Context())
+		end, err := s.LockWriter(t.Context())
 		require.NoError(t, err)
 		<-time.After(250 * time.Millisecond)
 		ended = time.Now()
@@ -113,9 +113,9 @@ func TestWriteLock_IsLeftToOthersForAFifthOfTheTime(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := s.Turn(ctx)
+	_, err := s.LockWriter(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "the context ends the waiting")
-	end, err := s.Turn(t.Context())
+	end, err := s.LockWriter(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(ended), 100*time.Millisecond)
 	end()

@@ -108,7 +108,7 @@ func chainsAreBooked(b *Books) {
 	outcomes, err := Decide(b.Context(), b.Session, first, second)
 	require.NoError(b, err)
 	require.Equal(b, decide.Granted, outcomes[0].Code)
-	require.Equal(b, []book.ID{company, book.Root}, outcomes[0].Exec.Parents)
+	require.Equal(b, []book.ID{company, book.Root}, outcomes[0].Exec.Ancestors)
 	require.Equal(b, decide.Wait, outcomes[1].Code)
 	require.Equal(b, book.Root, outcomes[1].Tenant.ID)
 	require.Equal(b, []int64{6, 6, 6, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
@@ -116,7 +116,7 @@ func chainsAreBooked(b *Books) {
 	b.under(team, other) // while the call runs
 	settle := Settle(first, book.Amount{Cost: 4, Tokens: 3, Calls: 1})
 	require.Equal(b, []decide.Code{decide.Moved}, b.Decide(settle), "the company is not locked")
-	settle.Exec.Parents = outcomes[0].Exec.Parents
+	settle.Exec.Ancestors = outcomes[0].Exec.Ancestors
 	require.Equal(b, []decide.Code{decide.Settled}, b.Decide(settle))
 	require.Equal(b, []int64{4, 4, 4, 0}, []int64{spent(team), spent(company), spent(book.Root), spent(other)})
 	require.Equal(b, []int64{0, 0, 0, 0}, []int64{held(team), held(company), held(book.Root), held(other)})
@@ -128,7 +128,7 @@ func chainsAreBooked(b *Books) {
 	next := Reserve(team, book.Amount{Cost: 1})
 	outcomes, err = Decide(b.Context(), b.Session, next)
 	require.NoError(b, err)
-	require.Equal(b, []book.ID{other, book.Root}, outcomes[0].Exec.Parents)
+	require.Equal(b, []book.ID{other, book.Root}, outcomes[0].Exec.Ancestors)
 }
 
 func newLimitCounts(b *Books) {
@@ -140,7 +140,7 @@ func newLimitCounts(b *Books) {
 		outcomes, err := Decide(b.Context(), b.Session, reserve)
 		require.NoError(b, err)
 		require.Equal(b, decide.Granted, outcomes[0].Code)
-		reserve.Exec.Parents = outcomes[0].Exec.Parents
+		reserve.Exec.Ancestors = outcomes[0].Exec.Ancestors
 		return reserve
 	}
 	for _, model := range []string{"large", "small"} {

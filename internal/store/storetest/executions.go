@@ -19,7 +19,7 @@ import (
 // execution returns one with a value of its own in every column.
 func execution(tenant book.ID) *book.Execution {
 	e := &book.Execution{
-		Tenant: tenant, ID: ID(), Parents: []book.ID{ID(), ID()}, TenantKey: "acme", Price: "openai/gpt", ServiceTier: "flex", Reason: "why", Corrects: ID(), Status: book.Succeeded, Agent: "support", Provider: "openai",
+		Tenant: tenant, ID: ID(), Ancestors: []book.ID{ID(), ID()}, TenantKey: "acme", Price: "openai/gpt", ServiceTier: "flex", Reason: "why", Corrects: ID(), Status: book.Succeeded, Agent: "support", Provider: "openai",
 		Model: "gpt", BilledModel: "gpt-2026-01-01", RequestID: "req-1", IdempotencyKey: "order-17", Tags: `{"a": "ü'\"", "b": ""}`,
 		Actor: "user-1", Process: ID(), AdmittedAt: now, DeadlineAt: now.Add(time.Hour + time.Microsecond),
 		FinishedAt: now.Add(time.Second), SettledAt: now.Add(2 * time.Second),
@@ -52,7 +52,7 @@ func columns(e *book.Execution) map[string]string {
 		"cost": text(e.Charged.Cost), "charge": text(e.Charged.Charge), "tokens": text(e.Charged.Tokens), "calls": text(e.Charged.Calls),
 		"reported_cost": text(e.Reported), "overrun_cost": text(e.Overrun.Cost), "overrun_charge": text(e.Overrun.Charge), "overrun_tokens": text(e.Overrun.Tokens),
 		"estimated": text(e.Estimated), "unpriced": text(e.Unpriced), "error_code": e.ErrorCode,
-		"parents": sqldb.FormatIDs(e.Parents), "price": e.Price, "service_tier": e.ServiceTier, "reason": e.Reason, "corrects": "NULL",
+		"parents": sqldb.FormatIDs(e.Ancestors), "price": e.Price, "service_tier": e.ServiceTier, "reason": e.Reason, "corrects": "NULL",
 		"latency_us": "NULL",
 	}
 	if e.Latency > 0 {
@@ -94,7 +94,7 @@ func (b *Books) stored(e *book.Execution) {
 // begun is an execution as it was before it ended.
 func begun(e *book.Execution) *book.Execution {
 	return &book.Execution{
-		Tenant: e.Tenant, ID: e.ID, Parents: e.Parents, Reason: e.Reason, Corrects: e.Corrects, TenantKey: e.TenantKey, Status: book.Running, Agent: e.Agent, Provider: "asked",
+		Tenant: e.Tenant, ID: e.ID, Ancestors: e.Ancestors, Reason: e.Reason, Corrects: e.Corrects, TenantKey: e.TenantKey, Status: book.Running, Agent: e.Agent, Provider: "asked",
 		Model: e.Model, IdempotencyKey: e.IdempotencyKey, Tags: e.Tags, Actor: e.Actor, Process: e.Process,
 		AdmittedAt: e.AdmittedAt, DeadlineAt: e.DeadlineAt, Held: e.Held, Reported: -1,
 	}

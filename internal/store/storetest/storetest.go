@@ -201,7 +201,7 @@ func Decide(ctx context.Context, s store.Session, ops ...*decide.Op) ([]decide.O
 		} else {
 			want.Tenants = append(want.Tenants, op.Exec.Tenant)
 		}
-		want.Tenants = append(want.Tenants, op.Exec.Parents...)
+		want.Tenants = append(want.Tenants, op.Exec.Ancestors...)
 		want.Executions = append(want.Executions, book.ExecutionKey{Tenant: op.Exec.Tenant, ID: op.Exec.ID})
 		if op.Exec.IdempotencyKey != "" {
 			use := book.IdempotencyUse{IdempotencyKey: book.IdempotencyKey{Tenant: op.Exec.Tenant, Key: op.Exec.IdempotencyKey}}
