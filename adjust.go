@@ -115,7 +115,7 @@ func (l *Ledger) bookAdjustment(ctx context.Context, who identity, op *decide.Op
 		return Settlement{}, err
 	}
 	l.booked(ctx, &out)
-	s := settlement(out.Exec)
+	s := settlement(out.Exec.ID.String(), out.Exec)
 	s.Outcome = Settled
 	return s, nil
 }

@@ -117,7 +117,7 @@ func (l *Ledger) postpone(ctx context.Context, h *Hold, op *decide.Op, since tim
 	s = Settlement{Outcome: Pending}
 	if op != nil {
 		l.tellPending(ctx, h, op)
-		s = settlement(&op.Exec)
+		s = settlement(h.ExecutionID, &op.Exec)
 		s.Outcome = Pending
 	}
 	return s, func(err error) {

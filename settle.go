@@ -118,7 +118,7 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 		l.options.log.Error("tenant: a call cannot be booked: the books of its tenant are gone", "execution", h.ExecutionID, "tenant", h.TenantID)
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
 	}
-	s := settlement(out.Exec)
+	s := settlement(h.ExecutionID, out.Exec)
 	s.Outcome = outcomes[out.Code]
 	return s, nil
 }
@@ -128,9 +128,9 @@ var outcomes = map[decide.Code]Outcome{
 	decide.AlreadySettled: AlreadySettled, decide.AlreadyReleased: AlreadyReleased,
 }
 
-func settlement(e *book.Execution) Settlement {
+func settlement(id string, e *book.Execution) Settlement {
 	return Settlement{
-		ExecutionID: e.ID.String(), Cost: money.Decimal(e.Charged.Cost), Charge: money.Decimal(e.Charged.Charge), Tokens: e.Charged.Tokens,
+		ExecutionID: id, Cost: money.Decimal(e.Charged.Cost), Charge: money.Decimal(e.Charged.Charge), Tokens: e.Charged.Tokens,
 		Overrun: money.Decimal(e.Overrun.Cost), ChargeOverrun: money.Decimal(e.Overrun.Charge), Estimated: e.Estimated, Unpriced: e.Unpriced,
 	}
 }

@@ -19,6 +19,9 @@ type batch struct {
 	*book.State
 
 	accounts map[book.ID]*account
+	room     []account    // for those that are still to come
+	limits   []book.Limit // of the account at hand
+	allLines []line
 	insert   []*book.Execution
 	update   []book.Update
 	touched  map[*book.Execution]bool // those in insert or update
@@ -34,6 +37,7 @@ type account struct {
 	lines   []line     // of the limits in force; see batch.lines
 	opened  time.Time  // up to when its windows are the present ones
 	changed []bool     // which of the balances
+	few     [8]bool    // what changed begins with
 }
 
 // line is a limit in force and those who stand in line for it. A scope has a line for each metric: who needs nothing of one
@@ -46,7 +50,7 @@ type line struct {
 
 func newBatch(c Config, s *book.State, ops []*Op) *batch {
 	b := &batch{
-		Config: c, State: s, accounts: map[book.ID]*account{},
+		Config: c, State: s, accounts: make(map[book.ID]*account, len(s.Tenants)), room: make([]account, 0, len(s.Tenants)),
 		touched: make(map[*book.Execution]bool, len(ops)), hours: map[book.HourKey]book.HourSum{},
 	}
 	if s.New {
@@ -86,8 +90,12 @@ func (b *batch) locked(id book.ID) *account {
 	if t == nil || !t.Has(book.Anchor) {
 		return nil
 	}
-	a := &account{Tenant: t}
-	a.self[0] = a
+	if len(b.room) == cap(b.room) {
+		b.room = make([]account, 0, max(1, len(b.Tenants)))
+	}
+	b.room = append(b.room, account{Tenant: t})
+	a := &b.room[len(b.room)-1]
+	a.self[0], a.changed = a, a.few[:0]
 	b.accounts[id] = a
 	return a
 }
@@ -154,9 +162,15 @@ func ancestors(chain []*account) []book.ID {
 // lines returns the lines of the limits in force for a tenant.
 func (b *batch) lines(a *account) []line {
 	if a.lines == nil {
-		limits := Effective(a.Tenant, &b.Defaults, Time(a.Tenant, b.Now))
-		a.lines = make([]line, len(limits))
-		for i, l := range limits {
+		b.limits = appendEffective(b.limits[:0], a.Tenant, &b.Defaults, Time(a.Tenant, b.Now))
+		n := len(b.limits)
+		if n > cap(b.allLines)-len(b.allLines) {
+			b.allLines = make([]line, 0, n*max(1, len(b.Tenants)))
+		}
+		first := len(b.allLines)
+		b.allLines = b.allLines[:first+n]
+		a.lines = b.allLines[first : first+n : first+n]
+		for i, l := range b.limits {
 			a.lines[i].Limit = l
 		}
 	}
@@ -182,7 +196,11 @@ func (b *batch) ask(chain []*account, op *Op, n int) {
 // Effective returns the limits in force for a tenant: its own, and, where it inherits, the ledger's for what it does
 // not limit itself; each with the top-ups that it has at this time.
 func Effective(t, defaults *book.Tenant, now time.Time) []book.Limit {
-	limits := slices.Clone(t.Limits)
+	return appendEffective(nil, t, defaults, now)
+}
+
+func appendEffective(limits []book.Limit, t, defaults *book.Tenant, now time.Time) []book.Limit {
+	limits = append(limits, t.Limits...)
 	for _, d := range inherited(t, defaults) {
 		own := slices.ContainsFunc(t.Limits, func(l book.Limit) bool { return l.Scope == d.Scope && l.Metric == d.Metric })
 		if !own {

@@ -17,11 +17,16 @@ const (
 		t.counts, t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
 	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, l.ends_at, l.amount`
 
-	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, b.window_start, b.window_end,
-		b.spent_cost, b.spent_charge, b.spent_tokens, b.spent_calls, b.held_cost, b.held_charge, b.held_tokens, b.held_calls, b.day_start, b.day_end,
+	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, ` + sumColumns
+
+	sumColumns = `b.window_start, b.window_end, b.spent_cost, b.spent_charge, b.spent_tokens, b.spent_calls, b.held_cost, b.held_charge, b.held_tokens, b.held_calls,
+		b.day_start, b.day_end,
 		b.day_spent_cost, b.day_spent_charge, b.day_spent_tokens, b.day_spent_calls, b.day_held_cost, b.day_held_charge, b.day_held_tokens, b.day_held_calls,
 		b.month_start, b.month_end,
 		b.month_spent_cost, b.month_spent_charge, b.month_spent_tokens, b.month_spent_calls, b.month_held_cost, b.month_held_charge, b.month_held_tokens, b.month_held_calls`
+
+	// AnchorColumns are those of a row that may be missing: it has the id of the defaults then, who have none.
+	AnchorColumns = `coalesce(b.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'), ` + sumColumns
 
 	ExecutionColumns = `e.tenant, e.id, e.tenant_id, e.status, e.agent, e.provider, e.model, e.billed_model, e.request_id,
 		coalesce(e.idempotency_key, ''), e.process, e.admitted_at, e.deadline_at, e.finished_at, e.settled_at,
@@ -37,24 +42,45 @@ const (
 type Reader struct {
 	State *book.State
 	ID    func(*book.ID) any   // what a UUID is scanned into
-	Time  func(*time.Time) any // what a time is scanned into; NULL leaves it zero
+	Time  func(*time.Time) any // what a time is scanned into; NULL is the zero one
+	Text  func(*string) any    // what a text is scanned into that many rows have; nil: itself
+	Int   func(*int64) any     // what a number of an anchor is scanned into, which may be NULL and is zero then; nil: itself
 
-	// What the row at hand is scanned into, and the addresses of that: each row would else need them on the heap anew.
-	id      book.ID
-	window  string
-	tenant  book.Tenant
-	limit   book.Limit
-	topUp   string
-	ends    time.Time
-	parents string
-	balance [3]book.Balance // of the row of an anchor all three
-	targets []any
+	// Room is how many tenants there may be. It is made for them at once.
+	Room int
+
+	// What the row at hand is scanned into, and the addresses of that by kind of row: each row would else need them on the
+	// heap anew.
+	id        book.ID
+	window    string
+	tenant    book.Tenant
+	limit     book.Limit
+	metric    string
+	topUp     string
+	ends      time.Time
+	parents   string
+	status    string
+	balance   [3]book.Balance // of the row of an anchor all three
+	execution book.Execution
+	targets   struct{ tenant, limit, balance, anchor, execution []any }
+
+	tenants  []book.Tenant
+	balances []book.Balance
+	limits   []book.Limit
 }
 
-// to collects what a row is scanned into.
-func (r *Reader) to(targets ...any) []any {
-	r.targets = append(r.targets[:0], targets...)
-	return r.targets
+func (r *Reader) text(to *string) any {
+	if r.Text == nil {
+		return to
+	}
+	return r.Text(to)
+}
+
+func (r *Reader) int(to *int64) any {
+	if r.Int == nil {
+		return to
+	}
+	return r.Int(to)
 }
 
 // NewState returns a state without anything in it.
@@ -66,25 +92,80 @@ func NewState() *book.State {
 	}
 }
 
-// Locked enters the id of a tenant whose anchor is locked. That of the defaults, who have no anchor, says that none is. What
-// else is in the row goes to more.
-func (r *Reader) Locked(row sqldb.Row, more ...any) error {
-	if err := row.Scan(append(r.to(r.ID(&r.id)), more...)...); err != nil {
+// Locked enters the id of a tenant whose anchor is locked.
+func (r *Reader) Locked(row sqldb.Row) error {
+	if err := row.Scan(r.ID(&r.id)); err != nil {
 		return err
 	}
-	if r.id != book.Defaults {
-		r.State.Tenants[r.id] = &book.Tenant{ID: r.id}
-	}
+	r.locked()
 	return nil
+}
+
+func (r *Reader) locked() *book.Tenant {
+	if len(r.tenants) == cap(r.tenants) {
+		r.tenants = make([]book.Tenant, 0, max(r.Room, 1))
+	}
+	r.tenants = append(r.tenants, book.Tenant{ID: r.id})
+	t := &r.tenants[len(r.tenants)-1]
+	r.State.Tenants[r.id] = t
+	return t
+}
+
+// Anchor enters AnchorColumns of an anchor that is locked. That of the defaults, who have none, says that none is. What else is
+// in the row goes to more, the same for each row.
+func (r *Reader) Anchor(row sqldb.Row, more ...any) (*book.Tenant, error) {
+	if r.targets.anchor == nil {
+		r.targets.anchor = append(r.sums(append(r.targets.anchor, r.ID(&r.id))), more...)
+	}
+	if err := row.Scan(r.targets.anchor...); err != nil {
+		return nil, err
+	}
+	if r.id == book.Defaults {
+		return nil, nil
+	}
+	t := r.locked()
+	r.stand(t)
+	return t, nil
+}
+
+// sums adds the targets of the sums of all three balances.
+func (r *Reader) sums(targets []any) []any {
+	for i := range r.balance {
+		b := &r.balance[i]
+		targets = append(targets, r.Time(&b.Start), r.Time(&b.End),
+			r.int(&b.Spent.Cost), r.int(&b.Spent.Charge), r.int(&b.Spent.Tokens), r.int(&b.Spent.Calls),
+			r.int(&b.Held.Cost), r.int(&b.Held.Charge), r.int(&b.Held.Tokens), r.int(&b.Held.Calls))
+	}
+	return targets
+}
+
+// stand gives a tenant the balances of its anchor's row, which is at hand.
+func (r *Reader) stand(t *book.Tenant) {
+	for i, s := range book.Standing {
+		r.balance[i].Scope = s
+	}
+	if t.Balances != nil {
+		t.Balances = append(t.Balances, r.balance[:]...)
+		return
+	}
+	n := len(r.balances)
+	if n+len(r.balance) > cap(r.balances) {
+		r.balances, n = make([]book.Balance, 0, max(r.Room, 1)*len(r.balance)), 0
+	}
+	r.balances = append(r.balances, r.balance[:]...)
+	t.Balances = r.balances[n:len(r.balances):len(r.balances)]
 }
 
 // Tenant enters TenantColumns. What it returns is there until the next row.
 func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 	t := &r.tenant
-	*t = book.Tenant{}
-	err := row.Scan(r.to(r.ID(&t.ID), &t.Key, &t.OwnerType, &t.OwnerID, &t.Enforcement, &t.Counts, &t.Inherit, &t.Zone, &t.Suspended, &t.Deleted,
-		r.ID(&t.Parent))...)
-	if err != nil {
+	if r.targets.tenant == nil {
+		r.targets.tenant = []any{
+			r.ID(&t.ID), r.text(&t.Key), r.text(&t.OwnerType), r.text(&t.OwnerID), r.text((*string)(&t.Enforcement)), r.text((*string)(&t.Counts)), &t.Inherit, r.text(&t.Zone),
+			&t.Suspended, &t.Deleted, r.ID(&t.Parent),
+		}
+	}
+	if err := row.Scan(r.targets.tenant...); err != nil {
 		return t, err
 	}
 	if t.ID == book.Defaults {
@@ -95,16 +176,25 @@ func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 		r.State.Keys[t.Key] = t.ID
 	}
 	if locked := r.State.Tenants[t.ID]; locked != nil {
+		balances, written := locked.Balances, locked.Written
 		*locked = *t
+		locked.Balances, locked.Written = balances, written
 	}
 	return t, nil
 }
 
+// limitsRoom is how many limits of a tenant there is room for at once.
+const limitsRoom = 4
+
 // Limit enters LimitColumns.
 func (r *Reader) Limit(row sqldb.Row) error {
 	l := &r.limit
-	*l, r.ends = book.Limit{}, time.Time{}
-	err := row.Scan(r.to(r.ID(&r.id), &r.window, &l.Agent, &l.Model, &l.Metric, &r.topUp, r.Time(&r.ends), &l.Max)...)
+	if r.targets.limit == nil {
+		r.targets.limit = []any{
+			r.ID(&r.id), r.text(&r.window), r.text(&l.Agent), r.text(&l.Model), r.text((*string)(&l.Metric)), r.text(&r.topUp), r.Time(&r.ends), &l.Max,
+		}
+	}
+	err := row.Scan(r.targets.limit...)
 	if err != nil {
 		return err
 	}
@@ -120,23 +210,27 @@ func (r *Reader) Limit(row sqldb.Row) error {
 	case r.topUp != "":
 		t.TopUps = append(t.TopUps, book.TopUp{Limit: *l, Key: r.topUp, Ends: r.ends})
 	default:
+		if t.Limits == nil {
+			n := len(r.limits)
+			if n+limitsRoom > cap(r.limits) {
+				r.limits, n = make([]book.Limit, 0, max(r.Room, 1)*limitsRoom), 0
+			}
+			r.limits = r.limits[:n+limitsRoom]
+			t.Limits = r.limits[n : n : n+limitsRoom]
+		}
 		t.Limits = append(t.Limits, *l)
 	}
 	return nil
 }
 
-// Balance enters BalanceColumns. What else is in the row goes to more. It returns the tenant, nil where that is not locked.
+// Balance enters BalanceColumns. What else is in the row goes to more, the same for each row. It returns the tenant, nil where
+// that is not locked.
 func (r *Reader) Balance(row sqldb.Row, more ...any) (*book.Tenant, error) {
 	b := &r.balance[0]
-	*b = book.Balance{}
-	r.targets = append(r.targets[:0], r.ID(&r.id), &r.window, &b.Agent, &b.Model)
-	for i := range r.balance {
-		b := &r.balance[i]
-		b.Start, b.End = time.Time{}, time.Time{}
-		r.targets = append(r.targets, r.Time(&b.Start), r.Time(&b.End),
-			&b.Spent.Cost, &b.Spent.Charge, &b.Spent.Tokens, &b.Spent.Calls, &b.Held.Cost, &b.Held.Charge, &b.Held.Tokens, &b.Held.Calls)
+	if r.targets.balance == nil {
+		r.targets.balance = append(r.sums([]any{r.ID(&r.id), r.text(&r.window), r.text(&b.Agent), r.text(&b.Model)}), more...)
 	}
-	err := row.Scan(append(r.targets, more...)...)
+	err := row.Scan(r.targets.balance...)
 	if err != nil {
 		return nil, err
 	}
@@ -149,10 +243,7 @@ func (r *Reader) Balance(row sqldb.Row, more ...any) (*book.Tenant, error) {
 		r.State.Busy[r.id] = true
 	case t == nil:
 	case anchor:
-		for i, s := range book.Standing {
-			r.balance[i].Scope = s
-		}
-		t.Balances = append(t.Balances, r.balance[:]...)
+		r.stand(t)
 	default:
 		t.Balances = append(t.Balances, *b)
 	}
@@ -175,7 +266,7 @@ func compare(a, b book.Limit) int {
 
 // Execution enters ExecutionColumns of an execution that was asked for by id.
 func (r *Reader) Execution(row sqldb.Row) error {
-	e, err := r.execution(row)
+	e, err := r.found(row)
 	if err != nil {
 		return err
 	}
@@ -186,7 +277,7 @@ func (r *Reader) Execution(row sqldb.Row) error {
 // Idempotent enters ExecutionColumns of the execution that has an idempotency key. One that was read by its id already
 // is the same one.
 func (r *Reader) Idempotent(row sqldb.Row) error {
-	e, err := r.execution(row)
+	e, err := r.found(row)
 	if err != nil {
 		return err
 	}
@@ -200,25 +291,31 @@ func (r *Reader) Idempotent(row sqldb.Row) error {
 // Gone enters GoneColumns: an idempotency key is taken although its execution was pruned.
 func (r *Reader) Gone(row sqldb.Row) error {
 	var e book.Execution
-	if err := row.Scan(r.to(r.ID(&e.Tenant), &e.IdempotencyKey, r.ID(&e.ID), &e.Status, &e.Charged.Cost, &e.Charged.Charge)...); err != nil {
+	if err := row.Scan(r.ID(&e.Tenant), &e.IdempotencyKey, r.ID(&e.ID), &e.Status, &e.Charged.Cost, &e.Charged.Charge); err != nil {
 		return err
 	}
 	r.State.Idempotent[book.IdempotencyKey{Tenant: e.Tenant, Key: e.IdempotencyKey}] = &e
 	return nil
 }
 
-func (r *Reader) execution(row sqldb.Row) (*book.Execution, error) {
-	var e book.Execution
-	err := row.Scan(r.to(r.ID(&e.Tenant), r.ID(&e.ID), &e.TenantKey, &e.Status, &e.Agent, &e.Provider, &e.Model, &e.BilledModel,
-		&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
-		r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
-		&e.Estimated, &e.Unpriced, &r.parents)...)
+func (r *Reader) found(row sqldb.Row) (*book.Execution, error) {
+	e := &r.execution
+	if r.targets.execution == nil {
+		r.targets.execution = []any{
+			r.ID(&e.Tenant), r.ID(&e.ID), r.text(&e.TenantKey), r.text(&r.status), r.text(&e.Agent), r.text(&e.Provider), r.text(&e.Model), r.text(&e.BilledModel),
+			&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
+			r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
+			&e.Estimated, &e.Unpriced, r.text(&r.parents),
+		}
+	}
+	err := row.Scan(r.targets.execution...)
 	if err != nil {
 		return nil, err
 	}
-	e.Held.Calls = 1
-	e.Ancestors, err = sqldb.ParseIDs(r.parents)
-	return &e, err
+	e.Status, e.Held.Calls = book.Status(r.status), 1
+	one := *e
+	one.Ancestors, err = sqldb.ParseIDs(r.parents)
+	return &one, err
 }
 
 // Process enters ProcessColumns.
@@ -227,7 +324,7 @@ func (r *Reader) Process(row sqldb.Row) error {
 		p     book.Process
 		lease int64
 	)
-	if err := row.Scan(r.to(r.ID(&p.ID), r.Time(&p.BeatAt), &lease)...); err != nil {
+	if err := row.Scan(r.ID(&p.ID), r.Time(&p.BeatAt), &lease); err != nil {
 		return err
 	}
 	p.Lease = time.Duration(lease) * time.Millisecond

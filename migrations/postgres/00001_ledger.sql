@@ -59,6 +59,7 @@ CREATE TABLE llm_balances (
     agent              text        NOT NULL DEFAULT '',
     model              text        NOT NULL DEFAULT '',
     written            bigint      NOT NULL DEFAULT 0,         -- of an anchor: how often
+    others             bigint      NOT NULL DEFAULT 0,         -- of an anchor: how many other rows the tenant has
     window_start       timestamptz NOT NULL DEFAULT 'epoch',
     window_end         timestamptz          DEFAULT 'epoch',   -- NULL: never; start = end: not used yet
     day_start          timestamptz NOT NULL DEFAULT 'epoch',   -- of an anchor: its day

@@ -17,6 +17,7 @@ const maxAncestry = 10_000
 type ancestry struct {
 	ids     map[string]book.ID  // by key
 	parents map[book.ID]book.ID // the zero one stands for none
+	scoped  map[book.ID]bool    // who has balances beside those of its anchor
 }
 
 // of returns whom a batch wants and all that stand above them, or false if they have to be searched for.
@@ -58,7 +59,7 @@ func descending(a, b book.ID) int { return bytes.Compare(b[:], a[:]) }
 // above them.
 func (a *ancestry) learn(want *book.Want, ids []book.ID, read []relation) bool {
 	if a.parents == nil || max(len(a.ids), len(a.parents))+len(read) > maxAncestry { // a tenant may have had many keys
-		a.ids, a.parents = map[string]book.ID{}, map[book.ID]book.ID{}
+		a.ids, a.parents, a.scoped = map[string]book.ID{}, map[book.ID]book.ID{}, map[book.ID]bool{}
 	}
 	for _, key := range want.Keys {
 		delete(a.ids, key)

@@ -7,7 +7,7 @@ var ErrConnection = errConnection
 // Each is given an array of ids.
 func Lookups() map[string]string {
 	return map[string]string{
-		"lock": lockWait, "lock without waiting": lockNoWait, "balances": balances,
+		"lock": lockWait, "lock without waiting": lockNoWait, "balances": balances, "busy": busy,
 		"hour": `SELECT x.ctid FROM unnest($1::uuid[]) k (tenant) LEFT JOIN LATERAL (SELECT x.ctid FROM llm_usage x
 			WHERE x.tenant = k.tenant AND x.hour > 'epoch' AND x.agent = 'support' ORDER BY x.hour DESC, x.generation DESC LIMIT 1) x ON true`,
 	}

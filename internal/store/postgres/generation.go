@@ -13,6 +13,18 @@ const perGeneration = 64
 // more.
 func next(t *book.Tenant) int64 { return (t.Written + 1) / perGeneration }
 
+// others returns how many rows a tenant's balances have beside its anchor.
+func others(t *book.Tenant) (n int64) {
+	for i := range t.Balances {
+		switch t.Balances[i].Scope {
+		case book.Anchor, book.Day, book.Month:
+		default:
+			n++
+		}
+	}
+	return n
+}
+
 // rows returns the rows of balances to write: those that have changed, the anchor of each tenant that writes anything, which
 // counts that, and all others of a tenant whose balances move on to their next generation. It gives the hours theirs.
 func rows(state *book.State, changed []book.BalanceRow, hours []store.Hour) []book.BalanceRow {

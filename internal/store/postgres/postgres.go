@@ -115,6 +115,7 @@ type session struct {
 	store    *Store
 	untyped  bool // of the connection
 	ancestry ancestry
+	words    words
 
 	mu   sync.Mutex
 	conn *sql.Conn // that is kept, nil while it is used

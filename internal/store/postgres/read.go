@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,10 +49,11 @@ const (
 
 	// The lock comes alone: what is read in the same statement is of a snapshot from before the wait for it. Anchors are
 	// locked in the order of the ids, one after the other, as the outer rows come. The last row comes with the last lock, so
-	// its clock is the time of the batch; now() stands still from the beginning of the transaction on. An anchor that moves on
-	// to its next generation meanwhile stays the same row.
-	lock = `SELECT coalesce(b.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), clock_timestamp() FROM ` + wanted + `
-		LEFT JOIN LATERAL (SELECT b.tenant FROM llm_balances b
+	// its clock is the time of the batch; now() stands still from the beginning of the transaction on. The locked row itself comes as
+	// it is once it is locked, also where it was waited for, and an anchor that moves on to its next generation meanwhile stays
+	// the same row.
+	lock = `SELECT ` + store.AnchorColumns + `, b.written, b.others, clock_timestamp() FROM ` + wanted + `
+		LEFT JOIN LATERAL (SELECT b.* FROM llm_balances b
 			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''%s
 			ORDER BY b.generation DESC LIMIT 1 FOR NO KEY UPDATE%s) b ON true`
 
@@ -63,8 +65,11 @@ const (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
 	limits = `SELECT ` + store.LimitColumns + ` FROM llm_limits l
 		WHERE l.tenant = ANY($1::uuid[]) AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())`
-	balances = `SELECT ` + store.BalanceColumns + `, b.written FROM ` + wanted + ` CROSS JOIN LATERAL (
-		SELECT * FROM llm_balances b WHERE b.tenant = w.id AND b.generation = ` + generation + apart + `) b`
+	busy = `SELECT w.id FROM ` + wanted + ` WHERE EXISTS (SELECT FROM llm_balances b WHERE b.tenant = w.id
+		AND b.generation = ` + generation + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = '')`
+	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
+		SELECT * FROM llm_balances b WHERE b.tenant = w.id AND b.generation = ` + generation + `
+			AND (b.window_unit, b.agent, b.model) <> ('total', '', '')` + apart + `) b`
 
 	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
 		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
@@ -122,33 +127,53 @@ func (s *session) begun() *request {
 // that stand above them.
 func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, batch *request, tenantIDs []book.ID) (*book.State, bool, error) {
 	state := store.NewState()
-	var met []relation
+	tenantIDs = ordered(append(tenantIDs, book.Root, book.Defaults))
+	ids := uuids(tenantIDs)
+	met := make([]relation, 0, len(ids))
 	r := store.Reader{
 		State: state,
 		ID:    func(id *book.ID) any { return idTarget{id} },
 		Time:  func(t *time.Time) any { return instant{t} },
+		Text:  func(text *string) any { return word{text, &s.words} },
+		Int:   func(n *int64) any { return (*number)(n) },
+		Room:  len(ids),
 	}
-	tenantIDs = ordered(append(tenantIDs, book.Root, book.Defaults))
-	ids := uuids(tenantIDs)
+	var (
+		written, others number
+		scoped, missing [][16]byte // whose other balances are asked for, and whose should have been
+	)
+	for _, id := range tenantIDs {
+		if s.ancestry.scoped[id] {
+			scoped = append(scoped, id)
+		}
+	}
 	statement := lockWait
 	if want.NoWait {
 		statement = lockNoWait
 	}
-	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error { return r.Locked(row, &state.Now) }))
+	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error {
+		t, err := r.Anchor(row, &written, &others, &state.Now)
+		if t != nil {
+			t.Written = int64(written)
+			if others > 0 && !s.ancestry.scoped[t.ID] {
+				missing = append(missing, t.ID)
+			}
+		}
+		return err
+	}))
 	batch.Queue(tenants, ids).Query(each(func(row sqldb.Row) error {
 		t, err := r.Tenant(row)
 		met = append(met, relation{t.ID, t.Parent, t.Key})
 		return err
 	}))
 	batch.Queue(limits, ids).Query(each(r.Limit))
-	batch.Queue(balances, ids).Query(each(func(row sqldb.Row) error {
-		var written int64
-		t, err := r.Balance(row, &written)
-		if t != nil {
-			t.Written = max(t.Written, written) // which only its anchor has
-		}
+	balance := func(row sqldb.Row) error {
+		_, err := r.Balance(row)
 		return err
-	}))
+	}
+	if len(scoped) > 0 {
+		batch.Queue(balances, scoped).Query(each(balance))
+	}
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
 		for i, k := range want.Executions {
@@ -171,8 +196,42 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 		return nil, false, err
 	}
+	complete := s.ancestry.learn(want, tenantIDs, met)
+	more := &request{untyped: s.untyped}
+	if len(missing) > 0 {
+		for _, id := range missing {
+			s.ancestry.scoped[id] = true
+		}
+		more.Queue(balances, missing).Query(each(balance))
+	}
+	if unlocked := unlocked(state, want, met); len(unlocked) > 0 {
+		more.Queue(busy, unlocked).Query(each(func(row sqldb.Row) error {
+			var id book.ID
+			err := row.Scan(idTarget{&id})
+			state.Busy[id] = true
+			return err
+		}))
+	}
+	if more.Len() > 0 {
+		if err := conn.SendBatch(ctx, &more.Batch).Close(); err != nil {
+			return nil, false, err
+		}
+	}
 	r.Sort()
-	return state, s.ancestry.learn(want, tenantIDs, met), nil
+	return state, complete, nil
+}
+
+// unlocked returns those tenants that may be there and whose anchor was not locked.
+func unlocked(state *book.State, want *book.Want, met []relation) (ids [][16]byte) {
+	for _, m := range met {
+		if state.Tenants[m.id] == nil && m.id != book.Defaults {
+			ids = append(ids, m.id)
+		}
+	}
+	if state.Tenants[book.NoTenant] == nil && slices.Contains(want.Tenants, book.NoTenant) { // who has no row but its anchor
+		ids = append(ids, book.NoTenant)
+	}
+	return ids
 }
 
 func uuids(ids []book.ID) [][16]byte {
@@ -192,6 +251,43 @@ func each(enter func(sqldb.Row) error) func(pgx.Rows) error {
 		}
 		return rows.Err()
 	}
+}
+
+// maxWords and longestWord bound what is kept of the texts that rows have.
+const maxWords, longestWord = 10_000, 64
+
+// words are the texts that the rows of a session's batches have, so that not each row has its own.
+type words map[string]string
+
+// word is the target to scan such a text into.
+type word struct {
+	to    *string
+	words *words
+}
+
+// ScanBytes implements pgtype.BytesScanner.
+func (w word) ScanBytes(text []byte) error {
+	known, ok := (*w.words)[string(text)]
+	if !ok {
+		known = string(text)
+		if len(*w.words) >= maxWords || *w.words == nil {
+			*w.words = words{}
+		}
+		if len(known) <= longestWord {
+			(*w.words)[known] = known
+		}
+	}
+	*w.to = known
+	return nil
+}
+
+// number is the target to scan a number into. NULL is zero.
+type number int64
+
+// ScanInt64 implements pgtype.Int64Scanner.
+func (n *number) ScanInt64(v pgtype.Int8) error {
+	*n = number(v.Int64)
+	return nil
 }
 
 // instant is the target to scan a time into. NULL is the zero time.

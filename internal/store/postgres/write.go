@@ -135,6 +135,7 @@ var (
 		Key: store.Balances.Key,
 		Set: append([]store.Column[book.BalanceRow]{
 			store.NewColumn("written", func(r book.BalanceRow) int64 { return r.Tenant.Written + 1 }),
+			store.NewColumn("others", func(r book.BalanceRow) int64 { return others(r.Tenant) }),
 		}, store.Balances.Set...),
 	}
 )

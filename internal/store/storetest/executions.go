@@ -223,9 +223,11 @@ func stringsRoundTrip(b *Books) {
 		require.NoError(b, err)
 		e.TenantKey, e.Agent, e.Provider, e.Model, e.BilledModel, e.RequestID = s, s, s, s, s, s
 		e.IdempotencyKey, e.Actor, e.ErrorCode, e.Tags = s, s, s, string(tags)
-		balance := book.Balance{Scope: book.Scope{Agent: s, Model: s}, Spent: book.Amount{Cost: 1}}
+		t := b.Read(&book.Want{Tenants: []book.ID{id}}).Tenants[id]
+		balance := t.Balance(book.Scope{Agent: s, Model: s})
+		balance.Spent.Cost = 1
 		require.NoError(b, b.Write(book.Effects{
-			Insert: []*book.Execution{e}, Balances: []book.BalanceRow{{Tenant: &book.Tenant{ID: id}, Balance: &balance}},
+			Insert: []*book.Execution{e}, Balances: []book.BalanceRow{t.Row(balance.Scope)},
 			Hours: map[book.HourKey]book.HourSum{e.Hour(): {Refusals: 1}},
 		}), "%d %q", i, s)
 
