@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,8 +16,10 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Query is a question about usage, which [QueryUsage] answers: whose calls, of which time, taken apart by what. Its zero
@@ -195,20 +198,43 @@ func QueryUsage(ctx context.Context, db *gorm.DB, query Query) (UsageAnswer, err
 	if err != nil {
 		return UsageAnswer{}, err
 	}
-	if err := q.frame(ctx, &asked, s); err != nil {
-		return UsageAnswer{}, err
-	}
-	var lines []books.Line
 	asked.of.At = s.Now
 	if s.Tenant != nil {
 		asked.of.Tenant = s.Tenant.ID
 	}
+	if err := q.frame(ctx, &asked, s); err != nil {
+		return UsageAnswer{}, err
+	}
+	var lines []books.Line
 	if s.Tenant != nil || asked.of.Everybody {
-		if lines, err = q.books.Answer(ctx, asked.of, q.folded()); err != nil {
-			return UsageAnswer{}, q.failure(ctx, err)
+		if lines, err = q.add(ctx, asked.of); err != nil {
+			return UsageAnswer{}, err
 		}
 	}
 	return q.rows(ctx, &asked, lines)
+}
+
+// add adds up calls, as of one moment.
+func (q *question) add(ctx context.Context, of books.Question) ([]books.Line, error) {
+	b := q.books
+	if _, transaction := b.Conn.(gorm.TxCommitter); !transaction && !b.LocksRows && of.Sliced() {
+		// Whatever the host has its transactions begin with, this one locks nothing.
+		conn, err := q.host.Conn(ctx)
+		if err != nil {
+			return nil, q.failure(ctx, err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+			return nil, q.failure(ctx, err)
+		}
+		defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") }()
+		b.Conn = conn
+	}
+	lines, err := b.Answer(ctx, of, q.folded())
+	if err != nil {
+		return nil, q.failure(ctx, err)
+	}
+	return lines, nil
 }
 
 // asked is a query that was checked.
@@ -356,7 +382,10 @@ func (q *question) periods(ctx context.Context, a *asked, s *books.State, r book
 	span := books.Span{Range: r}
 	at, end := r.From, r.To
 	if r == books.Ever {
-		first, last, err := q.books.Extent(ctx, a.of, s.Tenant)
+		if s.Tenant == nil && !a.of.Everybody {
+			return span, nil
+		}
+		first, last, err := q.books.Extent(ctx, a.of)
 		if err != nil {
 			return span, q.failure(ctx, err)
 		}
@@ -575,6 +604,11 @@ func (l *Ledger) folded() books.Zones {
 func (l *Ledger) RollUp(ctx context.Context) error {
 	for {
 		more, err := l.foldOnce(ctx)
+		if errors.Is(err, errFolding) {
+			if err = sqldb.Pause(ctx, 100*time.Millisecond); err == nil {
+				continue
+			}
+		}
 		if err != nil || !more {
 			return err
 		}
@@ -596,11 +630,18 @@ func (l *Ledger) foldOnce(ctx context.Context) (more bool, err error) {
 	if more, err = (books.Books{Dialect: l.dialect, Conn: tx}).Fold(ctx, l.folded(), budget); err == nil {
 		err = tx.Commit()
 	}
-	if err != nil {
+	switch class := l.store.Classify(err); {
+	case err == nil:
+		return more, nil
+	case class == fault.Conflict || class == fault.Locked:
+		return false, errFolding
+	default:
 		return false, l.failure(ctx, err)
 	}
-	return more, nil
 }
+
+// errFolding says that somebody else folds at the moment.
+var errFolding = errors.New("tenant: another process rolls up days and months")
 
 // foldNow returns what folds from time to time, a second at most at a time.
 func (l *Ledger) foldNow() func(context.Context) {
@@ -614,7 +655,7 @@ func (l *Ledger) foldNow() func(context.Context) {
 		for more := true; more; {
 			var err error
 			if more, err = l.foldOnce(ctx); err != nil {
-				if ctx.Err() == nil {
+				if ctx.Err() == nil && !errors.Is(err, errFolding) {
 					l.options.log.Warn("tenant: days and months were not rolled up; long questions take longer until they are", "error", err)
 				}
 				break

@@ -143,11 +143,20 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 			return b.Spent, nil
 		}
 	}
-	sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
-	if err != nil {
-		return book.Amount{}, q.failure(ctx, err)
+	if r.To.Sub(r.From) < 2*day {
+		sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
+		if err != nil {
+			return book.Amount{}, q.failure(ctx, err)
+		}
+		return sum, nil
 	}
-	return sum, nil
+	// What is long may be folded.
+	lines, err := q.add(ctx, books.Question{Tenant: s.Tenant.ID, Alone: alone, At: s.Now, Spans: []books.Span{{Range: r}}})
+	var sum book.HourSum
+	for i := range lines {
+		books.Merge(&sum, &lines[i].HourSum)
+	}
+	return sum.Charged, err
 }
 
 // during reads the tenant, and finds the bounds of a period for it.
@@ -228,33 +237,38 @@ func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options 
 	if err != nil {
 		return Summary{}, err
 	}
-	var parts []books.Part
+	var lines []books.Line
 	if s.Tenant != nil {
-		if parts, err = q.books.Parts(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: !asked.descendants, Range: r}); err != nil {
-			return Summary{}, q.failure(ctx, err)
+		lines, err = q.add(ctx, books.Question{
+			Tenant: s.Tenant.ID, Alone: !asked.descendants, At: s.Now, Spans: []books.Span{{Range: r}},
+			By: []books.Group{{Dimension: books.ByAgent}, {Dimension: books.ByBilled}},
+		})
+		if err != nil {
+			return Summary{}, err
 		}
 	}
-	return summary(r, parts), nil
+	return summary(r, lines), nil
 }
 
-func summary(r books.Range, parts []books.Part) Summary {
+func summary(r books.Range, lines []books.Line) Summary {
 	s := Summary{From: r.From, To: r.To}
 	if r == books.Ever {
 		s.From, s.To = time.Time{}, time.Time{}
 	}
-	var all books.Part
-	agents, models := map[string]books.Part{}, map[string]books.Part{}
-	for _, part := range parts {
-		all = all.Plus(part)
-		agents[part.Agent] = agents[part.Agent].Plus(part)
-		models[part.Model] = models[part.Model].Plus(part)
+	var all part
+	agents, models := map[string]*part{}, map[string]*part{}
+	for i := range lines {
+		l := &lines[i]
+		for _, to := range []*part{&all, at(agents, l.Keys[0]), at(models, l.Keys[1])} {
+			books.Merge(&to.now, &l.HourSum)
+		}
 	}
-	s.Totals = totals(all)
-	for name, part := range agents {
-		s.ByAgent = append(s.ByAgent, AgentTotals{name, totals(part)})
+	s.Totals = totals(&all.now)
+	for name, p := range agents {
+		s.ByAgent = append(s.ByAgent, AgentTotals{name, totals(&p.now)})
 	}
-	for name, part := range models {
-		s.ByModel = append(s.ByModel, ModelTotals{name, totals(part)})
+	for name, p := range models {
+		s.ByModel = append(s.ByModel, ModelTotals{name, totals(&p.now)})
 	}
 	slices.SortFunc(s.ByAgent, func(a, b AgentTotals) int {
 		return cmp.Or(b.Cost.Cmp(a.Cost), cmp.Compare(a.Agent, b.Agent))
@@ -265,7 +279,7 @@ func summary(r books.Range, parts []books.Part) Summary {
 	return s
 }
 
-func totals(p books.Part) Totals {
+func totals(p *book.HourSum) Totals {
 	return Totals{
 		Cost: money.Decimal(p.Charged.Cost), Charge: money.Decimal(p.Charged.Charge), Tokens: p.Charged.Tokens, Usage: Usage(p.Usage),
 		Calls: p.Charged.Calls, Errors: p.Errors, Refusals: p.Refusals,

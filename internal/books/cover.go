@@ -33,12 +33,14 @@ func (a *answer) cover(s Span) (c cover) {
 		if start.Before(s.From) {
 			p.From = s.From
 		}
-		if n+1 < len(starts) {
+		if n+1 < len(starts) && starts[n+1].Before(s.To) {
 			p.To = starts[n+1]
 		}
-		if rolled {
+		switch {
+		case p.empty():
+		case rolled:
 			c.fold(p, a.state.of, 0)
-		} else {
+		default:
 			c.calls = append(c.calls, p)
 			c.cut = append(c.cut, piece{Range{ceil(p.From, time.Hour), ceil(p.To, time.Hour)}, n})
 		}

@@ -99,7 +99,54 @@ func targets(s *book.HourSum) []any {
 //
 // Where days and months are folded, and nothing has changed since, they are read in the place of their hours. What is folded is
 // looked up before, and the statement says whether it is still so.
+//
+// On SQLite, where a statement does not heed its context before its first row, a long time is asked about by slices. Who wants all
+// of them to be as of one moment asks within a transaction.
 func (b Books) Answer(ctx context.Context, q Question, zones Zones) ([]Line, error) {
+	if b.LocksRows || !q.Sliced() {
+		return b.once(ctx, q, zones)
+	}
+	first, last, err := b.Extent(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var lines []Line
+	for at := first; !first.IsZero() && !at.After(last); at = at.Add(slice) {
+		part := q
+		part.Spans = slices.Clone(q.Spans)
+		for i := range part.Spans {
+			part.Spans[i].Range = q.Spans[i].cut(Range{at, at.Add(slice)})
+		}
+		found, err := b.once(ctx, part, zones)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, found...)
+	}
+	return lines, b.known(ctx, q)
+}
+
+// slice is how much time a statement of SQLite looks at.
+const slice = 31 * 24 * time.Hour
+
+// Sliced reports whether SQLite is asked more than once.
+func (q *Question) Sliced() bool {
+	return slices.ContainsFunc(q.Spans, func(s Span) bool { return s.To.Sub(s.From) > slice })
+}
+
+// cut returns what two ranges have in common; they may have nothing.
+func (r Range) cut(o Range) Range {
+	if r.From.Before(o.From) {
+		r.From = o.From
+	}
+	if r.To.After(o.To) {
+		r.To = o.To
+	}
+	return r
+}
+
+// once is Answer with one statement.
+func (b Books) once(ctx context.Context, q Question, zones Zones) ([]Line, error) {
 	const tries = 3
 	for try := 0; ; try++ {
 		a := answer{Books: b, Question: q}
@@ -387,15 +434,11 @@ func document(pieces []piece) string {
 	return string(append(b, ']'))
 }
 
-// Extent returns the first and the last hour in which the roll-up has anything that a question is about, whose tenant is given;
-// zero times for nothing.
-func (b Books) Extent(ctx context.Context, q Question, t *book.Tenant) (first, last time.Time, err error) {
-	if t == nil && !q.Everybody {
-		return first, last, nil
-	}
+// Extent returns the first and the last hour in which the roll-up has anything that a question is about; zero times for nothing.
+func (b Books) Extent(ctx context.Context, q Question) (first, last time.Time, err error) {
 	statement, args := `SELECT min(hour), max(hour) FROM llm_usage`, []any{}
 	if !q.Everybody {
-		statement, args = statement+` WHERE tenant = ?`, append(args, t.ID.String())
+		statement, args = statement+` WHERE tenant = ?`, append(args, q.Tenant.String())
 	}
 	err = b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {
 		return row.Scan(sqldb.Instant(&first), sqldb.Instant(&last))

@@ -2,7 +2,6 @@ package books
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -134,38 +133,6 @@ func spentSQL(d *sqldb.Dialect, c Calls) (statement string, args []any) {
 	}
 	return d.Bind(`SELECT CAST(coalesce(sum(cost), 0) AS bigint), CAST(coalesce(sum(charge), 0) AS bigint), CAST(coalesce(sum(tokens), 0) AS bigint),
 		CAST(coalesce(sum(calls), 0) AS bigint) FROM (` + strings.Join(u.parts, " UNION ALL ") + `) u`), u.args
-}
-
-// partsSQL is the statement that adds up a range like spentSQL, by agent, model and unit, with the columns that are named in
-// sums, and the amount of the unit; what is of no unit is under the empty one. Refusals are known by the hour only: they
-// are counted where their hour begins.
-func partsSQL(d *sqldb.Dialect, c Calls, sums []string) (statement string, args []any) {
-	var (
-		classes = strings.Join(book.UsageColumns[:], ", ")
-		named   = "agent, CASE billed_model WHEN '' THEN model ELSE billed_model END AS model, "
-		failed  = "CASE status WHEN 'failed' THEN calls ELSE 0 END AS errors, 0 AS refusals, "
-		no      = ", '' AS unit, 0 AS amount"
-		nothing = strings.Repeat("0, ", len(book.UsageColumns)-1) + "0"
-	)
-	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
-	u.hours(named+"cost, charge, tokens, calls, errors, refusals, "+classes+no, "llm_usage", cut.hours, "")
-	for _, edge := range []Range{cut.before, cut.after} {
-		u.executions(named+"cost, charge, tokens, calls, "+failed+classes+no, edge)
-	}
-	if len(u.parts) == 0 {
-		return "", nil
-	}
-	u.hours(named+"0, 0, 0, 0, 0, refusals, "+nothing+no, "llm_usage", cut.after, " AND refusals > 0")
-	u.hours(named+"0, 0, 0, 0, 0, 0, "+nothing+", unit, amount", "llm_usage_units", cut.hours, "")
-	for _, edge := range []Range{cut.before, cut.after} {
-		u.ended(named+"0, 0, 0, 0, 0, 0, "+nothing+", "+sqldb.UnitName+", "+sqldb.UnitAmount, booked+" e "+d.EachUnit(), edge, Ended+" AND units IS NOT NULL")
-	}
-	totals := make([]string, 0, len(sums)+1)
-	for _, column := range append(slices.Clone(sums), "amount") {
-		totals = append(totals, "CAST(sum("+column+") AS bigint)")
-	}
-	return d.Bind(`SELECT agent, model, unit, ` + strings.Join(totals, ", ") + ` FROM (` + strings.Join(u.parts, " UNION ALL ") +
-		`) u GROUP BY agent, model, unit`), u.args
 }
 
 // Query runs a statement and enters its rows.
