@@ -3,6 +3,7 @@ package tenant_test
 import (
 	"context"
 	"database/sql"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
@@ -54,5 +56,42 @@ func TestMigrate_InsideAGooseRunOfTheHosts(t *testing.T) {
 			require.NoError(t, ledger.Migrate(ctx), "and again, when there is nothing left to do")
 			require.NoError(t, db.Exec(`SELECT count(*) FROM llm_tenants`).Error)
 		})
+	}
+}
+
+// Each process has a pool of its own, and none waits for another: with a busy timeout of zero they meet in every place.
+func TestMigrate_ManyProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, timeout := range []string{"0", "5000"} {
+		t.Run("SQLite, busy timeout "+timeout, func(t *testing.T) {
+			t.Parallel()
+			for range 5 {
+				migrateAtOnce(t, sqlite.Open("file:"+filepath.Join(t.TempDir(), "books.db")+"?_pragma=busy_timeout("+timeout+")&_pragma=journal_mode(WAL)"))
+			}
+		})
+	}
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		migrateAtOnce(t, postgres.Open(pgtest.Empty(t)))
+	})
+}
+
+func migrateAtOnce(t *testing.T, dialector gorm.Dialector) {
+	t.Helper()
+	const processes = 6
+	var (
+		begin = make(chan struct{})
+		ended = make(chan error, processes)
+	)
+	for range processes {
+		ledger := openLedger(t, openAt(t, dialector))
+		go func() {
+			<-begin
+			ended <- ledger.Migrate(context.Background())
+		}()
+	}
+	close(begin)
+	for range processes {
+		require.NoError(t, <-ended)
 	}
 }

@@ -9,10 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 //go:embed postgres/*.sql sqlite/*.sql
@@ -58,11 +62,36 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if err := up(ctx, provider, dialect); err != nil {
 		if partial := (*goose.PartialError)(nil); errors.As(err, &partial) {
 			return fmt.Errorf("tenant: migration %s: %w", partial.Failed.Source.Path, partial.Err)
 		}
 		return fmt.Errorf("tenant: migrate: %w", err)
 	}
 	return nil
+}
+
+// maxLost is how often others may be first, each time with something else.
+const maxLost = 100
+
+// up applies what is missing. SQLite has no lock that a session could hold for all of it, so that two processes can begin the same
+// migration: one of them fails, changes nothing, and finds it applied when it looks again.
+func up(ctx context.Context, provider *goose.Provider, dialect string) error {
+	for lost := 1; ; lost++ {
+		_, err := provider.Up(ctx)
+		if err == nil || dialect != "sqlite" || lost == maxLost {
+			return err
+		}
+		if partial := (*goose.PartialError)(nil); errors.As(err, &partial) {
+			if version, asked := provider.GetDBVersion(ctx); asked == nil && version >= partial.Failed.Source.Version {
+				continue
+			}
+		} else if strings.Contains(err.Error(), "already exists") { // the table of the versions
+			continue
+		}
+		// Without a busy timeout, nobody waits for the one that writes.
+		if !strings.Contains(err.Error(), "locked") || sqldb.Pause(ctx, 50*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
