@@ -28,14 +28,15 @@ func (b *bench) telemetry(ctx context.Context) ([]Figure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go run ./bench in %s: %w", folder, err)
 	}
-	var r struct{ Told, Plain float64 }
+	var r struct{ Plain, Traced, Sampled float64 }
 	if err := json.Unmarshal(out, &r); err != nil {
 		return nil, err
 	}
-	return []Figure{{
-		Key: "telemetry_calls_per_second", Name: fmt.Sprintf("calls with metrics and spans, %s, %d callers", hot.title, hot.callers), Unit: "calls/s",
-		Value: r.Told, Baseline: r.Plain, Against: "the same without telemetry, by turns",
-	}}, nil
+	title, against := fmt.Sprintf(", %s, %d callers", hot.title, hot.callers), "the same without telemetry, by turns"
+	return []Figure{
+		{Key: "telemetry_calls_per_second", Name: "calls with metrics and spans" + title, Unit: "calls/s", Value: r.Traced, Baseline: r.Plain, Against: against},
+		{Key: "telemetry_sampled_calls_per_second", Name: "calls with metrics and each tenth span" + title, Unit: "calls/s", Value: r.Sampled, Baseline: r.Plain, Against: against},
+	}, nil
 }
 
 // module returns the folder of another module of this checkout.

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/llmtenant/tenant"
@@ -26,8 +25,8 @@ type metrics struct {
 	inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, thought metric.Int64Counter   // from now on
 	operationInput, operationOutput                                       metric.Int64Histogram
 
-	admitted, refused         metric.MeasurementOption
-	batchDone, batchFailed    metric.MeasurementOption
+	admitted, refused         []metric.RecordOption
+	batchDone, batchFailed    []metric.RecordOption
 	models, agents, providers bounded
 	operations, failures      bounded
 
@@ -47,11 +46,8 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 	m := &metrics{telemetry: t, series: map[seriesKey]*series{}}
 	m.models.most, m.agents.most, m.providers.most = mostModels, mostAgents, mostProviders
 	m.operations.most, m.failures.most = mostOperations, mostFailures
-	set := func(kv ...attribute.KeyValue) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(kv...))
-	}
-	m.admitted, m.refused = set(attrOutcome.String(outcomeAdmitted)), set(attrOutcome.String(outcomeRefused))
-	m.batchDone, m.batchFailed = set(attrOutcome.String(batchDone)), set(attrOutcome.String(batchFailed))
+	m.admitted, m.refused = recording(nil, attrOutcome.String(outcomeAdmitted)), recording(nil, attrOutcome.String(outcomeRefused))
+	m.batchDone, m.batchFailed = recording(nil, attrOutcome.String(batchDone)), recording(nil, attrOutcome.String(batchFailed))
 	var errs []error
 	counter := func(to *metric.Int64Counter, name, unit, description string) {
 		c, err := t.meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
@@ -69,8 +65,8 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 		g, err := t.meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
 		*to, errs = g, append(errs, err)
 	}
-	counter(&m.cost, metricCost, "{nano_usd}", "What calls were charged, in whole nano-dollars (1e-9 US dollars).")
-	counter(&m.returned, metricCostReturned, "{nano_usd}", "What late settles took back of the holds that abandoned calls were charged, in whole nano-dollars.")
+	counter(&m.cost, metricCost, "{nano_usd}", "What calls cost, in whole nano-dollars (1e-9 US dollars).")
+	counter(&m.returned, metricCostReturned, "{nano_usd}", "What late settles took back of the holds that abandoned calls were booked at, in whole nano-dollars.")
 	counter(&m.calls, metricCalls, "{call}", "Calls that were admitted, by how they ended.")
 	counter(&m.refusals, metricRefusals, "{call}", "Calls that were not admitted, by why.")
 	counter(&m.incidents, metricIncidents, "{incident}", "What somebody may have to look at, by kind.")
@@ -129,16 +125,16 @@ func (m *metrics) watch(meter metric.Meter, ledger Source) (metric.Registration,
 func (m *metrics) observe(ctx context.Context, e tenant.Event) {
 	switch e := e.(type) {
 	case *tenant.AdmittedEvent:
-		m.admission.Record(ctx, seconds(e.Waited), m.admitted)
+		m.admission.Record(ctx, seconds(e.Waited), m.admitted...)
 	case *tenant.SettledEvent:
 		m.settled(ctx, e)
 	case *tenant.ReleasedEvent:
-		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeReleased}).call)
+		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeReleased}).call...)
 	case *tenant.DeferredEvent:
-		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeDeferred}).call)
+		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeDeferred}).call...)
 	case *tenant.RefusalEvent:
 		m.refusal(ctx, e.Provider, e.Model, e.Agent, e.TenantID, reason(e.Err), e.Err)
-		m.admission.Record(ctx, seconds(e.Waited), m.refused)
+		m.admission.Record(ctx, seconds(e.Waited), m.refused...)
 	case *tenant.HostErrorEvent:
 		m.refusal(ctx, e.Provider, e.Model, e.Agent, e.TenantID, reasonHostError, e.Err)
 	case *tenant.ThresholdEvent:
@@ -163,8 +159,8 @@ func (m *metrics) observe(ctx context.Context, e tenant.Event) {
 		if e.Err != nil {
 			with = m.batchFailed
 		}
-		m.batchSize.Record(ctx, int64(e.Operations), with)
-		m.batch.Record(ctx, seconds(e.Duration), with)
+		m.batchSize.Record(ctx, int64(e.Operations), with...)
+		m.batch.Record(ctx, seconds(e.Duration), with...)
 	case *tenant.SweepEvent:
 		word := sweepDone
 		if e.Err != nil {
@@ -191,15 +187,15 @@ func (m *metrics) settled(ctx context.Context, e *tenant.SettledEvent) {
 	s := m.of(seriesKey{
 		operation: e.Operation, provider: e.Provider, model: e.Model, billed: e.BilledModel, agent: e.Agent, tenant: e.TenantID, outcome: outcome(e), failure: e.ErrorCode,
 	})
-	m.calls.Add(ctx, 1, s.call)
+	m.calls.Add(ctx, 1, s.call...)
 	cost := nano(e.Cost)
 	if e.Corrected { // its hold was counted when it was abandoned
 		cost -= nano(e.HeldCost)
 	}
 	if cost >= 0 {
-		m.cost.Add(ctx, cost, s.cost)
+		m.cost.Add(ctx, cost, s.cost...)
 	} else { // a counter that falls is read as one that has begun anew
-		m.returned.Add(ctx, -cost, s.cost)
+		m.returned.Add(ctx, -cost, s.cost...)
 	}
 	if e.Estimated {
 		m.incident(ctx, incidentEstimated, e.TenantID)
@@ -208,7 +204,7 @@ func (m *metrics) settled(ctx context.Context, e *tenant.SettledEvent) {
 		return // nobody knows how long the call took, and what it used
 	}
 	if e.Duration > 0 {
-		m.duration.Record(ctx, seconds(e.Duration), s.duration)
+		m.duration.Record(ctx, seconds(e.Duration), s.duration...)
 	}
 	m.usage(ctx, e, s)
 }
@@ -220,16 +216,16 @@ func (m *metrics) usage(ctx context.Context, e *tenant.SettledEvent, s *series) 
 	switch {
 	case !m.telemetry.latest && e.Estimated:
 	case !m.telemetry.latest:
-		m.tokens.Record(ctx, in, s.input)
+		m.tokens.Record(ctx, in, s.input...)
 		if out > 0 || e.Operation != "embeddings" {
-			m.tokens.Record(ctx, out, s.output)
+			m.tokens.Record(ctx, out, s.output...)
 		}
 	case e.Estimated:
-		m.inputTokens.Add(ctx, 0, s.unknown)
-		m.outputTokens.Add(ctx, 0, s.unknown)
+		m.inputTokens.Add(ctx, 0, s.unknown...)
+		m.outputTokens.Add(ctx, 0, s.unknown...)
 	default:
-		m.operationInput.Record(ctx, in, s.genAI)
-		m.operationOutput.Record(ctx, out, s.genAI)
+		m.operationInput.Record(ctx, in, s.genAI...)
+		m.operationOutput.Record(ctx, out, s.genAI...)
 		add(ctx, m.inputTokens, inShares, s)
 		add(ctx, m.outputTokens, outShares, s)
 		u := e.Usage
@@ -242,7 +238,7 @@ func (m *metrics) usage(ctx context.Context, e *tenant.SettledEvent, s *series) 
 func add(ctx context.Context, to metric.Int64Counter, shares [3]share, s *series) {
 	for i, share := range shares {
 		if share.n > 0 {
-			to.Add(ctx, share.n, s.modality[i])
+			to.Add(ctx, share.n, s.modality[i]...)
 		}
 	}
 }

@@ -12,10 +12,9 @@ type seriesKey struct{ operation, provider, model, billed, agent, tenant, outcom
 
 // series is the attributes of measurements, made once for all calls that have the same.
 type series struct {
-	call, cost              metric.MeasurementOption
-	duration, input, output metric.MeasurementOption
-	genAI, unknown          metric.MeasurementOption
-	modality                [3]metric.MeasurementOption // text, audio, image
+	call, cost, unknown            []metric.AddOption
+	modality                       [3][]metric.AddOption // text, audio, image
+	genAI, duration, input, output []metric.RecordOption
 }
 
 // mostSeries bounds the memory of series that were made. Beyond it they are made for each call: their attributes are bounded
@@ -48,29 +47,36 @@ func orElse(s, otherwise string) string {
 }
 
 func (m *metrics) make(k seriesKey) *series {
-	set := func(kv ...attribute.KeyValue) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(kv...))
-	}
-	with := func(kv []attribute.KeyValue, more ...attribute.KeyValue) metric.MeasurementOption {
-		return set(append(kv[:len(kv):len(kv)], more...)...)
-	}
 	whose := m.whose(k.provider, k.billed, k.agent, k.tenant)
-	s := &series{cost: set(whose...), call: with(whose, attrOutcome.String(k.outcome))}
+	s := &series{cost: adding(whose), call: adding(whose, attrOutcome.String(k.outcome))}
 
 	genAI := []attribute.KeyValue{
 		genAIOperation.String(m.operations.name(orElse(k.operation, "chat"))), m.telemetry.provider(m.providers.name(k.provider)),
 		genAIRequestModel.String(m.models.name(k.model)), genAIResponseModel.String(m.models.name(k.billed)),
 	}
-	s.genAI, s.duration = set(genAI...), set(genAI...)
+	s.genAI, s.duration = recording(genAI), recording(genAI)
 	if k.failure != "" {
-		s.duration = with(genAI, errorType.String(m.failures.name(k.failure)))
+		s.duration = recording(genAI, errorType.String(m.failures.name(k.failure)))
 	}
-	s.input, s.output = with(genAI, genAITokenType.String(inputTokens)), with(genAI, genAITokenType.String(outTokens))
-	s.unknown = with(genAI, genAIModality.String(unknownModality))
+	s.input, s.output = recording(genAI, genAITokenType.String(inputTokens)), recording(genAI, genAITokenType.String(outTokens))
+	s.unknown = adding(genAI, genAIModality.String(unknownModality))
 	for i, modality := range [...]string{textModality, audioModality, imageModality} {
-		s.modality[i] = with(genAI, genAIModality.String(modality))
+		s.modality[i] = adding(genAI, genAIModality.String(modality))
 	}
 	return s
+}
+
+func set(kv, more []attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(append(kv[:len(kv):len(kv)], more...)...))
+}
+
+// adding and recording are options that are made once: a call of an instrument with a single one would make a slice of it.
+func adding(kv []attribute.KeyValue, more ...attribute.KeyValue) []metric.AddOption {
+	return []metric.AddOption{set(kv, more)}
+}
+
+func recording(kv []attribute.KeyValue, more ...attribute.KeyValue) []metric.RecordOption {
+	return []metric.RecordOption{set(kv, more)}
 }
 
 // whose are the attributes of the ledger's own metrics of calls, which are the same whatever conventions are in use. Their model is the

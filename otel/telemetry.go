@@ -202,7 +202,13 @@ func reason(err error) string {
 	return reasonOther
 }
 
-// nano is an amount in nano-dollars. The ledger's amounts are whole ones.
-func nano(usd decimal.Decimal) int64 { return usd.Shift(9).IntPart() }
+// nano is an amount in nano-dollars. The ledger's amounts are whole ones, and have that exponent.
+func nano(usd decimal.Decimal) int64 {
+	const places = 9
+	if usd.Exponent() == -places {
+		return usd.CoefficientInt64()
+	}
+	return usd.Shift(places).IntPart()
+}
 
 func seconds(d time.Duration) float64 { return d.Seconds() }

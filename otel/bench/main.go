@@ -1,5 +1,5 @@
 // Command bench is what `go run ./bench -only telemetry` starts: it makes the calls of one hot tenant with and without telemetry by
-// turns, on one database, and prints calls per second of both as JSON.
+// turns, on one database, and prints calls per second as JSON.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ func main() {
 	defer stop()
 	var (
 		url      = flag.String("db", "", "the `URL` of an empty PostgreSQL database")
-		duration = flag.Duration("duration", 5*time.Second, "how long each of the two ways is measured")
+		duration = flag.Duration("duration", 5*time.Second, "how long each of the ways is measured")
 		callers  = flag.Int("callers", 512, "how many callers make one call after the other")
 	)
 	flag.Parse()
@@ -44,68 +45,80 @@ func main() {
 	}
 }
 
-// report is calls per second with telemetry and without.
-type report struct{ Told, Plain float64 }
+// report is calls per second without telemetry, with metrics and the span of each call, and with metrics and the span of each tenth.
+type report struct{ Plain, Traced, Sampled float64 }
 
-// turns is how often each of the two ways has its turn. The machine is not as fast all of the time.
-const turns = 10
+// turns is how often each of the ways has its turn, in an order that goes back and forth: the machine is not as fast all of the time, and
+// what one turn leaves to be done is done in the next.
+const turns = 20
 
 func measure(ctx context.Context, url string, duration time.Duration, callers int) (r report, err error) {
-	tracers := trace.NewTracerProvider(trace.WithBatcher(nowhere{}))
-	meters := metric.NewMeterProvider(metric.WithReader(metric.NewPeriodicReader(nowhere{}, metric.WithInterval(time.Second))))
+	const part = 0.1
+	var sides []*side
 	defer func() {
-		end := context.WithoutCancel(ctx)
-		err = errors.Join(err, tracers.Shutdown(end), meters.Shutdown(end))
+		for _, s := range sides {
+			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
+		}
 	}()
-	telemetry, err := tenantotel.New(tenantotel.WithMeterProvider(meters), tenantotel.WithTracerProvider(tracers), tenantotel.WithTenants("told"))
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, telemetry.Close()) }()
-	plain, err := open(ctx, url, "plain")
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, plain.close(ctx)) }()
-	told, err := open(ctx, url, "told", tenant.WithObserver(telemetry))
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, told.close(ctx)) }()
-	if err := telemetry.Watch(told.ledger); err != nil {
-		return r, err
+	for _, sampler := range []trace.Sampler{nil, trace.AlwaysSample(), trace.TraceIDRatioBased(part)} {
+		s, err := open(ctx, url, tenant.ID(fmt.Sprintf("tenant-%d", len(sides))), sampler)
+		if err != nil {
+			return r, err
+		}
+		sides = append(sides, s)
 	}
 	for range turns {
-		for _, s := range []*side{plain, told} {
+		for _, s := range sides {
 			if err := s.busy(ctx, duration/turns, callers); err != nil {
 				return r, err
 			}
 		}
+		slices.Reverse(sides)
 	}
-	differences, err := plain.ledger.Verify(ctx)
+	differences, err := sides[0].ledger.Verify(ctx)
 	if err == nil && len(differences) > 0 {
 		err = fmt.Errorf("the books differ in %d figures, the first: %v", len(differences), differences[0])
 	}
-	return report{Told: told.perSecond(), Plain: plain.perSecond()}, err
+	return report{Plain: sides[0].perSecond(), Traced: sides[1].perSecond(), Sampled: sides[2].perSecond()}, err
 }
 
-// side is one of the two ways.
+// side is one of the ways.
 type side struct {
-	ledger *tenant.Ledger
-	db     *gorm.DB
-	who    tenant.ID
-	calls  atomic.Int64
-	took   time.Duration
+	ledger    *tenant.Ledger
+	db        *gorm.DB
+	who       tenant.ID
+	tracers   *trace.TracerProvider // nil: it has no telemetry
+	meters    *metric.MeterProvider
+	telemetry *tenantotel.Telemetry
+	calls     atomic.Int64
+	took      time.Duration
 }
 
-func open(ctx context.Context, url string, who tenant.ID, options ...tenant.OpenOption) (*side, error) {
+func open(ctx context.Context, url string, who tenant.ID, sampler trace.Sampler) (*side, error) {
 	s := &side{who: who}
-	var err error
+	var (
+		options []tenant.OpenOption
+		err     error
+	)
+	if sampler != nil {
+		s.tracers = trace.NewTracerProvider(trace.WithBatcher(nowhere{}), trace.WithSampler(sampler))
+		s.meters = metric.NewMeterProvider(metric.WithReader(metric.NewPeriodicReader(nowhere{}, metric.WithInterval(time.Second))))
+		s.telemetry, err = tenantotel.New(tenantotel.WithMeterProvider(s.meters), tenantotel.WithTracerProvider(s.tracers), tenantotel.WithTenants(string(who)))
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, tenant.WithObserver(s.telemetry))
+	}
 	if s.db, err = gorm.Open(postgres.Open(url), &gorm.Config{Logger: logger.Discard}); err != nil {
 		return nil, err
 	}
 	if s.ledger, err = tenant.Open(s.db, options...); err != nil {
 		return nil, err
+	}
+	if s.telemetry != nil {
+		if err := s.telemetry.Watch(s.ledger); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.ledger.Migrate(ctx); err != nil {
 		return nil, err
@@ -123,7 +136,11 @@ func open(ctx context.Context, url string, who tenant.ID, options ...tenant.Open
 
 func (s *side) close(ctx context.Context) error {
 	pool, err := s.db.DB()
-	return errors.Join(s.ledger.Close(context.WithoutCancel(ctx)), err, pool.Close())
+	err = errors.Join(err, s.ledger.Close(ctx), pool.Close())
+	if s.telemetry != nil {
+		err = errors.Join(err, s.telemetry.Close(), s.tracers.Shutdown(ctx), s.meters.Shutdown(ctx))
+	}
+	return err
 }
 
 // call is one call: reserve and settle, with nothing in between.
