@@ -115,12 +115,18 @@ func TestBackfill_BesideLiveTrafficLosesNoChange(t *testing.T) {
 		})
 		var first tenant.BackfillReport
 		for run := range 4 {
-			report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(20), tenant.WithOrphansRemoved())
-			require.NoError(t, err)
-			require.Empty(t, report.Skips)
-			require.Zero(t, report.Orphans, "what is deleted through GORM is never taken for an orphan")
-			if run == 0 {
-				first = report
+			for resume := ""; ; { // on a busy machine, SQLite's write lock may not be had in time
+				report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(20), tenant.WithOrphansRemoved(), tenant.WithResume(resume))
+				require.Empty(t, report.Skips)
+				require.Zero(t, report.Orphans, "what is deleted through GORM is never taken for an orphan")
+				if run == 0 {
+					first.Seen, first.Made = first.Seen+report.Seen, first.Made+report.Made
+				}
+				if !errors.Is(err, tenant.ErrUnavailable) {
+					require.NoError(t, err)
+					break
+				}
+				resume = report.Resume
 			}
 		}
 		require.Eventually(t, func() bool {
@@ -128,7 +134,7 @@ func TestBackfill_BesideLiveTrafficLosesNoChange(t *testing.T) {
 		}, time.Minute, time.Millisecond)
 		stop()
 		wg.Wait()
-		t.Logf("first run %+v; %d renamed, %d deleted or restored, %d created, %d calls", first, renamed.Load(), deleted.Load(), created.Load(), calls.Load())
+		t.Logf("first run: %d seen, %d made; %d renamed, %d deleted or restored, %d created, %d calls", first.Seen, first.Made, renamed.Load(), deleted.Load(), created.Load(), calls.Load())
 		require.Positive(t, first.Made)
 
 		// Every change has found the budget that it was about. Only what was deleted whenever a run came by has none yet.
