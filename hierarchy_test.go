@@ -246,7 +246,7 @@ func TestHierarchy_TeamsShareTheBudgetAboveThemExactly(t *testing.T) {
 		for i := range 64 {
 			wg.Go(func() {
 				for {
-					hold, err := ledger.Reserve(context.WithoutCancel(t.Context()), teams[i%len(teams)], tenant.Estimate{Cost: tenant.USD("0.03")})
+					hold, err := ledger.Reserve(context.WithoutCancel(t.Context()), teams[i%len(teams)], tenant.Estimate{Cost: tenant.USD("0.03")}, patiently)
 					if err != nil {
 						return
 					}

@@ -210,7 +210,7 @@ func TestReprice_WhileCallsGoOnLosesNothing(t *testing.T) {
 		for range 3 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					hold, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Provider: "openai", Model: "m", InputTokens: 1000})
+					hold, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Provider: "openai", Model: "m", InputTokens: 1000}, patiently)
 					if err == nil {
 						_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Usage: tenant.Usage{Input: 500}})
 					}

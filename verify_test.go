@@ -93,7 +93,7 @@ func TestRepair_MendsWhileCallsGoOn(t *testing.T) {
 						return
 					default:
 					}
-					hold, err := ledger.Reserve(t.Context(), org, cent)
+					hold, err := ledger.Reserve(t.Context(), org, cent, patiently)
 					if err == nil {
 						_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
 					}
