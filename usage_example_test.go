@@ -186,3 +186,68 @@ func ExampleConfigureBudget() {
 	// cost a day: 0.75 of 1 left
 	// calls a day: 99 of 100 left
 }
+
+func ExampleQueryUsage() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx := context.Background()
+	record(ledger, tenant.ID("acme"), "small", "0.0125")
+	record(ledger, tenant.ID("acme"), "large", "0.25")
+	record(ledger, tenant.ID("globex"), "large", "0.5")
+
+	top, err := tenant.QueryUsage(ctx, db, tenant.Query{
+		Everybody: true, Period: tenant.ThisMonth, By: []tenant.Group{tenant.ByTenant}, Top: 1, Compare: true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, row := range top.Rows {
+		fmt.Printf("%s: $%s in %d calls, $%s the month before\n", row.Keys[0], row.Cost, row.Calls, row.Before.Cost)
+	}
+	fmt.Printf("everybody: $%s\n", top.Total.Cost)
+	// Output:
+	// globex: $0.5 in 1 calls, $0 the month before
+	// everybody: $0.7625
+}
+
+func ExampleQueryUsage_chart() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+
+	// Every day has its row, also without a call.
+	chart, err := tenant.QueryUsage(ctx, db, tenant.Query{
+		Tenant: org, Period: tenant.Date(2026, time.March, 28).Through(2026, time.March, 30), TimeZone: "Europe/Berlin", By: []tenant.Group{tenant.ByDay},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, row := range chart.Rows {
+		fmt.Println(row.Keys[0], row.Start.UTC().Format(time.TimeOnly), row.Calls)
+	}
+	// Output:
+	// 2026-03-28 23:00:00 0
+	// 2026-03-29 23:00:00 0
+	// 2026-03-30 22:00:00 0
+}
+
+func ExampleListExecutions() {
+	db, ledger, done := openBooks()
+	defer done()
+	ctx, org := context.Background(), tenant.ID("acme")
+	record(ledger, org, "small", "0.0125")
+	record(ledger, org, "large", "0.25")
+
+	for e, err := range tenant.ListExecutions(ctx, db, tenant.ExecutionQuery{Tenant: org, MinCost: tenant.USD("0.1"), ByCost: true}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%s $%s\n", e.Model, e.Cost())
+	}
+	// Output:
+	// large $0.25
+}
