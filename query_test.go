@@ -368,3 +368,70 @@ func TestQueryUsage_NamesWhatIsWrong(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// A call that is settled days later counts at once, and so it does when its day is folded anew.
+func TestQueryUsage_OfAFoldedDayHasWhatIsSettledLate(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		ctx := t.Context()
+		_, err := ledger.Record(ctx, acme, tenant.Actual{Model: "m", Cost: tenant.USD("0.25")})
+		require.NoError(t, err)
+		hold, err := ledger.Reserve(ctx, acme, cent)
+		require.NoError(t, err)
+		// Ten days pass.
+		d := dialectOf(db)
+		was := time.Now().UTC().AddDate(0, 0, -10).Truncate(time.Microsecond)
+		require.NoError(t, db.Exec(`UPDATE llm_executions SET admitted_at = ?`, d.Time(was)).Error)
+		_, err = ledger.Repair(ctx)
+		require.NoError(t, err)
+		require.NoError(t, ledger.RollUp(ctx))
+		require.Positive(t, count(t, db, "llm_usage_windows"))
+		ask := func() string {
+			answer, err := tenant.QueryUsage(ctx, db, tenant.Query{
+				Tenant: acme, Period: tenant.Between(was.AddDate(0, 0, -3), was.AddDate(0, 0, 3)), By: []tenant.Group{tenant.ByDay}, Top: 1,
+			})
+			require.NoError(t, err)
+			require.True(t, answer.Total.Cost.Equal(answer.Rows[0].Cost))
+			return answer.Total.Cost.String()
+		}
+		require.Equal(t, "0.25", ask())
+		require.NoError(t, db.Exec(`UPDATE llm_usage_windows SET cost = cost + 1`).Error)
+		require.Equal(t, "0.250000001", ask(), "it is read where it is folded")
+		require.NoError(t, db.Exec(`UPDATE llm_usage_windows SET cost = cost - 1`).Error)
+
+		_, err = ledger.Settle(ctx, hold, tenant.Actual{Cost: tenant.USD("0.005")})
+		require.NoError(t, err)
+		require.Positive(t, count(t, db, "llm_usage_late"))
+		require.Equal(t, "0.255", ask())
+		require.NoError(t, ledger.RollUp(ctx))
+		require.Zero(t, count(t, db, "llm_usage_late"))
+		require.Equal(t, "0.255", ask())
+	})
+}
+
+func TestQueryUsage_KeepsTheTopAndFillsTheirPeriods(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, _ *tenant.Ledger) {
+		known(t, db, "acme")
+		noon := at(t, "2026-03-01T12:00:00Z")
+		remember(t, db, "acme", past{at: noon, cost: 5, agent: "a"}, past{at: noon.AddDate(0, 0, 2), cost: 5, agent: "a"},
+			past{at: noon, cost: 9, agent: "b"}, past{at: noon.AddDate(0, 0, 1), cost: 1, agent: "c", tokens: 100})
+		ask := func(q tenant.Query) (rows []string) {
+			q.Tenant, q.Period = acme, tenant.Date(2026, time.March, 1).Through(2026, time.March, 3)
+			answer, err := tenant.QueryUsage(t.Context(), db, q)
+			require.NoError(t, err)
+			require.Equal(t, "0.00000002", answer.Total.Cost.String(), "the total has what is left out")
+			for _, r := range answer.Rows {
+				rows = append(rows, fmt.Sprint(r.Keys, " ", r.Cost.Shift(9)))
+			}
+			return rows
+		}
+		agent, day := tenant.ByAgent, tenant.ByDay
+		require.Equal(t, []string{"[a] 10", "[b] 9"}, ask(tenant.Query{By: []tenant.Group{agent}, Top: 2}))
+		require.Equal(t, []string{"[c] 1"}, ask(tenant.Query{By: []tenant.Group{agent}, Top: 1, OrderBy: tenant.TokensMeasure}))
+		require.Equal(t, []string{"[2026-03-01] 14"}, ask(tenant.Query{By: []tenant.Group{day}, Top: 1}))
+		require.Equal(t, []string{"[2026-03-01] 14", "[2026-03-02] 1", "[2026-03-03] 5"}, ask(tenant.Query{By: []tenant.Group{day}}))
+		require.Equal(t, []string{"[a 2026-03-01] 5", "[a 2026-03-02] 0", "[a 2026-03-03] 5"}, ask(tenant.Query{By: []tenant.Group{agent, day}, Top: 1}))
+		require.Equal(t, []string{"[] 20"}, ask(tenant.Query{}))
+	})
+}
