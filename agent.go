@@ -4,30 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
+	"slices"
+	"time"
 
 	"github.com/shopspring/decimal"
-
-	"github.com/llmtenant/tenant/internal/callctx"
 )
 
-const (
-	// DefaultMaxTokens is the most output of a call, in tokens, where neither the call, its agent nor its model says it.
-	DefaultMaxTokens = 4096
-
-	// hiddenInput is what providers add to the text of a request, at most, in tokens.
-	hiddenInput = 1024
-)
+// DefaultMaxTokens is the most output of a call, in tokens, where neither the call, its agent nor its model says it.
+const DefaultMaxTokens = 4096
 
 // Agent makes calls to one model, each admitted against the budgets of its tenant before it is made, and on the books
-// before its reply is handed out. It is safe for concurrent use, and starts no goroutines.
+// before its reply is handed out. It is safe for concurrent use, and leaves no goroutines behind.
 type Agent struct {
 	ledger        *Ledger
-	model         Model
-	info          ModelInfo
+	model         chosen
 	tenantOf      func(context.Context, *Call) (Tenant, error)
 	requireTenant bool
 	defaults      callOptions
+	around        []Middleware
+	handler       Handler // the attempt, with the middlewares around it
 }
 
 // NewAgent returns an agent on a model. Options are its own, such as [WithTenantFunc] and [RequireTenant], and defaults
@@ -39,13 +36,11 @@ func NewAgent(ledger *Ledger, model Model, options ...AgentOption) (*Agent, erro
 	if ledger == nil {
 		return nil, fmt.Errorf("%w: NewAgent: the ledger is nil", ErrInvalidOption)
 	}
-	if isNil(model) {
-		return nil, fmt.Errorf("%w: NewAgent: the model is nil", ErrInvalidOption)
-	}
-	a := &Agent{ledger: ledger, model: model, info: model.Info(), defaults: newCallOptions()}
-	if err := a.info.valid(); err != nil {
+	m, err := choose(model)
+	if err != nil {
 		return nil, fmt.Errorf("NewAgent: %w", err)
 	}
+	a := &Agent{ledger: ledger, model: m, defaults: newCallOptions()}
 	for _, option := range options {
 		if option == nil {
 			return nil, nilOption[AgentOption]("NewAgent")
@@ -57,12 +52,27 @@ func NewAgent(ledger *Ledger, model Model, options ...AgentOption) (*Agent, erro
 	if a.defaults.idempotency != "" {
 		return nil, fmt.Errorf("%w: NewAgent: WithIdempotencyKey is for one call, and every call of the agent would have it", ErrInvalidOption)
 	}
+	a.handler = a.attempt
+	for _, m := range slices.Backward(a.around) {
+		if a.handler = m(a.handler); a.handler == nil {
+			return nil, fmt.Errorf("%w: NewAgent: a Middleware in Use has returned nil", ErrInvalidOption)
+		}
+	}
 	return a, nil
 }
 
-func isNil(model Model) bool {
-	v := reflect.ValueOf(model)
-	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+// chosen is a model that an attempt is made with.
+type chosen struct {
+	Model
+	info ModelInfo
+}
+
+func choose(model Model) (chosen, error) {
+	if v := reflect.ValueOf(model); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return chosen{}, fmt.Errorf("%w: the model is nil", ErrInvalidOption)
+	}
+	info := model.Info()
+	return chosen{Model: model, info: info}, info.valid()
 }
 
 type agentOption func(*Agent) error
@@ -92,17 +102,31 @@ func RequireTenant() AgentOption {
 	})
 }
 
-// Call is a call about to be made, as a function given to [WithTenantFunc] sees it. Its parameters are read with [Param].
+// Call is a call about to be made, as a function given to [WithTenantFunc] and each [Middleware] see it. Its parameters are
+// read with [Param].
 type Call struct {
 	Prompt string
 
 	// Agent is the name by [WithAgent]; empty for none.
 	Agent string
 
-	// Tenant is whom the call would be made for without the function; nil for nobody.
+	// Tenant is whom the call is made for; nil for nobody. A function of [WithTenantFunc] sees whom it would be made for
+	// without it. A middleware that keeps replies has to keep them apart by tenant.
 	Tenant Tenant
 
+	// Model is the model that is called, unless a middleware within decides otherwise (see [WithFallback]).
+	Model ModelInfo
+
+	// Request is what the model is given, before the budgets have bounded its output. A middleware may hand on a copy of the
+	// call with another one; it is checked like the caller's own.
+	Request Request
+
+	// Streamed: the text goes to the caller while it comes, so that a middleware sees it when it is too late to change it.
+	Streamed bool
+
 	params map[string]any
+	model  chosen
+	made   *making
 }
 
 // Param returns the parameter that the call or its agent was given with [WithParam]. It fails with [ErrInvalidOption]
@@ -134,14 +158,21 @@ type Reply struct {
 	// RequestID is the provider's name for the call.
 	RequestID string
 
-	// Usage is what the model reported, or, where it reported none, what the call held.
+	// Usage is what the model reported for the attempt that brought the text, or, where it reported none, what is charged.
 	Usage Usage
 
-	// Cost is what the provider bills for the call, and Charge what its tenant is charged for it, in US dollars.
+	// Cost is what the provider bills for the call, and Charge what its tenant is charged for it, in US dollars: for all attempts
+	// together. Both are zero for a reply that a [Middleware] has kept.
 	Cost, Charge decimal.Decimal
 
-	// ExecutionID names the call on the books.
+	// ExecutionID names on the books the attempt that brought the text.
 	ExecutionID string
+
+	// Attempts are how the attempts of this call ended on the books, in order; see [Use] and [WithFallback].
+	Attempts []Settlement
+
+	// Cached: no attempt of this call has brought the text. A middleware has kept it, and ExecutionID is of the call that did.
+	Cached bool
 
 	// TenantID is whom the call was made for; empty for nobody.
 	TenantID string
@@ -150,28 +181,120 @@ type Reply struct {
 	// text reached that cap is for FinishReason to say.
 	Shortened bool
 
-	// Pending: the cost is not on the books yet. The call's hold stands for it, and is charged if the booking never
-	// succeeds, unless the call is Unbooked.
+	// Pending: the cost, or a part of it, is not on the books yet. The call's hold stands for it, and is charged if the
+	// booking never succeeds, unless the call is Unbooked.
 	Pending bool
 
 	// Unbooked: the call was admitted although the database could not be reached; see [WithAdmitWhenUnavailable].
 	Unbooked bool
 
-	// Estimated: cost and charge are not by usage that the provider reported. Unpriced: no price was known, and they are zero
-	// for want of one.
+	// Estimated: cost and charge, or a part of them, are not by usage that the provider reported. Unpriced: no price was known,
+	// and they are too low for want of one.
 	Estimated, Unpriced bool
 }
 
-// CallError says that a call was admitted and then failed. It wraps the model's error. The call is on the books all the
-// same, and Cost and Charge, in US dollars, are what the provider bills and what the tenant is charged: for what it used, nothing
-// where the provider bills nothing, or all that it held where nobody knows; it is Estimated then.
+// Call makes one call. It finds out whom the call is for (see [WithTenantFunc]), has it admitted by the budgets, calls
+// the model, and books what the call used, in that order.
+//
+// What is held is a bound on the call: an input of as many tokens as its texts have bytes, and 1,024 more, each image as the
+// most tokens that the model can see in one, and the output asked for with [WithMaxTokens]. Where the budgets have room for
+// less output, the model is told to produce less, down to 256 tokens or to what was asked for: the last call before a limit
+// is shortened, not refused. Such a reply is marked Shortened, and has a FinishReason such as "length" if it did not fit.
+//
+// The call is booked whatever happens: when the model fails or panics, when ctx has ended, when its connection broke.
+// Where nobody can say what the provider will bill, it is charged all that it held, and is marked Estimated: otherwise a
+// limit could be passed by calls that fail late. A reply is never withheld because it could not be booked: it is marked
+// Pending.
+//
+// One call is one attempt, unless a [Middleware] or [WithFallback] makes more of it. Each attempt is admitted and booked by
+// itself, and all are in the reply's cost.
+//
+// Errors: those of [Ledger.Reserve], [ErrTenantRequired], and [ErrInvalidOption], which names what is invalid, before a
+// model is called; a [*CallError] when it was called and failed. A reply comes with a CallError if the model brought a
+// response together with its error.
+func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) (*Reply, error) {
+	call, err := a.begin(ctx, "Call", prompt, options)
+	if err != nil {
+		return nil, err
+	}
+	return call.made.run(ctx, call)
+}
+
+// begin makes a call of a prompt and its options, and finds out whom it is for.
+func (a *Agent) begin(ctx context.Context, verb, prompt string, options []CallOption) (*Call, error) {
+	made := &making{agent: a, options: a.defaults.clone()}
+	o := &made.options
+	call, err := made.call(ctx, verb, prompt, options)
+	if err != nil {
+		t := o.tenant
+		if !o.hasTenant {
+			t, _ = TenantFromContext(ctx)
+		}
+		return nil, a.ledger.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: a.model.info.Provider, Model: a.model.info.Name, Err: err})
+	}
+	return call, nil
+}
+
+// call is the call as the middlewares see it.
+func (m *making) call(ctx context.Context, verb, prompt string, options []CallOption) (*Call, error) {
+	a, o := m.agent, &m.options
+	if err := applyAll(o, verb, options); err != nil {
+		return nil, err
+	}
+	call := &Call{Prompt: prompt, Agent: o.agent, Model: a.model.info, Request: o.request(prompt), params: o.params, model: a.model, made: m}
+	if err := call.Request.valid(); err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	call.Tenant = o.tenant
+	if !o.hasTenant {
+		call.Tenant, _ = TenantFromContext(ctx)
+	}
+	if a.tenantOf != nil {
+		seen := *call
+		seen.made = nil
+		t, err := a.tenantOf(ctx, &seen)
+		if err != nil {
+			return nil, fmt.Errorf("tenant: the agent's tenant function: %w", err)
+		}
+		call.Tenant = t
+	}
+	if call.Tenant == nil && a.requireTenant {
+		return nil, ErrTenantRequired
+	}
+	var err error
+	m.who, err = a.ledger.identify(call.Tenant)
+	return call, err
+}
+
+// request is what a call asks of its model.
+func (o *callOptions) request(prompt string) Request {
+	r := Request{
+		System: o.system, Messages: slices.Clone(o.messages), MaxTokens: o.maxTokens,
+		Temperature: o.temperature, Stop: o.stop, Schema: o.schema,
+	}
+	if prompt != "" || len(o.images) > 0 {
+		r.Messages = append(r.Messages, UserMessage(prompt, o.images...))
+	}
+	return r
+}
+
+// CallError says that a call was admitted and then failed. It wraps the model's error, that of the last attempt. The call
+// is on the books all the same, and Cost and Charge, in US dollars, are what the provider bills and what the tenant is charged, for
+// all attempts together: for what was used, nothing where the provider bills nothing, or all that was held where nobody knows; it is
+// Estimated then.
 type CallError struct {
-	ExecutionID string
+	ExecutionID string // of the last attempt
 	TenantID    string
 	Cost        decimal.Decimal
 	Charge      decimal.Decimal
 	Estimated   bool
-	Err         error
+
+	// Attempts are how the attempts ended on the books, in order. Where a [Middleware] sees the error, it is the one attempt.
+	Attempts []Settlement
+
+	Err error
+
+	begun bool
 }
 
 func (e *CallError) Error() string {
@@ -181,188 +304,29 @@ func (e *CallError) Error() string {
 // Unwrap returns the model's error.
 func (e *CallError) Unwrap() error { return e.Err }
 
-// Call makes one call. It finds out whom the call is for (see [WithTenantFunc]), has it admitted by the budgets, calls
-// the model, and books what the call used, in that order.
-//
-// What is held is a bound on the call: an input of as many tokens as the prompts have bytes, and 1,024 more, and the
-// output asked for with [WithMaxTokens]. Where the budgets have room for less output, the model is told to produce
-// less, down to 256 tokens or to what was asked for: the last call before a limit is shortened, not refused. Such a reply
-// is marked Shortened, and has a FinishReason such as "length" if it did not fit.
-//
-// The call is booked whatever happens: when the model fails or panics, when ctx has ended, when its connection broke.
-// Where nobody can say what the provider will bill, it is charged all that it held, and is marked Estimated: otherwise a
-// limit could be passed by calls that fail late. A reply is never withheld because it could not be booked: it is marked
-// Pending.
-//
-// Errors: those of [Ledger.Reserve], and [ErrTenantRequired], before the model is called; a [*CallError] when the model
-// failed. A reply comes with a CallError if the model brought a response together with its error.
-func (a *Agent) Call(ctx context.Context, prompt string, options ...CallOption) (*Reply, error) {
-	o := a.defaults.clone()
-	hold, output, err := a.reserve(ctx, prompt, &o, options)
-	if err != nil {
-		t := o.tenant
-		if !o.hasTenant {
-			t, _ = TenantFromContext(ctx)
-		}
-		return nil, a.ledger.notAdmitted(ctx, t, HostErrorEvent{Agent: o.agent, Provider: a.info.Provider, Model: a.info.Name, Err: err})
+// Retryable reports whether another attempt may fare better: no answer came, or the provider is busy or broken (the
+// statuses 408, 409, 425, 429 and those from 500 on), none of the text was handed out, and nobody has given the call up. That an
+// attempt ran out of time, which a middleware gave it, is worth another one.
+func (e *CallError) Retryable() bool {
+	if e.begun || errors.Is(e.Err, context.Canceled) || errors.Is(e.Err, ErrStreamLeft) {
+		return false
 	}
-
-	ctx = a.ledger.contextOfCall(ctx, hold)
-	request := &Request{System: o.system, Prompt: prompt, MaxTokens: hold.OutputTokens}
-	response, err := a.generate(ctx, hold, request)
-	actual := a.actual(hold, response, err)
-	s := a.settle(ctx, hold, actual)
-	if err != nil {
-		err = &CallError{
-			ExecutionID: hold.ExecutionID, TenantID: hold.TenantID, Cost: s.Cost, Charge: s.Charge, Estimated: s.Estimated, Err: err,
-		}
-	}
-	if response == nil {
-		return nil, err
-	}
-	return &Reply{
-		Text: response.Text, FinishReason: response.FinishReason, RequestID: response.RequestID,
-		Provider: first(response.Provider, a.info.Provider), Model: first(response.Model, a.info.Name),
-		Usage: actual.Usage, Cost: s.Cost, Charge: s.Charge, ExecutionID: hold.ExecutionID, TenantID: hold.TenantID,
-		Shortened: hold.OutputTokens < output,
-		Pending:   s.Outcome == Pending, Unbooked: hold.Unbooked, Estimated: s.Estimated, Unpriced: s.Unpriced,
-	}, err
-}
-
-// reserve has a call admitted, and returns the most output that it asks for.
-func (a *Agent) reserve(ctx context.Context, prompt string, o *callOptions, options []CallOption) (*Hold, int64, error) {
-	if err := applyAll(o, "Call", options); err != nil {
-		return nil, 0, err
-	}
-	who, err := a.identify(ctx, prompt, o)
-	if err != nil {
-		return nil, 0, err
-	}
-	output := a.output(o)
-	hold, err := a.ledger.reserve(ctx, who, Estimate{
-		Provider: a.info.Provider, Model: a.info.Name,
-		InputTokens:  int64(len(o.system)) + int64(len(prompt)) + hiddenInput,
-		OutputTokens: output,
-	}, o)
-	return hold, output, err
-}
-
-// identify finds out whom a call is made for.
-func (a *Agent) identify(ctx context.Context, prompt string, o *callOptions) (identity, error) {
-	t := o.tenant
-	if !o.hasTenant {
-		t, _ = TenantFromContext(ctx)
-	}
-	if a.tenantOf != nil {
-		var err error
-		t, err = a.tenantOf(ctx, &Call{Prompt: prompt, Agent: o.agent, Tenant: t, params: o.params})
-		if err != nil {
-			return identity{}, fmt.Errorf("tenant: the agent's tenant function: %w", err)
-		}
-	}
-	if t == nil && a.requireTenant {
-		return identity{}, ErrTenantRequired
-	}
-	return a.ledger.identify(t)
-}
-
-// output is the most output that a call asks for.
-func (a *Agent) output(o *callOptions) int64 {
-	switch {
-	case o.maxTokens > 0:
-		return o.maxTokens
-	case a.info.MaxOutputTokens > 0:
-		return a.info.MaxOutputTokens
-	}
-	return DefaultMaxTokens
-}
-
-var (
-	errPanicked   = errors.New("the model panicked")
-	errNoResponse = errors.New("the model returned neither a response nor an error")
-)
-
-// generate calls the model. When the model does not return, because it panicked or ended its goroutine, it settles the
-// hold and lets that go on.
-func (a *Agent) generate(ctx context.Context, h *Hold, r *Request) (response *Response, err error) {
-	returned := false
-	defer func() {
-		if !returned {
-			a.settle(ctx, h, a.actual(h, nil, errPanicked))
-		}
-	}()
-	response, err = a.model.Generate(callctx.WithMetered(ctx), r)
-	returned = true
-	if response == nil && err == nil {
-		err = errNoResponse
-	}
-	return response, err
-}
-
-// actual is what a call is charged. It goes by usage, never by error.
-func (a *Agent) actual(h *Hold, r *Response, err error) Actual {
-	actual := Actual{ErrorCode: errorCode(err)}
-	if r != nil {
-		actual.Provider, actual.Model, actual.RequestID, actual.ServiceTier = r.Provider, r.Model, r.RequestID, r.ServiceTier
-		if r.ReportedCost.err == nil {
-			actual.ReportedCost = r.ReportedCost
-		}
-	}
-	switch {
-	case r != nil && r.Usage != nil:
-		actual.Usage = *r.Usage
-	case errors.Is(err, ErrNotBilled):
-		actual.Cost, actual.Charge = nanoUSD(0), nanoUSD(0)
+	switch status := statusOf(e.Err); status {
+	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
 	default:
-		actual.Usage, actual.Estimated = Usage{Input: h.Tokens - h.OutputTokens, Output: h.OutputTokens}, true
-		if !h.exec.Unpriced {
-			actual.Cost, actual.Charge = nanoUSD(h.exec.Held.Cost), nanoUSD(h.exec.Held.Charge)
-		}
+		return status >= http.StatusInternalServerError
 	}
-	return actual
 }
 
-// settle books a call. What it cannot book is pending, and its hold stands for it.
-func (a *Agent) settle(ctx context.Context, h *Hold, actual Actual) Settlement {
-	s, err := a.ledger.Settle(ctx, h, actual)
-	if err != nil {
-		a.ledger.options.log.Error("tenant: a call could not be booked; its hold stands for it",
-			"execution", h.ExecutionID, "tenant", h.TenantID, "error", err)
-		return Settlement{
-			Outcome: Pending, ExecutionID: h.ExecutionID, Cost: h.Cost, Charge: h.Charge, Tokens: h.Tokens, Estimated: true, Unpriced: h.exec.Unpriced,
-		}
-	}
-	return s
-}
-
-// errorCode is a word for an error that has nothing of its message in it.
-func errorCode(err error) string {
-	if err == nil {
-		return ""
-	}
-	var answer interface {
+// RetryAfter returns how long the provider asks to wait before another attempt, zero where it does not say.
+func (e *CallError) RetryAfter() time.Duration {
+	var asks interface {
 		error
-		StatusCode() int
+		RetryAfter() time.Duration
 	}
-	if errors.As(err, &answer) {
-		if status := answer.StatusCode(); status >= 100 && status <= 599 {
-			return fmt.Sprintf("http_%d", status)
-		}
+	if errors.As(e.Err, &asks) {
+		return max(asks.RetryAfter(), 0)
 	}
-	switch {
-	case errors.Is(err, context.Canceled):
-		return "canceled"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "deadline_exceeded"
-	case errors.Is(err, errPanicked):
-		return "panic"
-	}
-	return "error"
-}
-
-func first(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
+	return 0
 }

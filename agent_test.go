@@ -183,7 +183,7 @@ func TestAgent_CapsTheModelAtWhatIsHeld(t *testing.T) {
 			reply, err := newAgent(t, ledger, model, c.agent...).Call(t.Context(), "hi", append(c.call, tenant.WithSystem("be brief"))...)
 			require.NoError(t, err)
 			require.False(t, reply.Shortened)
-			require.Equal(t, []tenant.Request{{System: "be brief", Prompt: "hi", MaxTokens: c.want}}, model.Requests())
+			require.Equal(t, []tenant.Request{{System: "be brief", Messages: []tenant.Message{tenant.UserMessage("hi")}, MaxTokens: c.want}}, model.Requests())
 		})
 	}
 }
@@ -239,7 +239,10 @@ func TestReply_SaysWhatWasUsedAndCharged(t *testing.T) {
 	require.NotEmpty(t, reply.ExecutionID)
 	require.Equal(t, []string{"0.002", "0.002"}, []string{reply.Cost.String(), reply.Charge.String()})
 	id := reply.ExecutionID
-	reply.ExecutionID, reply.Cost, reply.Charge = "", tenant.Reply{}.Cost, tenant.Reply{}.Charge
+	require.Len(t, reply.Attempts, 1)
+	require.Equal(t, id, reply.Attempts[0].ExecutionID)
+	require.Equal(t, tenant.Settled, reply.Attempts[0].Outcome)
+	reply.ExecutionID, reply.Cost, reply.Charge, reply.Attempts = "", tenant.Reply{}.Cost, tenant.Reply{}.Charge, nil
 	require.Equal(t, &tenant.Reply{
 		Text: "Hello!", Provider: "test", Model: "test-model-2026", RequestID: "req_1", FinishReason: "stop", TenantID: "acme",
 		Usage: tenant.Usage{Input: 600, CacheRead: 400, Output: 300, Reasoning: 200},

@@ -69,6 +69,11 @@
 // An agent's own function ([WithTenantFunc]) comes first, then [WithTenant] on the call, then the context ([ContextWithTenant]).
 // A call without a tenant is recorded without one, unless the agent says [RequireTenant].
 //
+// # Agents
+//
+// [Agent.Call] makes a call, and [Agent.Stream] hands out its text while it comes. The packages in adapters have the models of SDKs.
+// [Use] and [WithFallback] make more than one attempt of a call; each is admitted and booked by itself.
+//
 // A program that calls a provider's SDK itself puts the transport of package tenanthttp under it.
 //
 // # Asking

@@ -8,7 +8,20 @@ import (
 )
 
 // documented are the packages whose exported names are for users.
-var documented = []string{".", "tenanthttp", "tenanttest", "tenantui", "pricing", "units", "adapters/openai", "otel"}
+var documented = []string{
+	".",
+	"tenanthttp",
+	"tenanttest",
+	"tenantui",
+	"pricing",
+	"units",
+	"adapters/openai",
+	"otel",
+	"adapters/anthropic",
+	"adapters/google",
+	"adapters/fantasy",
+	"adapters/failsafe",
+}
 
 // standard are methods whose errors are those that their interface says.
 var standard = map[string]bool{

@@ -303,6 +303,11 @@ type callOptions struct {
 	wait        time.Duration
 	maxTokens   int64
 	system      string
+	messages    []Message
+	images      []Image
+	temperature *float64
+	stop        []string
+	schema      *Schema
 }
 
 // DefaultWait is how long a call waits for room that running calls hold, where it does not say.

@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -110,6 +111,18 @@ var callVerbs = map[string]func(tr *trial, ctx context.Context, option any) erro
 		_, err = agent.Call(ctx, "Hello", option.(tenant.CallOption))
 		return err
 	},
+	"Stream": func(tr *trial, ctx context.Context, option any) error {
+		agent, err := tenant.NewAgent(tr.ledger, tr.model, tr.reads())
+		if err != nil {
+			return err
+		}
+		for _, err = range agent.Stream(ctx, "Hello", option.(tenant.CallOption)) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"Reserve": func(tr *trial, ctx context.Context, option any) error {
 		hold, err := tr.ledger.Reserve(ctx, tr.who, cent, option.(tenant.ReserveOption))
 		if err != nil {
@@ -202,6 +215,45 @@ var callOptions = map[string]func(tr *trial, verb string, do func(context.Contex
 		require.NoError(tr, do(tr.ctx(), tenant.WithSystem("Be short.")))
 		require.Equal(tr, "Be short.", tr.request().System)
 	},
+	"WithMessages": func(tr *trial, _ string, do func(context.Context, any) error) {
+		before := []tenant.Message{tenant.UserMessage("One?"), tenant.AssistantMessage("Two.")}
+		require.NoError(tr, do(tr.ctx(), tenant.WithMessages(before...)))
+		require.Equal(tr, append(before, tenant.UserMessage("Hello")), tr.request().Messages)
+	},
+	"WithImages": func(tr *trial, _ string, do func(context.Context, any) error) {
+		image := tenant.Image{URL: "https://pictures.example/cat.png"}
+		require.NoError(tr, do(tr.ctx(), tenant.WithImages(image)))
+		require.Equal(tr, []tenant.Message{tenant.UserMessage("Hello", image)}, tr.request().Messages)
+	},
+	"WithTemperature": func(tr *trial, _ string, do func(context.Context, any) error) {
+		require.NoError(tr, do(tr.ctx(), tenant.WithTemperature(0)))
+		require.NotNil(tr, tr.request().Temperature)
+		require.Zero(tr, *tr.request().Temperature)
+	},
+	"WithStop": func(tr *trial, _ string, do func(context.Context, any) error) {
+		require.NoError(tr, do(tr.ctx(), tenant.WithStop("END", "\n\n")))
+		require.Equal(tr, []string{"END", "\n\n"}, tr.request().Stop)
+	},
+	"WithJSONSchema": func(tr *trial, _ string, do func(context.Context, any) error) {
+		require.NoError(tr, do(tr.ctx(), tenant.WithJSONSchema("answer", []byte(`{"type":"object"}`))))
+		require.Equal(tr, &tenant.Schema{Name: "answer", JSON: []byte(`{"type":"object"}`)}, tr.request().Schema)
+	},
+	"Use": func(tr *trial, _ string, do func(context.Context, any) error) {
+		var seen *tenant.Call
+		require.NoError(tr, do(tr.ctx(), tenant.Use(func(next tenant.Handler) tenant.Handler {
+			return func(ctx context.Context, call *tenant.Call) (*tenant.Reply, error) {
+				seen = call
+				return next(ctx, call)
+			}
+		})))
+		require.Equal(tr, "Hello", seen.Prompt)
+	},
+	"WithFallback": func(tr *trial, _ string, do func(context.Context, any) error) {
+		tr.model = tenanttest.NewModel(tenanttest.Fail(fmt.Errorf("%w: down", tenant.ErrNotBilled)))
+		other := tenanttest.NewModel()
+		require.NoError(tr, do(tr.ctx(), tenant.WithFallback(other)))
+		require.Len(tr, other.Requests(), 1)
+	},
 	"WithTenantFunc": func(tr *trial, _ string, do func(context.Context, any) error) {
 		require.NoError(tr, do(tr.ctx(), tenant.WithTenantFunc(func(context.Context, *tenant.Call) (tenant.Tenant, error) {
 			return tenant.ID("by-function"), nil
@@ -243,10 +295,11 @@ func TestOptions_OfCallsMeanSomethingToEachVerbThatTakesThem(t *testing.T) {
 	}
 	record := []string{"WithAgent", "WithIdempotencyKey", "WithTag"}
 	reserve := append(slices.Clone(record), "WithWait")
-	call := append(slices.Clone(reserve), "WithMaxTokens", "WithParam", "WithSystem", "WithTenant")
+	call := append(slices.Clone(reserve), "WithMaxTokens", "WithParam", "WithSystem", "WithTenant",
+		"WithMessages", "WithImages", "WithTemperature", "WithStop", "WithJSONSchema")
 	for verb, want := range map[string][]string{
-		"Record": record, "Credit": record, "Debit": record, "Reserve": reserve, "Call": call,
-		"NewAgent": append(slices.Clone(call), "RequireTenant", "WithTenantFunc"),
+		"Record": record, "Credit": record, "Debit": record, "Reserve": reserve, "Call": call, "Stream": call,
+		"NewAgent": append(slices.Clone(call), "RequireTenant", "WithTenantFunc", "Use", "WithFallback"),
 	} {
 		require.ElementsMatch(t, want, took[verb], verb)
 		delete(took, verb)
@@ -379,6 +432,9 @@ func TestOptions_NilOnesAreErrorsThatNameTheirKind(t *testing.T) {
 	_, errs["Open: a nil OpenOption"] = tenant.Open(db, nil)
 	_, errs["NewAgent: a nil AgentOption"] = tenant.NewAgent(ledger, tenanttest.NewModel(), nil)
 	_, errs["Call: a nil CallOption"] = agent.Call(ctx, "Hello", nil)
+	for _, err := range agent.Stream(ctx, "Hello", nil) {
+		errs["Stream: a nil CallOption"] = err
+	}
 	_, errs["Reserve: a nil ReserveOption"] = ledger.Reserve(ctx, acme, cent, nil)
 	_, errs["Record: a nil RecordOption"] = ledger.Record(ctx, acme, tenant.Actual{}, nil)
 	_, errs["Credit: a nil RecordOption"] = ledger.Credit(ctx, acme, tenant.USD("1"), "x", nil)
@@ -418,5 +474,5 @@ func TestContexts_AreNamedAlike(t *testing.T) {
 			}
 		}
 	}
-	require.ElementsMatch(t, []string{"ContextWithTenant", "ContextWithActor", "ContextWithReason", "ContextWithCall"}, names)
+	require.ElementsMatch(t, []string{"ContextWithTenant", "ContextWithActor", "ContextWithReason", "ContextWithCall", "ContextWithExchange"}, names)
 }

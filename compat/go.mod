@@ -71,6 +71,9 @@ require (
 	github.com/jinzhu/now v1.1.5 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.9 // indirect
+	github.com/llmtenant/tenant/adapters/anthropic v0.0.0
+	github.com/llmtenant/tenant/adapters/google v0.0.0
+	github.com/llmtenant/tenant/adapters/openai v0.0.0
 	github.com/mailru/easyjson v0.7.7 // indirect
 	github.com/meguminnnnnnnnn/go-openai v0.1.1 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
@@ -128,3 +131,9 @@ replace (
 	github.com/llmtenant/tenant => ../
 	github.com/llmtenant/tenant/compat/internal/harness => ./internal/harness
 )
+
+replace github.com/llmtenant/tenant/adapters/openai => ../adapters/openai
+
+replace github.com/llmtenant/tenant/adapters/anthropic => ../adapters/anthropic
+
+replace github.com/llmtenant/tenant/adapters/google => ../adapters/google

@@ -16,16 +16,8 @@ const (
 	imageOutput   = 8192 // tokens of an image that is made, at most
 	leastOutput   = 256  // tokens that make a call worth making
 	likelyRound   = 16_000
-	likelyBytes   = 3 // of text and JSON that make one token, where the provider does not say how many it were
 	speechPerByte = 2 // tokens of speech for a byte of text, at most
 	mostAnswers   = 1 << 20
-)
-
-// Tokens of an image, at most, with the models that charge images by the token.
-const (
-	imageInput = 5000
-	fullImage  = 12_000 // of one that is seen at its own size, or changed
-	dearImage  = 50_000 // of a model whose tokens cost little, and whose images do not
 )
 
 // plan is what a request is known to need before it is made.
@@ -69,7 +61,7 @@ func (t *Transport) plan(r *http.Request, e meter.Endpoint, body []byte) *plan {
 	if e.Kind == meter.Video { // no part of it is tokens
 		p.estimate.InputTokens, p.estimate.InputMediaTokens = 0, 0
 	}
-	p.likely = min(q.InputBytes/likelyBytes+media+1, p.estimate.InputTokens)
+	p.likely = min(q.InputBytes/meter.LikelyBytes+media+1, p.estimate.InputTokens)
 	if q.Passes > 1 { // each reads what was asked, and what others have written
 		p.estimate.InputTokens = min(q.Passes*(p.estimate.InputTokens+p.estimate.OutputTokens), mostTokens)
 		p.estimate.InputMediaTokens = min(q.Passes*media, p.estimate.InputTokens)
@@ -119,14 +111,8 @@ func (p *plan) input(searches int64) int64 {
 
 // media returns how many tokens the media in a request can be.
 func (t *Transport) media(e meter.Endpoint, q *meter.Request) int64 {
-	image := int64(imageInput)
-	switch {
-	case strings.Contains(q.Model, "gpt-4o-mini"):
-		image = dearImage
-	case q.FullImages, e.Kind == meter.Images:
-		image = fullImage
-	}
-	return min(q.Images, mostTokens/dearImage)*image + q.AudioBytes/audioBytes + min(documentInput*q.DocumentBytes, t.options.maxInput)
+	image := meter.ImageTokens(q.Model, q.FullImages || e.Kind == meter.Images)
+	return min(q.Images, mostTokens/meter.DearImage)*image + q.AudioBytes/audioBytes + min(documentInput*q.DocumentBytes, t.options.maxInput)
 }
 
 // tierOf returns the service tier that a header asks for: Bedrock's and Vertex AI's requests can have it there.

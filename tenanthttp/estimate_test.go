@@ -33,7 +33,7 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 		{name: "a provider that searches", url: openAI + "/v1/responses", body: `{"model":"m","input":"x","tools":[{"type":"web_search"}],"max_output_tokens":1000}`, open: DefaultMaxInput, output: 1000, least: 256},
 		{name: "a host with a smaller window", url: openAI + "/v1/responses", body: `{"model":"m","previous_response_id":"r","max_output_tokens":1000}`, options: []Option{WithMaxInput(32_000)}, open: 32_000, all: true, output: 1000, least: 256},
 		{name: "an image", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}]}]}`,
-			media: imageInput, mediaBytes: 22 + 4000, output: 10, least: 10},
+			media: meter.ImageInput, mediaBytes: 22 + 4000, output: 10, least: 10},
 		{name: "audio", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"` + data + `"}}]}]}`,
 			media: 250, mediaBytes: 4000, output: 10, least: 10},
 		{name: "a document", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,` + data + `"}}]}]}`,
@@ -41,11 +41,11 @@ func TestPlan_BoundsTheCallFromItsRequest(t *testing.T) {
 		{name: "a document has no more than what a model reads", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_data":"data:application/pdf;base64,` + data + `"}}]}]}`,
 			options: []Option{WithMaxInput(5000)}, media: 5000, mediaBytes: 4028, output: 10, least: 10},
 		{name: "an image of a model that counts more of it", url: openAI + "/v1/chat/completions", body: `{"model":"gpt-4o-mini-2024-07-18","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}]}]}`,
-			media: dearImage, mediaBytes: 22 + 4000, output: 10, least: 10},
+			media: meter.DearImage, mediaBytes: 22 + 4000, output: 10, least: 10},
 		{name: "an image at its own size", url: openAI + "/v1/responses", body: `{"model":"m","max_output_tokens":16,"input":[{"content":[{"type":"input_image","detail":"original","image_url":"data:image/png;base64,` + data + `"}]}]}`,
-			media: fullImage, mediaBytes: 22 + 4000, output: 16, least: 16},
+			media: meter.FullImage, mediaBytes: 22 + 4000, output: 16, least: 16},
 		{name: "each medium counts as what it is", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}},{"type":"input_audio","input_audio":{"data":"` + data + `"}}]}]}`,
-			media: imageInput + 250, mediaBytes: 22 + 8000, output: 10, least: 10},
+			media: meter.ImageInput + 250, mediaBytes: 22 + 8000, output: 10, least: 10},
 		{name: "media that are stored can be all of the input", url: openAI + "/v1/chat/completions", body: `{"model":"m","max_tokens":10,"messages":[{"content":[{"type":"file","file":{"file_id":"f"}}]}]}`,
 			open: DefaultMaxInput, all: true, output: 10, least: 10},
 		{name: "a body that cannot be read", url: openAI + "/v1/chat/completions", body: `{"model":`, open: DefaultMaxInput, all: true, output: DefaultMaxOutput, least: DefaultMaxOutput},
@@ -122,7 +122,7 @@ func TestPlan_SeveralPassesReadTheInputAgain(t *testing.T) {
 	p := transport.plan(r, e, []byte(body))
 	require.EqualValues(t, 8*(len(body)+hiddenInput+700), p.estimate.InputTokens)
 	require.EqualValues(t, 700, p.estimate.OutputTokens)
-	require.EqualValues(t, 8*(len(body)/likelyBytes+1), p.input(0))
+	require.EqualValues(t, 8*(len(body)/meter.LikelyBytes+1), p.input(0))
 }
 
 // What is granted is shared among the turns, and what no limit binds is not in the limit.
@@ -207,7 +207,7 @@ func TestPlan_ToolsBringSomethingInEachTime(t *testing.T) {
 	e, ok := meter.Recognise(r.Method, r.URL)
 	require.True(t, ok)
 	p := transport.plan(r, e, []byte(body))
-	text := int64(len(body))/likelyBytes + 1
+	text := int64(len(body))/meter.LikelyBytes + 1
 	require.Equal(t, text+likelyRound, p.input(0))
 	require.Equal(t, text+3*likelyRound, p.input(2))
 	require.Equal(t, int64(50_000), p.input(3), "never more than was held")

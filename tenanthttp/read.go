@@ -31,9 +31,14 @@ func ReadReply(provider string, r *http.Request, resp *http.Response, body []byt
 	_, _ = reader.Write(body) // which never fails
 	result := reader.Result()
 
-	a := tenant.Actual{Provider: e.Provider, Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier}
-	if resp.StatusCode >= http.StatusBadRequest {
-		a.ErrorCode = "http_" + strconv.Itoa(resp.StatusCode)
+	return statedBy(result, e.Provider, resp.StatusCode)
+}
+
+// statedBy returns what a reply states that its call has used, and whether it does.
+func statedBy(result *meter.Result, provider string, status int) (tenant.Actual, bool) {
+	a := tenant.Actual{Provider: provider, Model: result.Model, RequestID: result.RequestID, ServiceTier: result.ServiceTier}
+	if status >= http.StatusBadRequest {
+		a.ErrorCode = "http_" + strconv.Itoa(status)
 	}
 	a.ReportedCost = stated(result)
 	switch {

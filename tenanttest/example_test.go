@@ -29,7 +29,7 @@ func Example() {
 		fmt.Println(reply.Text, reply.Cost, reply.Shortened)
 	}
 	for _, r := range model.Requests() {
-		fmt.Println(r.Prompt, r.MaxTokens)
+		fmt.Println(r.Prompt(), r.MaxTokens)
 	}
 	// Output:
 	// Hello! 0.002 false
@@ -47,14 +47,14 @@ func ExampleGate() {
 	t := newT()
 	defer t.end()
 	go func() {
-		r, err := model.Generate(t.Context(), &tenant.Request{Prompt: "How long?"})
+		r, err := model.Generate(t.Context(), &tenant.Request{Messages: []tenant.Message{tenant.UserMessage("How long?")}})
 		if err != nil {
 			reply <- err.Error()
 			return
 		}
 		reply <- r.Text
 	}()
-	fmt.Println((<-gate.Arrived()).Prompt) // the call is in flight, and stays so
+	fmt.Println((<-gate.Arrived()).Prompt()) // the call is in flight, and stays so
 	gate.Open()
 	fmt.Println(<-reply)
 	// Output:

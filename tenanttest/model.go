@@ -3,6 +3,7 @@ package tenanttest
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/llmtenant/tenant"
@@ -68,7 +69,7 @@ func (g *Gate) Arrived() <-chan *tenant.Request { return g.arrived }
 // Open lets all calls through, now and later. Opening again does nothing.
 func (g *Gate) Open() { g.open.Do(func() { close(g.opened) }) }
 
-// Model is a scripted [tenant.Model]. It is safe for concurrent use.
+// Model is a scripted [tenant.Model] that streams too. It is safe for concurrent use.
 type Model struct {
 	// ModelInfo is what Info returns. It may be changed before the model is given to an agent.
 	ModelInfo tenant.ModelInfo
@@ -99,6 +100,24 @@ func (m *Model) Generate(ctx context.Context, r *tenant.Request) (*tenant.Respon
 	return m.next(r)(ctx, r)
 }
 
+// Stream implements [tenant.Streamer]: it takes the next step, and hands over the text of its response word by word. Where
+// the loop over it is left, nothing says what was used. Its errors are those of the step.
+func (m *Model) Stream(ctx context.Context, r *tenant.Request, yield func(text string) bool) (*tenant.Response, error) {
+	response, err := m.next(r)(ctx, r)
+	if response == nil {
+		return nil, err
+	}
+	part := *response
+	part.Text = ""
+	for word := range strings.SplitAfterSeq(response.Text, " ") {
+		if !yield(word) {
+			part.Usage = nil
+			break
+		}
+	}
+	return &part, err
+}
+
 func (m *Model) next(r *tenant.Request) Step {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,4 +133,4 @@ func (m *Model) Requests() []tenant.Request {
 	return slices.Clone(m.requests)
 }
 
-var _ tenant.Model = (*Model)(nil)
+var _ tenant.Streamer = (*Model)(nil)

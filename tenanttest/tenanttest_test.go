@@ -122,17 +122,17 @@ func TestModel_TakesItsStepsInOrderAndRepeatsTheLast(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	model := tenanttest.NewModel(tenanttest.Fail(boom), tenanttest.Text("a", tenant.Usage{}), tenanttest.Text("b", tenant.Usage{}))
-	_, err := model.Generate(t.Context(), &tenant.Request{Prompt: "1"})
+	_, err := model.Generate(t.Context(), &tenant.Request{Messages: []tenant.Message{tenant.UserMessage("1")}})
 	require.ErrorIs(t, err, boom)
 	for i, want := range []string{"a", "b", "b"} {
-		r, err := model.Generate(t.Context(), &tenant.Request{Prompt: fmt.Sprint(i + 2)})
+		r, err := model.Generate(t.Context(), &tenant.Request{Messages: []tenant.Message{tenant.UserMessage(fmt.Sprint(i + 2))}})
 		require.NoError(t, err)
 		require.Equal(t, want, r.Text)
 	}
 	requests := model.Requests()
 	require.Len(t, requests, 4)
-	require.Equal(t, "1", requests[0].Prompt)
-	require.Equal(t, "4", requests[3].Prompt)
+	require.Equal(t, "1", requests[0].Prompt())
+	require.Equal(t, "4", requests[3].Prompt())
 }
 
 func TestText_ObeysTheOutputCap(t *testing.T) {
@@ -156,14 +156,14 @@ func TestGate_HoldsCallsUntilItIsOpened(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 3 {
 		calls.Go(func() {
-			r, err := model.Generate(t.Context(), &tenant.Request{Prompt: "p"})
+			r, err := model.Generate(t.Context(), &tenant.Request{Messages: []tenant.Message{tenant.UserMessage("p")}})
 			if err != nil || r.Text != "through" {
 				t.Errorf("got %v, %v", r, err)
 			}
 		})
 	}
 	for range 3 {
-		require.Equal(t, "p", (<-gate.Arrived()).Prompt)
+		require.Equal(t, "p", (<-gate.Arrived()).Prompt())
 	}
 	gate.Open()
 	gate.Open()

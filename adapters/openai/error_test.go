@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +146,10 @@ func TestRequest_ThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
 		w.Header().Set("Content-Length", "100000")
 		reply(200, hello)(w, r)
 	}
+	half := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100000")
+		reply(200, hello[:100])(w, r)
+	}
 	slow := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	html := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -157,7 +162,8 @@ func TestRequest_ThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
 		is     error
 	}{
 		{"the connection breaks", hangUp, nil, io.EOF},
-		{"the body is cut short", cut, nil, io.ErrUnexpectedEOF},
+		{"the body is cut short, after its usage", cut, nil, io.ErrUnexpectedEOF},
+		{"the body is cut short, before its usage", half, nil, io.ErrUnexpectedEOF},
 		{"the answer takes too long", slow, option.WithRequestTimeout(50 * time.Millisecond), context.DeadlineExceeded},
 		{"the answer is no JSON", reply(200, "not json"), nil, nil},
 		{"the answer is a page", html, nil, nil},
@@ -171,7 +177,11 @@ func TestRequest_ThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
 				options = append(options, c.option)
 			}
 			response, err := newModel(t, options).Generate(t.Context(), hi)
-			require.Nil(t, response)
+			if strings.HasSuffix(c.name, "after its usage") {
+				require.Equal(t, &tenant.Usage{Input: 1000, Output: 500}, response.Usage, "as the transport books it")
+			} else {
+				require.Nil(t, response)
+			}
 			require.Error(t, err)
 			require.NotErrorIs(t, err, tenant.ErrNotBilled)
 			require.NotContains(t, err.Error(), s.URL)
@@ -210,15 +220,15 @@ func TestAnswer_WithoutChoicesIsAnErrorThatKeepsItsUsage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, reply(200, `{"id":"gen-1","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0}}`))
 	response, err := s.model(t).Generate(t.Context(), hi)
-	require.EqualError(t, err, "openai: the answer has no choices")
+	require.EqualError(t, err, "openai: the answer cannot be read")
 	require.NotErrorIs(t, err, tenant.ErrNotBilled)
 	require.Equal(t, &tenant.Usage{Input: 7}, response.Usage)
 
 	s = newServer(t, reply(200, `{"error":{"message":"upstream failed","code":502}}`))
 	response, err = s.model(t).Generate(t.Context(), hi)
 	require.EqualError(t, err, "openai: the answer is an error (502)")
-	require.NotErrorIs(t, err, tenant.ErrNotBilled)
-	require.Nil(t, response.Usage)
+	require.ErrorIs(t, err, tenant.ErrNotBilled, "as the transport books it")
+	require.Nil(t, response)
 }
 
 func TestCalls_ThatFailAreChargedByWhetherTheyWereBilled(t *testing.T) {

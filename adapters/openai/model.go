@@ -3,14 +3,13 @@ package openai
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptrace"
-	"sync/atomic"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/tenanthttp"
@@ -27,7 +26,7 @@ type Model struct {
 	maxTokens bool   // send max_tokens
 }
 
-var _ tenant.Model = (*Model)(nil)
+var _ tenant.Streamer = (*Model)(nil)
 
 // Option is an option of [NewModel].
 type Option func(*Model) error
@@ -93,28 +92,50 @@ func (m *Model) Info() tenant.ModelInfo { return m.info }
 
 // Generate implements [tenant.Model] by one request. Its errors are of type [*Error].
 func (m *Model) Generate(ctx context.Context, r *tenant.Request) (*tenant.Response, error) {
-	var (
-		sent   sending
-		answer *http.Response
-	)
-	completion, err := m.client.Chat.Completions.New(sent.trace(ctx), m.params(r),
-		option.WithMaxRetries(0), option.WithResponseInto(&answer), option.WithMiddleware(sent.middleware))
-	if err != nil {
-		return nil, failure(err, answer, sent.never())
+	ctx, x := tenanthttp.ContextWithExchange(ctx, m.behind)
+	completion, err := m.client.Chat.Completions.New(ctx, m.params(r), option.WithMaxRetries(0), option.WithMiddleware(x.Do))
+	if err == nil && len(completion.Choices) == 0 {
+		err = errNoChoices
 	}
-	response := m.response(completion, sent.request.Load(), answer)
-	if len(completion.Choices) == 0 {
-		return response, noChoices(completion, response.RequestID)
+	response, failed := x.End(name, false, err)
+	if response != nil && err == nil {
+		response.Text = cmp.Or(completion.Choices[0].Message.Content, completion.Choices[0].Message.Refusal)
 	}
-	return response, nil
+	return response, failed
 }
+
+// Stream implements [tenant.Streamer] by one request, which asks for the usage. Its errors are of type [*Error].
+func (m *Model) Stream(ctx context.Context, r *tenant.Request, yield func(text string) bool) (*tenant.Response, error) {
+	ctx, x := tenanthttp.ContextWithExchange(ctx, m.behind)
+	params := m.params(r)
+	params.StreamOptions.IncludeUsage = sdk.Bool(true)
+	stream := m.client.Chat.Completions.NewStreaming(ctx, params, option.WithMaxRetries(0), option.WithMiddleware(x.Do))
+	defer stream.Close() //nolint:errcheck // it was only read
+	for wanted := true; wanted && stream.Next(); {
+		for _, choice := range stream.Current().Choices {
+			if text := choice.Delta.Content + choice.Delta.Refusal; text != "" && choice.Index == 0 {
+				wanted = yield(text)
+			}
+		}
+	}
+	return x.End(name, true, stream.Err())
+}
+
+const name = "openai" // before the text of errors
+
+var errNoChoices = errors.New("it has no choices")
+
+// Error is why a call failed.
+type Error = tenanthttp.ExchangeError
 
 func (m *Model) params(r *tenant.Request) sdk.ChatCompletionNewParams {
 	params := sdk.ChatCompletionNewParams{Model: m.info.Name}
 	if r.System != "" {
 		params.Messages = append(params.Messages, sdk.SystemMessage(r.System))
 	}
-	params.Messages = append(params.Messages, sdk.UserMessage(r.Prompt))
+	for _, message := range r.Messages {
+		params.Messages = append(params.Messages, said(message))
+	}
 	switch {
 	case r.MaxTokens <= 0:
 	case m.maxTokens:
@@ -122,56 +143,37 @@ func (m *Model) params(r *tenant.Request) sdk.ChatCompletionNewParams {
 	default:
 		params.MaxCompletionTokens = sdk.Int(r.MaxTokens)
 	}
+	if r.Temperature != nil {
+		params.Temperature = sdk.Float(*r.Temperature)
+	}
+	params.Stop.OfStringArray = r.Stop
+	if r.Schema != nil {
+		params.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{JSONSchema: shared.ResponseFormatJSONSchemaJSONSchemaParam{
+			Name: r.Schema.Name, Schema: r.Schema.JSON, Strict: sdk.Bool(true),
+		}}
+	}
 	return params
 }
 
-func (m *Model) response(c *sdk.ChatCompletion, asked *http.Request, answer *http.Response) *tenant.Response {
-	read, stated := tenanthttp.ReadReply(m.behind, asked, answer, []byte(c.RawJSON()))
-	r := &tenant.Response{
-		Model: cmp.Or(read.Model, c.Model), RequestID: cmp.Or(read.RequestID, answer.Header.Get("X-Request-Id"), c.ID),
-		ServiceTier: read.ServiceTier, ReportedCost: read.ReportedCost,
+// said is a message as the API has it: a text of its own is a string, which every server knows.
+func said(message tenant.Message) sdk.ChatCompletionMessageParamUnion {
+	plain := len(message.Parts) == 1 && message.Parts[0].Image == nil
+	switch {
+	case message.Role == tenant.RoleAssistant:
+		return sdk.AssistantMessage(message.Text())
+	case plain:
+		return sdk.UserMessage(message.Text())
 	}
-	if stated {
-		r.Usage = &read.Usage
-	}
-	if len(c.Choices) > 0 {
-		choice := c.Choices[0]
-		r.Text, r.FinishReason = choice.Message.Content, choice.FinishReason
-		if r.Text == "" {
-			r.Text = choice.Message.Refusal
+	parts := make([]sdk.ChatCompletionContentPartUnionParam, len(message.Parts))
+	for i, part := range message.Parts {
+		parts[i] = sdk.TextContentPart(part.Text)
+		if image := part.Image; image != nil {
+			at := image.URL
+			if at == "" {
+				at = "data:" + image.MediaType + ";base64," + base64.StdEncoding.EncodeToString(image.Data)
+			}
+			parts[i] = sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: at})
 		}
 	}
-	return r
-}
-
-// sending watches how far a request gets.
-type sending struct {
-	request   atomic.Pointer[http.Request]
-	reached   atomic.Bool // the SDK has handed it to the HTTP client
-	asked     atomic.Bool // the HTTP client has asked for a connection, and so is one that can be watched
-	connected atomic.Bool // it has got one, and from then on bytes may have left
-}
-
-func (s *sending) trace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { s.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { s.connected.Store(true) },
-	})
-}
-
-func (s *sending) middleware(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
-	if err := r.Context().Err(); err != nil {
-		return nil, err
-	}
-	if r.URL.Scheme != "http" && r.URL.Scheme != "https" || r.URL.Host == "" {
-		return nil, errors.New("the client's base URL is no http or https URL with a host")
-	}
-	s.request.Store(r)
-	s.reached.Store(true)
-	return next(r)
-}
-
-// never reports whether the request has certainly not been sent.
-func (s *sending) never() bool {
-	return !s.reached.Load() || s.asked.Load() && !s.connected.Load()
+	return sdk.UserMessage(parts)
 }

@@ -86,7 +86,7 @@ func reply(status int, body string) http.HandlerFunc {
 	}
 }
 
-var hi = &tenant.Request{System: "be brief", Prompt: "Hi", MaxTokens: 77}
+var hi = &tenant.Request{System: "be brief", Messages: []tenant.Message{tenant.UserMessage("Hi")}, MaxTokens: 77}
 
 func TestNewModel_RefusesWhatCannotBeMeant(t *testing.T) {
 	t.Parallel()
@@ -133,7 +133,7 @@ func TestRequest_CarriesThePromptsAndTheCap(t *testing.T) {
 	}{
 		{nil, hi, map[string]any{"model": "test-model", "messages": []any{system, user}, "max_completion_tokens": 77.0}},
 		{[]openai.Option{openai.WithMaxTokensField()}, hi, map[string]any{"model": "test-model", "messages": []any{system, user}, "max_tokens": 77.0}},
-		{nil, &tenant.Request{Prompt: "Hi"}, map[string]any{"model": "test-model", "messages": []any{user}}},
+		{nil, &tenant.Request{Messages: []tenant.Message{tenant.UserMessage("Hi")}}, map[string]any{"model": "test-model", "messages": []any{user}}},
 	} {
 		_, err := s.model(t, c.options...).Generate(t.Context(), c.request)
 		require.NoError(t, err)

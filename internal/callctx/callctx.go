@@ -11,6 +11,7 @@ const (
 	reasonKey
 	meteredKey
 	scopeKey
+	exchangeKey
 )
 
 // WithTenant returns a context whose calls are made for a tenant. T is the interface of tenants, which this package cannot
@@ -67,6 +68,17 @@ func WithScope(ctx context.Context, s Scope) context.Context {
 func ScopeOf(ctx context.Context) Scope {
 	s, _ := ctx.Value(scopeKey).(Scope)
 	return s
+}
+
+// WithExchange returns a context whose calls are watched. X is the type of who watches, which this package cannot name.
+func WithExchange[X any](ctx context.Context, x *X) context.Context {
+	return context.WithValue(ctx, exchangeKey, x)
+}
+
+// Exchange returns who watches the calls of a context; nil for nobody.
+func Exchange[X any](ctx context.Context) *X {
+	x, _ := ctx.Value(exchangeKey).(*X)
+	return x
 }
 
 func text(ctx context.Context, k key) string {

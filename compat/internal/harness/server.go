@@ -93,7 +93,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, part := range reply.Parts {
 		_, _ = io.WriteString(w, part.Data)
-		if len(reply.Parts) > 1 {
+		if len(reply.Parts) > 1 || reply.Abort {
 			_ = http.NewResponseController(w).Flush()
 		}
 		if part.Text == "" || p.seen == nil {
@@ -109,6 +109,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.t.Errorf("the caller has not seen %q while the rest of the stream was yet to come", part.Text)
 			return
 		}
+	}
+	if reply.Abort {
+		panic(http.ErrAbortHandler)
 	}
 	if p.endless {
 		if p.more != nil {

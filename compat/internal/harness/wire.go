@@ -66,6 +66,7 @@ type Reply struct {
 	Status int // 200 where it is zero
 	Header http.Header
 	Parts  []Part
+	Abort  bool // the connection breaks after them
 
 	// Model is the model that it names, empty where the format names none. Usage is what it states, all in all: what the
 	// wire was given, less what the format has no place for.
