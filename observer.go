@@ -303,7 +303,7 @@ func (l *Ledger) compare(ctx context.Context, e *book.Execution) {
 	if !ok {
 		return
 	}
-	computed := price.ForService(e.ServiceTier).Cost(Usage(e.Usage))
+	computed := price.ForService(e.ServiceTier).cost(Usage(e.Usage))
 	if differs(computed, e.Reported) {
 		l.observe(ctx, &CostDiffersEvent{
 			TenantID: e.TenantKey, ExecutionID: e.ID.String(), Agent: e.Agent, Provider: e.Provider, Model: model(e),

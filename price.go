@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/units"
 )
@@ -118,41 +120,59 @@ type UnitRate struct {
 	Rate int64
 }
 
-// Bill is an amount in nano-dollars, by what it is for. Fees are what is due by the call, by the web search and by the unit.
+// Bill is an amount of US dollars, exact to the nano-dollar, by what it is for. Fees are what is due by the call, by the web search
+// and by the unit.
 type Bill struct {
-	Input, Output, Fees int64
+	Input, Output, Fees decimal.Decimal
 }
 
-// Total returns the sum of the parts.
-func (b Bill) Total() int64 { return sum(b.Input, b.Output, b.Fees) }
+// Total returns the sum of the parts, in US dollars.
+func (b Bill) Total() decimal.Decimal { return decimal.Sum(b.Input, b.Output, b.Fees) }
 
-// Cost returns what a provider bills for a call with this usage, in nano-dollars. The parts are added exactly and rounded once,
-// half up.
-func (p Price) Cost(u Usage) int64 { return p.Bill(u).Total() }
+// Cost returns what a provider bills for a call with this usage, in US dollars. The parts are added exactly and rounded once, to
+// the nano-dollar, half up.
+func (p Price) Cost(u Usage) decimal.Decimal { return money.Decimal(p.cost(u)) }
 
 // Bill returns the cost of a call in parts that add up to it: only the total is rounded on its own, and each part is
 // what the rounded total grows by when it is added. The fee per call is due where anything was used.
-func (p Price) Bill(u Usage) Bill {
-	if p.OwnKey {
-		return Bill{}
-	}
-	return p.bill(u, money.Nano)
-}
+func (p Price) Bill(u Usage) Bill { return p.costs(u).bill() }
 
-// Charge returns what the tenant is charged for a call with this usage, in nano-dollars: its Share of the cost, or what the
+// Charge returns what the tenant is charged for a call with this usage, in US dollars: its Share of the cost, or what the
 // Negotiated price comes to. It is rounded once, as the cost is.
-func (p Price) Charge(u Usage) int64 { return p.ChargeBill(u).Total() }
+func (p Price) Charge(u Usage) decimal.Decimal { return money.Decimal(p.charge(u)) }
 
 // ChargeBill returns the charge of a call in parts, as [Price.Bill] does the cost.
-func (p Price) ChargeBill(u Usage) Bill {
-	if p.Negotiated != nil {
-		return p.Negotiated.ChargeBill(u)
-	}
-	return p.bill(u, p.share())
+func (p Price) ChargeBill(u Usage) Bill { return p.charges(u).bill() }
+
+// parts are a Bill in nano-dollars.
+type parts struct{ input, output, fees int64 }
+
+func (n parts) total() int64 { return sum(n.input, n.output, n.fees) }
+
+func (n parts) bill() Bill {
+	return Bill{Input: money.Decimal(n.input), Output: money.Decimal(n.output), Fees: money.Decimal(n.fees)}
 }
 
-// bill is a share of what a usage comes to, in billionths.
-func (p Price) bill(u Usage, share int64) Bill {
+func (p Price) cost(u Usage) int64 { return p.costs(u).total() }
+
+func (p Price) charge(u Usage) int64 { return p.charges(u).total() }
+
+func (p Price) costs(u Usage) parts {
+	if p.OwnKey {
+		return parts{}
+	}
+	return p.apart(u, money.Nano)
+}
+
+func (p Price) charges(u Usage) parts {
+	if p.Negotiated != nil {
+		return p.Negotiated.charges(u)
+	}
+	return p.apart(u, p.share())
+}
+
+// apart is a share of what a usage comes to, in billionths, by what it is for.
+func (p Price) apart(u Usage, share int64) parts {
 	r := p.rates(u.InputTokens())
 	var exact money.Sum
 	for _, part := range [...]struct{ tokens, rate int64 }{
@@ -184,7 +204,7 @@ func (p Price) bill(u Usage, share int64) Bill {
 	if u != (Usage{}) {
 		exact.AddFees(1, r.Request)
 	}
-	return Bill{Input: input, Output: tokens - input, Fees: exact.Scaled(share) - tokens}
+	return parts{input, tokens - input, exact.Scaled(share) - tokens}
 }
 
 // ForService returns the price of a call that was served in the given tier, as the provider spells it: "batch", "flex"

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"pgregory.net/rapid"
@@ -43,8 +44,8 @@ func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
 	} {
 		plain := p
 		plain.Share, p.Share = 0, c.share
-		require.Equal(t, c.nano, p.Charge(c.usage), "%+v of %d", c.usage, c.share)
-		require.EqualValues(t, plain.Charge(c.usage), p.Cost(c.usage), "a share changes nothing of the cost")
+		require.Equal(t, c.nano, inNano(p.Charge(c.usage)), "%+v of %d", c.usage, c.share)
+		require.EqualValues(t, inNano(plain.Charge(c.usage)), inNano(p.Cost(c.usage)), "a share changes nothing of the cost")
 	}
 }
 
@@ -62,15 +63,15 @@ func TestPrice_AnAbsurdUsageSaturates(t *testing.T) {
 			{Input: most - 1}, {Output: most, Reasoning: most}, {WebSearches: most}, {Input: 1 << 62, Output: most, WebSearches: most},
 		} {
 			bill := p.ChargeBill(u)
-			require.Equal(t, int64(most), bill.Total(), "%+v of %d", u, share)
-			require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
+			require.Equal(t, int64(most), inNano(bill.Total()), "%+v of %d", u, share)
+			require.False(t, decimal.Min(bill.Input, bill.Output, bill.Fees).IsNegative())
 		}
 	}
 	p.Share, p.Tiers = 0, nil
 	require.Equal(t, int64(most), tenant.Usage{Input: most, CacheRead: most, OutputImage: most}.TotalTokens())
-	require.Equal(t, p.Cost(tenant.Usage{Input: most}), p.Cost(tenant.Usage{Input: most, CacheWrite5m: -5}), "there is nothing to pay back")
+	require.Equal(t, inNano(p.Cost(tenant.Usage{Input: most})), inNano(p.Cost(tenant.Usage{Input: most, CacheWrite5m: -5})), "there is nothing to pay back")
 	p.Request = 0
-	require.Zero(t, p.Cost(tenant.Usage{Input: -1, Output: most * -1, WebSearches: -1}))
+	require.Zero(t, inNano(p.Cost(tenant.Usage{Input: -1, Output: most * -1, WebSearches: -1})))
 }
 
 func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
@@ -111,9 +112,9 @@ func TestPrice_PartsOfABillAddUpToTheCost(t *testing.T) {
 		exact.Add(exact, big.NewInt(500_000_000_000_000)).Div(exact, big.NewInt(1_000_000_000_000_000))
 
 		bill := p.ChargeBill(u)
-		require.Equal(t, exact.Int64(), bill.Total())
-		require.Equal(t, p.Charge(u), bill.Input+bill.Output+bill.Fees)
-		require.GreaterOrEqual(t, min(bill.Input, bill.Output, bill.Fees), int64(0))
+		require.Equal(t, exact.Int64(), inNano(bill.Total()))
+		require.Equal(t, inNano(p.Charge(u)), inNano(bill.Input)+inNano(bill.Output)+inNano(bill.Fees))
+		require.False(t, decimal.Min(bill.Input, bill.Output, bill.Fees).IsNegative())
 	})
 }
 
@@ -152,9 +153,9 @@ func TestPrice_ABoundCoversEveryUsageWithinTheEstimate(t *testing.T) {
 			e.Units = e.Units.Minus(n).Plus(units.Of(units.Pages, n.Count(units.Pages.With("annotated"))))
 		}
 		input, output := tenant.Bound(p, e)
-		require.LessOrEqual(t, p.Cost(u), input+money.Ceil(u.OutputTokens(), output))
+		require.LessOrEqual(t, inNano(p.Cost(u)), input+money.Ceil(u.OutputTokens(), output))
 		input, output = tenant.ChargeBound(p, e)
-		require.LessOrEqual(t, p.Charge(u), input+money.Ceil(u.OutputTokens(), output))
+		require.LessOrEqual(t, inNano(p.Charge(u)), input+money.Ceil(u.OutputTokens(), output))
 	})
 }
 

@@ -471,9 +471,9 @@ func TestReprice_EndsAtWhatTheLastPriceBookCharges(t *testing.T) {
 		var total, cost int64
 		costs := costsNow(t, db)
 		for id, u := range usages {
-			require.Equal(rt, price.Charge(u), costs[id])
-			total += price.Charge(u)
-			cost += price.Cost(u)
+			require.Equal(rt, inNano(price.Charge(u)), costs[id])
+			total += inNano(price.Charge(u))
+			cost += inNano(price.Cost(u))
 		}
 		require.Equal(rt, total, last.RightCharge.Shift(9).IntPart())
 		require.Equal(rt, cost, last.Right.Shift(9).IntPart())

@@ -302,12 +302,12 @@ func (p Price) due(e *book.Execution, priced bool) (d due, row string, _, whole 
 			d.cost = 0
 		}
 	case priced:
-		d, whole = due{p.Cost(u), p.Charge(u)}, p.prices(u.TotalTokens(), u.Units)
+		d, whole = due{p.cost(u), p.charge(u)}, p.prices(u.TotalTokens(), u.Units)
 	default:
 		return due{}, "", false, false
 	}
 	if n := p.Negotiated; n != nil {
-		d.charge, whole = n.Charge(u), n.prices(u.TotalTokens(), u.Units)
+		d.charge, whole = n.charge(u), n.prices(u.TotalTokens(), u.Units)
 	}
 	return d, text.Printable(p.Row), true, whole
 }

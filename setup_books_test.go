@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -166,3 +167,6 @@ func ask(t require.TestingT, db *gorm.DB, org tenant.Tenant, p tenant.Period) fi
 	require.NoError(t, err)
 	return f
 }
+
+// inNano is an amount in nano-dollars.
+func inNano(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }

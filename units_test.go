@@ -49,13 +49,14 @@ func TestPrice_OfAUnitIsThatOfTheRateThatSaysTheMost(t *testing.T) {
 		{units.InputAudio, 333, 500}, // 499.5
 	} {
 		u := tenant.Usage{Units: units.Of(c.unit, c.n)}
-		require.Equal(t, tenant.Bill{Fees: c.nano}, p.Bill(u), "%d of %s", c.n, c.unit)
+		bill := p.Bill(u)
+		require.Equal(t, [3]int64{0, 0, c.nano}, [3]int64{inNano(bill.Input), inNano(bill.Output), inNano(bill.Fees)}, "%d of %s", c.n, c.unit)
 	}
 	both := tenant.Usage{Input: 500_000, Units: units.Of(units.InputAudio, 1)}
-	require.EqualValues(t, 2, p.Cost(both), "0.5 and 1.5 are rounded once")
+	require.EqualValues(t, 2, inNano(p.Cost(both)), "0.5 and 1.5 are rounded once")
 	p.Share = 500_000_000
-	require.EqualValues(t, 1, p.Charge(both), "of which a half")
-	require.EqualValues(t, 2, p.Cost(both), "which changes nothing of the cost")
+	require.EqualValues(t, 1, inNano(p.Charge(both)), "of which a half")
+	require.EqualValues(t, 2, inNano(p.Cost(both)), "which changes nothing of the cost")
 }
 
 func TestReserve_HoldsWhatUnitsCostAtMost(t *testing.T) {

@@ -72,10 +72,10 @@ func (prices) Price(_, model string, at time.Time) (tenant.Price, bool) {
 // costs returns what a usage may cost a call that ran from one time to another.
 func (p prices) costs(u tenant.Usage, from, to time.Time) []int64 {
 	last, _ := p.Price("", "priced", to)
-	costs := []int64{last.Cost(u)}
+	costs := []int64{inNano(last.Cost(u))}
 	for at := from; at.Before(to); at = at.Add(term) {
 		price, _ := p.Price("", "priced", at)
-		costs = append(costs, price.Cost(u))
+		costs = append(costs, inNano(price.Cost(u)))
 	}
 	return costs
 }
@@ -384,3 +384,6 @@ func wait(ctx context.Context, d time.Duration) bool {
 func nano(n int64) tenant.Money { return tenant.USDFrom(decimal.New(n, -9)) }
 
 func nanos(dollars decimal.Decimal) int64 { return dollars.Shift(9).IntPart() }
+
+// inNano is an amount in nano-dollars.
+func inNano(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
@@ -192,7 +193,7 @@ func TestRow_OfAFreeModelGivesItsRatesAsZero(t *testing.T) {
 	require.NoError(t, err)
 	p, ok := b.Price("acme", "free", today)
 	require.True(t, ok)
-	require.Zero(t, p.Cost(tenant.Usage{Input: 1e9, CacheRead: 1e9, Output: 1e9, Reasoning: 1e9, WebSearches: 9}))
+	require.Zero(t, inNano(p.Cost(tenant.Usage{Input: 1e9, CacheRead: 1e9, Output: 1e9, Reasoning: 1e9, WebSearches: 9})))
 }
 
 func TestRow_ATierKeepsItsFees(t *testing.T) {
@@ -276,3 +277,6 @@ func BenchmarkPrice(b *testing.B) {
 		}
 	})
 }
+
+// inNano is an amount in nano-dollars.
+func inNano(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }

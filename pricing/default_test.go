@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
@@ -379,7 +380,7 @@ func TestBook_ACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 	} {
 		p, ok := Default().Price(c.provider, c.model, asOf)
 		require.True(t, ok, name)
-		require.Equal(t, c.nano, p.Cost(c.usage), name)
+		require.Equal(t, c.nano, inNano(p.Cost(c.usage)), name)
 	}
 
 	b, err := New(Row{Provider: "acme", Model: "m", Rates: Rates{Input: "0.0000005", Output: "0.000000499"}})
@@ -393,7 +394,7 @@ func TestBook_ACallCostsWhatItsDisjointClassesCost(t *testing.T) {
 		{Input: 3000}:               2, // 1.5
 		{Input: 1000, Output: 1000}: 1, // 0.999
 	} {
-		require.Equal(t, nano, p.Cost(usage), "%+v", usage)
+		require.Equal(t, nano, inNano(p.Cost(usage)), "%+v", usage)
 	}
 }
 
@@ -435,6 +436,9 @@ func TestDefault_GroundingByMapsHasAFee(t *testing.T) {
 	for model, want := range map[string]int64{"gemini-2.5-flash": 25_000_000, "gemini-3-flash-preview": 14_000_000} {
 		price, ok := Default().Price(Google, model, time.Now())
 		require.True(t, ok, model)
-		require.Equal(t, want, price.Bill(tenant.Usage{Units: units.Of(units.MapGroundings, 1)}).Fees, model)
+		require.Equal(t, want, inNano(price.Bill(tenant.Usage{Units: units.Of(units.MapGroundings, 1)}).Fees), model)
 	}
 }
+
+// inNano is an amount in nano-dollars.
+func inNano(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }

@@ -14,11 +14,11 @@ func ExampleDefault() {
 	price, ok := pricing.Default().Price(pricing.OpenAI, "gpt-4.1-mini-2025-04-14", at)
 	fmt.Println(ok, price.Model)
 	fmt.Println(price.Input, "nano-dollars per million tokens")
-	fmt.Println(price.Cost(tenant.Usage{Input: 1000, CacheRead: 4000, Output: 250}), "nano-dollars")
+	fmt.Println(price.Cost(tenant.Usage{Input: 1000, CacheRead: 4000, Output: 250}), "US dollars")
 	// Output:
 	// true gpt-4.1-mini
 	// 400000000 nano-dollars per million tokens
-	// 1200000 nano-dollars
+	// 0.0012 US dollars
 }
 
 func ExampleOverride() {
@@ -40,9 +40,9 @@ func ExampleOverride() {
 		fmt.Println(price.Provider, price.Model, price.Cost(usage))
 	}
 	// Output:
-	// openai gpt-4.1-mini 300000000
-	// acme house-8b 50000000
-	// openai gpt-4.1 2000000000
+	// openai gpt-4.1-mini 0.3
+	// acme house-8b 0.05
+	// openai gpt-4.1 2
 }
 
 func ExampleLoad() {
@@ -93,12 +93,12 @@ func ExampleTenantTerms() {
 		}
 	}
 	// Output:
-	// acme openai/gpt-4.1-mini x1.2 5600000 6720000
-	// acme anthropic/claude-haiku-4-5 x1.2 15000000 18000000
-	// globex openai/gpt-4.1-mini x0.85 5600000 4760000
+	// acme openai/gpt-4.1-mini x1.2 0.0056 0.00672
+	// acme anthropic/claude-haiku-4-5 x1.2 0.015 0.018
+	// globex openai/gpt-4.1-mini x0.85 0.0056 0.00476
 	// globex anthropic/claude-haiku-4-5 own key 0 0
-	// initech openai/gpt-4.1-mini 5600000 5600000
-	// initech anthropic/claude-haiku-4-5 15000000 15000000
+	// initech openai/gpt-4.1-mini 0.0056 0.0056
+	// initech anthropic/claude-haiku-4-5 0.015 0.015
 }
 
 func ExampleInheritTerms() {

@@ -336,7 +336,7 @@ func TestLoad_ReadsThePublishedLists(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, int64(400_000_000), p.Input)
 		if whisper, ok := book.Price("openai", "whisper-1", today); ok { // not in models.dev's
-			require.Equal(t, int64(6_000_000), whisper.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 60_000)}))
+			require.Equal(t, int64(6_000_000), inNano(whisper.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 60_000)})))
 		}
 
 		over, err := pricing.Default().With(pricing.Override(book.Rows()...))
@@ -364,9 +364,9 @@ func FuzzLoad(f *testing.F) {
 				continue
 			}
 			usage := tenant.Usage{Input: 1_000_000, CacheRead: 1, Output: 1_000_000}
-			require.GreaterOrEqual(t, p.Cost(usage), int64(0))
+			require.GreaterOrEqual(t, inNano(p.Cost(usage)), int64(0))
 			free := r.Provider == pricing.Ollama || strings.HasSuffix(r.Model, ":free")
-			require.True(t, free || p.Cost(usage) > 0 || len(p.Units) > 0, "%+v is free", r)
+			require.True(t, free || inNano(p.Cost(usage)) > 0 || len(p.Units) > 0, "%+v is free", r)
 		}
 		_, err = pricing.New(rows...)
 		require.NoError(t, err)

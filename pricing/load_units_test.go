@@ -82,7 +82,7 @@ func TestLoad_ReadsPricesOfUnits(t *testing.T) {
 		p, ok := book.Price(c.provider, c.model, time.Now())
 		require.True(t, ok, c.model)
 		want := tenant.USD(c.dollars)
-		require.Equal(t, want, tenant.USDFrom(nanoDollars(p.Cost(tenant.Usage{Units: units.Of(c.unit, c.n)}))), "%s %s", c.model, c.unit)
+		require.Equal(t, want, tenant.USDFrom(nanoDollars(inNano(p.Cost(tenant.Usage{Units: units.Of(c.unit, c.n)})))), "%s %s", c.model, c.unit)
 	}
 
 	// What is charged by tokens is charged by nothing else that measures the same.
@@ -120,11 +120,11 @@ func TestLoad_ReadsGenaiPrices(t *testing.T) {
 	day := time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC)
 	annotated := tenant.Usage{Units: units.Of(units.Pages.With("annotated"), 1000)}
 	p, _ = book.Price("mistral", "reads-2", day.Add(-1))
-	require.EqualValues(t, 1e9, p.Cost(annotated))
+	require.EqualValues(t, 1e9, inNano(p.Cost(annotated)))
 	p, _ = book.Price("mistral", "reads-2", day)
-	require.EqualValues(t, 3e9, p.Cost(annotated))
+	require.EqualValues(t, 3e9, inNano(p.Cost(annotated)))
 	p, _ = book.Price("xai", "sings", day)
-	require.Equal(t, int64(7_204_000_000), p.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 3_600_000).Plus(units.Of(units.InputMessages, 1))}))
+	require.Equal(t, int64(7_204_000_000), inNano(p.Cost(tenant.Usage{Units: units.Of(units.InputAudio, 3_600_000).Plus(units.Of(units.InputMessages, 1))})))
 
 	for bad, want := range map[string]string{
 		`[5]`: "after the beginning: json: cannot unmarshal number",
@@ -151,8 +151,8 @@ func TestRow_HasUnitsInAnyService(t *testing.T) {
 	require.NoError(t, err)
 	p, _ := book.Price("acme", "m", time.Now())
 	u := tenant.Usage{Units: units.Of(units.Pages, 10).Plus(units.Of(units.SearchUnits, 1_000_000))}
-	require.EqualValues(t, 1e7+5e9, p.Cost(u))
-	require.EqualValues(t, 5e6+5e9, p.ForService("batch").Cost(u))
+	require.EqualValues(t, 1e7+5e9, inNano(p.Cost(u)))
+	require.EqualValues(t, 5e6+5e9, inNano(p.ForService("batch").Cost(u)))
 
 	for unit, want := range map[units.Unit]string{"Pages": `"Pages" is not a unit`, "": `"" is not a unit`, units.Pages: "-1"} {
 		bad := row

@@ -69,6 +69,6 @@ func TestBook_KnowsWhatIsSoldNow(t *testing.T) {
 	} {
 		p, ok := Default().Price(c.provider, c.model, now)
 		require.True(t, ok, "%s %s", c.provider, c.model)
-		require.Equal(t, c.nano, p.ForService(c.service).Cost(c.usage), "%s %s %s", c.provider, c.model, c.service)
+		require.Equal(t, c.nano, inNano(p.ForService(c.service).Cost(c.usage)), "%s %s %s", c.provider, c.model, c.service)
 	}
 }

@@ -70,7 +70,7 @@ func TestBook_ComesToWhatProvidersStateAsTheCostOfACall(t *testing.T) {
 			p, ok = pricing.Default().Price(r.Provider, r.Requested, today)
 		}
 		p = p.ForService(r.Usage.Context)
-		got := p.Cost(usage)
+		got := inNano(p.Cost(usage))
 		reason, excused := unexplained[r.ID]
 		switch {
 		case ok && got == want && excused:

@@ -56,7 +56,7 @@ func TestBook_ACallCostsWhatTheWayItIsServedInCosts(t *testing.T) {
 		require.True(t, ok, c.model)
 		p = p.ForService(c.tier)
 		require.Equal(t, c.row, p.Row, c.tier)
-		require.Equal(t, c.nano, p.Cost(c.usage), "%s %s", c.model, c.tier)
+		require.Equal(t, c.nano, inNano(p.Cost(c.usage)), "%s %s", c.model, c.tier)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestDocumentation_ExamplesCostWhatItSays(t *testing.T) {
 	} {
 		p, ok := Default().Price(c.provider, c.model, asOf)
 		require.True(t, ok)
-		cost := dollars(p.ForService(c.tier).Cost(c.usage))
+		cost := dollars(inNano(p.ForService(c.tier).Cost(c.usage)))
 		require.Equal(t, strings.Trim(c.dollars, "|=; "), cost, c.line)
 		require.Regexp(t, regexp.QuoteMeta(c.line)+"[^\n]*"+regexp.QuoteMeta(c.dollars), string(page))
 	}

@@ -98,9 +98,9 @@ func TestTerms_ATenantPaysItsShareOfTheExactCost(t *testing.T) {
 		exact.Mul(exact, new(big.Rat).Add(big.NewRat(1, 1), new(big.Rat).Quo(percent, big.NewRat(100, 1))))
 		exact.Add(exact, big.NewRat(1, 2))
 		want := new(big.Int).Div(exact.Num(), exact.Denom()).Int64()
-		require.Equal(t, want, p.Charge(usage))
+		require.Equal(t, want, inNano(p.Charge(usage)))
 		plain, _ := book.Price("openai", "gpt-4.1-mini", today)
-		require.Equal(t, plain.Cost(usage), p.Cost(usage), "terms change nothing of the cost")
+		require.Equal(t, inNano(plain.Cost(usage)), inNano(p.Cost(usage)), "terms change nothing of the cost")
 	})
 }
 
@@ -154,12 +154,12 @@ func TestTerms_CallsWithATenantsOwnKeyCostNothing(t *testing.T) {
 		p, ok := book.TenantPrice("t", c[0], c[1], today)
 		require.True(t, ok, c)
 		require.Equal(t, c[2], p.Row)
-		require.Zero(t, p.Cost(usage))
+		require.Zero(t, inNano(p.Cost(usage)))
 		require.False(t, p.ChargeReported)
 	}
 	p, ok := book.TenantPrice("other", "acme", "m", today)
 	require.True(t, ok)
-	require.Positive(t, p.Cost(usage))
+	require.Positive(t, inNano(p.Cost(usage)))
 }
 
 func TestTerms_OfTheNearestAboveAreThoseOfATenantWithoutItsOwn(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant"
@@ -112,8 +113,8 @@ func TestPrices_KnowOneModelOfOneProvider(t *testing.T) {
 		price, ok := tenanttest.Prices().Price(c.provider, c.model, time.Time{})
 		require.Equal(t, c.known, ok, "%s %s", c.provider, c.model)
 		if ok {
-			require.EqualValues(t, 1_000_000_000, price.Cost(tenant.Usage{CacheRead: 1_000_000}))
-			require.EqualValues(t, 2_000_000_000, price.Cost(tenant.Usage{Reasoning: 1_000_000}))
+			require.EqualValues(t, 1_000_000_000, inNano(price.Cost(tenant.Usage{CacheRead: 1_000_000})))
+			require.EqualValues(t, 2_000_000_000, inNano(price.Cost(tenant.Usage{Reasoning: 1_000_000})))
 		}
 	}
 }
@@ -189,3 +190,6 @@ func TestGate_LetsACallGoWhoseContextEnds(t *testing.T) {
 	_, err := step(ctx, &tenant.Request{}) // nobody receives that it arrived
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// inNano is an amount in nano-dollars.
+func inNano(d decimal.Decimal) int64 { return d.Shift(9).IntPart() }

@@ -191,7 +191,7 @@ func (q *request) classes(e *tenant.Execution) *table {
 		if known && n > 0 {
 			var one, used tenant.Usage
 			*c.of(&one), *c.of(&used) = 1_000_000, n
-			row[2], row[3] = exact(decimal.New(rates.Cost(one), -9)), exact(decimal.New(rates.Cost(used), -9))
+			row[2], row[3] = exact(rates.Cost(one)), exact(rates.Cost(used))
 		}
 		t.Rows = append(t.Rows, row)
 	}

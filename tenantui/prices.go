@@ -183,5 +183,5 @@ func (d *dashboard) notCompared(q *request, body *pricesBody, err error) error {
 // flat is what tokens cost at the plain rates of a price: a sum over many calls has no one length of prompts.
 func flat(p tenant.Price, u tenant.Usage) decimal.Decimal {
 	p.Tiers = nil
-	return decimal.New(p.Cost(u), -9)
+	return p.Cost(u)
 }
