@@ -21,7 +21,7 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// Exportable is what [Export] writes: an [ExecutionQuery], a [Query] or [FOCUS].
+// Exportable is what [Export] writes: an [ExecutionQuery] or a [Query].
 type Exportable interface {
 	// exported finds out what is to be written, from a cursor on.
 	exported(ctx context.Context, db *gorm.DB, after string) (exported, error)
@@ -107,7 +107,7 @@ type exporting struct {
 	told  func(ExportReport)
 }
 
-// Export writes executions, what a question about usage has for an answer, or a bill in the form of FOCUS:
+// Export writes executions, or what a question about usage has for an answer:
 //
 //	report, err := tenant.Export(ctx, db, file, tenant.CSV(), tenant.ExecutionQuery{Tenant: org, Period: tenant.LastMonth})
 //
@@ -130,7 +130,7 @@ func Export(ctx context.Context, db *gorm.DB, w io.Writer, format ExportFormat, 
 	case format == nil:
 		err = fmt.Errorf("the format is nil: it is CSV, NDJSON or that of an adapter")
 	case what == nil:
-		err = fmt.Errorf("there is nothing to export: give an ExecutionQuery, a Query or FOCUS")
+		err = fmt.Errorf("there is nothing to export: give an ExecutionQuery or a Query")
 	}
 	for _, option := range options {
 		switch {

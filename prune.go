@@ -177,8 +177,11 @@ func closed(before, now time.Time, weekStart time.Weekday) time.Time {
 
 // tenant prunes the executions of one tenant.
 func (p *pruning) tenant(ctx context.Context, id book.ID) error {
-	before := p.report.Before
-	of := books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: p.unsettled, Limit: p.batch}
+	return p.tenantUntil(ctx, id, p.report.Before, p.unsettled)
+}
+
+func (p *pruning) tenantUntil(ctx context.Context, id book.ID, before, unsettled time.Time) error {
+	of := books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: unsettled, Limit: p.batch}
 	for more := true; more; {
 		err := p.step(ctx, func(b books.Books) (int64, error) {
 			done, err := b.PruneBatch(ctx, of)

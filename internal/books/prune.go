@@ -86,8 +86,8 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 	var ids []book.ID
 	later := ` AND NOT EXISTS (SELECT 1 FROM llm_executions c WHERE c.tenant = e.tenant AND c.corrects = e.id AND c.finished_at >= ?)`
 	err = b.query(ctx)(b.Bind(`SELECT e.id, e.admitted_at FROM llm_executions e
-		WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+` AND e.corrects IS NULL AND e.finished_at < ?
-			AND (e.status <> 'abandoned' OR e.settled_at IS NOT NULL OR e.finished_at < ?)`+later+`
+		WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+` AND e.corrects IS NULL AND coalesce(e.finished_at, e.admitted_at) < ?
+			AND (e.status <> 'abandoned' OR e.settled_at IS NOT NULL OR coalesce(e.finished_at, e.admitted_at) < ?)`+later+`
 		ORDER BY e.admitted_at, e.id LIMIT ?`+lock),
 		[]any{p.Tenant.String(), b.Time(p.From), b.Time(p.To), b.Time(p.Before), b.Time(p.Unsettled), b.Time(p.Before), p.Limit},
 		func(row sqldb.Row) error {

@@ -322,6 +322,10 @@ func (b *batch) settle(a *account, op *Op) Outcome {
 		// A hold is given out after its commit, so its row is gone: a failover to a replica that never got it. The call
 		// was made all the same, and is booked.
 		lost := op.Exec
+		if a.Deleted && a.Key == "" {
+			// But for a tenant that was erased: its abandoned calls are among its sums, and nothing names it again.
+			return Outcome{Code: AlreadySettled, Exec: &lost}
+		}
 		if b.Idempotent[idempotency(&lost)] != nil {
 			lost.IdempotencyKey = "" // another call has taken it since
 		}

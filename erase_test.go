@@ -1,0 +1,197 @@
+package tenant_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+)
+
+// dump is every cell of every table of the ledger's.
+func dump(t testing.TB, db *gorm.DB) string {
+	t.Helper()
+	var tables []string
+	names := `SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'llm_%'`
+	if db.Name() == "postgres" {
+		names = `SELECT tablename FROM pg_tables WHERE tablename LIKE 'llm_%'`
+	}
+	require.NoError(t, db.Raw(names).Scan(&tables).Error)
+	require.Subset(t, tables, []string{"llm_tenants", "llm_executions", "llm_audit", "llm_limits", "llm_former"})
+	var all strings.Builder
+	for _, table := range tables {
+		columns := "*"
+		if db.Name() == "postgres" {
+			columns = "CAST(x AS text)"
+		}
+		rows, err := db.Raw(`SELECT ` + columns + ` FROM ` + table + ` x`).Rows()
+		require.NoError(t, err)
+		width, err := rows.Columns()
+		require.NoError(t, err)
+		for rows.Next() {
+			cells := make([]any, len(width))
+			for i := range cells {
+				cells[i] = new(any)
+			}
+			require.NoError(t, rows.Scan(cells...))
+			for _, cell := range cells {
+				fmt.Fprintf(&all, "%s %v\n", table, *cell.(*any))
+			}
+		}
+		require.NoError(t, rows.Err())
+		require.NoError(t, rows.Close())
+	}
+	return all.String()
+}
+
+// secrets are what names a tenant and its people in the test below.
+var secrets = []string{
+	"acme-corp", "acme-before", "Organization acme", "person@acme", "req-acme", "tag-of-acme", "key-acme", "line-acme", "why-acme", "top-up-acme",
+}
+
+// namedBooks are books of a tenant that is named wherever it can be, below another one and above a third.
+func namedBooks(t testing.TB, db *gorm.DB, ledger *tenant.Ledger) *Organization {
+	t.Helper()
+	ctx := tenant.ContextWithReason(tenant.ContextWithActor(t.Context(), "person@acme"), "why-acme")
+	place(t, db, "holding", "", "")
+	org := newOrganization(t, db, ledger, "acme-before")
+	_, err := ledger.Record(ctx, org, tenant.Actual{Model: "m", Cost: tenant.USD("0.01"), Usage: tenant.Usage{Input: 10}})
+	require.NoError(t, err)
+	place(t, db, "team before", "acme-before", "")
+	org.Name = "Organization acme"
+	org.Slug = "acme-corp"
+	require.NoError(t, db.Save(org).Error)
+	require.NoError(t, tenant.ConfigureBudget(ctx, db, org, func(b *tenant.Budget) error {
+		b.ParentID, b.TimeZone, b.Limits = "holding", "Europe/Lisbon", tenant.Limits{DailyCost: tenant.USD("100")}
+		return nil
+	}))
+	require.NoError(t, ledger.TopUp(ctx, org, tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("5")}, Reason: "why-acme", IdempotencyKey: "top-up-acme"}))
+	place(t, db, "team", "acme-corp", "")
+	for i := range 40 {
+		_, err := ledger.Record(ctx, org, tenant.Actual{
+			Provider: "openai", Model: "m", RequestID: fmt.Sprint("req-acme-", i), Cost: tenant.USD("0.01"), Usage: tenant.Usage{Input: 10},
+		}, tenant.WithIdempotencyKey(fmt.Sprint("key-acme-", i)), tenant.WithTag("who", "tag-of-acme"))
+		require.NoError(t, err)
+	}
+	calls := ago(20, "acme-corp")
+	for i := range calls {
+		calls[i].ID, calls[i].Actor = fmt.Sprint("line-acme-", i), "person@acme"
+	}
+	_, err = ledger.Import(ctx, "s", each(calls...))
+	require.NoError(t, err)
+	_, err = ledger.Credit(ctx, org, tenant.USD("0.1"), "why-acme", tenant.WithIdempotencyKey("key-acme-credit"))
+	require.NoError(t, err)
+	hold, err := ledger.Reserve(ctx, org, tenant.Estimate{Model: "m", Cost: tenant.USD("0.01")})
+	require.NoError(t, err)
+	_, err = ledger.Release(ctx, hold)
+	require.NoError(t, err)
+	_, err = ledger.Record(t.Context(), tenant.ID("team"), tenant.Actual{Model: "m", Cost: tenant.USD("0.5"), Usage: tenant.Usage{Input: 5}})
+	require.NoError(t, err)
+	return org
+}
+
+func TestErase_LeavesNothingThatNamesAnybody(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := namedBooks(t, db, ledger)
+		before := dump(t, db)
+		for _, secret := range secrets {
+			require.Contains(t, before, secret)
+		}
+		sums := func(who tenant.Tenant, options ...tenant.QueryOption) string {
+			summary, err := tenant.UsageSummary(t.Context(), db, who, tenant.AllTime, options...)
+			require.NoError(t, err)
+			return fmt.Sprintf("%+v", summary)
+		}
+		holding, team := sums(tenant.ID("holding"), tenant.WithDescendants()), sums(tenant.ID("team"))
+		own := sums(org)
+		require.NoError(t, db.Delete(org).Error)
+
+		report, err := ledger.Erase(t.Context(), tenant.ID("acme-corp"))
+		require.NoError(t, err)
+		require.EqualValues(t, 63, report.Executions)
+		after := dump(t, db)
+		for _, secret := range secrets {
+			require.NotContains(t, after, secret)
+		}
+		require.Equal(t, own, sums(report.UUID), "its sums stay, without a name")
+		require.Equal(t, holding, sums(tenant.ID("holding"), tenant.WithDescendants()))
+		require.Equal(t, team, sums(tenant.ID("team")))
+		found, err := ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, found)
+
+		_, err = ledger.Reserve(t.Context(), tenant.ID("team"), tenant.Estimate{Model: "m"})
+		require.ErrorIs(t, err, tenant.ErrTenantSuspended, "it stands below one that is gone")
+		again, err := ledger.Erase(t.Context(), report.UUID)
+		require.NoError(t, err)
+		require.Equal(t, tenant.EraseReport{UUID: report.UUID}, again)
+		_, err = ledger.Erase(t.Context(), tenant.ID("acme-corp"))
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		require.ErrorContains(t, err, `there is no tenant "acme-corp"`)
+	})
+}
+
+func TestErase_WaitsForWhatRuns(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := namedBooks(t, db, ledger)
+		hold, err := ledger.Reserve(t.Context(), org, tenant.Estimate{Model: "m", Cost: tenant.USD("0.01")}, tenant.WithIdempotencyKey("key-acme-running"))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := ledger.Erase(ctx, org)
+			ended <- err
+		}()
+		require.Eventually(t, func() bool {
+			var left int64
+			return db.Raw(`SELECT count(*) FROM llm_executions WHERE status <> 'running' AND tenant_id <> 'team'`).Scan(&left).Error == nil && left == 0
+		}, time.Minute, 5*time.Millisecond)
+		cancel()
+		err = <-ended
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "calls of the tenant are running: 1")
+		_, err = ledger.Reserve(t.Context(), org, tenant.Estimate{Model: "m"})
+		require.ErrorIs(t, err, tenant.ErrTenantSuspended, "it makes no calls any more")
+
+		done := make(chan error, 1)
+		go func() {
+			_, err := ledger.Erase(t.Context(), org)
+			done <- err
+		}()
+		s, err := ledger.Settle(t.Context(), hold, tenant.Actual{Model: "m", RequestID: "req-acme-last", Cost: tenant.USD("0.02"), Usage: tenant.Usage{Input: 1}})
+		require.NoError(t, err)
+		require.Equal(t, tenant.Settled, s.Outcome)
+		require.NoError(t, <-done)
+		for _, secret := range secrets {
+			require.NotContains(t, dump(t, db), secret)
+		}
+		// The record is still there: it starts anew.
+		_, err = ledger.Record(t.Context(), org, tenant.Actual{Model: "m", Cost: tenant.USD("1"), Usage: tenant.Usage{Input: 1}})
+		require.NoError(t, err)
+		cost, err := tenant.Cost(t.Context(), db, org, tenant.AllTime)
+		require.NoError(t, err)
+		require.Equal(t, "1", cost.String())
+	})
+}
+
+func TestErase_OfNobodyIsRefused(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "sqlite")
+	ledger := openLedger(t, db, tenant.WithRootBudget(tenant.Limits{DailyCost: tenant.USD("5")}, tenant.Hard))
+	for name, who := range map[string]tenant.Tenant{"name nobody": nil, "the root": tenant.Root, "there is no tenant": tenant.ID("stranger")} {
+		_, err := ledger.Erase(t.Context(), who)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption, name)
+		require.ErrorContains(t, err, name)
+	}
+	_, err := ledger.Erase(t.Context(), tenant.UUID("x"))
+	require.ErrorIs(t, err, tenant.ErrInvalidTenant)
+	require.False(t, strings.Contains(dump(t, db), "stranger"), "no tenant is made for it")
+}

@@ -1,0 +1,71 @@
+package books
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
+)
+
+// Left returns how many executions of a tenant there are, and how many of them run.
+func (b Books) Left(ctx context.Context, id book.ID) (all, running int64, err error) {
+	err = b.query(ctx)(b.Bind(`SELECT count(*), coalesce(sum(CASE status WHEN 'running' THEN 1 ELSE 0 END), 0) FROM llm_executions WHERE tenant = ?`),
+		[]any{id.String()}, func(row sqldb.Row) error { return row.Scan(&all, &running) })
+	return all, running, err
+}
+
+// Retire lets a tenant make no more calls. It runs in a short transaction of its caller.
+func (b Books) Retire(ctx context.Context, id book.ID) error {
+	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`),
+		id.String()); err != nil {
+		return err
+	}
+	return b.LockAnchor(ctx, id)
+}
+
+// Names returns the keys that a tenant has and has had, as far as the books know.
+func (b Books) Names(ctx context.Context, id book.ID) (names []string, err error) {
+	err = sqldb.List(ctx, b.Conn, &names, b.Bind(`SELECT tenant_id FROM llm_tenants WHERE id = ? AND tenant_id IS NOT NULL
+		UNION SELECT tenant_id FROM llm_audit WHERE tenant = ? AND tenant_id <> ''
+		UNION SELECT tenant_id FROM llm_executions WHERE tenant = ? AND tenant_id <> ''`), id.String(), id.String(), id.String())
+	return names, err
+}
+
+// Unname takes the names of a tenant out of the audit log's entries of others, which say whom they stand below.
+func (b Books) Unname(ctx context.Context, names []string) error {
+	document := func(column string) string {
+		replaced := "replace(CAST(" + column + " AS text), ?, ?)"
+		if b.LocksRows {
+			return column + " = CAST(" + replaced + " AS jsonb)"
+		}
+		return column + " = " + replaced
+	}
+	for _, name := range names {
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return err
+		}
+		was, now := string(quoted), `""`
+		for _, column := range []string{"was", "became"} {
+			if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_audit SET `+document(column)+` WHERE `+column+` IS NOT NULL
+				AND replace(CAST(`+column+` AS text), ?, ?) <> CAST(`+column+` AS text)`), was, now, was, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Forget deletes what names a tenant beside its executions. It runs in a short transaction of its caller, which has locked the
+// tenant's anchor.
+func (b Books) Forget(ctx context.Context, id book.ID) error {
+	for _, table := range []string{"llm_limits", "llm_thresholds", "llm_audit", "llm_idempotency"} {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM `+table+` WHERE tenant = ?`), id.String()); err != nil {
+			return err
+		}
+	}
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET tenant_id = NULL, name = '', owner_type = NULL, owner_id = NULL,
+		time_zone = '', deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
+	return err
+}
