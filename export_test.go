@@ -35,3 +35,14 @@ func FirstUses(l *Ledger) int64 { return l.looked.Load() }
 func ZoneDifferences(own, other map[string]string) map[string]int {
 	return zonesSeen(own).differences(other)
 }
+
+// SetExecutionID makes a hold one of another execution.
+func SetExecutionID(h *Hold, id [16]byte) {
+	e := *h.exec
+	e.ID = id
+	h.ledger.mu.Lock()
+	defer h.ledger.mu.Unlock()
+	delete(h.ledger.open, h.exec.ID)
+	h.exec = &e
+	h.ledger.open[e.ID] = h
+}

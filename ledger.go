@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
@@ -123,7 +124,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	l.lanes = lane.New(lane.Config{
 		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, LockWriter: l.lockWriter},
 		Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
-		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones, Idle: l.foldNow(),
+		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones, Idle: l.idle(),
 	})
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())
@@ -232,6 +233,62 @@ func (l *Ledger) directory() directory.Directory { return directory.Directory{Di
 // Errors are those of the database and ctx's own.
 func (l *Ledger) Migrate(ctx context.Context) error {
 	return migrations.Up(ctx, l.pool, l.dialect.Name)
+}
+
+// Partition has PostgreSQL keep the executions by month from the end of the present month on, so that what [Ledger.Prune] has
+// emptied goes back to the file system at once, and each month's indexes stay small. What is there stays where it is, as one partition.
+// It keeps calls from the table while it runs, for some milliseconds and for as long as it takes to look once at every
+// execution that there is; it is for a quiet hour, or for the beginning. Defaults to not: one table, in which the ends of calls and the
+// questions that read single calls are found a little faster. It is for a role that owns the table; a second time it does nothing.
+//
+// From then on the ledger makes the months ahead, two at a time, where its role may create tables. Otherwise, and where none did in
+// time, calls go into the last partition, which has no end, and nothing fails: this may be called by another role then, and again.
+// The months are those of the ids, by the clocks of the processes that make them.
+//
+// Errors: [ErrInvalidOption] on SQLite; otherwise those of [Ledger.Verify].
+func (l *Ledger) Partition(ctx context.Context) error {
+	if !l.dialect.LocksRows {
+		return fmt.Errorf("%w: Partition: SQLite has no partitions", ErrInvalidOption)
+	}
+	err := l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+		return books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.Partition(ctx)
+	})
+	if err == nil {
+		err = l.makeMonths(ctx)
+	}
+	if err != nil {
+		return l.failure(ctx, err)
+	}
+	return nil
+}
+
+// makeMonths makes the partitions that are to be made ahead, where executions are kept by month.
+func (l *Ledger) makeMonths(ctx context.Context) error {
+	b := books.Books{Dialect: l.dialect, Conn: l.pool}
+	is, err := b.Partitioned(ctx)
+	for more := is; more && err == nil; {
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+			more, err = books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.NextMonth(ctx)
+			return err
+		})
+	}
+	return err
+}
+
+// idle is what a process does beside its calls: it folds the roll-up, and makes the months ahead.
+func (l *Ledger) idle() func(context.Context) {
+	fold, every := l.foldNow(), time.Hour
+	next := time.Now().Add(time.Minute)
+	return func(ctx context.Context) {
+		fold(ctx)
+		if time.Now().Before(next) {
+			return
+		}
+		next = time.Now().Add(every)
+		if err := l.makeMonths(ctx); err != nil && ctx.Err() == nil {
+			l.options.log.Info("tenant: the next month of executions has no partition yet; calls go into the last one", "error", err)
+		}
+	}
 }
 
 // Close ends the ledger: new calls get [ErrClosed], those that run may still settle, and what is settled is booked,

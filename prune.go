@@ -84,7 +84,7 @@ type PruneReport struct {
 // It runs beside calls: each transaction takes a bounded number of rows, locks these alone, waits for nobody's lock longer than
 // two seconds, and is followed by a pause as long as itself. Several may run at once. A Prune that is ended at any moment has
 // lost nothing, and the next one goes on. PostgreSQL takes the space of the rows that are gone for new ones after its vacuum, SQLite at once: the
-// files do not shrink.
+// files do not shrink. Where executions are kept by month ([Ledger.Partition]), a month that nothing is left of is dropped.
 //
 // Errors: [ErrInvalidOption] for a time that is zero or to come and for an option that is invalid; [ErrNotMigrated],
 // [ErrUnavailable], [ErrClosed], and ctx's own, each with what was done before.
@@ -125,6 +125,9 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 		err = p.tenant(ctx, id)
 		return err
 	})
+	if failed == nil {
+		failed = p.months(ctx)
+	}
 	switch {
 	case errors.Is(err, errPruneTime):
 		p.report.More = true
@@ -224,6 +227,22 @@ func (p *pruning) tenantUntil(ctx context.Context, id book.ID, before, unsettled
 		}
 	}
 	return nil
+}
+
+// months drops the months of executions that nothing is left of, where they are kept by month.
+func (p *pruning) months(ctx context.Context) error {
+	is, err := p.books.Partitioned(ctx)
+	for more := is; more && err == nil; {
+		err = p.step(ctx, func(b books.Books) (int64, error) {
+			name, err := b.DropMonth(ctx, p.report.Before)
+			more = name != ""
+			return 0, err
+		})
+	}
+	if errors.Is(err, errPruneTime) {
+		p.report.More, err = true, nil
+	}
+	return err
 }
 
 // maxPruneTries is how often a batch is tried that somebody else's locks are in the way of.

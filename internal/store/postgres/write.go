@@ -108,7 +108,7 @@ var (
 	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
 	updates = newWriter(store.Updated.Columns(), func(k, n string) string {
 		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE llm_executions t SET %[4]s FROM k
-				WHERE t.ctid = k.at AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
+				WHERE t.ctid = k.at AND t.id = k.id AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
 			SELECT 1 / (count(*) = %[5]s)::int FROM u`, k, "llm_executions", "x.tenant = k.tenant AND x.id = k.id",
 			strings.Replace(store.Each(store.Updated.Set, "@ = k.@", ", "), "k.units", "nullif(k.units, '')::jsonb", 1), n)
 	})
