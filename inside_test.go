@@ -91,13 +91,17 @@ func (n named) undecided(cell string) (wrong string) {
 			functions = append(functions, m[1])
 		}
 	}
-	if len(files) == 0 || len(functions) == 0 {
-		return "it names no file, or no function"
+	switch {
+	case len(files) == 0:
+		return "it names no file"
+	case len(functions) == 0 && slices.ContainsFunc(files, func(f string) bool { return !strings.Contains(f, ".") || strings.HasSuffix(f, ".go") }):
+		return "it names no function"
 	}
 	for _, f := range functions {
 		if !slices.ContainsFunc(files, func(file string) bool {
 			for path, in := range n.in { // a file, or one of a folder
-				if (path == file || filepath.ToSlash(filepath.Dir(path)) == file) && in[f] {
+				meant, err := filepath.Match(file, path)
+				if (err == nil && meant || filepath.ToSlash(filepath.Dir(path)) == file) && in[f] {
 					return true
 				}
 			}
