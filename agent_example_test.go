@@ -132,3 +132,83 @@ func ExampleContextWithTenant() {
 	// true
 	// acme
 }
+
+func ExampleAgent_Stream() {
+	ledger, done := openExample()
+	defer done()
+
+	model := tenanttest.NewModel(tenanttest.Text("Hello, how are you?", tenant.Usage{Input: 1000, Output: 500}))
+	agent, err := tenant.NewAgent(ledger, model, tenant.WithTenant(tenant.ID("acme")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for chunk, err := range agent.Stream(context.Background(), "Hi") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(chunk.Text)
+		if chunk.Reply != nil {
+			fmt.Println("", chunk.Reply.Cost)
+		}
+	}
+	// Output:
+	// Hello, how are you? 0.002
+}
+
+// A model that fails is followed by the next. Both attempts are on the books.
+func ExampleWithFallback() {
+	ledger, done := openExample()
+	defer done()
+
+	down := tenanttest.NewModel(tenanttest.Fail(fmt.Errorf("%w: overloaded", tenant.ErrNotBilled)))
+	agent, err := tenant.NewAgent(ledger, down, tenant.WithFallback(tenanttest.NewModel()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	reply, err := agent.Call(context.Background(), "Hi", tenant.WithTenant(tenant.ID("acme")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, attempt := range reply.Attempts {
+		fmt.Println(attempt.Outcome, attempt.Cost)
+	}
+	fmt.Println(reply.Text, reply.Cost)
+	// Output:
+	// settled 0
+	// settled 0.002
+	// ok 0.002
+}
+
+// A middleware that keeps replies. What it has kept costs nothing.
+func ExampleUse() {
+	ledger, done := openExample()
+	defer done()
+
+	kept := map[string]*tenant.Reply{} // of one goroutine; in a program: a cache
+	agent, err := tenant.NewAgent(ledger, tenanttest.NewModel(), tenant.Use(func(next tenant.Handler) tenant.Handler {
+		return func(ctx context.Context, call *tenant.Call) (*tenant.Reply, error) {
+			key := call.Tenant.LLMTenantID() + "\x00" + call.Prompt
+			if reply, ok := kept[key]; ok {
+				return reply, nil
+			}
+			reply, err := next(ctx, call)
+			if err == nil {
+				kept[key] = reply
+			}
+			return reply, err
+		}
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		reply, err := agent.Call(context.Background(), "Hi", tenant.WithTenant(tenant.ID("acme")))
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(reply.Text, reply.Cost, reply.Cached)
+	}
+	// Output:
+	// ok 0.002 false
+	// ok 0 true
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -207,7 +206,7 @@ func TestAround_NilPoliciesAreRefused(t *testing.T) {
 	for _, policies := range [][]failsafe.Policy{nil, {nil}, {now(), nil}} {
 		_, err := tenant.NewAgent(ledger, tenanttest.NewModel(), tenant.Use(failsafe.Around(policies...)))
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)
-		require.True(t, strings.Contains(err.Error(), "Use: middleware 1 of 1 is nil"))
+		require.ErrorContains(t, err, "Use: middleware 1 of 1 is nil")
 	}
 }
 
