@@ -51,6 +51,7 @@ type Ledger struct {
 	outages   outages
 	insisting chan struct{} // held by the call that insists; see insist
 	firstUses singleflight.Group
+	unmetered atomic.Int64  // requests
 	looked    atomic.Int64  // first uses that asked the database
 	making    chan struct{} // has an element for each first use that has a connection
 
@@ -142,6 +143,10 @@ func (l *Ledger) Prices() Prices { return l.options.prices }
 // Lanes returns how many operations wait in each of this process's lanes for the next transaction, for status pages. It asks
 // nothing of the database.
 func (l *Ledger) Lanes() []int { return l.lanes.Queued() }
+
+// Unmetered returns how many requests of this process package tenanthttp has let pass without metering them; see
+// [UnmeteredEvent].
+func (l *Ledger) Unmetered() int64 { return l.unmetered.Load() }
 
 // connect chooses the store.
 func (l *Ledger) connect() error {

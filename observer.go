@@ -211,6 +211,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 
 // reportedUnmetered tells the observer of a request that package tenanthttp has passed on without metering it.
 func (l *Ledger) reportedUnmetered(ctx context.Context, r report.Unmetered) {
+	l.unmetered.Add(1)
 	e := &UnmeteredEvent{Method: r.Method, Host: r.Host, Path: r.Path, Service: r.Service}
 	if who, err := l.identify(r.Tenant); err == nil {
 		e.TenantID = who.Key

@@ -178,6 +178,26 @@ func Running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
 	return RunningCalls{Calls: r.Calls, Overdue: r.Overdue, Cost: money.Decimal(r.Held.Cost), Charge: money.Decimal(r.Held.Charge), Tokens: r.Held.Tokens, Oldest: r.Oldest}, nil
 }
 
+// Overruns returns how many calls of all tenants, and of none, that were admitted in a period cost more than was held for them. Pruned
+// calls are not among them. It reads where [Cost] reads.
+//
+// Errors: [ErrInvalidOption] for a period that cannot be; otherwise those of [Running].
+func Overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
+	q, err := ask(ctx, db, nil)
+	if err != nil {
+		return 0, err
+	}
+	_, r, err := q.during(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	n, err := q.books.Overruns(ctx, r)
+	if err != nil {
+		return 0, q.failure(ctx, err)
+	}
+	return n, nil
+}
+
 // Verification is a [Ledger.Verify] that came to its end.
 type Verification struct {
 	EndedAt     time.Time

@@ -128,3 +128,25 @@ func TestLastVerify_IsWrittenDown(t *testing.T) {
 		require.False(t, last.EndedAt.IsZero())
 	})
 }
+
+func TestOverruns_AreCountedOfAllTenants(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		for _, who := range []tenant.Tenant{tenant.ID("team"), tenant.ID("other"), nil} {
+			for _, cost := range []string{"0.25", "0.26"} {
+				h, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Cost: tenant.USD("0.25"), Model: "m"})
+				require.NoError(t, err)
+				_, err = ledger.Settle(t.Context(), h, tenant.Actual{Cost: tenant.USD(cost)})
+				require.NoError(t, err)
+			}
+		}
+		n, err := tenant.Overruns(t.Context(), db, tenant.Today)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, n)
+		n, err = tenant.Overruns(t.Context(), db, tenant.Yesterday)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		_, err = tenant.Overruns(t.Context(), db, nil)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	})
+}

@@ -32,6 +32,7 @@ var measurements = []measurement{
 	{"memory", (*bench).memory},
 	{"sqlite", (*bench).sqlite},
 	{"questions", (*bench).questions},
+	{"dashboard", (*bench).dashboard},
 	{"hooks", (*bench).hooks},
 	{"telemetry", (*bench).telemetry},
 	{"import", (*bench).imports},

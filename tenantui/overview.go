@@ -45,7 +45,9 @@ func (d *dashboard) overview(q *request) error {
 	}
 	group := q.chosen().group
 	body.Spend, body.Tokens = spendChart(answer, group, a), tokenChart(answer, group)
-	body.Signals = d.signals(answer.Total)
+	if body.Signals, err = q.signals(a, answer.Total); err != nil {
+		return err
+	}
 	if body.Figures, err = q.spending(a); err != nil {
 		return err
 	}
@@ -111,13 +113,18 @@ func (q *request) nearest(below tenant.Tenant, n int) (*table, error) {
 	return t, nil
 }
 
-// signals are the numbers that somebody may have to look at, of the time that is shown.
-func (d *dashboard) signals(m tenant.Measures) []signal {
-	signals := []signal{
+// signals are the numbers that somebody may have to look at, of the time that is shown; what is not metered is of this process.
+func (q *request) signals(a asking, m tenant.Measures) ([]signal, error) {
+	overruns, err := tenant.Overruns(q.Context(), q.db, q.chosen().period(q.now, a.zone))
+	if err != nil {
+		return nil, err
+	}
+	return []signal{
 		{Name: "refused", N: count(m.Refusals), On: m.Refusals > 0},
 		{Name: "failed", N: count(m.Errors), Link: address("executions", "status", "failed"), On: m.Errors > 0},
+		{Name: "overrun", N: count(overruns), Link: address("executions", "overrun", "yes"), On: overruns > 0},
 		{Name: "estimated", N: count(m.Estimated), Link: address("executions", "estimated", "yes"), On: m.Estimated > 0},
 		{Name: "without a price", N: count(m.Unpriced), Link: address("executions", "unpriced", "yes"), On: m.Unpriced > 0},
-	}
-	return signals
+		{Name: "unmetered by this process", N: count(q.ledger.Unmetered()), On: q.ledger.Unmetered() > 0},
+	}, nil
 }

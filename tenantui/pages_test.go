@@ -53,6 +53,10 @@ func TestTables_AreCSVsThatNoSpreadsheetRuns(t *testing.T) {
 func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	t.Parallel()
 	db, ledger := books(t)
+	h, err := ledger.Reserve(t.Context(), tenant.ID("hooli"), tenant.Estimate{Cost: tenant.USD("0.25"), Model: "m"})
+	require.NoError(t, err)
+	_, err = ledger.Settle(t.Context(), h, tenant.Actual{Cost: tenant.USD("0.5")})
+	require.NoError(t, err)
 	c := dashboard(t, ledger, staff)
 	answer, err := tenant.QueryUsage(t.Context(), db, tenant.Query{
 		Everybody: true, Period: tenant.ThisMonth, TimeZone: "Europe/Berlin", By: []tenant.Group{tenant.ByTenant},
@@ -80,8 +84,11 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 		}
 	}
 	require.Regexp(t, `<b>[1-9][0-9]*</b> without a price`, body)
+	require.Contains(t, body, "<b>0</b> unmetered by this process")
+	require.Contains(t, body, "<b>1</b> overrun")
+	require.Len(t, c.rows("executions?csv=executions&overrun=yes"), 2)
 	require.Contains(t, c.ok("?tag=feature"), "By tag feature")
-	require.Len(t, c.rows("?csv=tags&tag=feature"), 4, "three values; a credit has none, and costs nothing")
+	require.Len(t, c.rows("?csv=tags&tag=feature"), 5, "three values, and what has none")
 }
 
 func TestPages_SayWhatToDoWhereThereIsNothing(t *testing.T) {

@@ -175,6 +175,15 @@ func amount(read [4]*int64) book.Amount {
 	return book.Amount{Cost: *read[0], Charge: *read[1], Tokens: *read[2], Calls: *read[3]}
 }
 
+// Overruns counts the executions of all tenants in a range that went beyond their holds. The condition is that of their index.
+func (b Books) Overruns(ctx context.Context, r Range) (n int64, err error) {
+	err = b.query(ctx)(b.Bind(`SELECT count(*) FROM llm_executions WHERE admitted_at >= ? AND admitted_at < ?
+		AND (overrun_cost > 0 OR overrun_charge > 0 OR overrun_tokens > 0)`), []any{b.Time(r.From), b.Time(r.To)}, func(row sqldb.Row) error {
+		return row.Scan(&n)
+	})
+	return n, err
+}
+
 // Running is what runs at a moment.
 type Running struct {
 	Calls, Overdue int64 // the latter past their deadlines
