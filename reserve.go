@@ -249,10 +249,11 @@ func (l *Ledger) reserve(ctx context.Context, who identity, e Estimate, o *callO
 	}
 	h := &Hold{
 		ExecutionID: out.Exec.ID.String(), TenantID: out.Exec.TenantKey,
-		OutputTokens: out.Output, Cost: money.Decimal(out.Exec.Held.Cost), Charge: money.Decimal(out.Exec.Held.Charge), Tokens: out.Exec.Held.Tokens,
+		OutputTokens: out.Output, Tokens: out.Exec.Held.Tokens,
 		Deadline: out.Exec.DeadlineAt, Unbooked: err != nil,
 		ledger: l, exec: out.Exec, began: time.Now(), fixed: e.Cost.set, operation: a.operation,
 	}
+	h.Cost, h.Charge = money.Decimals(out.Exec.Held.Cost, out.Exec.Held.Charge)
 	h.waited = h.began.Sub(a.began)
 	if h.Unbooked {
 		h.who, h.task = a.who, a.task

@@ -129,10 +129,10 @@ var outcomes = map[decide.Code]Outcome{
 }
 
 func settlement(id string, e *book.Execution) Settlement {
-	return Settlement{
-		ExecutionID: id, Cost: money.Decimal(e.Charged.Cost), Charge: money.Decimal(e.Charged.Charge), Tokens: e.Charged.Tokens,
-		Overrun: money.Decimal(e.Overrun.Cost), ChargeOverrun: money.Decimal(e.Overrun.Charge), Estimated: e.Estimated, Unpriced: e.Unpriced,
-	}
+	s := Settlement{ExecutionID: id, Tokens: e.Charged.Tokens, Estimated: e.Estimated, Unpriced: e.Unpriced}
+	s.Cost, s.Charge = money.Decimals(e.Charged.Cost, e.Charged.Charge)
+	s.Overrun, s.ChargeOverrun = money.Decimals(e.Overrun.Cost, e.Overrun.Charge)
+	return s
 }
 
 // Record books a call that was made elsewhere: it counts against the budgets like any other, but nothing can refuse it.

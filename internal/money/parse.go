@@ -61,7 +61,22 @@ func FromDecimal(d decimal.Decimal) (int64, error) {
 
 // Decimal returns the amount in US dollars. It is the exact inverse of FromDecimal.
 func Decimal(nano int64) decimal.Decimal {
+	if nano == 0 {
+		return none
+	}
 	return decimal.New(nano, -decimals)
+}
+
+// none is zero dollars, which many amounts are. A decimal is never changed.
+var none = decimal.New(0, -decimals)
+
+// Decimals returns two amounts, which share their memory where they are the same.
+func Decimals(a, b int64) (decimal.Decimal, decimal.Decimal) {
+	first := Decimal(a)
+	if a == b {
+		return first, first
+	}
+	return first, Decimal(b)
 }
 
 // nanos returns the nano-dollars of n times 10^exponent US dollars, in the memory of n. It builds no power of ten that

@@ -54,17 +54,25 @@ func argument(arg any) any {
 func shortened(arg any) any {
 	switch values := arg.(type) {
 	case [][16]byte:
-		return shorten(values)
+		return orShorter(arg, values)
 	case []string:
-		return shorten(values)
+		return orShorter(arg, values)
 	case []int64:
-		return shorten(values)
+		return orShorter(arg, values)
 	case []bool:
-		return shorten(values)
+		return orShorter(arg, values)
 	case []time.Time:
-		return shorten(values)
+		return orShorter(arg, values)
 	case []book.Latencies:
 		return numbers(values)
+	}
+	return arg
+}
+
+// orShorter returns the argument itself where nothing of its values is left out.
+func orShorter[T comparable](arg any, values []T) any {
+	if short := shorten(values); len(short) < len(values) {
+		return short
 	}
 	return arg
 }

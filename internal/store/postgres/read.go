@@ -25,9 +25,11 @@ const (
 
 	// A process that is stopped between its lock and its commit must not keep others out; nor may a host's default
 	// make a commit less than durable. Every lookup is of a few rows by their keys, so there is one right plan, which
-	// need not be made anew each time, nor compiled.
+	// need not be made anew each time, nor compiled. The highest generation is found in the order of the index: to collect all
+	// and sort them would be to look at the older ones too, and once a table has statistics a planner may think it cheaper.
 	preamble = `SELECT set_config('idle_in_transaction_session_timeout', '2000', true), set_config('lock_timeout', '100', true),
 		set_config('statement_timeout', '5000', true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
+		set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
 		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
