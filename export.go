@@ -35,8 +35,7 @@ type exported struct {
 	rows func(ctx context.Context, enter func(cells [][]byte) error, kept func(cursor string) error) error
 }
 
-// ExportFormat is how rows are written: [CSV], [NDJSON], or Parquet, which is in the module
-// github.com/llmtenant/tenant/adapters/parquet.
+// ExportFormat is how rows are written: [CSV], [NDJSON], or one of the host's own.
 type ExportFormat = export.Format
 
 // ExportEncoder writes rows in a format; see [ExportFormat].
@@ -128,7 +127,7 @@ func Export(ctx context.Context, db *gorm.DB, w io.Writer, format ExportFormat, 
 	case w == nil:
 		err = fmt.Errorf("the writer is nil")
 	case format == nil:
-		err = fmt.Errorf("the format is nil: it is CSV, NDJSON or that of an adapter")
+		err = fmt.Errorf("the format is nil: it is CSV, NDJSON or one of your own")
 	case what == nil:
 		err = fmt.Errorf("there is nothing to export: give an ExecutionQuery or a Query")
 	}
