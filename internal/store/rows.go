@@ -55,7 +55,6 @@ type Reader struct {
 	window    string
 	tenant    book.Tenant
 	limit     book.Limit
-	metric    string
 	topUp     string
 	ends      time.Time
 	parents   string

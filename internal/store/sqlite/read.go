@@ -69,7 +69,7 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	ids := list(all)
 
 	queries := []query{
-		{locked, []any{ids}, func(row sqldb.Row) error { return r.Locked(row) }},
+		{locked, []any{ids}, r.Locked},
 		{tenants, []any{ids}, func(row sqldb.Row) error { _, err := r.Tenant(row); return err }},
 		{limits, []any{ids}, r.Limit},
 		{balances, []any{ids}, func(row sqldb.Row) error { _, err := r.Balance(row); return err }},
