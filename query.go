@@ -3,9 +3,8 @@ package tenant
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +15,8 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
-	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Query is a question about usage, which [QueryUsage] answers: whose calls, of which time, taken apart by what. Its zero
@@ -456,10 +453,6 @@ func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (Usag
 	if len(a.of.By) == 0 {
 		at(whole, [2]string{}) // it is there without a call, too
 	}
-	names, err := q.names(ctx, a, whole)
-	if err != nil {
-		return UsageAnswer{}, err
-	}
 	answer := UsageAnswer{TimeZone: a.zone.String(), Total: measures(&total.now)}
 	if r := a.of.Spans[0].Range; r != books.Ever {
 		answer.From, answer.To = r.From, r.To
@@ -469,6 +462,10 @@ func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (Usag
 		answer.Before = &UsageBefore{From: r.From, To: r.To, Total: measures(&total.before)}
 	}
 	places, err := a.places(parts, whole)
+	if err != nil {
+		return UsageAnswer{}, err
+	}
+	names, err := q.names(ctx, a, places)
 	if err != nil {
 		return UsageAnswer{}, err
 	}
@@ -565,105 +562,20 @@ func (a *asked) row(p spot, sums *part, names map[string]string) UsageRow {
 var layouts = map[period.Window]string{period.Hour: time.RFC3339, period.Day: time.DateOnly, period.Week: time.DateOnly, period.Month: "2006-01"}
 
 // names finds the ids of tenants.
-func (q *question) names(ctx context.Context, a *asked, whole map[[2]string]*part) (map[string]string, error) {
+func (q *question) names(ctx context.Context, a *asked, places []spot) (map[string]string, error) {
 	for i, g := range a.of.By {
 		if g.Dimension != books.ByTenant {
 			continue
 		}
-		ids := make([]string, 0, len(whole))
-		for k := range whole {
-			if k[i] != "" {
-				ids = append(ids, k[i])
-			}
+		ids := map[string]bool{}
+		for _, p := range places {
+			ids[p.keys[i]] = true
 		}
-		names, err := q.books.Keys(ctx, ids)
+		names, err := q.books.Keys(ctx, slices.Collect(maps.Keys(ids)))
 		if err != nil {
 			return nil, q.failure(ctx, err)
 		}
 		return names, nil
 	}
 	return nil, nil
-}
-
-// folded is what the books need to know of time zones, for what is folded by days.
-func (l *Ledger) folded() books.Zones {
-	return books.Zones{Ledger: l.options.zone, Load: func(name string) *time.Location {
-		loc, err := l.zones.load(name)
-		if err != nil {
-			return nil
-		}
-		return loc
-	}}
-}
-
-// RollUp folds the hours of the roll-up that are over into days and months, which long questions are answered from. The ledger
-// does so by itself, every few minutes; whoever has just brought in many old calls may want it at once. It goes on beside live
-// traffic, in short transactions, until there is nothing to do.
-//
-// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
-func (l *Ledger) RollUp(ctx context.Context) error {
-	for {
-		more, err := l.foldOnce(ctx)
-		if errors.Is(err, errFolding) {
-			if err = sqldb.Pause(ctx, 100*time.Millisecond); err == nil {
-				continue
-			}
-		}
-		if err != nil || !more {
-			return err
-		}
-	}
-}
-
-// foldOnce folds in one transaction, which sees one moment.
-func (l *Ledger) foldOnce(ctx context.Context) (more bool, err error) {
-	const budget = 200 * time.Millisecond
-	options := &sql.TxOptions{}
-	if l.dialect.LocksRows {
-		options.Isolation = sql.LevelRepeatableRead
-	}
-	tx, err := l.pool.BeginTx(ctx, options)
-	if err != nil {
-		return false, l.failure(ctx, err)
-	}
-	defer func() { _ = tx.Rollback() }()
-	if more, err = (books.Books{Dialect: l.dialect, Conn: tx}).Fold(ctx, l.folded(), budget); err == nil {
-		err = tx.Commit()
-	}
-	switch class := l.store.Classify(err); {
-	case err == nil:
-		return more, nil
-	case class == fault.Conflict || class == fault.Locked:
-		return false, errFolding
-	default:
-		return false, l.failure(ctx, err)
-	}
-}
-
-// errFolding says that somebody else folds at the moment.
-var errFolding = errors.New("tenant: another process rolls up days and months")
-
-// foldNow returns what folds from time to time, a second at most at a time.
-func (l *Ledger) foldNow() func(context.Context) {
-	const every, most = 5 * time.Minute, time.Second
-	next := time.Now().Add(every)
-	return func(ctx context.Context) {
-		started := time.Now()
-		if started.Before(next) {
-			return
-		}
-		for more := true; more; {
-			var err error
-			if more, err = l.foldOnce(ctx); err != nil {
-				if ctx.Err() == nil && !errors.Is(err, errFolding) {
-					l.options.log.Warn("tenant: days and months were not rolled up; long questions take longer until they are", "error", err)
-				}
-				break
-			}
-			if more && time.Since(started) > most {
-				return // and goes on the next time
-			}
-		}
-		next = time.Now().Add(every)
-	}
 }

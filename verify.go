@@ -2,6 +2,8 @@ package tenant
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +11,8 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/fault"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Difference is a figure of the books that is not what the executions, one row a call, add up to.
@@ -151,5 +155,88 @@ func (l *Ledger) eachTenant(ctx context.Context, do func(book.ID) error) error {
 			return nil
 		}
 		after = &ids[len(ids)-1]
+	}
+}
+
+// folded is what the books need to know of time zones, for what is folded by days.
+func (l *Ledger) folded() books.Zones {
+	return books.Zones{Ledger: l.options.zone, Load: func(name string) *time.Location {
+		loc, err := l.zones.load(name)
+		if err != nil {
+			return nil
+		}
+		return loc
+	}}
+}
+
+// RollUp folds the hours of the roll-up that are over into days and months, which long questions are answered from. The ledger
+// does so by itself, every few minutes; whoever has just brought in many old calls may want it at once. It goes on beside live
+// traffic, in short transactions, until there is nothing to do.
+//
+// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
+func (l *Ledger) RollUp(ctx context.Context) error {
+	for {
+		more, err := l.foldOnce(ctx)
+		if errors.Is(err, errFolding) {
+			if err = sqldb.Pause(ctx, 100*time.Millisecond); err == nil {
+				continue
+			}
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// foldOnce folds in one transaction, which sees one moment.
+func (l *Ledger) foldOnce(ctx context.Context) (more bool, err error) {
+	const budget = 200 * time.Millisecond
+	options := &sql.TxOptions{}
+	if l.dialect.LocksRows {
+		options.Isolation = sql.LevelRepeatableRead
+	}
+	tx, err := l.pool.BeginTx(ctx, options)
+	if err != nil {
+		return false, l.failure(ctx, err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if more, err = (books.Books{Dialect: l.dialect, Conn: tx}).Fold(ctx, l.folded(), budget); err == nil {
+		err = tx.Commit()
+	}
+	switch class := l.store.Classify(err); {
+	case err == nil:
+		return more, nil
+	case class == fault.Conflict || class == fault.Locked:
+		return false, errFolding
+	default:
+		return false, l.failure(ctx, err)
+	}
+}
+
+// errFolding says that somebody else folds at the moment.
+var errFolding = errors.New("tenant: another process rolls up days and months")
+
+// foldNow returns what folds from time to time, a second at most at a time.
+func (l *Ledger) foldNow() func(context.Context) {
+	const every, most = 5 * time.Minute, time.Second
+	next := time.Now().Add(every)
+	return func(ctx context.Context) {
+		started := time.Now()
+		if started.Before(next) {
+			return
+		}
+		for more := true; more; {
+			var err error
+			if more, err = l.foldOnce(ctx); err != nil {
+				if ctx.Err() == nil && !errors.Is(err, errFolding) {
+					l.options.log.Warn("tenant: days and months were not rolled up; long questions take longer until they are", "error", err)
+				}
+				break
+			}
+			if more && time.Since(started) > most {
+				return // and goes on the next time
+			}
+		}
+		next = time.Now().Add(every)
 	}
 }
