@@ -336,14 +336,17 @@ func TestStream_OfTwoAttemptsAtOnceHandsOutTheTextOfOne(t *testing.T) {
 	db, ledger := tenanttest.Open(t)
 	var mu sync.Mutex
 	calls := 0
-	begun := make(chan struct{})
+	both, begun := make(chan struct{}), make(chan struct{}) // attempts run; text was handed out
 	model := streams(func(_ context.Context, _ *tenant.Request, yield func(string) bool) (*tenant.Response, error) {
 		mu.Lock()
 		calls++
 		mine := calls
 		mu.Unlock()
 		if mine == 2 {
+			close(both)
 			<-begun
+		} else {
+			<-both
 		}
 		for i := range 3 {
 			if !yield(fmt.Sprint(mine)) {

@@ -228,7 +228,7 @@ func TestExport_OfAQueryHasItsRows(t *testing.T) {
 		require.Len(t, rows, len(answer.Rows))
 		require.EqualValues(t, len(rows), report.Rows)
 		for i, r := range answer.Rows {
-			require.Equal(t, r.Keys, []string{rows[i]["tenant"], rows[i]["asked_model"]})
+			require.Equal(t, []string{rows[i]["tenant"], rows[i]["asked_model"]}, r.Keys)
 			require.Equal(t, string(r.Tenant), rows[i]["tenant_uuid"])
 			require.Equal(t, r.Cost.StringFixed(9), rows[i]["cost"])
 			require.Equal(t, fmt.Sprint(r.Calls), rows[i]["calls"])

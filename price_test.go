@@ -45,7 +45,7 @@ func TestPrice_IsRoundedOnceAndHalfUp(t *testing.T) {
 		plain := p
 		plain.Share, p.Share = 0, c.share
 		require.Equal(t, c.nano, inNano(p.Charge(c.usage)), "%+v of %d", c.usage, c.share)
-		require.EqualValues(t, inNano(plain.Charge(c.usage)), inNano(p.Cost(c.usage)), "a share changes nothing of the cost")
+		require.Equal(t, inNano(plain.Charge(c.usage)), inNano(p.Cost(c.usage)), "a share changes nothing of the cost")
 	}
 }
 

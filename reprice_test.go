@@ -303,7 +303,8 @@ func TestReprice_ChargesByTheTermsAndByWhatIsStated(t *testing.T) {
 			if c.cost == nil {
 				c.cost = c.want
 			}
-			require.Equal(t, c.cost, []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()})
+			costs := []int64{report.Booked.Shift(9).IntPart(), report.Right.Shift(9).IntPart()}
+			require.Equal(t, c.cost, costs)
 			require.Equal(t, []string{report.Right.String(), report.RightCharge.String()}, []string{costToday(t, db, acme), chargeToday(t, db, acme)})
 			requireVerified(t, db, ledger)
 		})

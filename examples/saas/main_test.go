@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -52,7 +50,7 @@ func TestSaas_TwoInstancesOfWhichOneIsKilledKeepTheBooksRight(t *testing.T) {
 			customers = append(customers, signUp(t, a, name))
 		}
 		for _, c := range customers[:3] {
-			require.Equal(t, http.StatusSeeOther, b.takePlan(t, c, "pro").StatusCode)
+			b.takePlan(t, c, "pro")
 		}
 
 		l := newLoad(t, both[:], customers)
@@ -129,19 +127,16 @@ func TestSaas_ALargerPlanLetsCallsPass(t *testing.T) {
 	t.Parallel()
 	i := start(t, filepath.Join(t.TempDir(), "saas.db"), "-pace", "0s")
 	c := signUp(t, i, "Acme")
-	ask := func() (*http.Response, string) {
-		resp, body := i.post(t.Context(), t, c.Key, "/api/chat", "application/json", strings.NewReader(`{"question":"Why?"}`))
-		return resp, string(body)
+	ask := func() got { return i.post(t.Context(), t, c.Key, "/api/chat", asJSON, whyText) }
+	g := ask()
+	for g.status == http.StatusOK {
+		g = ask()
 	}
-	resp, body := ask()
-	for resp.StatusCode == http.StatusOK {
-		resp, body = ask()
-	}
-	require.Equal(t, http.StatusPaymentRequired, resp.StatusCode, body)
-	require.Contains(t, body, `"resets_at"`)
-	require.Equal(t, http.StatusSeeOther, i.takePlan(t, c, "pro").StatusCode)
-	resp, body = ask()
-	require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	require.Equal(t, http.StatusPaymentRequired, g.status, g.body)
+	require.Contains(t, g.body, `"resets_at"`)
+	i.takePlan(t, c, "pro")
+	g = ask()
+	require.Equal(t, http.StatusOK, g.status, g.body)
 	i.stop(t)
 }
 
@@ -149,49 +144,31 @@ func TestSaas_ShowsEachOneHisOwn(t *testing.T) {
 	t.Parallel()
 	i := start(t, filepath.Join(t.TempDir(), "saas.db"), "-pace", "0s")
 	acme, globex := signUp(t, i, "Acme"), signUp(t, i, "Globex")
-	get := func(path, key string, cookies ...*http.Cookie) (*http.Response, string) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+path, http.NoBody)
-		require.NoError(t, err)
-		if key != "" {
-			r.AddCookie(&http.Cookie{Name: sessionCookie, Value: key})
-		}
-		for _, cookie := range cookies {
-			r.AddCookie(cookie)
-		}
-		resp, err := client.Do(r)
-		require.NoError(t, err)
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp, string(body)
-	}
-	i.post(t.Context(), t, acme.Key, "/api/chat", "application/json", strings.NewReader(`{"question":"Why?"}`))
+	require.Equal(t, http.StatusOK, i.post(t.Context(), t, acme.Key, "/api/chat", asJSON, whyText).status)
 
-	resp, page := get("/", "")
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.Contains(t, page, "Sign up")
-	resp, page = get("/", acme.Key)
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.Contains(t, page, "Acme")
-	resp, page = get("/usage/", acme.Key)
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.Contains(t, page, "acme")
-	require.NotContains(t, page, "globex")
-	_, page = get("/usage/", globex.Key)
-	require.NotContains(t, page, "acme")
+	g := i.get(t, "/", "", "")
+	require.Equal(t, http.StatusOK, g.status)
+	require.Contains(t, g.body, "Sign up")
+	g = i.get(t, "/", sessionCookie, acme.Key)
+	require.Equal(t, http.StatusOK, g.status)
+	require.Contains(t, g.body, "Acme")
+	g = i.get(t, "/usage/", sessionCookie, acme.Key)
+	require.Equal(t, http.StatusOK, g.status)
+	require.Contains(t, g.body, "Acme")
+	require.NotContains(t, g.body, "Globex")
+	require.NotContains(t, i.get(t, "/usage/", sessionCookie, globex.Key).body, "Acme")
 	for _, key := range []string{"", "nobody's"} {
-		resp, _ = get("/usage/", key)
-		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+		require.Equal(t, http.StatusForbidden, i.get(t, "/usage/", sessionCookie, key).status)
 	}
 
-	resp, _ = get("/admin/", acme.Key)
-	require.Equal(t, http.StatusSeeOther, resp.StatusCode, "a customer is no operator")
-	resp, page = get("/admin/tenants", "", &http.Cookie{Name: adminCookie, Value: adminKey})
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.Contains(t, page, "Globex")
-	resp, page = get("/healthz", "")
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.JSONEq(t, `{"status":"ok","pending":0}`, page)
+	g = i.get(t, "/admin/", sessionCookie, acme.Key)
+	require.Equal(t, http.StatusSeeOther, g.status, "a customer is no operator")
+	g = i.get(t, "/admin/tenants", adminCookie, adminKey)
+	require.Equal(t, http.StatusOK, g.status)
+	require.Contains(t, g.body, "Globex")
+	g = i.get(t, "/healthz", "", "")
+	require.Equal(t, http.StatusOK, g.status)
+	require.JSONEq(t, `{"status":"ok","pending":0}`, g.body)
 	i.stop(t)
 }
 
@@ -204,19 +181,19 @@ func TestSaas_SaysWhatIsWrong(t *testing.T) {
 		status                             int
 		says                               string
 	}{
-		{"a name that is taken", "", "/signup", "application/x-www-form-urlencoded", "name=acme", http.StatusUnprocessableEntity, "taken"},
-		{"a name of markup", "", "/signup", "application/x-www-form-urlencoded", "name=%3Cb%3E", http.StatusUnprocessableEntity, "letters"},
-		{"a key of nobody's", "", "/signin", "application/x-www-form-urlencoded", "key=x", http.StatusForbidden, "nobody"},
-		{"nobody who asks", "", "/api/chat", "application/json", `{"question":"Why?"}`, http.StatusForbidden, "Forbidden"},
-		{"no question", c.Key, "/api/chat", "application/json", `{}`, http.StatusBadRequest, "question"},
-		{"no JSON", c.Key, "/api/chat/stream", "application/json", `why`, http.StatusBadRequest, "question"},
-		{"a plan that is none", c.Key, "/plan", "application/x-www-form-urlencoded", "plan=gold", http.StatusBadRequest, "no such plan"},
-		{"the wrong key of operators", "", "/admin/signin", "application/x-www-form-urlencoded", "key=x", http.StatusForbidden, "not the key"},
+		{"a name that is taken", "", "/signup", form, "name=acme", http.StatusUnprocessableEntity, "taken"},
+		{"a name of markup", "", "/signup", form, "name=%3Cb%3E", http.StatusUnprocessableEntity, "letters"},
+		{"a key of nobody's", "", "/signin", form, "key=x", http.StatusForbidden, "nobody"},
+		{"nobody who asks", "", "/api/chat", asJSON, `{"question":"Why?"}`, http.StatusForbidden, "Forbidden"},
+		{"no question", c.Key, "/api/chat", asJSON, `{}`, http.StatusBadRequest, "question"},
+		{"no JSON", c.Key, "/api/chat/stream", asJSON, `why`, http.StatusBadRequest, "question"},
+		{"a plan that is none", c.Key, "/plan", form, "plan=gold", http.StatusBadRequest, "no such plan"},
+		{"the wrong key of operators", "", "/admin/signin", form, "key=x", http.StatusForbidden, "not the key"},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
-			resp, body := i.post(t.Context(), t, bad.key, bad.path, bad.contentType, strings.NewReader(bad.body))
-			require.Equal(t, bad.status, resp.StatusCode, string(body))
-			require.Contains(t, string(body), bad.says)
+			g := i.post(t.Context(), t, bad.key, bad.path, bad.contentType, bad.body)
+			require.Equal(t, bad.status, g.status, g.body)
+			require.Contains(t, g.body, bad.says)
 		})
 	}
 	i.stop(t)
@@ -251,6 +228,6 @@ func startFails(t *testing.T, args ...string) (code int, said string) {
 	cmd.Stderr = &errs
 	err := cmd.Run()
 	var exited *exec.ExitError
-	require.True(t, errors.As(err, &exited), "%v", err)
+	require.ErrorAs(t, err, &exited)
 	return exited.ExitCode(), errs.String()
 }

@@ -49,7 +49,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, args...) //nolint:gosec,noctx // the test's own binary, which the test ends
+	cmd := exec.Command(self, args...) //nolint:gosec // the test's own binary, which the test ends
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "OPENAI_") {
 			cmd.Env = append(cmd.Env, v)
@@ -106,47 +106,75 @@ type customer struct {
 
 func signUp(t *testing.T, i *instance, name string) customer {
 	t.Helper()
-	status, body := i.post(t.Context(), t, "", "/signup", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"name": {name}}.Encode()))
-	require.Equal(t, http.StatusCreated, status.StatusCode, string(body))
+	got := i.post(t.Context(), t, "", "/signup", form, url.Values{"name": {name}}.Encode())
+	require.Equal(t, http.StatusCreated, got.status, got.body)
 	var c customer
-	require.NoError(t, json.Unmarshal(body, &c))
+	require.NoError(t, json.Unmarshal([]byte(got.body), &c))
 	return c
 }
 
-func (i *instance) takePlan(t *testing.T, c customer, plan string) *http.Response {
+func (i *instance) takePlan(t *testing.T, c customer, plan string) {
 	t.Helper()
-	resp, _ := i.post(t.Context(), t, c.Key, "/plan", "application/x-www-form-urlencoded", strings.NewReader("plan="+plan))
-	return resp
+	require.Equal(t, http.StatusSeeOther, i.post(t.Context(), t, c.Key, "/plan", form, "plan="+plan).status)
+}
+
+const (
+	form    = "application/x-www-form-urlencoded"
+	asJSON  = "application/json"
+	whyText = `{"question":"Why is the sky blue?"}`
+)
+
+// got is what a request was answered with.
+type got struct {
+	status int
+	header http.Header
+	body   string
 }
 
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-func (i *instance) post(ctx context.Context, t *testing.T, key, path, contentType string, body io.Reader) (*http.Response, []byte) {
+func (i *instance) post(ctx context.Context, t *testing.T, key, path, contentType, body string) got {
 	t.Helper()
-	resp, read, err := i.do(ctx, http.MethodPost, key, path, contentType, body)
+	g, err := i.try(ctx, key, path, contentType, body)
 	require.NoError(t, err)
-	return resp, read
+	return g
 }
 
-func (i *instance) do(ctx context.Context, method, key, path, contentType string, body io.Reader) (*http.Response, []byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, i.url+path, body)
+// try is post for an instance that may be killed meanwhile.
+func (i *instance) try(ctx context.Context, key, path, contentType, body string) (got, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url+path, strings.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return got{}, err
 	}
-	r.Header.Set("Accept", "application/json")
-	if contentType != "" {
-		r.Header.Set("Content-Type", contentType)
-	}
+	r.Header.Set("Accept", asJSON)
+	r.Header.Set("Content-Type", contentType)
 	if key != "" {
 		r.Header.Set("Authorization", "Bearer "+key)
 	}
+	return answered(r)
+}
+
+// get asks for a page, as a browser does.
+func (i *instance) get(t *testing.T, path, cookie, value string) got {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+path, http.NoBody)
+	require.NoError(t, err)
+	if value != "" {
+		r.AddCookie(&http.Cookie{Name: cookie, Value: value})
+	}
+	g, err := answered(r)
+	require.NoError(t, err)
+	return g
+}
+
+func answered(r *http.Request) (got, error) {
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, nil, err
+		return got{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	read, err := io.ReadAll(resp.Body)
-	return resp, read, err
+	body, err := io.ReadAll(resp.Body)
+	return got{resp.StatusCode, resp.Header, string(body)}, err
 }
 
 // load is many clients of all customers, on whichever instance there is.
@@ -205,50 +233,55 @@ func (l *load) chat(t *testing.T, c customer, n int) {
 		if n/2%2 == 1 {
 			path += "/stream"
 		}
-		resp, body, err := i.do(t.Context(), http.MethodPost, c.Key, path, "application/json", strings.NewReader(`{"question":"Why is the sky blue?"}`))
+		g, err := i.try(t.Context(), c.Key, path, asJSON, whyText)
 		if err != nil {
 			continue // the instance was killed
 		}
-		switch resp.StatusCode {
+		switch g.status {
 		case http.StatusOK:
-			if a, whole := answerIn(body); whole {
+			if a, whole := answerIn(g.body); whole {
 				l.mu.Lock()
 				l.answers[a.Execution], l.owners[a.Execution] = a, c.Organization
 				l.mu.Unlock()
 				l.answered.Add(1)
 			}
 		case http.StatusPaymentRequired, http.StatusTooManyRequests:
-			l.checkRefusal(t, c, resp, body)
+			l.checkRefusal(t, c, g)
 		default:
-			assert.Failf(t, "a status that nobody expects", "%d %s", resp.StatusCode, body)
+			assert.Failf(t, "a status that nobody expects", "%d %s", g.status, g.body)
 			return
 		}
 	}
 }
 
-func (l *load) checkRefusal(t *testing.T, c customer, resp *http.Response, body []byte) {
+func (l *load) checkRefusal(t *testing.T, c customer, g got) {
 	var shown struct {
 		Error struct {
 			Code, Message string
 			Limit         struct{ Metric, Window, Limit string }
 		}
 	}
-	assert.NoError(t, json.Unmarshal(body, &shown), string(body))
-	assert.NotEmpty(t, resp.Header.Get("Retry-After"))
+	if err := json.Unmarshal([]byte(g.body), &shown); err != nil {
+		assert.Failf(t, "a refusal is JSON", "%v: %s", err, g.body)
+		return
+	}
+	assert.NotEmpty(t, g.header.Get("Retry-After"))
 	assert.NotEmpty(t, shown.Error.Message)
-	assert.Equal(t, "cost", shown.Error.Limit.Metric, string(body))
-	if resp.StatusCode == http.StatusPaymentRequired {
+	assert.Equal(t, "cost", shown.Error.Limit.Metric, g.body)
+	if g.status == http.StatusPaymentRequired {
 		assert.Equal(t, "budget_exceeded", shown.Error.Code)
 		l.mu.Lock()
 		l.refused[c.Organization]++
 		l.mu.Unlock()
 	}
-	time.Sleep(20 * time.Millisecond) // as a client would, so that those with room get through
+	select { // a client waits, so that those with room get through
+	case <-time.After(20 * time.Millisecond):
+	case <-t.Context().Done():
+	}
 }
 
 // answerIn returns the answer in a body, plain or of events, and whether it came to its end.
-func answerIn(body []byte) (a answer, whole bool) {
-	text := string(body)
+func answerIn(text string) (a answer, whole bool) {
 	if _, done, ok := strings.Cut(text, "event: done\ndata: "); ok {
 		text, _, _ = strings.Cut(done, "\n")
 	}

@@ -117,8 +117,11 @@ var Anchor = Scope{Window: period.Total}
 // Standing are the scopes whose balances every tenant has from its creation on, all in one row.
 var Standing = []Scope{Anchor, Day, Month}
 
-// Day and Month are the scopes of what stands beside the anchor.
-var Day, Month = Scope{Window: period.Day}, Scope{Window: period.Month}
+// Day is the scope of the days that stand beside the anchor.
+var Day = Scope{Window: period.Day}
+
+// Month is that of the months.
+var Month = Scope{Window: period.Month}
 
 // Limit is one row of a tenant's settings: no more than Max of a metric in a scope. Zero allows nothing.
 type Limit struct {

@@ -57,7 +57,8 @@ func (n *ndjson) Row(cells [][]byte) (err error) {
 			out = appendString(out, cell)
 		}
 	}
-	n.out = append(out, '}')
+	out = append(out, '}')
+	n.out = out
 	return n.end()
 }
 

@@ -55,12 +55,7 @@ func TestRefusals_OfALockedTenantAreWrittenLater(t *testing.T) {
 	}
 	l := s.lanes[0]
 	m.set(func() { m.locked = true })
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		require.NoError(t, s.Close(context.Background()))
-	}()
-	<-closed
+	require.NoError(t, s.Close(context.Background()))
 	require.EqualValues(t, 1, m.refused())
 	require.False(t, l.refusedAt.IsZero())
 	m.set(func() { m.locked = false })
