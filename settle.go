@@ -8,12 +8,87 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/text"
 )
+
+// Actual is what a call used in truth.
+type Actual struct {
+	// Provider and Model are those that the provider billed. Empty: as asked.
+	Provider, Model string
+
+	Usage Usage
+
+	// ServiceTier is the tier that the provider says it served the call in, as in [Price.ForService].
+	ServiceTier string
+
+	// Cost, where set, is what the provider bills, in US dollars. Otherwise the usage is priced: at the price of the billed
+	// model, otherwise at that of the model asked for. One that is Estimated gives way to a ReportedCost that the price charges.
+	// With a key of the tenant's own it costs nothing in any case.
+	Cost Money
+
+	// Charge, where set, is what the tenant is charged, in US dollars. Otherwise its terms make it of the cost, also of one that
+	// is named in Cost; without terms, it is the cost.
+	Charge Money
+
+	// Duration is how long the call took. Zero: what the process that has made it has measured; of what is recorded, nobody
+	// knows.
+	Duration time.Duration
+
+	// ReportedCost is what the provider said that the call costs. It is stored beside the charge, and is the charge where
+	// the price says so; see [Price].
+	ReportedCost Money
+
+	// RequestID is the provider's name for the call.
+	RequestID string
+
+	// ErrorCode says why the call failed, in a word such as "http_500": at most 64 of a-z, 0-9, _, - and dot, so that no
+	// message with a secret in it gets here. Empty: it succeeded. A failed call is charged what it used all the same.
+	ErrorCode string
+
+	// Estimated marks a usage that the provider did not report itself.
+	Estimated bool
+
+	// AsHeld books the cost, the charge and the tokens that the call holds, in the place of what Usage costs, and marks them as
+	// estimated: for whoever learns that the call has ended, and not what it used. A ReportedCost that the price charges is
+	// charged all the same.
+	AsHeld bool
+}
+
+// Outcome says what became of a settle or a release.
+type Outcome string
+
+// The outcomes.
+const (
+	Settled         Outcome = "settled"          // the usage is on the books
+	Released        Outcome = "released"         // the hold is dropped
+	Corrected       Outcome = "corrected"        // the hold had expired and was charged; now the usage is charged instead
+	Pending         Outcome = "pending"          // not yet on the books; its hold stands for it, if it has one, and the booking goes on
+	AlreadySettled  Outcome = "already settled"  // by an earlier settle; nothing was done
+	AlreadyReleased Outcome = "already released" // by an earlier release; nothing was done
+)
+
+// Settlement is how a call ended on the books.
+type Settlement struct {
+	Outcome     Outcome
+	ExecutionID string
+
+	// Cost is what the provider bills, and Charge what the tenant is charged, in US dollars; what is between them is the margin.
+	Cost, Charge decimal.Decimal
+	Tokens       int64 // of all classes
+
+	// Overrun and ChargeOverrun are how far the cost and the charge went beyond the hold, in US dollars.
+	Overrun, ChargeOverrun decimal.Decimal
+
+	// Estimated: cost and charge are not by usage that the provider reported. Unpriced: no price was known, and they are zero
+	// for want of one.
+	Estimated, Unpriced bool
+}
 
 // Settle books what a held call used, and drops its hold. It records the truth, also past the hold and past the limit:
 // that is an overrun. It books although ctx has ended. Where the books cannot be reached it returns after the time of

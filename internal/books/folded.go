@@ -1,0 +1,245 @@
+package books
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/sqldb"
+)
+
+// The roll-up by the hour is written by whoever books a call. Days and months are folded from it when they have been over for a
+// while, which nobody waits for: of all tenants, and of everybody together, in the ledger's time zone; of a tenant that has
+// another zone, in its own as well. Who changes an hour that may be folded already says so in llm_usage_late, in the same
+// transaction: such a day is read by its hours until it is folded anew.
+
+// Everybody has the folded days and months of all tenants' calls together.
+var Everybody = uuid.UUID{15: 2}
+
+// settled is how long a day has been over when it is folded. It is longer than book.Late by far more than a transaction takes.
+const settled = book.Late + time.Hour
+
+// Zones are the time zones of tenants.
+type Zones struct {
+	Ledger string // the zone of tenants that have none
+	Load   func(name string) *time.Location
+}
+
+// folds are what is folded and of use to a question.
+type folds struct {
+	of      []foldedWindows
+	version int64
+	late    []time.Time // hours that have changed since
+}
+
+func (a *answer) folded() bool { return len(a.state.of) > 0 }
+
+// long reports whether a question is about a time in which there may be a whole day.
+func (q *Question) long() bool {
+	const most = 20 * time.Hour
+	return q.rolled() && slices.ContainsFunc(q.Spans, func(s Span) bool { return s.To.Sub(s.From) > most })
+}
+
+// of is whose folded windows a question is about: a tenant's own, or everybody's.
+func (q *Question) record() book.ID {
+	if q.Everybody {
+		return Everybody
+	}
+	return q.Tenant
+}
+
+// maxLate is how many changed hours a question looks at.
+const maxLate = 10_000
+
+// look finds out what is folded.
+func (a *answer) look(ctx context.Context, zones Zones) error {
+	s := &a.state
+	records, err := a.records(ctx, Everybody, a.record())
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if r.unit == period.Total {
+			s.version = r.version
+			continue
+		}
+		if w, ok := r.windows(a.Spans, zones, a.At.Add(-book.Late)); ok {
+			s.of = append(s.of, w)
+		}
+	}
+	if len(s.of) == 0 {
+		return nil
+	}
+	// Months before days.
+	slices.SortStableFunc(s.of, func(x, y foldedWindows) int { return int(y.unit) - int(x.unit) })
+	from, who := a.lateOf()
+	err = a.query(ctx)(a.Bind(`SELECT hour`+from+` LIMIT ?`), append(who, maxLate+1), func(row sqldb.Row) error {
+		var hour time.Time
+		err := row.Scan(sqldb.Instant(&hour))
+		s.late = append(s.late, hour)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(s.late) > maxLate {
+		*s = folds{}
+	}
+	for _, hour := range s.late {
+		for i := range s.of {
+			s.of[i].touch(hour)
+		}
+	}
+	return nil
+}
+
+func (a *answer) lateOf() (from string, args []any) {
+	if a.Everybody {
+		return " FROM llm_usage_late", nil
+	}
+	return " FROM llm_usage_late WHERE tenant = ?", []any{a.Tenant.String()}
+}
+
+// guard adds a row that says whether what is folded is what was looked up.
+func (a *answer) guard() {
+	from, args := a.lateOf()
+	columns := strings.ReplaceAll(a.columns("0", a.NoCounts), " AS amount", "")
+	a.parts = append(a.parts, `SELECT -1 AS span, (SELECT version FROM llm_usage_folds WHERE window_unit = 'total') AS period, '' AS k0, '' AS k1, `+
+		columns+`, '' AS unit, (SELECT count(*)`+from+`) AS amount`)
+	a.args = append(a.args, args...)
+}
+
+// windows adds the rows of folded windows.
+func (a *answer) windows(i int, pieces []piece, w foldedWindows) {
+	if len(pieces) == 0 {
+		return
+	}
+	from := source{
+		table: "llm_usage_windows", at: "window_start", rolled: true, where: "e.window_unit = ? AND e.time_zone = ?",
+		columns: a.columns("e.@", "e.latencies") + ", e.unit, e.amount", args: []any{w.unit.String(), w.zone},
+	}
+	switch {
+	case !a.Everybody:
+		a.rows(i, pieces, from)
+	case slices.ContainsFunc(a.By, func(g Group) bool { return g.Dimension == ByTenant }):
+		a.add(i, pieces, from, "NOT e.below AND e.tenant <> '"+Everybody.String()+"'")
+	default:
+		a.add(i, pieces, from, "e.tenant = '"+Everybody.String()+"'")
+	}
+}
+
+// record is what is folded of one kind of windows: those between two times. That of no window is there once, and locked by
+// whoever folds.
+type record struct {
+	tenant   book.ID
+	zone     string
+	unit     period.Window
+	from, to time.Time
+	offsets  string // of the zone in the years of the windows, as whoever folds them sees it
+	version  int64
+}
+
+func (b Books) records(ctx context.Context, tenants ...book.ID) (found []record, err error) {
+	in, args := "", []any{}
+	if len(tenants) > 0 {
+		in = " WHERE window_unit = 'total' OR tenant IN (" + sqldb.Marks(len(tenants)) + ")"
+		for _, id := range tenants {
+			args = append(args, id.String())
+		}
+	}
+	err = b.query(ctx)(b.Bind(`SELECT tenant, time_zone, window_unit, starts_at, ends_at, offsets, version FROM llm_usage_folds`+in), args,
+		func(row sqldb.Row) error {
+			var (
+				r    record
+				unit string
+			)
+			if err := row.Scan(&r.tenant, &r.zone, &unit, sqldb.Instant(&r.from), sqldb.Instant(&r.to), &r.offsets, &r.version); err != nil {
+				return err
+			}
+			r.unit, err = period.ParseWindow(unit)
+			found = append(found, r)
+			return err
+		})
+	return found, err
+}
+
+// offsetsOf is what a zone does in the years of some windows.
+func offsetsOf(loc *time.Location, from, to time.Time) string {
+	year := from.UTC().Year() - 1
+	return strings.Join(period.Offsets(loc, year, to.UTC().Year()+2-year), " ")
+}
+
+// windows are those of a record that may lie in some spans. There are none where this process sees the zone otherwise.
+// Nor are those that end after a time: a clock that went back has come to an hour again, and what changes it is not late.
+func (r *record) windows(spans []Span, zones Zones, until time.Time) (w foldedWindows, ok bool) {
+	loc := zones.Load(r.zone)
+	if !r.from.Before(r.to) || loc == nil || offsetsOf(loc, r.from, r.to) != r.offsets {
+		return w, false
+	}
+	from, to := r.to, r.from
+	for _, s := range spans {
+		if s.From.Before(from) {
+			from = s.From
+		}
+		if s.To.After(to) {
+			to = s.To
+		}
+	}
+	if from.Before(r.from) {
+		from = r.from
+	}
+	if to.After(r.to) {
+		to = r.to
+	}
+	w = foldedWindows{unit: r.unit, zone: r.zone}
+	for at := from; at.Before(to); {
+		start, end := period.Bounds(r.unit, at, loc, time.Monday)
+		if end.After(until) {
+			break
+		}
+		if !start.Before(r.from) {
+			w.starts = append(w.starts, start)
+		}
+		at = end
+	}
+	if len(w.starts) == 0 {
+		return w, false
+	}
+	_, end := period.Bounds(r.unit, w.starts[len(w.starts)-1], loc, time.Monday)
+	w.starts = append(w.starts, end)
+	w.stale = make([]bool, len(w.starts)-1)
+	return w, true
+}
+
+// hoursOf adds the rows of the roll-up by their dimensions, and of calls in hours that are cut; those count for the tenants above as well.
+func (a *answer) hoursOf(c cover) {
+	const named = "e.tenant AS tenant, e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
+	mine, above := "true", "true"
+	var who []any
+	if !a.Everybody {
+		mine, above, who = "e.tenant = ?", a.Parent()+" = ?", []any{a.Tenant.String()}
+	}
+	add := func(pieces []piece, named string, from source, where string) {
+		for n := range pieces {
+			_, rows := a.within(pieces[n:n+1], from, where, who)
+			a.parts = append(a.parts, "SELECT "+named+from.columns+" FROM "+rows)
+		}
+	}
+	own := named + "e.below, "
+	hours := source{table: "llm_usage", at: "hour", columns: a.columns("e.@", "e.latencies") + noUnit}
+	add(c.hours, own, hours, mine)
+	add(c.hours, own, source{table: "llm_usage_units", at: "hour", columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}, mine)
+	hours.columns = a.refused()
+	add(c.cut, own, hours, "e.refusals > 0 AND "+mine)
+	calls, each := a.callsAndUnits()
+	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
+		add(c.calls, named+"false AS below, ", from, and(from.where, mine))
+		from.joins += " " + a.EachParent()
+		add(c.calls, a.Parent()+strings.TrimPrefix(named, "e.tenant")+"true AS below, ", from, and("e.parents <> '{}'", from.where, above))
+	}
+}
