@@ -126,7 +126,7 @@ func TestSettleDeferred_AsHeld(t *testing.T) {
 func TestSettleDeferred_ThatIsPendingIsNamedByClose(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")
-	ledger, err := tenant.Open(db, tenant.WithSettleWait(2*time.Second)) // which the reading of the call has, too
+	ledger, err := tenant.Open(db, waitsToDefer) // which the reading of the call has, too
 	require.NoError(t, err)
 	hold, err := ledger.Reserve(t.Context(), tenant.ID("acme"), cent)
 	require.NoError(t, err)
@@ -184,7 +184,7 @@ func TestSettleDeferred_OfACallWhoseDatabaseIsStoppedIsPendingUntilItIsBooked(t 
 }
 
 // waitsToDefer is the option of these tests: Defer has as long as a settle.
-var waitsToDefer = tenant.WithSettleWait(2 * time.Second)
+var waitsToDefer = tenant.WithSettleWait(10 * time.Second)
 
 // deferredStands settles a deferred call that cannot be read, and one that there is not, until the trouble ends.
 func deferredStands(t *testing.T, owner *gorm.DB, ledger *tenant.Ledger, w *witness, hold *tenant.Hold, end func()) {

@@ -176,7 +176,9 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 		}
 		return Settlement{}, err
 	}
-	l.outages.over()
+	if out.Code != decide.Released { // which needs no database where nothing was held
+		l.outages.over()
+	}
 	l.leave(h)
 	if out.Code == decide.Duplicate {
 		return Settlement{}, l.refusal(&decide.Op{Exec: *h.exec}, &out)

@@ -74,6 +74,7 @@ func TestAdmitWhenUnavailable_MakesTheCallsAndBooksThemWhenTheDatabaseIsBack(t *
 	defer cancel()
 	_, err = ledger.Reserve(ended, org, cent)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a call whose context ends is not made")
+	require.Eventually(t, func() bool { return ledger.Pending().Bookings == 5 }, time.Minute, 10*time.Millisecond, "there is nothing to release")
 	require.Equal(t, []int{1, 0}, []int{log.count(outageBegins), log.count(outageEnds)})
 
 	before := time.Now().Add(-time.Minute)

@@ -83,8 +83,13 @@ func TestJobs_WhoseResultIsReadWhileTheDatabaseIsStoppedAreCharged(t *testing.T)
 	c := jobs()[0]
 	p := &provider{made: c.made, result: c.done}
 	b, server := onServer(t, p.ServeHTTP)
+	maker, err := tenant.Open(b.db, tenant.WithPrices(tenanttest.Prices()), tenant.WithSettleWait(time.Minute)) // it is deferred, however long that takes
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, maker.Close(context.WithoutCancel(t.Context()))) })
+	transport, err := tenanthttp.NewTransport(maker, b.server.Client().Transport)
+	require.NoError(t, err)
+	b.client = &http.Client{Transport: transport}
 	b.post(c.create, c.request)
-	b.requireBooked()
 	require.Equal(t, "running", b.execution().Status)
 	server.Stop(pgtest.Immediate)
 	b.elsewhere(b.ctx, c.read)
