@@ -83,7 +83,12 @@ func TestJobs_WhoseResultIsReadWhileTheDatabaseIsStoppedAreCharged(t *testing.T)
 	c := jobs()[0]
 	p := &provider{made: c.made, result: c.done}
 	b, server := onServer(t, p.ServeHTTP)
-	maker, err := tenant.Open(b.db, tenant.WithPrices(tenanttest.Prices()), tenant.WithSettleWait(time.Minute)) // it is deferred, however long that takes
+	db, err := gorm.Open(postgres.Open(server.URL()), &gorm.Config{Logger: logger.Discard})
+	require.NoError(t, err)
+	pool, err := db.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = pool.Close() })
+	maker, err := tenant.Open(db, tenant.WithPrices(tenanttest.Prices()), tenant.WithSettleWait(time.Minute)) // it is deferred, however long that takes
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, maker.Close(context.WithoutCancel(t.Context()))) })
 	transport, err := tenanthttp.NewTransport(maker, b.server.Client().Transport)
