@@ -98,6 +98,18 @@ func literal(values []int64) string {
 	return string(append(b, '}'))
 }
 
+// counted is the text of an array of the numbers from one to n.
+func counted(n int) string {
+	b := append(make([]byte, 0, 4*n+2), '{')
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(i+1), 10)
+	}
+	return string(append(b, '}'))
+}
+
 // numbers is counts as the text of an array of numbers.
 func numbers(values []book.Latencies) string {
 	b := []byte{'{'}

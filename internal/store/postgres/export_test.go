@@ -12,3 +12,11 @@ func Lookups() map[string]string {
 			WHERE x.tenant = k.tenant AND x.hour > 'epoch' AND x.agent = 'support' ORDER BY x.hour DESC, x.generation DESC LIMIT 1) x ON true`,
 	}
 }
+
+// Updates are the statements with which a batch changes many rows, and how many arguments they have.
+func Updates() map[string]int {
+	return map[string]int{
+		updates.arrays: len(updates.columns) + 1, balanced.arrays: len(balanced.columns) + 1,
+		summed.arrays: len(summed.columns) + 1, summedUnits.arrays: len(summedUnits.columns) + 1,
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -119,4 +120,48 @@ func pagesOf(ctx context.Context, b *storetest.Books, query string, id book.ID) 
 	}
 	require.NoError(b, json.Unmarshal([]byte(text), &explained))
 	return explained[0].Plan.Hit + explained[0].Plan.Read
+}
+
+func TestUpdates_FindEachRowByItsKey(t *testing.T) {
+	t.Parallel()
+	b := books(t)
+	id := b.Tenant("acme")
+	explain := func(when string) {
+		conn, err := b.DB.Conn(t.Context())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		exec := func(statement string) {
+			_, err := conn.ExecContext(t.Context(), statement)
+			require.NoError(t, err)
+		}
+		for _, setting := range []string{"enable_seqscan = off", "enable_sort = off", "enable_bitmapscan = off", "plan_cache_mode = force_generic_plan"} {
+			exec(`SET ` + setting) // as in a batch
+		}
+		defer exec(`RESET ALL`)
+		for statement, arguments := range postgres.Updates() {
+			exec(`PREPARE write AS ` + statement)
+			var plan string
+			rows, err := conn.QueryContext(t.Context(), `EXPLAIN EXECUTE write (`+strings.TrimSuffix(strings.Repeat("NULL, ", arguments), ", ")+`)`)
+			require.NoError(t, err)
+			for rows.Next() {
+				var line string
+				require.NoError(t, rows.Scan(&line))
+				plan += line + "\n"
+			}
+			require.NoError(t, rows.Err())
+			exec(`DEALLOCATE write`)
+			require.Contains(t, plan, "Tid Scan", when)
+			require.NotContains(t, plan, "Seq Scan", when)
+			require.NotContains(t, plan, "Hash Join", when)
+			require.NotContains(t, plan, "Merge Join", when)
+		}
+	}
+	explain("empty tables, without statistics")
+	b.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, process, admitted_at, deadline_at)
+		SELECT $1, gen_random_uuid(), 'acme', 'running', $1, now(), now() FROM generate_series(1, 50000)`, id)
+	b.Exec(`INSERT INTO llm_balances (tenant, window_unit) SELECT gen_random_uuid(), 'total' FROM generate_series(1, 5000)`)
+	b.Exec(`INSERT INTO llm_usage (tenant, hour) SELECT gen_random_uuid(), now() FROM generate_series(1, 5000)`)
+	explain("many rows, without statistics")
+	b.Exec(`ANALYZE llm_executions, llm_balances, llm_usage, llm_usage_units`)
+	explain("many rows, with statistics")
 }

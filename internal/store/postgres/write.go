@@ -47,27 +47,31 @@ func names[T any](columns []store.Column[T]) string { return store.Each(columns,
 // few is how many rows are written as plain values. Arrays are for more: they cost more to begin with.
 const few = 4
 
-// writer writes rows of one kind with one statement.
+// most is how many rows are written by one statement: to reach a text in an array is to walk those before it.
+const most = 128
+
+// writer writes rows of one kind.
 type writer[T any] struct {
 	columns []store.Column[T]
 	arrays  string
 	values  [few]string // of one row, of two …
 }
 
-// newWriter makes a writer of a statement, which is given the rows as a table k, and their number. Where an array is shorter
-// than others, its first value stands for what is missing; see shortened.
+// newWriter makes a writer of a statement, which is given the rows as a table k, and their number. Arrays are read by the
+// numbers of the rows, which come as an array too: a function that returns rows, such as unnest, would keep those of each array
+// by themselves. Where an array is shorter than others, its first value stands for what is missing; see shortened.
 func newWriter[T any](columns []store.Column[T], statement func(k, n string) string) *writer[T] {
-	table := func(rows string) string { return rows + " AS k (" + names(columns) + ")" }
-	arrays, fields, lengths := make([]string, len(columns)), make([]string, len(columns)), make([]string, len(columns))
+	numbers := fmt.Sprintf("$%d::int[]", len(columns)+1)
+	fields := make([]string, len(columns))
 	for i, c := range columns {
-		arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, kind(c))
-		fields[i], lengths[i] = c.Name, fmt.Sprintf("cardinality(%s)", arrays[i])
+		array := fmt.Sprintf("($%d::%s[])", i+1, kind(c))
+		fields[i] = array + "[i]"
 		if !nullable(c) {
-			fields[i] = fmt.Sprintf("coalesce(k.%s, (%s)[1]) AS %[1]s", c.Name, arrays[i])
+			fields[i] = fmt.Sprintf("coalesce(%s, %s[1])", fields[i], array)
 		}
+		fields[i] += " AS " + c.Name
 	}
-	rows := "(SELECT " + strings.Join(fields, ", ") + " FROM " + table("unnest("+strings.Join(arrays, ", ")+")") + ") k"
-	w := &writer[T]{columns: columns, arrays: statement(rows, "greatest("+strings.Join(lengths, ", ")+")")}
+	w := &writer[T]{columns: columns, arrays: statement("(SELECT "+strings.Join(fields, ", ")+" FROM unnest("+numbers+") i) k", "cardinality("+numbers+")")}
 	var plain []string
 	for n := range few {
 		values := make([]string, len(columns))
@@ -75,16 +79,26 @@ func newWriter[T any](columns []store.Column[T], statement func(k, n string) str
 			values[i] = fmt.Sprintf("$%d::%s", n*len(columns)+i+1, kind(c))
 		}
 		plain = append(plain, "("+strings.Join(values, ", ")+")")
-		w.values[n] = statement(table("(VALUES "+strings.Join(plain, ", ")+")"), strconv.Itoa(n+1))
+		w.values[n] = statement("(VALUES "+strings.Join(plain, ", ")+") AS k ("+names(columns)+")", strconv.Itoa(n+1))
 	}
 	return w
 }
 
-func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
-	switch n := len(rows); {
-	case n == 0:
-		return nil
-	case n <= few && !r.untyped:
+// queue queues what writes rows. What the statements return is given to enter, where that is not nil.
+func (w *writer[T]) queue(r *request, rows []T, enter func(sqldb.Row) error) {
+	for len(rows) > 0 {
+		n := min(len(rows), most)
+		query := w.part(r, rows[:n])
+		if enter != nil {
+			query.Query(each(enter))
+		}
+		rows = rows[n:]
+	}
+}
+
+func (w *writer[T]) part(r *request, rows []T) *pgx.QueuedQuery {
+	n := len(rows)
+	if n <= few && !r.untyped {
 		args := make([]any, 0, n*len(w.columns))
 		for _, row := range rows {
 			for _, c := range w.columns {
@@ -92,13 +106,12 @@ func (w *writer[T]) queue(r *request, rows []T) *pgx.QueuedQuery {
 			}
 		}
 		return r.Queue(w.values[n-1], args...)
-	default:
-		args := make([]any, len(w.columns))
-		for i, c := range w.columns {
-			args[i] = shortened(c.Values(rows))
-		}
-		return r.Queue(w.arrays, args...)
 	}
+	args := make([]any, 0, len(w.columns)+1)
+	for _, c := range w.columns {
+		args = append(args, shortened(c.Values(rows)))
+	}
+	return r.Queue(w.arrays, append(args, counted(n))...)
 }
 
 var (
@@ -225,19 +238,17 @@ func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Eff
 
 // effects queues what writes them.
 func (r *request) effects(state *book.State, eff *book.Effects) {
-	updates.queue(r, eff.Update) // what ends comes before what begins: it may free an idempotency key
-	frees.queue(r, store.Freed(eff))
-	inserts.queue(r, store.Begun(eff))
-	wholes.queue(r, store.Over(eff))
-	takes.queue(r, store.Taken(eff))
+	updates.queue(r, eff.Update, nil) // what ends comes before what begins: it may free an idempotency key
+	frees.queue(r, store.Freed(eff), nil)
+	inserts.queue(r, store.Begun(eff), nil)
+	wholes.queue(r, store.Over(eff), nil)
+	takes.queue(r, store.Taken(eff), nil)
 	hours := store.Hours(eff)
-	balanced.queue(r, rows(state, eff.Balances, hours))
-	summed.queue(r, hours)
-	summedUnits.queue(r, store.Units(hours))
-	late.queue(r, eff.Late)
-	if q := entered.queue(r, eff.Thresholds); q != nil {
-		q.Query(each(func(row sqldb.Row) error { return first(row, eff.Thresholds) }))
-	}
+	balanced.queue(r, rows(state, eff.Balances, hours), nil)
+	summed.queue(r, hours, nil)
+	summedUnits.queue(r, store.Units(hours), nil)
+	late.queue(r, eff.Late, nil)
+	entered.queue(r, eff.Thresholds, func(row sqldb.Row) error { return first(row, eff.Thresholds) })
 }
 
 // first marks the threshold that a row was entered for.

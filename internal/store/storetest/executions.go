@@ -132,22 +132,26 @@ func executionColumns(b *Books) {
 // Rows of a batch may be alike in a column, but for some of them.
 func alikeRows(b *Books) {
 	id := b.Tenant("acme")
-	for _, full := range []func(i int) bool{
-		func(int) bool { return true },
-		func(i int) bool { return i == 0 },
-		func(i int) bool { return i > 0 },
-		func(i int) bool { return i == 3 },
-		func(i int) bool { return i == 7 },
-		func(i int) bool { return i%2 == 1 },
+	for _, c := range []struct {
+		rows int
+		full func(i int) bool
+	}{
+		{8, func(int) bool { return true }},
+		{8, func(i int) bool { return i == 0 }},
+		{8, func(i int) bool { return i > 0 }},
+		{8, func(i int) bool { return i == 3 }},
+		{8, func(i int) bool { return i == 7 }},
+		{8, func(i int) bool { return i%2 == 1 }},
+		{300, func(i int) bool { return i%7 == 2 }}, // more than a store writes with one statement
 	} {
 		var (
 			all     []*book.Execution
 			inserts []*book.Execution
 			updates []book.Update
 		)
-		for i := range 8 {
+		for i := range c.rows {
 			e := &book.Execution{Tenant: id, ID: ID(), Status: book.Cancelled, AdmittedAt: now, DeadlineAt: now, Reported: -1}
-			if full(i) {
+			if c.full(i) {
 				e = execution(id)
 				e.IdempotencyKey = e.ID.String()
 			}
