@@ -132,6 +132,9 @@ type TopUp struct {
 	// IdempotencyKey makes the top-up happen once in the limit's present window, however often it is given: it is then what
 	// names the top-up, such as an invoice's number, in at most 255 bytes. Defaults to none: every call adds to the limit.
 	IdempotencyKey string
+
+	// DryRun has everything checked, and nothing written.
+	DryRun bool
 }
 
 // TopUp gives a tenant more room under one of the limits in force for it, of its own or inherited, until the limit's
@@ -161,7 +164,7 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 	if key == "" {
 		key = uuid.Must(uuid.NewV7()).String()
 	}
-	return l.configure(ContextWithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *books.State) (any, any, error) {
+	err = l.configure(ContextWithReason(ctx, up.Reason), l.db, t, "TopUp", func(c *configuration, s *books.State) (any, any, error) {
 		own := c.expected(s)
 		var added []book.TopUp
 		for _, row := range rows {
@@ -171,13 +174,23 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 			}
 			added = append(added, one)
 		}
+		if up.DryRun {
+			return nil, nil, c.fail(errDryRun)
+		}
 		n, err := c.books.TopUp(ctx, own.ID, added)
 		if err != nil || n == 0 {
 			return nil, nil, err
 		}
 		return nil, topUps(added), nil
 	})
+	if errors.Is(err, errDryRun) {
+		return nil
+	}
+	return err
 }
+
+// errDryRun ends a transaction that was only tried.
+var errDryRun = errors.New("it was a dry run")
 
 // topUp is a limit's top-up, which ends when its present window does.
 func (c *configuration) topUp(s *books.State, own *book.Tenant, row book.Limit, key string) (book.TopUp, error) {

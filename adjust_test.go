@@ -163,6 +163,23 @@ func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
 	})
 }
 
+func TestTopUp_DryRunChecksAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		place(t, db, acme, "", "1")
+		up := tenant.TopUp{Limit: tenant.Limit{Window: tenant.Day, Cost: tenant.USD("0.75")}, Reason: "bought", DryRun: true}
+		require.NoError(t, ledger.TopUp(t.Context(), acme, up))
+		e, err := tenant.EffectiveBudget(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.Equal(t, []string{"1", "0"}, []string{e.Limits[0].Limit.String(), e.Limits[0].TopUps.String()})
+		var n int64
+		require.NoError(t, tenant.AuditLog(t.Context(), db, acme).Where("action = ?", "TopUp").Count(&n).Error)
+		require.Zero(t, n)
+		up.Limit.Window = tenant.Week
+		require.ErrorContains(t, ledger.TopUp(t.Context(), acme, up), "no weekly cost limit is in force")
+	})
+}
+
 func TestTopUp_OfAnInheritedLimit(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {

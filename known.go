@@ -108,6 +108,31 @@ func UUIDFor(ctx context.Context, db *gorm.DB, t Tenant) (UUID, error) {
 	return UUID(s.Tenant.ID.String()), nil
 }
 
+// RecordKey names a record of the host's.
+type RecordKey struct {
+	Table string
+	Key   string // the primary key; several columns are a JSON array
+}
+
+// RecordFor returns which record a tenant belongs to, for people who look a tenant up. It reports false for one that is known by
+// its id alone.
+//
+// Its errors are those of [UUIDFor]; it reads where [Cost] reads.
+func RecordFor(ctx context.Context, db *gorm.DB, t Tenant) (RecordKey, bool, error) {
+	q, err := ask(ctx, db, t)
+	if err != nil {
+		return RecordKey{}, false, err
+	}
+	s, err := q.answer(ctx)
+	switch {
+	case err != nil:
+		return RecordKey{}, false, err
+	case !q.made(s) || q.who.none():
+		return RecordKey{}, false, q.noBudget()
+	}
+	return RecordKey{s.Tenant.OwnerType, s.Tenant.OwnerID}, s.Tenant.OwnerType != "", nil
+}
+
 // FormerTenant is the tenant of a record that was deleted. Its calls are on the books for good:
 //
 //	former, err := tenant.FormerTenants(ctx, db, "acme")

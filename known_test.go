@@ -255,3 +255,20 @@ func TestQuestions_SayThatRowsAreOpenOnTheTransaction(t *testing.T) {
 		require.NoError(t, tx.Commit().Error)
 	})
 }
+
+func TestRecordFor_NamesTheRecordOrNone(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "globex", dollar)
+		record, found, err := tenant.RecordFor(t.Context(), db, tenant.ID("globex"))
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, tenant.RecordKey{Table: "organizations", Key: fmt.Sprint(org.ID)}, record)
+		place(t, db, acme, "", "1")
+		_, found, err = tenant.RecordFor(t.Context(), db, acme)
+		require.NoError(t, err)
+		require.False(t, found)
+		_, _, err = tenant.RecordFor(t.Context(), db, tenant.ID("nobody"))
+		require.ErrorIs(t, err, tenant.ErrNoBudget)
+	})
+}

@@ -95,3 +95,20 @@ func migrateAtOnce(t *testing.T, dialector gorm.Dialector) {
 		require.NoError(t, <-ended)
 	}
 }
+
+func TestMigrationStatus_CountsWithoutWriting(t *testing.T) {
+	t.Parallel()
+	for name, dialector := range map[string]gorm.Dialector{"postgres": postgres.Open(pgtest.Empty(t)), "sqlite": sqlite.Open(sqliteDSN(t))} {
+		db := openAt(t, dialector)
+		ledger := openLedger(t, db)
+		s, err := ledger.MigrationStatus(t.Context())
+		require.NoError(t, err, name)
+		require.Zero(t, s.Applied, name)
+		require.Positive(t, s.Latest, name)
+		require.False(t, db.Migrator().HasTable("llm_migrations"), "%s: it has written", name)
+		require.NoError(t, ledger.Migrate(t.Context()))
+		s, err = ledger.MigrationStatus(t.Context())
+		require.NoError(t, err, name)
+		require.Equal(t, s.Latest, s.Applied, name)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/migrations"
 )
 
 // TenantList says which tenants are listed; the zero value is the first 100 of all.
@@ -196,6 +197,24 @@ func Overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
 		return 0, q.failure(ctx, err)
 	}
 	return n, nil
+}
+
+// MigrationStatus says which version of the ledger's tables a database has.
+type MigrationStatus struct {
+	Applied int64 // the number of the last migration; 0 where there is none, and where another tool has applied them
+	Latest  int64 // of this version of the library
+}
+
+// MigrationStatus returns which version of the ledger's tables the database has, for status pages, and for programs that would
+// rather not work on the tables of a newer version. It writes nothing.
+//
+// Errors: [ErrUnavailable], and ctx's own.
+func (l *Ledger) MigrationStatus(ctx context.Context) (MigrationStatus, error) {
+	applied, latest, err := migrations.Version(ctx, l.pool, l.dialect.Name)
+	if err != nil {
+		return MigrationStatus{}, l.failure(ctx, err)
+	}
+	return MigrationStatus{Applied: applied, Latest: latest}, nil
 }
 
 // Verification is a [Ledger.Verify] that came to its end.

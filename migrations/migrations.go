@@ -71,6 +71,36 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 	return nil
 }
 
+// Version returns which migrations a database has, by the number of the last one, and which this version of the module has. It writes
+// nothing. It is 0 where none was applied, or where another tool has applied them.
+func Version(ctx context.Context, db *sql.DB, dialect string) (applied, latest int64, err error) {
+	dir, err := FS(dialect)
+	if err != nil {
+		return 0, 0, err
+	}
+	names, err := fs.Glob(dir, "*.sql")
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, name := range names {
+		number, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		latest = max(latest, number)
+	}
+	there := `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '` + Table + `'`
+	if dialect == "postgres" {
+		there = `SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('` + Table + `')`
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, there).Scan(&n); err != nil || n == 0 {
+		return 0, latest, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+Table+` WHERE is_applied`).Scan(&applied)
+	return applied, latest, err
+}
+
 // maxLost is how often others may be first, each time with something else.
 const maxLost = 100
 
