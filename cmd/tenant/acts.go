@@ -154,7 +154,7 @@ func (a *app) configure(ctx context.Context, l *ledger, id tenant.ID, f actFlags
 	ctx = a.acting(ctx, f.Reason)
 	before, err := look(ctx, l.db, id)
 	if create && (errors.Is(err, tenant.ErrUnknownTenant) || errors.Is(err, tenant.ErrNoBudget)) {
-		before, err = &shown{Budget: &tenant.Budget{TenantID: string(id)}}, nil
+		before, err = &shown{Budget: &tenant.Budget{TenantID: none}}, nil
 	}
 	if err != nil {
 		return err

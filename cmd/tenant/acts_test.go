@@ -82,7 +82,7 @@ func TestSetLimit_ChangesWhatIsGivenAlone(t *testing.T) {
 			require.Equal(t, before, b.tables(), c.args)
 		}
 		require.Contains(t, b.fails(4, "set-limit", "new", "--reason", "x", "--window", "day", "--cost", "1"), `no tenant "new"`)
-		require.Equal(t, []string{"tenant:  -> new", "day cost limit: none -> 1.00"}, b.made("set-limit", "new", "--create", "--reason", "x", "--window", "day", "--cost", "1"))
+		require.Equal(t, []string{"tenant: none -> new", "day cost limit: none -> 1.00"}, b.made("set-limit", "new", "--create", "--reason", "x", "--window", "day", "--cost", "1"))
 	})
 }
 
