@@ -177,8 +177,8 @@ func (l *Ledger) TopUp(ctx context.Context, t Tenant, up TopUp) error {
 		if up.DryRun {
 			return nil, nil, c.fail(errDryRun)
 		}
-		n, err := c.books.TopUp(ctx, own.ID, added)
-		if err != nil || n == 0 {
+		changed, err := c.books.TopUp(ctx, s.Tenant, added, s.Now)
+		if err != nil || !changed {
 			return nil, nil, err
 		}
 		return nil, topUps(added), nil

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 func TestCredit_IsARowOfItsOwnThatBalancesCount(t *testing.T) {
@@ -152,8 +153,14 @@ func TestTopUp_GivesMoreRoomUntilTheWindowEnds(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "3.5", status.Limits[0].Limit.String(), "and so does the top-up when it changes")
 
-		require.NoError(t, db.Exec(`UPDATE llm_limits SET ends_at = day_start FROM llm_balances b
-			WHERE b.tenant = llm_limits.tenant AND topup <> ''`).Error)
+		var document string
+		require.NoError(t, db.Raw(`SELECT CAST(limits AS text) FROM llm_tenants WHERE tenant_id = 'acme'`).Scan(&document).Error)
+		limits, err := sqldb.ParseLimits(document)
+		require.NoError(t, err)
+		for i := range limits.TopUps {
+			limits.TopUps[i].Ends = at(t, "2024-01-01T00:00:00Z")
+		}
+		require.NoError(t, db.Exec(`UPDATE llm_tenants SET limits = ? WHERE tenant_id = 'acme'`, limits.String()).Error)
 		require.ErrorIs(t, call(t, ledger, acme, "0.5"), tenant.ErrBudgetExceeded, "it has ended")
 		require.NoError(t, ledger.TopUp(t.Context(), acme, tenant.TopUp{Limit: more, Reason: "bought", IdempotencyKey: key}), "in another window")
 		require.NoError(t, call(t, ledger, acme, "0.4"))

@@ -195,8 +195,8 @@ func TestWithinBudget_IsAboutTheLimitsThatCountEveryCall(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		known(t, db, "acme")
-		require.NoError(t, db.Exec(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			SELECT id, 'week', 'batch', '', 'cost', 0 FROM llm_tenants WHERE tenant_id = 'acme'`).Error)
+		require.NoError(t, db.Exec(`UPDATE llm_tenants SET limits = '[{"window_unit": "week", "agent": "batch", "metric": "cost", "amount": 0}]'
+			WHERE tenant_id = 'acme'`).Error)
 		within, err := tenant.WithinBudget(t.Context(), db, acme)
 		require.NoError(t, err)
 		require.True(t, within)

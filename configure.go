@@ -17,6 +17,7 @@ import (
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/records"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/text"
 )
 
@@ -161,7 +162,7 @@ func (c *configuration) budget(ctx context.Context, s *books.State, change func(
 	}
 	if err := c.books.Save(ctx, s.Tenant.ID, books.Settings{
 		Name: b.Name, Enforcement: book.Enforcement(b.Enforcement), Counts: book.Counting(b.Counts), Inherit: b.Inherit, Zone: b.TimeZone, Suspended: b.Suspended,
-	}, limits, dropped(s.Tenant.Limits, limits)); err != nil {
+	}, sqldb.Limits{Own: limits, TopUps: s.Tenant.TopUps}); err != nil {
 		return nil, nil, err
 	}
 	if b.ParentID != before.ParentID {
@@ -258,13 +259,6 @@ func (b *Budget) valid(t *book.Tenant) ([]book.Limit, error) {
 		return nil, fmt.Errorf("%w: ConfigureBudget: %w", ErrInvalidOption, err)
 	}
 	return limits, nil
-}
-
-// dropped are the limits that a tenant had and has no more.
-func dropped(had, set []book.Limit) []book.Limit {
-	return slices.DeleteFunc(slices.Clone(had), func(h book.Limit) bool {
-		return slices.ContainsFunc(set, func(l book.Limit) bool { return h.Scope == l.Scope && h.Metric == l.Metric })
-	})
 }
 
 // AuditEntry is a change of a budget: a GORM model to read with, see [AuditLog]. The ledger alone writes its table.

@@ -29,8 +29,9 @@ func TestConfigureBudget_ChangesWhatItIsAskedToAndNothingElse(t *testing.T) {
 		org := newOrganization(t, db, ledger, "acme", tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1"), MonthlyCalls: tenant.Count(9)}))
 		_, err := ledger.Record(t.Context(), org, tenant.Actual{Cost: tenant.USD("0.25")})
 		require.NoError(t, err)
-		require.NoError(t, db.Exec(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			SELECT id, 'day', 'batch', '', 'cost', 5 FROM llm_tenants WHERE tenant_id = 'acme'`).Error)
+		require.NoError(t, db.Exec(`UPDATE llm_tenants SET limits = '[{"window_unit": "day", "metric": "cost", "amount": 1000000000},
+			{"window_unit": "month", "metric": "calls", "amount": 9}, {"window_unit": "day", "agent": "batch", "metric": "cost", "amount": 5}]'
+			WHERE tenant_id = 'acme'`).Error)
 		batch := []tenant.Limit{{Window: tenant.Day, Agent: "batch", Cost: tenant.USD("0.000000005")}}
 		before := rowsOf(t, db)
 		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, org, func(b *tenant.Budget) error {

@@ -22,7 +22,7 @@ func dump(t testing.TB, db *gorm.DB) string {
 		names = `SELECT tablename FROM pg_tables WHERE tablename LIKE 'llm_%'`
 	}
 	require.NoError(t, db.Raw(names).Scan(&tables).Error)
-	require.Subset(t, tables, []string{"llm_tenants", "llm_executions", "llm_audit", "llm_limits", "llm_former"})
+	require.Subset(t, tables, []string{"llm_tenants", "llm_executions", "llm_audit", "llm_former"})
 	var all strings.Builder
 	for _, table := range tables {
 		dumpTable(t, db, table, &all)

@@ -23,7 +23,7 @@ const (
 			day_spent_cost, day_spent_tokens, day_spent_calls, day_held_cost, day_held_tokens, day_held_calls,
 			month_spent_cost, month_spent_tokens, month_spent_calls, month_held_cost, month_held_tokens, month_held_calls
 		FROM llm_balances WHERE tenant = $1`
-	readLimits = `SELECT window_unit, metric, amount FROM llm_limits WHERE tenant = $1`
+	readLimits = `SELECT limits FROM llm_tenants WHERE id = $1`
 	addHold    = `UPDATE llm_balances SET held_cost = held_cost + $2, held_tokens = held_tokens + $3, held_calls = held_calls + 1,
 			day_held_cost = day_held_cost + $2, day_held_tokens = day_held_tokens + $3, day_held_calls = day_held_calls + 1,
 			month_held_cost = month_held_cost + $2, month_held_tokens = month_held_tokens + $3, month_held_calls = month_held_calls + 1

@@ -258,7 +258,7 @@ type table struct {
 }
 
 // tables are those that calls need, the two that the books are made of more often.
-var tables = []string{"llm_executions", "llm_usage", "llm_executions", "llm_usage", "llm_balances", "llm_processes", "llm_tenants", "llm_limits"}
+var tables = []string{"llm_executions", "llm_usage", "llm_executions", "llm_usage", "llm_balances", "llm_processes", "llm_tenants"}
 
 // change makes a change that has to come through at once, or not at all: whoever waits for a table holds up all others.
 func (t *table) change(ctx context.Context, undo []string, statements ...string) error {

@@ -51,21 +51,17 @@ var (
 	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
 	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '', '',
+` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '', '', '',
 	@spent_cost, @spent_charge, @spent_tokens, @spent_calls, @held_cost, @held_charge, @held_tokens, @held_calls, @start, @end
 	FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s WHERE @here`) + `
 UNION ALL
-SELECT 'limit', CAST(l.tenant AS text), l.window_unit, l.agent, l.model, l.metric, l.topup, '', '', '',
-	l.amount, 0, 0, 0, 0, 0, 0, 0, l.ends_at, NULL
-	FROM llm_limits l WHERE l.tenant IN (SELECT id FROM who)
-UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
-	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''), t.counts,
+	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''), t.counts, CAST(t.limits AS text),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
 	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, 0, 0, NULL, NULL
 	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
 UNION ALL
-SELECT 'clock', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
+SELECT 'clock', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
 	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)`
 	byID  = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''`
@@ -164,7 +160,7 @@ type tenant struct {
 type row struct {
 	part       string
 	id         book.ID
-	text       [8]string
+	text       [9]string
 	number     [8]int64
 	start, end time.Time
 }
@@ -194,22 +190,15 @@ func (t *tenant) enter(r *row) error {
 			t.Parent = parent
 		}
 		t.Inherit, t.Suspended, t.Deleted, t.HasDescendants = r.number[0] != 0, r.number[1] != 0, r.number[2] != 0, r.number[3] != 0
-		return nil
+		limits, err := sqldb.ParseLimits(r.text[8])
+		t.Limits, t.TopUps = limits.Own, limits.TopUps
+		return err
 	}
 	window, err := period.ParseWindow(r.text[0])
 	if err != nil {
 		return err
 	}
 	scope := book.Scope{Window: window, Agent: r.text[1], Model: r.text[2]}
-	if r.part == "limit" {
-		limit := book.Limit{Scope: scope, Metric: book.Metric(r.text[3]), Max: r.number[0]}
-		if r.text[4] != "" {
-			t.TopUps = append(t.TopUps, book.TopUp{Limit: limit, Key: r.text[4], Ends: r.start})
-		} else {
-			t.Limits = append(t.Limits, limit)
-		}
-		return nil
-	}
 	t.Balances = append(t.Balances, book.Balance{
 		Scope: scope, Start: r.start, End: r.end,
 		Spent: book.Amount{Cost: r.number[0], Charge: r.number[1], Tokens: r.number[2], Calls: r.number[3]},

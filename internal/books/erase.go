@@ -60,12 +60,12 @@ func (b Books) Unname(ctx context.Context, names []string) error {
 // Forget deletes what names a tenant beside its executions. It runs in a short transaction of its caller, which has locked the
 // tenant's anchor.
 func (b Books) Forget(ctx context.Context, id book.ID) error {
-	for _, table := range []string{"llm_limits", "llm_thresholds", "llm_audit", "llm_idempotency"} {
+	for _, table := range []string{"llm_thresholds", "llm_audit", "llm_idempotency"} {
 		if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM `+table+` WHERE tenant = ?`), id.String()); err != nil {
 			return err
 		}
 	}
 	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET tenant_id = NULL, name = '', owner_type = NULL, owner_id = NULL,
-		time_zone = '', deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
+		time_zone = '', limits = '[]', deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
 	return err
 }

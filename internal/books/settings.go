@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Settings is what a tenant's row says about its budget.
@@ -50,29 +51,11 @@ func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, err
 	return found, rows.Err()
 }
 
-// Save writes a tenant's settings and some of its limits: those to set and those to drop. Others stay. It writes no
-// balance.
-func (b Books) Save(ctx context.Context, id book.ID, s Settings, set, drop []book.Limit) error {
+// Save writes a tenant's settings and its limits. It writes no balance.
+func (b Books) Save(ctx context.Context, id book.ID, s Settings, limits sqldb.Limits) error {
 	// The row is written also where it stays the same: that is what a transaction of a stricter isolation notices.
-	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, counts = ?, inherit = ?, time_zone = ?,
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, counts = ?, inherit = ?, time_zone = ?, limits = ?,
 		suspended_at = CASE WHEN ? THEN coalesce(suspended_at, `+b.Clock+`) END, updated_at = `+b.Clock+` WHERE id = ?`),
-		s.Name, string(s.Enforcement), string(s.Counts), s.Inherit, s.Zone, s.Suspended, id.String())
-	if err != nil {
-		return err
-	}
-	for _, l := range drop {
-		if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM llm_limits
-			WHERE tenant = ? AND window_unit = ? AND agent = ? AND model = ? AND metric = ? AND topup = ''`),
-			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric)); err != nil {
-			return err
-		}
-	}
-	for _, l := range set {
-		if _, err := b.Conn.ExecContext(ctx, b.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, window_unit, agent, model, metric, topup) DO UPDATE SET amount = excluded.amount`),
-			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max); err != nil {
-			return err
-		}
-	}
-	return nil
+		s.Name, string(s.Enforcement), string(s.Counts), s.Inherit, s.Zone, limits.String(), s.Suspended, id.String())
+	return err
 }

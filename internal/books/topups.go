@@ -2,31 +2,29 @@ package books
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// TopUp adds to a tenant's limits, and returns how many of the top-ups were not there yet.
-func (b Books) TopUp(ctx context.Context, id book.ID, added []book.TopUp) (n int64, err error) {
-	if _, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup <> '' AND ends_at <= `+b.Clock), id.String()); err != nil {
-		return 0, err
-	}
+// TopUp adds to the limits of a tenant, whose settings are locked, and reports whether any of the top-ups was not there yet.
+// Those that have ended are gone then.
+func (b Books) TopUp(ctx context.Context, t *book.Tenant, added []book.TopUp, now time.Time) (bool, error) {
+	lasting := slices.DeleteFunc(slices.Clone(t.TopUps), func(up book.TopUp) bool { return !up.Ends.IsZero() && !up.Ends.After(now) })
+	n := len(lasting)
 	for _, up := range added {
-		var ends any
-		if !up.Ends.IsZero() {
-			ends = b.Time(up.Ends)
+		if !slices.ContainsFunc(lasting, func(had book.TopUp) bool {
+			return had.Key == up.Key && had.Scope == up.Scope && had.Metric == up.Metric
+		}) {
+			lasting = append(lasting, up)
 		}
-		result, err := b.Conn.ExecContext(ctx, b.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, topup, amount, ends_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`),
-			id.String(), up.Window.String(), up.Agent, up.Model, string(up.Metric), up.Key, up.Max, ends)
-		if err != nil {
-			return n, err
-		}
-		rows, err := result.RowsAffected()
-		if err != nil {
-			return n, err
-		}
-		n += rows
 	}
-	return n, nil
+	if len(lasting) == n {
+		return false, nil
+	}
+	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET limits = ? WHERE id = ?`),
+		sqldb.Limits{Own: t.Limits, TopUps: lasting}.String(), t.ID.String())
+	return true, err
 }

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -94,19 +95,35 @@ type state map[string]any
 
 // limitsOf returns the limits of some tenants as the audit log has them, by tenant.
 func (d Directory) limitsOf(ctx context.Context, c sqldb.Conn, ids []any) (map[string][]string, error) {
-	limits := map[string][]string{}
+	all := map[string][]string{}
 	for chunk := range slices.Chunk(ids, maxProfiles) {
-		err := sqldb.EachRow(ctx, c, d.Bind(`SELECT CAST(tenant AS text), window_unit || ' ' || metric || ' ' || CAST(amount AS text) ||
-				CASE agent WHEN '' THEN '' ELSE ' of agent ' || agent END || CASE model WHEN '' THEN '' ELSE ' of model ' || model END
-			FROM llm_limits WHERE topup = '' AND tenant IN (`+sqldb.Marks(len(chunk))+`) ORDER BY 1, 2`), chunk, func(row sqldb.Row) error {
-			var id, limit string
-			err := row.Scan(&id, &limit)
-			limits[id] = append(limits[id], limit)
-			return err
-		})
+		err := sqldb.EachRow(ctx, c, d.Bind(`SELECT CAST(id AS text), CAST(limits AS text) FROM llm_tenants WHERE id IN (`+sqldb.Marks(len(chunk))+`)`),
+			chunk, func(row sqldb.Row) error {
+				var id, document string
+				if err := row.Scan(&id, &document); err != nil {
+					return err
+				}
+				limits, err := sqldb.ParseLimits(document)
+				for _, l := range limits.Own {
+					all[id] = append(all[id], limitText(l))
+				}
+				slices.Sort(all[id])
+				return err
+			})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return limits, nil
+	return all, nil
+}
+
+func limitText(l book.Limit) string {
+	text := fmt.Sprintf("%s %s %d", l.Window, l.Metric, l.Max)
+	if l.Agent != "" {
+		text += " of agent " + l.Agent
+	}
+	if l.Model != "" {
+		text += " of model " + l.Model
+	}
+	return text
 }

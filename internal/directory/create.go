@@ -2,7 +2,6 @@ package directory
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,10 +51,7 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 		ids[i] = book.NewID().String()
 		byID[ids[i]] = p
 	}
-	statement, args, err := d.creation(ids, profiles)
-	if err != nil {
-		return nil, err
-	}
+	statement, args := d.creation(ids, profiles)
 	var made []string
 	if err := sqldb.List(ctx, c, &made, statement, args...); err != nil {
 		return nil, err
@@ -71,35 +67,26 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 	if d.Documents || len(made) == 0 {
 		return taken, nil
 	}
-	if err := d.balances(ctx, c, made); err != nil {
-		return nil, err
-	}
-	limits := make([][]book.Limit, len(made))
-	for i := range made {
-		limits[i] = profiles[0].Limits
-	}
-	return taken, d.limits(ctx, c, made, limits)
+	return taken, d.balances(ctx, c, made)
 }
 
-// creation is the statement that makes tenants. On PostgreSQL it makes their balances and limits too, in one round trip, and gets
-// many of them as arrays, so that it is the same statement, and prepared once, for any number.
-func (d Directory) creation(ids []string, profiles []Profile) (statement string, args []any, err error) {
+// creation is the statement that makes tenants. On PostgreSQL it makes their balances too, in one round trip, and gets many of
+// them as arrays, so that it is the same statement, and prepared once, for any number.
+func (d Directory) creation(ids []string, profiles []Profile) (statement string, args []any) {
+	limits := sqldb.Limits{Own: profiles[0].Limits}.String()
+	if d.Documents && len(profiles) > 1 {
+		return createSQL, append([]any{limits}, tenantsArrays(ids, profiles)...)
+	}
 	values := make([]string, len(profiles))
 	for i, p := range profiles {
-		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		args = append(args, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()), string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone)
+		values[i] = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		args = append(args, limits, ids[i], p.Key, p.Name, sqldb.Nullable(p.OwnerType), sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()),
+			string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone)
 	}
-	if !d.Documents {
-		return insertSQL + `VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args, nil
+	if d.Documents {
+		return createOneSQL, args
 	}
-	limits, err := limitsDocument(profiles[0].Limits)
-	if err != nil {
-		return "", nil, err
-	}
-	if len(profiles) == 1 {
-		return createOneSQL, append([]any{limits}, args...), nil
-	}
-	return createSQL, append([]any{limits}, tenantsArrays(ids, profiles)...), nil
+	return insertSQL + `VALUES ` + strings.Join(values, ", ") + ` ON CONFLICT DO NOTHING RETURNING id`, args
 }
 
 func (p *Profile) parent() string {
@@ -109,26 +96,22 @@ func (p *Profile) parent() string {
 	return p.Chain[0].String()
 }
 
-const insertSQL = `INSERT INTO llm_tenants (id, tenant_id, name, owner_type, owner_id, parent, enforcement, counts, inherit, time_zone)
+const insertSQL = `INSERT INTO llm_tenants (limits, id, tenant_id, name, owner_type, owner_id, parent, enforcement, counts, inherit, time_zone)
 	`
 
 // The statements that make tenants on PostgreSQL: one, and many.
 var (
-	createOneSQL = created(`VALUES (CAST($2 AS uuid), $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10, $11)`)
-	createSQL    = created(`SELECT * FROM unnest(CAST(CAST($2 AS text) AS uuid[]), CAST(CAST($3 AS text) AS text[]), CAST(CAST($4 AS text) AS text[]),
+	createOneSQL = created(`VALUES (CAST($1 AS jsonb), CAST($2 AS uuid), $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10, $11)`)
+	createSQL    = created(`SELECT (SELECT CAST(CAST($1 AS text) AS jsonb)), t.* FROM unnest(CAST(CAST($2 AS text) AS uuid[]), CAST(CAST($3 AS text) AS text[]), CAST(CAST($4 AS text) AS text[]),
 		CAST(CAST($5 AS text) AS text[]), CAST(CAST($6 AS text) AS text[]), CAST(CAST($7 AS text) AS uuid[]), CAST(CAST($8 AS text) AS text[]),
-		CAST(CAST($9 AS text) AS text[]), CAST(CAST($10 AS text) AS boolean[]), CAST(CAST($11 AS text) AS text[]))`)
+		CAST(CAST($9 AS text) AS text[]), CAST(CAST($10 AS text) AS boolean[]), CAST(CAST($11 AS text) AS text[])) t`)
 )
 
-// created is a statement that makes tenants of some rows, with their anchors and their limits, which are $1.
+// created is a statement that makes tenants of some rows, with their anchors.
 func created(rows string) string {
 	return `WITH made AS (` + insertSQL + rows + ` ON CONFLICT DO NOTHING RETURNING id),
 		balances AS (
-			INSERT INTO llm_balances (tenant, window_unit, window_end) SELECT id, 'total', NULL FROM made),
-		limits AS (
-			INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount)
-			SELECT m.id, l.* FROM made m CROSS JOIN jsonb_to_recordset(CAST(CAST($1 AS text) AS jsonb))
-				AS l (window_unit text, agent text, model text, metric text, amount bigint))
+			INSERT INTO llm_balances (tenant, window_unit, window_end) SELECT id, 'total', NULL FROM made)
 		SELECT CAST(id AS text) FROM made`
 }
 
@@ -180,22 +163,6 @@ func element(array *strings.Builder, value string, null bool) {
 	array.WriteByte('"')
 }
 
-func limitsDocument(limits []book.Limit) (string, error) {
-	type row struct {
-		Window string `json:"window_unit"`
-		Agent  string `json:"agent"`
-		Model  string `json:"model"`
-		Metric string `json:"metric"`
-		Max    int64  `json:"amount"`
-	}
-	rows := make([]row, len(limits))
-	for i, l := range limits {
-		rows[i] = row{l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max}
-	}
-	b, err := json.Marshal(rows)
-	return string(b), err
-}
-
 // balances gives new tenants their anchors, with the balances that every tenant has.
 func (d Directory) balances(ctx context.Context, c sqldb.Conn, ids []string) error {
 	var (
@@ -207,25 +174,5 @@ func (d Directory) balances(ctx context.Context, c sqldb.Conn, ids []string) err
 		args = append(args, id)
 	}
 	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES `+strings.Join(values, ", ")), args...)
-	return err
-}
-
-// limits gives tenants limits, where they do not have the same ones yet.
-func (d Directory) limits(ctx context.Context, c sqldb.Conn, ids []string, limits [][]book.Limit) error {
-	var (
-		values []string
-		args   []any
-	)
-	for i, id := range ids {
-		for _, l := range limits[i] {
-			values = append(values, "(?, ?, ?, ?, ?, ?)")
-			args = append(args, id, l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max)
-		}
-	}
-	if len(values) == 0 {
-		return nil
-	}
-	_, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount) VALUES `+
-		strings.Join(values, ", ")+` ON CONFLICT DO NOTHING`), args...)
 	return err
 }

@@ -257,7 +257,31 @@ func (d Directory) adopt(ctx context.Context, c sqldb.Conn, id string, p Profile
 	}); err != nil {
 		return err
 	}
-	return d.limits(ctx, c, []string{id}, [][]book.Limit{p.Limits})
+	if len(p.Limits) == 0 {
+		return nil
+	}
+	return d.setLimits(ctx, c, id, func(had *sqldb.Limits) {
+		for _, l := range p.Limits {
+			if !slices.ContainsFunc(had.Own, func(own book.Limit) bool { return own.Scope == l.Scope && own.Metric == l.Metric }) {
+				had.Own = append(had.Own, l)
+			}
+		}
+	})
+}
+
+// setLimits changes the limits of a tenant whose row this transaction has written.
+func (d Directory) setLimits(ctx context.Context, c sqldb.Conn, id string, change func(*sqldb.Limits)) error {
+	var documents []string
+	if err := sqldb.List(ctx, c, &documents, d.Bind(`SELECT CAST(limits AS text) FROM llm_tenants WHERE id = ?`), id); err != nil {
+		return err
+	}
+	limits, err := sqldb.ParseLimits(documents[0])
+	if err != nil {
+		return err
+	}
+	change(&limits)
+	_, err = c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET limits = ? WHERE id = ?`), limits.String(), id)
+	return err
 }
 
 // MakeRoot makes the tenant that stands above all others, where it is not there yet.
@@ -288,10 +312,7 @@ func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, 
 		return err
 	}
 	if setLimits {
-		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant = ? AND topup = ''`), id); err != nil {
-			return err
-		}
-		if err := d.limits(ctx, c, []string{id}, [][]book.Limit{limits}); err != nil {
+		if err := d.setLimits(ctx, c, id, func(had *sqldb.Limits) { had.Own = limits }); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // Following makes the tenants of records that have changed follow them. Records are added some at a time, so that a
 // change of very many is never in memory as a whole, and End is to come when all are. Whatever was added is of one
 // moment: keys may have been swapped among the records, so that each tenant whose key changes first gives up the old
-// one. It runs in the transaction of its caller, and looks at no row but those of llm_tenants and llm_limits.
+// one. It runs in the transaction of its caller, and looks at no row but those of llm_tenants.
 type Following struct {
 	Directory
 	conn    sqldb.Conn
@@ -333,12 +333,7 @@ func (d Directory) remove(ctx context.Context, c sqldb.Conn, gone []*found) erro
 	if err := d.Audit(ctx, c, log...); err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(ids, maxProfiles) {
-		if _, err := c.ExecContext(ctx, d.Bind(`DELETE FROM llm_limits WHERE tenant IN (`+sqldb.Marks(len(chunk))+`)`), chunk...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.update(ctx, c, "limits = '[]'", ids)
 }
 
 // Had reports whether the tenant of a record has had a key.

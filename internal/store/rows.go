@@ -1,7 +1,7 @@
 package store
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -10,12 +10,11 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// The columns that the methods of Reader scan, by the aliases t (llm_tenants), l (llm_limits), b (llm_balances),
+// The columns that the methods of Reader scan, by the aliases t (llm_tenants), b (llm_balances),
 // e (llm_executions) and p (llm_processes).
 const (
 	TenantColumns = `t.id, coalesce(t.tenant_id, ''), coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), t.enforcement,
-		t.counts, t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent`
-	LimitColumns = `l.tenant, l.window_unit, l.agent, l.model, l.metric, l.topup, l.ends_at, l.amount`
+		t.counts, t.inherit, t.time_zone, t.suspended_at IS NOT NULL, t.deleted_at IS NOT NULL, t.parent, CAST(t.limits AS text)`
 
 	BalanceColumns = `b.tenant, b.window_unit, b.agent, b.model, ` + sumColumns
 
@@ -46,6 +45,9 @@ type Reader struct {
 	Text  func(*string) any    // what a text is scanned into that many rows have; nil: itself
 	Int   func(*int64) any     // what a number of an anchor is scanned into, which may be NULL and is zero then; nil: itself
 
+	// Limits are those that rows had before; nil: none are known.
+	Limits *KnownLimits
+
 	// Room is how many tenants there may be. It is made for them at once.
 	Room int
 
@@ -54,18 +56,50 @@ type Reader struct {
 	id        book.ID
 	window    string
 	tenant    book.Tenant
-	limit     book.Limit
-	topUp     string
-	ends      time.Time
 	parents   string
 	status    string
 	balance   [3]book.Balance // of the row of an anchor all three
 	execution book.Execution
-	targets   struct{ tenant, limit, balance, anchor, execution []any }
+	targets   struct{ tenant, balance, anchor, execution []any }
 
 	tenants  []book.Tenant
 	balances []book.Balance
-	limits   []book.Limit
+}
+
+// KnownLimits are limits as rows have them, and what that means. Those of many tenants are the same: they are read once, and
+// shared by all.
+type KnownLimits map[string]sqldb.Limits
+
+// maxKnown bounds what is kept.
+const maxKnown = 1_000
+
+// limits is the target to scan a tenant's limits into.
+type limits struct{ *Reader }
+
+// ScanBytes implements pgtype.BytesScanner.
+func (l limits) ScanBytes(document []byte) error {
+	known, ok := (*l.Limits)[string(document)]
+	if !ok {
+		var err error
+		if known, err = sqldb.ParseLimits(string(document)); err != nil {
+			return err
+		}
+		if len(*l.Limits) >= maxKnown || *l.Limits == nil {
+			*l.Limits = KnownLimits{}
+		}
+		(*l.Limits)[string(document)] = known
+	}
+	l.tenant.Limits, l.tenant.TopUps = slices.Clip(known.Own), slices.Clip(known.TopUps)
+	return nil
+}
+
+// Scan implements sql.Scanner.
+func (l limits) Scan(value any) error {
+	document, ok := value.(string)
+	if !ok {
+		return fmt.Errorf("limits are stored as %T", value)
+	}
+	return l.ScanBytes([]byte(document))
 }
 
 func (r *Reader) text(to *string) any {
@@ -161,7 +195,10 @@ func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 	if r.targets.tenant == nil {
 		r.targets.tenant = []any{
 			r.ID(&t.ID), r.text(&t.Key), r.text(&t.OwnerType), r.text(&t.OwnerID), r.text((*string)(&t.Enforcement)), r.text((*string)(&t.Counts)), &t.Inherit, r.text(&t.Zone),
-			&t.Suspended, &t.Deleted, r.ID(&t.Parent),
+			&t.Suspended, &t.Deleted, r.ID(&t.Parent), limits{r},
+		}
+		if r.Limits == nil {
+			r.Limits = &KnownLimits{}
 		}
 	}
 	if err := row.Scan(r.targets.tenant...); err != nil {
@@ -180,46 +217,6 @@ func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 		locked.Balances, locked.Written = balances, written
 	}
 	return t, nil
-}
-
-// limitsRoom is how many limits of a tenant there is room for at once.
-const limitsRoom = 4
-
-// Limit enters LimitColumns.
-func (r *Reader) Limit(row sqldb.Row) error {
-	l := &r.limit
-	if r.targets.limit == nil {
-		r.targets.limit = []any{
-			r.ID(&r.id), r.text(&r.window), r.text(&l.Agent), r.text(&l.Model), r.text((*string)(&l.Metric)), r.text(&r.topUp), r.Time(&r.ends), &l.Max,
-		}
-	}
-	err := row.Scan(r.targets.limit...)
-	if err != nil {
-		return err
-	}
-	if l.Window, err = period.ParseWindow(r.window); err != nil {
-		return err
-	}
-	t := r.State.Tenants[r.id]
-	if r.id == book.Defaults {
-		t = &r.State.Defaults
-	}
-	switch {
-	case t == nil:
-	case r.topUp != "":
-		t.TopUps = append(t.TopUps, book.TopUp{Limit: *l, Key: r.topUp, Ends: r.ends})
-	default:
-		if t.Limits == nil {
-			n := len(r.limits)
-			if n+limitsRoom > cap(r.limits) {
-				r.limits, n = make([]book.Limit, 0, max(r.Room, 1)*limitsRoom), 0
-			}
-			r.limits = r.limits[:n+limitsRoom]
-			t.Limits = r.limits[n : n : n+limitsRoom]
-		}
-		t.Limits = append(t.Limits, *l)
-	}
-	return nil
 }
 
 // Balance enters BalanceColumns. What else is in the row goes to more, the same for each row. It returns the tenant, nil where
@@ -247,20 +244,6 @@ func (r *Reader) Balance(row sqldb.Row, more ...any) (*book.Tenant, error) {
 		t.Balances = append(t.Balances, *b)
 	}
 	return t, nil
-}
-
-// Sort orders what was entered where the decision goes by the order: of two limits that are passed, the first is told.
-func (r *Reader) Sort() {
-	for _, t := range r.State.Tenants {
-		slices.SortFunc(t.Limits, compare)
-		slices.SortFunc(t.TopUps, func(a, b book.TopUp) int { return cmp.Or(compare(a.Limit, b.Limit), cmp.Compare(a.Key, b.Key)) })
-	}
-	slices.SortFunc(r.State.Defaults.Limits, compare)
-}
-
-func compare(a, b book.Limit) int {
-	return cmp.Or(cmp.Compare(a.Window.String(), b.Window.String()), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Model, b.Model),
-		cmp.Compare(a.Metric, b.Metric))
 }
 
 // Execution enters ExecutionColumns of an execution that was asked for by id.

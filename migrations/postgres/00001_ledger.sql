@@ -16,6 +16,7 @@ CREATE TABLE llm_tenants (
     counts       text        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      boolean     NOT NULL DEFAULT true,       -- takes limits that it does not set from the ledger's defaults
     time_zone    text        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    limits       jsonb       NOT NULL DEFAULT '[]',       -- its limits and top-ups: an object with the columns of llm_limits for each, without those that are empty
     suspended_at timestamptz,
     deleted_at   timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),
@@ -32,19 +33,19 @@ CREATE TABLE llm_former (
     PRIMARY KEY (parent, tenant)
 );
 
--- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the
--- limit of its scope and metric while it lasts.
-CREATE TABLE llm_limits (
-    tenant      uuid NOT NULL,
-    window_unit text NOT NULL,                          -- hour, day, week, month, total
-    agent       text NOT NULL DEFAULT '',               -- '': all agents
-    model       text NOT NULL DEFAULT '',               -- '': all models
-    metric      text NOT NULL,                          -- cost (nano-dollars), tokens, calls
-    topup       text NOT NULL DEFAULT '',               -- '': the limit itself; else the key of the top-up
-    amount      bigint NOT NULL CHECK (amount >= 0),
-    ends_at     timestamptz,                              -- of a top-up
-    PRIMARY KEY (tenant, window_unit, agent, model, metric, topup)
-);
+-- The limits of tenants, one a row, for questions; they stand in the rows of the tenants. A limit: one metric of one window and
+-- scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the limit of its scope and metric while it lasts.
+CREATE VIEW llm_limits AS
+    SELECT t.id AS tenant,
+        l.window_unit,                                  -- hour, day, week, month, total
+        coalesce(l.agent, '') AS agent,                 -- '': all agents
+        coalesce(l.model, '') AS model,                 -- '': all models
+        l.metric,                                       -- cost (nano-dollars), tokens, calls
+        coalesce(l.topup, '') AS topup,                 -- '': the limit itself; else the key of the top-up
+        l.amount,
+        l.ends_at                                       -- of a top-up
+    FROM llm_tenants t CROSS JOIN LATERAL jsonb_to_recordset(t.limits)
+        AS l (window_unit text, agent text, model text, metric text, topup text, amount bigint, ends_at timestamptz);
 
 -- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
 -- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first. It has the balances of
@@ -391,6 +392,6 @@ DROP TABLE llm_pruned;
 DROP TABLE llm_idempotency;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
-DROP TABLE llm_limits;
+DROP VIEW llm_limits;
 DROP TABLE llm_former;
 DROP TABLE llm_tenants;

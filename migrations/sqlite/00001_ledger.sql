@@ -16,6 +16,7 @@ CREATE TABLE llm_tenants (
     counts       TEXT        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
     time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    limits       TEXT        NOT NULL DEFAULT '[]',       -- its limits and top-ups, as JSON: an object with the columns of llm_limits for each, without those that are empty
     suspended_at TIMESTAMP,
     deleted_at   TIMESTAMP,
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')),
@@ -32,19 +33,18 @@ CREATE TABLE llm_former (
     PRIMARY KEY (parent, tenant)
 );
 
--- A limit: one metric of one window and scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the
--- limit of its scope and metric while it lasts.
-CREATE TABLE llm_limits (
-    tenant      TEXT NOT NULL,
-    window_unit TEXT NOT NULL,                          -- hour, day, week, month, total
-    agent       TEXT NOT NULL DEFAULT '',               -- '': all agents
-    model       TEXT NOT NULL DEFAULT '',               -- '': all models
-    metric      TEXT NOT NULL,                          -- cost (nano-dollars), tokens, calls
-    topup       TEXT NOT NULL DEFAULT '',               -- '': the limit itself; else the key of the top-up
-    amount      INTEGER NOT NULL CHECK (amount >= 0),
-    ends_at     TIMESTAMP,                              -- of a top-up
-    PRIMARY KEY (tenant, window_unit, agent, model, metric, topup)
-);
+-- The limits of tenants, one a row, for questions; they stand in the rows of the tenants. A limit: one metric of one window and
+-- scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the limit of its scope and metric while it lasts.
+CREATE VIEW llm_limits AS
+    SELECT t.id AS tenant,
+        json_extract(l.value, '$.window_unit') AS window_unit,      -- hour, day, week, month, total
+        coalesce(json_extract(l.value, '$.agent'), '') AS agent,    -- '': all agents
+        coalesce(json_extract(l.value, '$.model'), '') AS model,    -- '': all models
+        json_extract(l.value, '$.metric') AS metric,                -- cost (nano-dollars), tokens, calls
+        coalesce(json_extract(l.value, '$.topup'), '') AS topup,    -- '': the limit itself; else the key of the top-up
+        json_extract(l.value, '$.amount') AS amount,
+        json_extract(l.value, '$.ends_at') AS ends_at               -- of a top-up
+    FROM llm_tenants t CROSS JOIN json_each(t.limits) l;
 
 -- A balance: what is spent and held in the current window of one unit and scope. The row of (total, all agents, all
 -- models) is the tenant's anchor: whatever changes the tenant's balances or executions locks it first. It has the balances of
@@ -383,6 +383,6 @@ DROP TABLE llm_pruned;
 DROP TABLE llm_idempotency;
 DROP TABLE llm_executions;
 DROP TABLE llm_balances;
-DROP TABLE llm_limits;
+DROP VIEW llm_limits;
 DROP TABLE llm_former;
 DROP TABLE llm_tenants;

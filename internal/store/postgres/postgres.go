@@ -116,6 +116,7 @@ type session struct {
 	untyped  bool // of the connection
 	ancestry ancestry
 	words    words
+	limits   store.KnownLimits
 
 	mu   sync.Mutex
 	conn *sql.Conn // that is kept, nil while it is used

@@ -65,8 +65,6 @@ const (
 
 	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
-	limits = `SELECT ` + store.LimitColumns + ` FROM llm_limits l
-		WHERE l.tenant = ANY($1::uuid[]) AND (l.ends_at IS NULL OR l.ends_at > clock_timestamp())`
 	busy = `SELECT w.id FROM ` + wanted + ` WHERE EXISTS (SELECT FROM llm_balances b WHERE b.tenant = w.id
 		AND b.generation = ` + generation + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = '')`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
@@ -133,12 +131,13 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	ids := uuids(tenantIDs)
 	met := make([]relation, 0, len(ids))
 	r := store.Reader{
-		State: state,
-		ID:    func(id *book.ID) any { return idTarget{id} },
-		Time:  func(t *time.Time) any { return instant{t} },
-		Text:  func(text *string) any { return word{text, &s.words} },
-		Int:   func(n *int64) any { return (*number)(n) },
-		Room:  len(ids),
+		State:  state,
+		ID:     func(id *book.ID) any { return idTarget{id} },
+		Time:   func(t *time.Time) any { return instant{t} },
+		Text:   func(text *string) any { return word{text, &s.words} },
+		Limits: &s.limits,
+		Int:    func(n *int64) any { return (*number)(n) },
+		Room:   len(ids),
 	}
 	var (
 		written, others number
@@ -168,7 +167,6 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		met = append(met, relation{t.ID, t.Parent, t.Key})
 		return err
 	}))
-	batch.Queue(limits, ids).Query(each(r.Limit))
 	balance := func(row sqldb.Row) error {
 		_, err := r.Balance(row)
 		return err
@@ -219,7 +217,6 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 			return nil, false, err
 		}
 	}
-	r.Sort()
 	return state, complete, nil
 }
 

@@ -3,7 +3,7 @@ package sqlite
 import "github.com/llmtenant/tenant/internal/book"
 
 // Queries are what a batch reads with, and what it finds the executions with that it ends.
-var Queries = []string{chains, locked, tenants, limits, balances, executions, idempotent, processes, ending(1), ending(atOnce)}
+var Queries = []string{chains, locked, tenants, balances, executions, idempotent, processes, ending(1), ending(atOnce)}
 
 func ending(executions int) string {
 	rows := make([]book.Update, executions)

@@ -30,7 +30,6 @@ const (
 		WHERE b.tenant IN (` + wanted + `) AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''`
 
 	tenants  = `SELECT ` + store.TenantColumns + ` FROM llm_tenants t WHERE t.id IN (` + wanted + `)`
-	limits   = `SELECT ` + store.LimitColumns + ` FROM llm_limits l WHERE l.tenant IN (` + wanted + `)`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM llm_balances b WHERE b.tenant IN (` + wanted + `)`
 
 	// ?1 is pairs of tenant and id. CROSS JOIN keeps the order: one look-up for each pair.
@@ -71,7 +70,6 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 	queries := []query{
 		{locked, []any{ids}, r.Locked},
 		{tenants, []any{ids}, func(row sqldb.Row) error { _, err := r.Tenant(row); return err }},
-		{limits, []any{ids}, r.Limit},
 		{balances, []any{ids}, func(row sqldb.Row) error { _, err := r.Balance(row); return err }},
 	}
 	if len(want.Executions) > 0 {
@@ -96,7 +94,6 @@ func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*boo
 			return nil, err
 		}
 	}
-	r.Sort()
 	return state, nil
 }
 

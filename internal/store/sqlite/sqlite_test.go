@@ -77,7 +77,7 @@ func TestBatch_OnABusyDatabaseSaysWhatHoldsIt(t *testing.T) {
 	b := books(t)
 	host, err := b.DB.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = host.ExecContext(t.Context(), `DELETE FROM llm_limits`)
+	_, err = host.ExecContext(t.Context(), `DELETE FROM llm_tenants`)
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -283,16 +283,16 @@ func TestClassify_SaysWhatAnErrorMeansForWhoeverTriesAgain(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	_, missing := db.ExecContext(t.Context(), `SELECT 1 FROM nowhere`)
-	_, column := db.ExecContext(t.Context(), `SELECT colour FROM llm_limits`)
-	_, inserted := db.ExecContext(t.Context(), `INSERT INTO llm_limits (colour) VALUES (1)`)
-	_, null := db.ExecContext(t.Context(), `INSERT INTO llm_limits (tenant) VALUES (NULL)`)
+	_, column := db.ExecContext(t.Context(), `SELECT colour FROM llm_tenants`)
+	_, inserted := db.ExecContext(t.Context(), `INSERT INTO llm_tenants (colour) VALUES (1)`)
+	_, null := db.ExecContext(t.Context(), `INSERT INTO llm_tenants (id) VALUES (NULL)`)
 	_, syntax := db.ExecContext(t.Context(), `SELEC`)
 	for _, c := range []struct {
 		err  error
 		want fault.Class
 	}{
 		{errors.New("database is locked"), fault.Locked},
-		{errors.New("database table is locked: llm_limits"), fault.Locked},
+		{errors.New("database table is locked: llm_tenants"), fault.Locked},
 		{fmt.Errorf("begin: %w", errors.New("database is locked (5) (SQLITE_BUSY)")), fault.Locked},
 		{coded(5), fault.Locked},
 		{fmt.Errorf("begin: %w", coded(5|2<<8)), fault.Locked},

@@ -16,6 +16,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/fault"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 )
 
@@ -168,10 +169,12 @@ func stand(exec func(string, ...any), id book.ID) {
 // Limit adds limits to a tenant.
 func (b *Books) Limit(id book.ID, limits ...book.Limit) {
 	b.Helper()
-	for _, l := range limits {
-		b.Exec(`INSERT INTO llm_limits (tenant, window_unit, agent, model, metric, amount) VALUES ($1, $2, $3, $4, $5, $6)`,
-			id.String(), l.Window.String(), l.Agent, l.Model, string(l.Metric), l.Max)
-	}
+	var document string
+	require.NoError(b, b.DB.QueryRowContext(b.Context(), `SELECT CAST(limits AS text) FROM llm_tenants WHERE id = $1`, id.String()).Scan(&document))
+	all, err := sqldb.ParseLimits(document)
+	require.NoError(b, err)
+	all.Own = append(all.Own, limits...)
+	b.Exec(`UPDATE llm_tenants SET limits = $1 WHERE id = $2`, all.String(), id.String())
 }
 
 // Batch runs one batch of the session.

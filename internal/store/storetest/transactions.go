@@ -166,14 +166,14 @@ func cancelLeavesNothing(b *Books) {
 }
 
 func decideNotCalledOnError(b *Books) {
-	b.Exec(`ALTER TABLE llm_limits RENAME TO elsewhere`)
+	b.Exec(`ALTER TABLE llm_tenants RENAME TO elsewhere`)
 	err := b.Batch(&book.Want{}, func(*book.State) book.Effects {
 		b.Error("decide was called")
 		return book.Effects{}
 	})
 	require.Error(b, err)
 	require.Equal(b, fault.NotMigrated, b.Store.Classify(err))
-	b.Exec(`ALTER TABLE elsewhere RENAME TO llm_limits`)
+	b.Exec(`ALTER TABLE elsewhere RENAME TO llm_tenants`)
 	require.NoError(b, b.Write(book.Effects{}))
 }
 
@@ -192,7 +192,8 @@ func LocksBeforeReads(b *Books, waiting func() bool) {
 			outcomes, err = Decide(b.Context(), b.Session, Reserve(id, book.Amount{Cost: 500}))
 			return err
 		})
-		_, err = host.ExecContext(b.Context(), `UPDATE llm_limits SET amount = 400 WHERE tenant = $1`, id.String())
+		lowered := sqldb.Limits{Own: []book.Limit{{Scope: book.Scope{Window: period.Day}, Metric: book.Cost, Max: 400}}}
+		_, err = host.ExecContext(b.Context(), `UPDATE llm_tenants SET limits = $1 WHERE id = $2`, lowered.String(), id.String())
 		require.NoError(b, err)
 		require.NoError(b, host.Commit())
 
