@@ -21,7 +21,7 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// Exportable is what [Export] writes: an [ExecutionQuery] or a [Query].
+// Exportable is what [Export] writes: an [ExecutionQuery], a [Query] or [FOCUS].
 type Exportable interface {
 	// exported finds out what is to be written, from a cursor on.
 	exported(ctx context.Context, db *gorm.DB, after string) (exported, error)
@@ -55,6 +55,7 @@ const (
 	ExportTime    = export.Time
 	ExportBool    = export.Bool
 	ExportJSON    = export.JSON
+	ExportSecond  = export.Second
 )
 
 // CSV is the format of RFC 4180, with a header, in UTF-8 and with lines that end in a newline. Amounts are plain decimals of

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/units"
 )
@@ -175,25 +176,14 @@ func (p Price) charges(u Usage) parts {
 func (p Price) apart(u Usage, share int64) parts {
 	r := p.rates(u.InputTokens())
 	var exact money.Sum
-	for _, part := range [...]struct{ tokens, rate int64 }{
-		{u.Input, r.Input},
-		{u.CacheRead, or(r.CacheRead, r.Input)},
-		{u.CacheReadAudio, or(r.CacheReadAudio, r.InputAudio, r.CacheRead, r.Input)},
-		{u.CacheWrite5m, or(r.CacheWrite5m, r.Input)},
-		{u.CacheWrite1h, or(r.CacheWrite1h, r.CacheWrite5m, r.Input)},
-		{u.InputAudio, or(r.InputAudio, r.Input)},
-		{u.InputImage, or(r.InputImage, r.Input)},
-	} {
-		exact.AddTokens(part.tokens, part.rate)
+	counts, rates := book.Usage(u), r.classes()
+	classes := counts.Classes()
+	for _, i := range [...]int{0, 1, 2, 3, 4, 7, 9} {
+		exact.AddTokens(*classes[i], rates[i])
 	}
 	input := exact.Scaled(share)
-	for _, part := range [...]struct{ tokens, rate int64 }{
-		{u.Output, r.Output},
-		{u.Reasoning, or(r.Reasoning, r.Output)},
-		{u.OutputAudio, or(r.OutputAudio, r.Output)},
-		{u.OutputImage, or(r.OutputImage, r.Output)},
-	} {
-		exact.AddTokens(part.tokens, part.rate)
+	for _, i := range [...]int{5, 6, 8, 10} {
+		exact.AddTokens(*classes[i], rates[i])
 	}
 	tokens := exact.Scaled(share)
 	exact.AddFees(u.WebSearches, r.WebSearch)
@@ -364,6 +354,15 @@ func (r Rates) prices(tokens int64, counts units.Counts) bool {
 		}
 	}
 	return len(r.Units) == 0 || byTokens || tokens == 0 || !counts.IsZero()
+}
+
+// classes are what the classes of tokens are charged at, in the order of [book.UsageColumns].
+func (r Rates) classes() [11]int64 {
+	return [...]int64{
+		r.Input, or(r.CacheRead, r.Input), or(r.CacheReadAudio, r.InputAudio, r.CacheRead, r.Input), or(r.CacheWrite5m, r.Input),
+		or(r.CacheWrite1h, r.CacheWrite5m, r.Input), r.Output, or(r.Reasoning, r.Output), or(r.InputAudio, r.Input), or(r.OutputAudio, r.Output),
+		or(r.InputImage, r.Input), or(r.OutputImage, r.Output),
+	}
 }
 
 func (p Price) rates(input int64) Rates {

@@ -54,11 +54,11 @@ func (format) Encoder(w io.Writer, columns []tenant.ExportColumn, continued bool
 var (
 	tags = map[tenant.ExportKind]string{
 		tenant.ExportText: "", tenant.ExportInteger: "", tenant.ExportMoney: ",decimal(9:18)",
-		tenant.ExportTime: ",timestamp(microsecond)", tenant.ExportBool: "", tenant.ExportJSON: ",json",
+		tenant.ExportTime: ",timestamp(microsecond)", tenant.ExportSecond: ",timestamp(microsecond)", tenant.ExportBool: "", tenant.ExportJSON: ",json",
 	}
 	types = map[tenant.ExportKind]reflect.Type{
 		tenant.ExportText: reflect.TypeFor[string](), tenant.ExportInteger: reflect.TypeFor[int64](), tenant.ExportMoney: reflect.TypeFor[int64](),
-		tenant.ExportTime: reflect.TypeFor[int64](), tenant.ExportBool: reflect.TypeFor[bool](), tenant.ExportJSON: reflect.TypeFor[string](),
+		tenant.ExportTime: reflect.TypeFor[int64](), tenant.ExportSecond: reflect.TypeFor[int64](), tenant.ExportBool: reflect.TypeFor[bool](), tenant.ExportJSON: reflect.TypeFor[string](),
 	}
 )
 

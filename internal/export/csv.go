@@ -46,8 +46,8 @@ func (c *csv) Row(cells [][]byte) (err error) {
 			out = append(out, cell...)
 		case Money:
 			out = AppendDollars(out, cell)
-		case Time:
-			if out, err = AppendTime(out, cell); err != nil {
+		case Time, Second:
+			if out, err = AppendTime(out, cell, c.columns[i].Kind); err != nil {
 				return err
 			}
 		case Bool:

@@ -20,6 +20,7 @@ const (
 	Time                // the same, in microseconds since 1970 in UTC
 	Bool                // t or f
 	JSON                // an object
+	Second              // as Time, and written to the second, which it is a whole one of
 )
 
 // Column is a column of what is written.
@@ -99,9 +100,9 @@ func AppendDollars(b, nano []byte) []byte {
 	return append(b, nano...)
 }
 
-// AppendTime appends microseconds since 1970 in the form of RFC 3339, in UTC and always to the microsecond. The
+// AppendTime appends microseconds since 1970 in the form of RFC 3339, in UTC and always to the microsecond, or to the second. The
 // year has four digits, as in both databases.
-func AppendTime(b, micros []byte) ([]byte, error) {
+func AppendTime(b, micros []byte, kind Kind) ([]byte, error) {
 	n, err := strconv.ParseInt(string(micros), 10, 64)
 	if err != nil {
 		return b, fmt.Errorf("a time is %q", micros)
@@ -110,10 +111,16 @@ func AppendTime(b, micros []byte) ([]byte, error) {
 	t := time.UnixMicro(n).UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	for _, part := range [...]struct {
+	parts := [...]struct {
 		n, digits int
 		after     byte
-	}{{year, 4, '-'}, {int(month), 2, '-'}, {day, 2, 'T'}, {hour, 2, ':'}, {minute, 2, ':'}, {second, 2, '.'}, {t.Nanosecond() / 1000, 6, 'Z'}} {
+	}{{year, 4, '-'}, {int(month), 2, '-'}, {day, 2, 'T'}, {hour, 2, ':'}, {minute, 2, ':'}, {second, 2, '.'}, {t.Nanosecond() / 1000, 6, 'Z'}}
+	until := len(parts)
+	if kind == Second {
+		until--
+		parts[until-1].after = 'Z'
+	}
+	for _, part := range parts[:until] {
 		at := len(b)
 		b = append(b, "000000"[:part.digits]...)
 		for i, n := at+part.digits-1, part.n; i >= at; i, n = i-1, n/10 {

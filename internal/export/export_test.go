@@ -17,7 +17,7 @@ import (
 
 var columns = []export.Column{
 	{Name: "text"}, {Name: "integer", Kind: export.Integer}, {Name: "money", Kind: export.Money}, {Name: "time", Kind: export.Time},
-	{Name: "bool", Kind: export.Bool}, {Name: "json", Kind: export.JSON},
+	{Name: "bool", Kind: export.Bool}, {Name: "json", Kind: export.JSON}, {Name: "second", Kind: export.Second},
 }
 
 // write writes one row, and returns the text.
@@ -40,7 +40,8 @@ func TestFormats_AreReadAsTheyWereWritten(t *testing.T) {
 		yes := rapid.Bool().Draw(t, "yes")
 		document, err := json.Marshal(map[string]string{"tag": text})
 		require.NoError(t, err)
-		cells := [][]byte{[]byte(text), strconv.AppendInt(nil, whole, 10), strconv.AppendInt(nil, nano, 10), strconv.AppendInt(nil, micros, 10), []byte(map[bool]string{true: "t", false: "f"}[yes]), document}
+		cells := [][]byte{[]byte(text), strconv.AppendInt(nil, whole, 10), strconv.AppendInt(nil, nano, 10), strconv.AppendInt(nil, micros, 10), []byte(map[bool]string{true: "t", false: "f"}[yes]), document, strconv.AppendInt(nil, micros, 10)}
+		second := time.UnixMicro(micros).UTC().Format("2006-01-02T15:04:05Z")
 		dollars := decimal.New(nano, -9).StringFixed(9)
 		when := time.UnixMicro(micros).UTC().Format("2006-01-02T15:04:05.000000Z")
 
@@ -54,7 +55,7 @@ func TestFormats_AreReadAsTheyWereWritten(t *testing.T) {
 			row[0] = row[0][1:]
 		}
 		require.Equal(t, normal(text), row[0])
-		require.Equal(t, []string{strconv.FormatInt(whole, 10), dollars, when, strconv.FormatBool(yes), normal(string(document))}, row[1:])
+		require.Equal(t, []string{strconv.FormatInt(whole, 10), dollars, when, strconv.FormatBool(yes), normal(string(document)), second}, row[1:])
 
 		var object struct {
 			Text    string
@@ -63,6 +64,7 @@ func TestFormats_AreReadAsTheyWereWritten(t *testing.T) {
 			Time    string
 			Bool    bool
 			JSON    json.RawMessage
+			Second  string
 		}
 		require.NoError(t, json.Unmarshal([]byte(write(t, export.NDJSON{}, cells...)), &object))
 		want, err := json.Marshal(text)
@@ -74,6 +76,7 @@ func TestFormats_AreReadAsTheyWereWritten(t *testing.T) {
 		require.Equal(t, dollars, object.Money)
 		require.Equal(t, when, object.Time)
 		require.Equal(t, yes, object.Bool)
+		require.Equal(t, second, object.Second)
 		require.JSONEq(t, string(document), string(object.JSON))
 	})
 }
@@ -86,11 +89,11 @@ func normal(s string) string {
 func TestFormats_OfNothing(t *testing.T) {
 	t.Parallel()
 	none := make([][]byte, len(columns))
-	require.Equal(t, ",,,,,\n", write(t, export.CSV{}, none...))
-	require.Equal(t, `{"text":null,"integer":null,"money":null,"time":null,"bool":null,"json":null}`+"\n", write(t, export.NDJSON{}, none...))
+	require.Equal(t, ",,,,,,\n", write(t, export.CSV{}, none...))
+	require.Equal(t, `{"text":null,"integer":null,"money":null,"time":null,"bool":null,"json":null,"second":null}`+"\n", write(t, export.NDJSON{}, none...))
 	var out bytes.Buffer
 	e, err := export.CSV{}.Encoder(&out, columns, false)
 	require.NoError(t, err)
 	require.NoError(t, e.Close())
-	require.Equal(t, "text,integer,money,time,bool,json\n", out.String())
+	require.Equal(t, "text,integer,money,time,bool,json,second\n", out.String())
 }

@@ -46,8 +46,8 @@ func (n *ndjson) Row(cells [][]byte) (err error) {
 			out = append(out, cell...)
 		case Money:
 			out = append(AppendDollars(append(out, '"'), cell), '"')
-		case Time:
-			if out, err = AppendTime(append(out, '"'), cell); err != nil {
+		case Time, Second:
+			if out, err = AppendTime(append(out, '"'), cell, n.columns[i].kind); err != nil {
 				return err
 			}
 			out = append(out, '"')

@@ -173,6 +173,14 @@ func (d *Dialect) Hour(column string) string {
 	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
 }
 
+// Month is an expression for the month, in UTC, in which a time lies.
+func (d *Dialect) Month(column string) string {
+	if d.numbered {
+		return "date_trunc('month', " + column + ", 'UTC')"
+	}
+	return "substr(" + column + ", 1, 7) || '-01 00:00:00.000000+00:00'"
+}
+
 // Quarter is an expression for the quarter of an hour, in UTC, in which a time lies. Every time zone of today begins its days,
 // and so its weeks and months, with one.
 func (d *Dialect) Quarter(column string) string {

@@ -158,10 +158,12 @@ CREATE INDEX llm_executions_below ON llm_executions (admitted_at)
     WHERE parents <> '{}' AND status <> 'running' AND status <> 'cancelled';
 CREATE INDEX llm_executions_running ON llm_executions (process) WHERE status = 'running';
 
--- For what was corrected of a call.
 -- Overruns are few, and are counted of all tenants together.
 CREATE INDEX llm_executions_overrun ON llm_executions (admitted_at)
     WHERE overrun_cost > 0 OR overrun_charge > 0 OR overrun_tokens > 0;
+-- Adjustments are few, and are told from the calls of their hours.
+CREATE INDEX llm_executions_adjusted ON llm_executions (admitted_at) WHERE status = 'adjusted';
+-- For what was corrected of a call.
 CREATE INDEX llm_executions_corrects ON llm_executions (tenant, corrects) WHERE corrects IS NOT NULL;
 
 -- Idempotency keys that are taken: by which execution, and how that had ended when it was entered or was pruned. A key stays
