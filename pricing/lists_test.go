@@ -121,6 +121,9 @@ var rulings = []ruling{
 	{Vercel, "models.dev", "minimax/*-highspeed", "cache_write_5m", ""},
 	{Vertex, "litellm", "claude-3-5-haiku@20241022", "*", ""},
 	{Vertex, "litellm", "deepseek-ai/deepseek-v3.1-maas", "*", ""},
+	{Vertex, "litellm", "text-embedding-00?", "input", "Google charges characters"},
+	{Vertex, "litellm", "text-embedding-large-*", "input", "Google charges characters"},
+	{Vertex, "litellm", "text-multilingual-*", "input", "Google charges characters"},
 	{Vertex, "litellm", "gemini-*-pro*", "cache_write_5m>200000", ""},
 	{Vertex, "models.dev", "claude-*@default", "*>200000", "the tier that Anthropic gave up on 2026-03-13"},
 	{Vertex, "models.dev", "gemini-2.5-flash", "cache_*", "the rates of before the price cut"},
@@ -177,13 +180,11 @@ var leftOut = []struct{ provider, model, why string }{
 	{Azure, "wizardlm-2-8x22b", "the rates of other hosts"},
 	{Bedrock, "*/*", "the prices of single regions, by names that are LiteLLM's own"},
 	{Bedrock, "amazon.nova-2-multimodal-embeddings-v1:0", "images, seconds of audio and video by the piece"},
-	{Bedrock, "amazon.titan-embed-image-v1", "images by the piece"},
 	{Bedrock, "regional.*", "a name of genai-prices' own for all regions but the global one"},
 	{Bedrock, "global.anthropic.claude-opus-4-5-v1:0", "genai-prices leaves the date out"},
 	{OpenRouter, "~*", "the price of the model that the alias leads to"},
 	{Cohere, "command-a", "not a name of Cohere's API"},
 	{Cohere, "command-r7b", "not a name of Cohere's API"},
-	{Cohere, "embed-english-v3.0", "images by the piece"},
 	{Cohere, "embed-multilingual-light-v3.0", "LiteLLM has a thousand times the rate"},
 	{DeepSeek, "deepseek-v3.1-terminus", "not a name of DeepSeek's API"},
 	{DeepSeek, "deepseek-v3.2-exp", "not a name of DeepSeek's API"},
@@ -200,9 +201,6 @@ var leftOut = []struct{ provider, model, why string }{
 	{Vertex, "gemini-embedding-2*", "its video input has a rate of its own"},
 	{Vertex, "gemini-omni-flash-preview", "its video output has a rate of its own"},
 	{Vertex, "multimodalembedding*", "images and seconds by the piece"},
-	{Vertex, "text-embedding-00?", "Google charges characters"},
-	{Vertex, "text-embedding-large-*", "Google charges characters"},
-	{Vertex, "text-multilingual-*", "Google charges characters"},
 	{Vertex, "deep-research-pro-preview-12-2025", "LiteLLM has the rates of an image model for it"},
 }
 
@@ -337,7 +335,7 @@ func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 	case e.Provider == OpenAI && (c.service == "batch" || c.service == "flex"):
 		flex, _ := rate(p.ForService("flex"), c.above, c.class)
 		return nano == flex || 2*nano == standard
-	case e.Provider == OpenRouter && strings.Contains(e.Model, "embed"):
+	case e.Provider == OpenRouter && (strings.Contains(e.Model, "embed") || strings.Contains(e.Model, "transcribe")):
 		maker, _ := Default().Price("", path.Base(e.Model), asOf)
 		made, _ := rate(maker, c.above, c.class)
 		return nano == made && e.Note != ""

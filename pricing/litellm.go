@@ -170,7 +170,7 @@ func (r *Row) litellmCounted(fields map[string]json.RawMessage, mode string) (bo
 			return false, fmt.Errorf("%s: %w", field, err)
 		}
 		class := litellmPieces[field]
-		if text != "" && byPiece(mode, field) && (class == nil || *class(&r.Rates) == "") {
+		if text != "" && byPiece(mode, field) && !(field == "input_cost_per_image" && r.picturesCounted(fields, mode)) && (class == nil || *class(&r.Rates) == "") {
 			counted = false
 		}
 	}

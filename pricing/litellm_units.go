@@ -43,13 +43,34 @@ var litellmUnits = []litellmUnit{
 	{"ocr", "ocr_cost_per_page", units.Pages, perUnit},
 	{"ocr", "annotation_cost_per_page", units.Pages.With("annotated"), perUnit},
 	{"rerank search vector_store", "input_cost_per_query", units.SearchUnits, perUnit},
+	{"embedding", "input_cost_per_image", units.InputImages, perUnit},
+	{"embedding", "input_cost_per_character", units.InputCharacters, perUnit},
 	{"chat completion responses", "file_search_cost_per_1k_calls", units.FileSearches, perThousand},
 	{"chat completion responses", "code_interpreter_cost_per_session", units.Containers, perUnit},
 }
 
 // fees are the units that a model charges beside its tokens. All others measure what is charged by tokens where the model
 // has rates for them.
-var fees = []units.Unit{units.FileSearches, units.Containers}
+var fees = []units.Unit{units.FileSearches, units.Containers, units.InputImages}
+
+// takes reports whether the row of a model is to have the price of a unit.
+func (r *Row) takes(unit units.Unit, fields map[string]json.RawMessage, mode string, byTokens bool) bool {
+	switch {
+	case unit == units.InputImages:
+		return r.picturesCounted(fields, mode)
+	case mode == "embedding" && unit == units.InputCharacters: // Google charges texts by them, and states both
+		return r.Provider == Vertex && fields["input_cost_per_image"] == nil
+	default:
+		return !byTokens || slices.Contains(fees, unit)
+	}
+}
+
+// picturesCounted reports whether the images that a model embeds are counted, beside the tokens of text: others state no
+// number of images, or take sound and video as well.
+func (r *Row) picturesCounted(fields map[string]json.RawMessage, mode string) bool {
+	return mode == "embedding" && (r.Provider == Cohere || r.Provider == Bedrock) && fields["input_cost_per_token"] != nil &&
+		fields["input_cost_per_audio_per_second"] == nil && fields["input_cost_per_video_per_second"] == nil
+}
 
 // litellmSized is a name such as hd/1024-x-1024/dall-e-3, under which LiteLLM has what an image of one size and quality costs.
 var litellmSized = regexp.MustCompile(`^(?:(hd|standard|low|medium|high)/)?(?:(\d{2,5})-x-(\d{2,5})|max-x-max)/(?:((?:\d{1,3}|max)-steps)/)?(.+)$`)
@@ -76,7 +97,7 @@ func (r *Row) litellmUnits(fields map[string]json.RawMessage, mode string) error
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.field, err)
 		}
-		if text == "" || !slices.Contains(strings.Fields(f.modes), mode) || byTokens && !slices.Contains(fees, f.unit) {
+		if text == "" || !slices.Contains(strings.Fields(f.modes), mode) || !r.takes(f.unit, fields, mode, byTokens) {
 			continue
 		}
 		if strings.HasSuffix(f.field, "_per_pixel") {

@@ -27,6 +27,11 @@ const unitList = `{
   "512-x-512/max-steps/bedrock/acme.canvas-v1:0": {"litellm_provider": "bedrock", "mode": "image_generation", "output_cost_per_image": 0.06},
   "films": {"litellm_provider": "openai", "mode": "video_generation", "output_cost_per_second": 0.05, "output_cost_per_second_1080p": 0.08},
   "mistral/reads": {"litellm_provider": "mistral", "mode": "ocr", "ocr_cost_per_page": 0.0015, "annotation_cost_per_page": 0.0025},
+  "embeds-9": {"litellm_provider": "cohere", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0, "input_cost_per_image": 0.0002},
+  "acme.embeds-9": {"litellm_provider": "bedrock", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0, "input_cost_per_image": 0.00003},
+  "acme.hears-and-sees": {"litellm_provider": "bedrock", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0, "input_cost_per_image": 0.00003, "input_cost_per_audio_per_second": 0.0001},
+  "vertex_ai/embeds-8": {"litellm_provider": "vertex_ai-embedding-models", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0, "input_cost_per_character": 4e-08},
+  "voyage/embeds-7": {"litellm_provider": "voyage", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0, "input_cost_per_image": 0.0002},
   "ranks": {"litellm_provider": "cohere", "mode": "rerank", "input_cost_per_query": 0.0025},
   "gpt-9-talks": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "file_search_cost_per_1k_calls": 2.5},
   "openai/container": {"litellm_provider": "openai", "mode": "chat", "code_interpreter_cost_per_session": 0.03},
@@ -75,6 +80,9 @@ func TestLoad_ReadsPricesOfUnits(t *testing.T) {
 		{"mistral", "reads", units.Pages, 12, "0.018"},
 		{"mistral", "reads", units.Pages.With("annotated"), 12, "0.03"},
 		{"cohere", "ranks", units.SearchUnits, 2, "0.005"},
+		{"cohere", "embeds-9", units.InputImages, 3, "0.0006"},
+		{"bedrock", "acme.embeds-9", units.InputImages, 2, "0.00006"},
+		{"vertex", "embeds-8", units.InputCharacters, 5000, "0.0002"},
 		{"openai", "gpt-9-talks", units.FileSearches, 2, "0.005"},
 		{"openai", "gpt-9-talks", units.Containers, 1, "0.03"}, // as of all that can use one
 		{"openai", "gpt-9-hears", units.Containers, 2, "0.06"},
@@ -83,6 +91,21 @@ func TestLoad_ReadsPricesOfUnits(t *testing.T) {
 		require.True(t, ok, c.model)
 		want := tenant.USD(c.dollars)
 		require.Equal(t, want, tenant.USDFrom(nanoDollars(inNano(p.Cost(tenant.Usage{Units: units.Of(c.unit, c.n)})))), "%s %s", c.model, c.unit)
+	}
+
+	// Images that a model embeds beside text are on top of it, where their number is known; characters are in its place.
+	for model, dollars := range map[string]string{"embeds-9": "0.0001", "vertex/embeds-8": "0"} {
+		p, ok := book.Price("", model, time.Now())
+		if provider, name, named := strings.Cut(model, "/"); named {
+			p, ok = book.Price(provider, name, time.Now())
+		}
+		require.True(t, ok, model)
+		require.Equal(t, tenant.USD(dollars), tenant.USDFrom(p.Cost(tenant.Usage{Input: 1000})), model)
+	}
+	for _, model := range []string{"bedrock/acme.hears-and-sees", "voyageai/embeds-7"} {
+		provider, name, _ := strings.Cut(model, "/")
+		_, ok := book.Price(provider, name, time.Now())
+		require.False(t, ok, model)
 	}
 
 	// What is charged by tokens is charged by nothing else that measures the same.

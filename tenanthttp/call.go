@@ -231,6 +231,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		}
 	}
 	u.Units = said(u.Units, c.plan.request.Units)
+	if c.endpoint.Kind == meter.Embeddings && c.endpoint.Format == meter.Invoke { // whose reply counts the text alone
+		u.Units = c.plan.request.Units
+	}
 	a.Usage = tenant.Usage(u)
 	return a
 }

@@ -2,6 +2,7 @@ package tenanthttp_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +140,54 @@ func TestPieces_AreHeldAndBooked(t *testing.T) {
 	b := newBench(t, setting{limits: tenant.Limits{DailyCost: tenant.USD("0.02")}, prices: byThePiece{}}, replies("application/json", `{}`))
 	resp, _ := b.post("/v1/ocr", `{"model":"test-model","document":{"document_url":"https://e.com/x.pdf"}}`)
 	require.Equal(t, http.StatusPaymentRequired, resp.StatusCode, "a document of any length")
+}
+
+// madeAndRanked is a price for whatever is asked for: $0.04 an image that is made, $0.002 a search, $0.0001 an image that is embedded
+// beside $0.50 a million tokens.
+type madeAndRanked struct{}
+
+func (madeAndRanked) Price(provider, model string, _ time.Time) (tenant.Price, bool) {
+	const micro = 1_000_000_000 // nano-dollars for a million, of what costs a millionth
+	r := tenant.Rates{Units: []tenant.UnitRate{{Unit: units.OutputImages, Rate: 40_000 * micro}, {Unit: units.SearchUnits, Rate: 2000 * micro}}}
+	if strings.Contains(model, "embed") {
+		r = tenant.Rates{Input: micro / 2, Units: []tenant.UnitRate{{Unit: units.InputImages, Rate: 100 * micro}}}
+	}
+	return tenant.Price{Provider: provider, Model: model, Rates: r}, true
+}
+
+// Models that are invoked on Bedrock say little of what they are charged by: their request says the rest.
+func TestPieces_OfModelsThatAreInvokedOnBedrock(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, model, request, reply string
+		held, cost                  int64
+		counts                      units.Counts
+		estimated                   bool
+	}{
+		{"a ranking", "cohere.rerank-x:0", `{"query":"x","documents":["a","b"],"api_version":2}`, `{"results":[{"index":1,"relevance_score":0.2}]}`, 2_000_000, 2_000_000, units.Of(units.SearchUnits, 1), true},
+		{"images", "amazon.nova-canvas-x:0", `{"taskType":"TEXT_IMAGE","imageGenerationConfig":{"numberOfImages":3,"quality":"premium","width":512,"height":640}}`, `{"images":["iVBORw0KGgo=","iVBORw0KGgo="]}`,
+			120_000_000, 80_000_000, units.Of(units.OutputImages.With("512x640", "premium"), 2), false},
+		{"one that was refused", "stability.sd-x:0", `{"prompt":"x"}`, `{"seeds":[1],"finish_reasons":["Filter reason: prompt"],"images":[]}`, 40_000_000, 40_000_000, units.Of(units.OutputImages, 1), true},
+		{"an image that is embedded", "amazon.titan-embed-image-x", `{"inputText":"a quay","inputImage":"iVBORw0KGgo="}`, `{"embedding":[0.1],"inputTextTokenCount":4}`, -1, 102_000, units.Of(units.InputImages, 1), false},
+		{"text that is embedded", "amazon.titan-embed-image-x", `{"inputText":"a quay"}`, `{"embedding":[0.1],"inputTextTokenCount":4}`, -1, 2_000, units.Counts{}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, setting{limits: tenant.Limits{DailyCost: tenant.USD("0.2")}, prices: madeAndRanked{}}, replies("application/json", c.reply))
+			b.through(b.throughHosts(), http.MethodPost, "https://bedrock-runtime.us-east-1.amazonaws.com/model/"+c.model+"/invoke", c.request)
+			e := b.execution()
+			require.Equal(t, "bedrock", e.Provider)
+			require.Equal(t, c.model, e.Model)
+			if c.held >= 0 {
+				require.Equal(t, c.held, e.HeldCostNano)
+			}
+			require.GreaterOrEqual(t, e.HeldCostNano, e.CostNano)
+			require.Equal(t, c.cost, e.CostNano)
+			require.Equal(t, c.counts, e.Usage.Units)
+			require.Equal(t, c.estimated, e.Estimated)
+			require.False(t, e.Unpriced)
+		})
+	}
 }
 
 // Bedrock's ranking states nothing, and costs what it was asked for.

@@ -5,7 +5,7 @@ import "strings"
 // The schemas of requests, by format.
 var (
 	askedChat        = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "max_completion_tokens"))
-	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "n_predict"), each(askChoices, keep, "n_cmpl")) // and Cohere's, whose names are OpenAI's, and llama.cpp's
+	askedCompletions = schema(askedOpenAI(), each(askMax, keep, "max_tokens", "n_predict"), each(askChoices, keep, "n_cmpl"), pictures) // and Cohere's, whose names are OpenAI's, and llama.cpp's
 	askedGeneration  = schema([]rule{{"parameters.max_new_tokens", askMax, keep}, {"parameters.best_of", askChoices, keep}, {"stream", askStream, keep}, {"model", askModel, keep}})
 	askedResponses   = schema(askedOpenAI(), each(askMax, keep, "max_output_tokens"))
 
@@ -19,6 +19,7 @@ var (
 		each(askNone, keep, "tools[].functionDeclarations", "tools[].function_declarations"),
 		each(askOpen, keep, "tools[].*"),
 		each(askStored, keep, "cachedContent", "cached_content"),
+		each(askSpoken, count, "instances[].content"), // of texts to embed, on Vertex AI
 		inline("contents[].parts[]"),
 		inline("content.parts[]"),
 		inline("requests[].content.parts[]"),
@@ -62,8 +63,11 @@ func askedSchema(e Endpoint) *node {
 	case Speech:
 		return askedSpeech
 	case Images:
-		if e.Format == OpenAI {
+		switch e.Format {
+		case OpenAI:
 			return askedImages
+		case Invoke:
+			return askedInvokedImages
 		}
 	case Rerank:
 		if e.Format == BedrockRerank {
@@ -101,6 +105,9 @@ func askedSchema(e Endpoint) *node {
 		return askedChat
 	}
 }
+
+// pictures are what embeddings of Cohere's and of Amazon's are made of.
+var pictures = concat(each(askImage, measure, "images[]", "inputImage"), media("inputs[].content[]"))
 
 func askedOpenAI() []rule {
 	return concat(
@@ -242,6 +249,7 @@ func askedInvoke() []rule {
 	return concat(
 		askedMessages(),
 		each(askChoices, keep, "num_generations", "numResults", "n"),
+		pictures,
 		sources("messages[].content[]"),
 	)
 }

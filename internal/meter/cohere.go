@@ -19,6 +19,7 @@ var cohereSchema = func() *node {
 		{"billed_units.input_tokens", fieldPrompt, keep},
 		{"billed_units.output_tokens", fieldCompletion, keep},
 		{"billed_units.image_tokens", fieldImageIn, keep},
+		{"billed_units.images", fieldPictures, keep},
 		{"billed_units.search_units", fieldSearches, keep},
 	}
 	return schema(
@@ -71,10 +72,14 @@ func (c *cohere) result(to *Result) {
 		to.Implausible = true
 		return
 	}
-	if t.any(fieldPrompt, fieldCompletion, fieldImageIn, fieldSearches) {
-		to.state(book.Usage{
+	if t.any(fieldPrompt, fieldCompletion, fieldImageIn, fieldSearches, fieldPictures) {
+		u := book.Usage{
 			Input: t.n[fieldPrompt], InputImage: t.n[fieldImageIn], Output: t.n[fieldCompletion],
 			Units: units.Of(units.SearchUnits, t.n[fieldSearches]),
-		})
+		}
+		if u.InputImage == 0 { // what is counted in tokens is not counted by the piece as well
+			u.Units = u.Units.Plus(units.Of(units.InputImages, t.n[fieldPictures]))
+		}
+		to.state(u)
 	}
 }

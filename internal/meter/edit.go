@@ -110,7 +110,7 @@ func limitOf(e Endpoint) (location, bool) {
 		return location{"inferenceConfig", nil, []string{"maxTokens"}}, true
 	case Invoke:
 		m, ok := invoked(e.Model)
-		return m.limit, ok
+		return m.limit, ok && e.Kind == Chat
 	}
 	return location{}, false
 }

@@ -255,10 +255,20 @@ func (e *Endpoint) bedrock(p path) bool {
 		return false
 	}
 	e.Kind, e.Model = Chat, p.back(1)
-	if strings.Contains(e.Model, "embed") {
+	switch {
+	case strings.Contains(e.Model, "embed"):
 		e.Kind = Embeddings
+	case e.Format == Invoke && strings.Contains(e.Model, "rerank"):
+		e.Kind, e.Format = Rerank, BedrockRerank
+	case e.Format == Invoke && drawer(e.Model):
+		e.Kind = Images
 	}
 	return true
+}
+
+// drawer reports whether a model of Bedrock's makes images.
+func drawer(model string) bool {
+	return strings.Contains(model, "stability.") || strings.Contains(model, "nova-canvas") || strings.Contains(model, "titan-image")
 }
 
 func (e *Endpoint) google(p path) bool {
@@ -283,8 +293,11 @@ func (e *Endpoint) google(p path) bool {
 	case "rawPredict", "streamRawPredict":
 		e.Streams = verb == "streamRawPredict"
 		e.Format = ChatCompletions
-		if p.after("publishers") == "anthropic" {
+		switch {
+		case p.after("publishers") == "anthropic":
 			e.Format = Anthropic
+		case strings.Contains(model, "-ocr"): // Mistral's
+			e.Kind, e.Format = OCR, OpenAI
 		}
 		if model == "count-tokens" {
 			e.Kind = Free

@@ -43,6 +43,7 @@ const (
 	fieldClaude1h    //
 	fieldOtherCompletion
 	fieldConnector // of what Mistral's connectors gave a model to read
+	fieldPictures  // that Cohere charges by the piece
 
 	numCounts
 
@@ -93,6 +94,7 @@ const (
 	fieldTicks
 	fieldOwnKey
 	fieldSeconds
+	fieldAudioSeconds
 	fieldBytes
 	fieldCacheTTL
 	fieldCacheTTLTokens
@@ -110,4 +112,5 @@ const (
 	fieldDetails
 	fieldPrefill
 	fieldMade
+	fieldCharacters
 )

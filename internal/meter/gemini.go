@@ -24,6 +24,7 @@ type gemini struct {
 	embeds      bool  // whose video is charged apart from its other input
 	video       int64 // tokens of it
 	made        int64 // images
+	characters  int64 // of texts that are embedded
 }
 
 var geminiSchema = func() *node {
@@ -68,6 +69,7 @@ var geminiSchema = func() *node {
 			{"promptFeedback.blockReason", fieldBlocked, keep},
 			{"predictions[].embeddings.statistics.token_count", fieldStatistics, keep},
 			{"predictions[].mimeType", fieldMade, keep}, // of an image
+			{"metadata.billableCharacterCount", fieldCharacters, keep},
 		},
 		each(fieldText, count, "candidates[].content.parts[].text", "candidates[].content.parts[].executableCode.code",
 			"candidates[].content.parts[].functionCall.name"),
@@ -141,6 +143,10 @@ func (g *gemini) scalar(f field, v value) {
 		g.grounded++
 	case fieldMade:
 		g.made++
+	case fieldCharacters:
+		var t tally
+		t.read(fieldTotal, v)
+		g.characters, g.statistics.bad = t.n[fieldTotal], g.statistics.bad || t.bad
 	case fieldBlocked:
 		g.ending = true
 		g.reply.scalar(fieldFinish, v)
@@ -184,7 +190,8 @@ func (g *gemini) result(to *Result) {
 			u.WebSearches = g.queries
 		}
 	}
-	u.Units = mapped(cmp.Or(g.model, g.asked), g.mapped).Plus(units.Of(units.InputVideoTokens, take(&u.Input, g.video)))
+	u.Units = mapped(cmp.Or(g.model, g.asked), g.mapped).Plus(units.Of(units.InputVideoTokens, take(&u.Input, g.video))).
+		Plus(units.Of(units.InputCharacters, g.characters))
 	to.state(u)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type openAI struct {
 	answers  int64 // to all prompts
 	listed   int64 // of the document that is read
 	first    text  // of the first answer
+	whole    text  // of the response that ends a stream, which has come in pieces before
 	build    bool  // the server is llama.cpp
 	semantic semantic
 	other    *tally // that is read instead: of a tool's own model
@@ -38,6 +40,7 @@ type openAI struct {
 	typ       string // of the event
 	usageTier string
 	seconds   int64 // in nanoseconds
+	timed     bool  // they are stated beside tokens, and are what is charged by
 	item      item
 	items     used // the provider's tools among the items of a whole response
 	doneItems used // and among those that a stream has finished
@@ -98,7 +101,7 @@ func openAIRules() []rule {
 	)
 	return concat(
 		response,
-		under("response", response),
+		under("response", repeated(response)),
 		under("x_groq.usage", usage),
 		[]rule{
 			{"type", fieldType, keep}, {"error", fieldError, keep},
@@ -117,6 +120,17 @@ func openAIRules() []rule {
 	)
 }
 
+// repeated are rules for a document whose text has come before.
+func repeated(rules []rule) []rule {
+	rules = slices.Clone(rules)
+	for i := range rules {
+		if rules[i].field == fieldText {
+			rules[i].field = fieldGenerated
+		}
+	}
+	return rules
+}
+
 func concat(lists ...[]rule) (all []rule) {
 	for _, l := range lists {
 		all = append(all, l...)
@@ -128,10 +142,11 @@ func openAIUsage(counts []rule) []rule {
 	return concat(counts, costs, []rule{
 		{"", fieldUsage, keep},
 		{"seconds", fieldSeconds, keep},
-		{"usage_semantic", fieldSemantic, keep},       // new-api
-		{"usage_source", fieldSource, keep},           // new-api
-		{"service_tier", fieldUsageTier, keep},        // Mistral
-		{"search_context_size", fieldUsageTier, keep}, // Perplexity, whose fee goes by it
+		{"prompt_audio_seconds", fieldAudioSeconds, keep}, // Mistral, beside tokens
+		{"usage_semantic", fieldSemantic, keep},           // new-api
+		{"usage_source", fieldSource, keep},               // new-api
+		{"service_tier", fieldUsageTier, keep},            // Mistral
+		{"search_context_size", fieldUsageTier, keep},     // Perplexity, whose fee goes by it
 	})
 }
 
@@ -230,7 +245,7 @@ func (o *openAI) begin(f field) {
 		o.tool = tool{}
 	case fieldItems:
 		o.known = true
-		o.items, o.drawings = used{}, others{}
+		o.items, o.drawings, o.whole = used{}, others{}, text{}
 	case fieldItem, fieldDoneItem:
 		o.item = item{}
 	default:
@@ -278,6 +293,10 @@ func (o *openAI) end(f field) {
 
 // text leaves out sound, which comes under the same name as text.
 func (o *openAI) text(f field, t text) {
+	if f == fieldGenerated {
+		o.whole.plus(t)
+		return
+	}
 	if strings.HasSuffix(o.typ, "audio.delta") {
 		return
 	}
@@ -339,6 +358,9 @@ func (o *openAI) scalar(f field, v value) {
 		o.semantic.claude = v.is("anthropic")
 	case fieldUsageTier:
 		o.usageTier = intern(o.usageTier, v)
+	case fieldAudioSeconds:
+		o.timed = true
+		o.seconds, _, _ = scaled(v.text, 9)
 	case fieldSeconds:
 		o.seconds, _, _ = scaled(v.text, 9)
 	case fieldCost, fieldEstimatedCost, fieldUpstreamCost, fieldMarketCost, fieldTicks, fieldOwnKey:
@@ -366,6 +388,9 @@ func (o *openAI) result(to *Result) {
 	}
 	o.tier = cmp.Or(o.tier, o.usageTier)
 	o.pending = o.pending && o.typ == "" // a stream that is cut has had this status too
+	if o.whole.tokens() > o.output.tokens() {
+		o.output = o.whole
+	}
 	o.fill(to)
 	to.ServiceTier = o.endpoint.in(o.tier)
 	t := o.counts()

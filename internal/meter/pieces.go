@@ -37,7 +37,7 @@ var piecesSchema = beside(openAISchema, nil, concat(
 
 // An image is charged by the piece where the reply states no tokens, and audio by its length.
 var madeSchema = beside(openAISchema, nil, concat(
-	each(pieceImage, keep, "data[]"),
+	each(pieceImage, keep, "data[]", "artifacts[]"), each(pieceImage, count, "images[]"), // the others are those of Bedrock's models
 	each(pieceDuration, keep, "duration"), // of verbose JSON
 ))
 
@@ -56,6 +56,14 @@ func (p *pieces) begin(f field) {
 		return
 	}
 	p.openAI.begin(f)
+}
+
+func (p *pieces) text(f field, t text) {
+	if f == pieceImage { // as the text of an image, in base64
+		p.images++
+		return
+	}
+	p.openAI.text(f, t)
 }
 
 func (p *pieces) scalar(f field, v value) {
@@ -81,7 +89,6 @@ func (p *pieces) count(unit units.Unit, v value) {
 
 func (p *pieces) result(to *Result) {
 	p.openAI.result(to)
-	const second = 1000
 	switch p.endpoint.Kind {
 	case Images:
 		if !to.Found {
@@ -92,8 +99,8 @@ func (p *pieces) result(to *Result) {
 		if length == 0 {
 			length = (p.duration + second/2) / second * second // to whole seconds, as OpenAI bills them
 		}
-		if !to.Found { // else it is charged by the tokens that it states
-			p.counts = units.Of(units.InputAudio, length)
+		if !to.Found || p.timed { // else it is charged by the tokens that it states
+			p.counts = units.Of(units.InputAudio, p.endpoint.leastHeard(length))
 		}
 	}
 	switch {
@@ -118,13 +125,16 @@ const (
 	askAnnotated // they are to be described as well
 	askListed    // a document to rank
 	askQuality
-	askSpoken // text that is to be spoken
+	askSpoken // text that is to be spoken, or embedded
+	askWide   // an image is to be, in pixels
+	askHigh
 )
 
 // askedPieces is what of it was read.
 type askedPieces struct {
 	length           int64 // milliseconds
 	size, quality    string
+	wide, high       string
 	pages, documents int64
 	spoken, heard    int64 // characters, and milliseconds
 	silent           bool
@@ -141,6 +151,10 @@ func (a *askedPieces) piece(f field, v value) {
 		a.size = strings.ToLower(string(v.text))
 	case askQuality:
 		a.quality = strings.ToLower(string(v.text))
+	case askWide:
+		a.wide = string(v.text)
+	case askHigh:
+		a.high = string(v.text)
 	case askSilent:
 		a.silent = v.is("false")
 	case askPages:
@@ -173,6 +187,17 @@ var (
 	// OpenRouter's, in JSON; others have the recording elsewhere.
 	askedTranscription = schema(askedOpenAI(), each(askAudio, measure, "input_audio.data"), each(askStored, keep, "url", "file_url", "file_id"))
 
+	// The models of Bedrock that make images: Amazon's, and Stability's of two generations.
+	askedInvokedImages = schema(
+		each(askChoices, keep, "imageGenerationConfig.numberOfImages"),
+		each(askQuality, keep, "imageGenerationConfig.quality"),
+		each(askWide, keep, "imageGenerationConfig.width", "width"),
+		each(askHigh, keep, "imageGenerationConfig.height", "height"),
+		each(askImage, measure, "image", "init_image", "mask", "imageVariationParams.images[]", "inPaintingParams.image",
+			"outPaintingParams.image", "textToImageParams.conditionImage", "backgroundRemovalParams.image",
+			"colorGuidedGenerationParams.referenceImage"),
+	)
+
 	askedSpeech = schema(askedOpenAI(), []rule{{"input", askSpoken, count}})
 
 	askedRerank = schema(askedOpenAI(), each(askListed, count, "documents[]"))
@@ -180,7 +205,7 @@ var (
 	// *Rerank* (Agents for Amazon Bedrock Runtime API reference): the model is an ARN, and the reply states nothing.
 	askedBedrockRerank = schema(
 		each(askModel, keep, "rerankingConfiguration.bedrockRerankingConfiguration.modelConfiguration.modelArn"),
-		each(askListed, keep, "sources[]"))
+		each(askListed, keep, "sources[]"), each(askListed, count, "documents[]")) // the latter of a model that is invoked
 )
 
 // The least and most of a request that is charged by the piece.
@@ -189,6 +214,9 @@ const (
 	leastPage  = 256  // bytes of a document that make a page
 	searchOf   = 100  // documents that are ranked in one search
 	leastChunk = 500  // tokens of a document that count as one
+
+	second       = 1000              // milliseconds
+	longestHeard = 3 * 3600 * second // of a recording that is elsewhere: Mistral takes no longer ones
 )
 
 // pieces bounds what a request is charged for beside its tokens.
@@ -200,8 +228,12 @@ func (e Endpoint) pieces(a *asked) units.Counts {
 			unit = unit.With("annotated")
 		}
 		return units.Of(unit, a.pagesAtMost())
-	case e.Kind == Rerank && (e.Format == Cohere || e.Provider == Bedrock || e.Provider == OpenRouter):
+	case e.Kind == Rerank: // also of those who count tokens, whose price has none for it
 		return units.Of(units.SearchUnits, max((a.documents+a.InputBytes/leastChunk+searchOf-1)/searchOf, 1))
+	case e.Kind == Embeddings && (e.Format == Cohere || e.Provider == Bedrock):
+		return units.Of(units.InputImages, a.Images)
+	case e.Kind == Embeddings && e.Format == Gemini:
+		return units.Of(units.InputCharacters, a.spoken)
 	case e.Kind == Video:
 		return a.videos(e)
 	case e.Kind == Images:
@@ -209,7 +241,7 @@ func (e Endpoint) pieces(a *asked) units.Counts {
 	case e.Kind == Speech:
 		return units.Of(units.InputCharacters, a.spoken)
 	case e.Kind == Transcription:
-		return units.Of(units.InputAudio, a.heard)
+		return units.Of(units.InputAudio, e.leastHeard(a.heardAtMost()))
 	default:
 		return units.Counts{}
 	}
@@ -218,7 +250,10 @@ func (e Endpoint) pieces(a *asked) units.Counts {
 // drawn is the unit of an image that is asked for. What a request of OpenAI's older models leaves out has its default.
 func (a *asked) drawn() units.Unit {
 	size, quality := a.size, a.quality
-	if size == "auto" {
+	switch {
+	case a.wide != "" && a.high != "":
+		size = a.wide + "x" + a.high
+	case size == "auto":
 		size = ""
 	}
 	if quality == "auto" {
@@ -239,6 +274,23 @@ func (a *asked) drawings(e Endpoint) int64 {
 		return 4
 	}
 	return min(a.Choices, maxCount)
+}
+
+// heardAtMost is how long the recording can be.
+func (a *asked) heardAtMost() int64 {
+	if a.Open { // it is elsewhere
+		return max(a.heard, longestHeard)
+	}
+	return a.heard
+}
+
+// leastHeard is what is charged for a recording of this length: Groq charges ten seconds at least (*Speech to text*, Groq
+// docs).
+func (e Endpoint) leastHeard(length int64) int64 {
+	if e.Provider == Groq && length > 0 {
+		return max(length, 10*second)
+	}
+	return length
 }
 
 // pagesAtMost are those that the request names, or that the document can have.

@@ -12,6 +12,8 @@ import (
 	"github.com/llmtenant/tenant/units"
 )
 
+const bedrockModel = "https://bedrock-runtime.us-east-1.amazonaws.com/model/"
+
 func TestPieces_AreReadFromEachReply(t *testing.T) {
 	t.Parallel()
 	check(t, []golden{
@@ -76,7 +78,22 @@ func TestReadRequest_BoundsWhatIsChargedByThePiece(t *testing.T) {
 		{"of Bedrock", "https://bedrock-agent-runtime.us-east-1.amazonaws.com/rerank", `{"queries":[{"type":"TEXT"}],"sources":[` + strings.Repeat(`{"type":"INLINE"},`, 120) + `{}],
 			"rerankingConfiguration":{"bedrockRerankingConfiguration":{"modelConfiguration":{"modelArn":"arn:aws:bedrock:us-east-1::foundation-model/cohere.rerank-x"}}}}`,
 			units.Of(units.SearchUnits, 2), "arn:aws:bedrock:us-east-1::foundation-model/cohere.rerank-x"},
-		{"of whom charges tokens", "https://api.voyageai.com/v1/rerank", `{"model":"m","query":"x","documents":["a"]}`, units.Counts{}, "m"},
+		{"of whom charges tokens, whose price has no searches", "https://api.voyageai.com/v1/rerank", `{"model":"m","query":"x","documents":["a"]}`, units.Of(units.SearchUnits, 1), "m"},
+		{"of Cohere's at Azure", "https://x.models.ai.azure.com/v1/rerank", `{"model":"m","query":"x","documents":` + many + `}`, units.Of(units.SearchUnits, 2), "m"},
+		{"of one that is invoked on Bedrock", bedrockModel + "cohere.rerank-x:0/invoke", `{"query":"x","documents":` + many + `,"api_version":2}`, units.Of(units.SearchUnits, 2), "cohere.rerank-x:0"},
+		{"images of Amazon's, invoked", bedrockModel + "amazon.nova-canvas-x:0/invoke", `{"taskType":"TEXT_IMAGE","textToImageParams":{"text":"a"},"imageGenerationConfig":{"numberOfImages":3,"quality":"premium","width":1280,"height":720}}`,
+			units.Of(units.OutputImages.With("1280x720", "premium"), 3), "amazon.nova-canvas-x:0"},
+		{"one of Stability's", bedrockModel + "us.stability.stable-image-x:0/invoke", `{"prompt":"a","mode":"text-to-image"}`, units.Of(units.OutputImages, 1), "us.stability.stable-image-x:0"},
+		{"images to embed", "https://api.cohere.com/v2/embed", `{"model":"m","input_type":"image","images":["data:image/png;base64,AAAA","data:image/png;base64,AAAA"]}`, units.Of(units.InputImages, 2), "m"},
+		{"one beside its text", "https://api.cohere.com/v2/embed", `{"model":"m","inputs":[{"content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}`, units.Of(units.InputImages, 1), "m"},
+		{"one that Amazon embeds", bedrockModel + "amazon.titan-embed-image-x/invoke", `{"inputText":"a","inputImage":"AAAA"}`, units.Of(units.InputImages, 1), "amazon.titan-embed-image-x"},
+		{"text that it embeds", bedrockModel + "amazon.titan-embed-image-x/invoke", `{"inputText":"a"}`, units.Counts{}, "amazon.titan-embed-image-x"},
+		{"texts to embed on Vertex AI", "https://aiplatform.googleapis.com/v1/projects/p/locations/x/publishers/google/models/text-embedding-x:predict", `{"instances":[{"content":"Grüße","task_type":"a"},{"content":"nine long"}]}`,
+			units.Of(units.InputCharacters, 14), "text-embedding-x"},
+		{"text that Mistral recognises on Vertex AI", "https://x-aiplatform.googleapis.com/v1/projects/p/locations/x/publishers/mistralai/models/mistral-ocr-x:rawPredict", `{"model":"mistral-ocr-x","pages":[0,4],"document":{"document_url":"data:application/pdf;base64,AAAA"}}`,
+			units.Of(units.Pages, 2), "mistral-ocr-x"},
+		{"a recording elsewhere", "https://api.groq.com/openai/v1/audio/transcriptions", upload("other", "", "model", "m", "url", "https://e.com/a.ogg"), units.Of(units.InputAudio, 10_800_000), "m"},
+		{"a short one at Groq, which charges ten seconds", "https://api.groq.com/openai/v1/audio/transcriptions", upload("file", string(recorded(16_000, 32_000)), "model", "m"), units.Of(units.InputAudio, 10_000), "m"},
 		{"a document elsewhere", "https://api.mistral.ai/v1/ocr", `{"model":"m","document":{"document_url":"https://e.com/x.pdf"}}`, units.Of(units.Pages, 1000), "m"},
 		{"a document that was uploaded before", "https://api.mistral.ai/v1/ocr", `{"model":"m","document":{"type":"file","file_id":"f"}}`, units.Of(units.Pages, 1000), "m"},
 		{"a recording in JSON", "https://openrouter.ai/api/v1/audio/transcriptions", `{"model":"m","input_audio":{"format":"wav","data":"` + base64.StdEncoding.EncodeToString(recorded(8_000, 20_000)) + `"}}`, units.Of(units.InputAudio, 2506), "m"},

@@ -178,6 +178,9 @@ func newFamily(e Endpoint) family {
 	case Converse:
 		return newConverse(e)
 	case Invoke:
+		if e.Kind == Images {
+			return newPieces(e)
+		}
 		return newInvoke(e)
 	case Cohere:
 		return newCohere(e)

@@ -252,7 +252,8 @@ var findings = map[string]struct {
 	reason string
 }{
 	"ruby_llm/01689-vertexai-google_predict-json.json": {
-		book.Usage{Input: 10}, "predictions[].embeddings.statistics.token_count is the usage of Vertex AI's text embeddings",
+		book.Usage{Input: 10, Units: units.Of(units.InputCharacters, 29)},
+		"predictions[].embeddings.statistics.token_count is the usage of Vertex AI's text embeddings, metadata.billableCharacterCount what is charged",
 	},
 	"openllmetry/01872-bedrock-bedrock_invoke-stream.json": {
 		book.Usage{Input: 6, Output: 3}, "inputTextTokenCount and totalOutputTextTokenCount are Titan's own counts",

@@ -377,7 +377,7 @@ func (a *asked) scalar(f field, v value) {
 		a.part = string(v.text)
 	case askURL:
 		a.byURL = true
-	case askLength, askSize, askQuality, askPages, askListed, askSilent:
+	case askLength, askSize, askWide, askHigh, askQuality, askPages, askListed, askSilent:
 		a.piece(f, v)
 	case askImage, askAudio, askDocument:
 		a.mime = map[field]string{askImage: "image", askAudio: "audio", askDocument: "application"}[f]

@@ -76,7 +76,7 @@ func TestReadRequest_SaysWhatACallCanCostAtMost(t *testing.T) {
 		{"a model that does not reason", "https://api.x.ai/v1/responses", `{"model":"grok-9-non-reasoning","max_output_tokens":40}`, Request{Model: "grok-9-non-reasoning", MaxTokens: 40}},
 		{"research", "https://api.perplexity.ai/chat/completions", `{"model":"sonar-deep-research","max_tokens":40}`, Request{Model: "sonar-deep-research", MaxTokens: 40, Open: true, Unlimited: true}},
 		{"research that is asked for later", "https://api.perplexity.ai/v1/async/sonar", `{"request":{"model":"sonar-deep-research"}}`, Request{Model: "sonar-deep-research", Open: true, Background: true, Unlimited: true}},
-		{"a recording elsewhere", "https://api.mistral.ai/v1/audio/transcriptions", `{"model":"m","file_url":"https://e.com/a.mp3"}`, Request{Model: "m", Open: true, Stored: true}},
+		{"a recording elsewhere", "https://api.mistral.ai/v1/audio/transcriptions", `{"model":"m","file_url":"https://e.com/a.mp3"}`, Request{Model: "m", Open: true, Stored: true, Units: units.Of(units.InputAudio, 10_800_000)}},
 		{"its chats count it", "https://api.x.ai/v1/chat/completions", `{"model":"grok-9","max_tokens":40}`, Request{Model: "grok-9", MaxTokens: 40}},
 		{"a usage that is asked for by OpenRouter's name", "https://openrouter.ai/api/v1/chat/completions", `{"model":"m","stream":true,"usage":{"include":true}}`, Request{Model: "m", Stream: true, IncludeUsage: true}},
 		{"a stored conversation", openAIResp, `{"model":"m","previous_response_id":"r"}`, Request{Model: "m", LeastOutput: 16, Open: true, Stored: true}},

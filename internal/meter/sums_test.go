@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/units"
 )
 
 const aClaude = "claude-opus-4-6"
@@ -86,13 +87,13 @@ func TestSums_TheTotalSaysWhatIsBeside(t *testing.T) {
 		{
 			name: "the sound of a transcription, which nothing else states", url: "https://api.mistral.ai/v1/audio/transcriptions",
 			body:  `{"model":"voxtral-x","text":"Good day.","usage":{"prompt_audio_seconds":52,"prompt_tokens":6,"completion_tokens":40,"total_tokens":711}}`,
-			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40},
+			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40, Units: units.Of(units.InputAudio, 52_000)}, // by which it is charged
 		},
 		{
 			name: "the sound of one in a stream, which has no other end", url: "https://api.mistral.ai/v1/audio/transcriptions",
 			body: sseOpen(`{"type":"transcription.text.delta","text":"Good day."}`,
 				`{"type":"transcription.done","model":"voxtral-x","text":"Good day.","usage":{"prompt_audio_seconds":52,"prompt_tokens":6,"completion_tokens":40,"total_tokens":711}}`),
-			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40},
+			usage: book.Usage{Input: 6, InputAudio: 665, Output: 40, Units: units.Of(units.InputAudio, 52_000)},
 		},
 		{
 			name: "the sound of a chat with Mistral, likewise", url: "https://api.mistral.ai/v1/chat/completions",

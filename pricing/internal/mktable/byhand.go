@@ -157,11 +157,14 @@ var containers = map[string]string{"4g": "120000", "16g": "480000", "64g": "1920
 // (Google's page of prices, its rows of grounding with Google Maps, in copies of it of 2026).
 var mapGroundings = map[string]string{"0.035": "25000", "0.014": "14000"}
 
-// resold are the embeddings that OpenRouter passes on. No list has them; it charges what their makers do, and states it.
+// resold are the embeddings, transcriptions and rankings that OpenRouter passes on. No list has them; it charges what their makers
+// do, and states it.
 func resold(rows []entry) (out []entry) {
+	passed := []string{"embed", "whisper", "transcribe", "rerank"}
 	for _, e := range rows {
-		prefix, ok := map[string]string{pricing.OpenAI: "openai/", pricing.Google: "google/", pricing.Mistral: "mistralai/"}[e.Provider]
-		if !ok || !strings.Contains(e.Model, "embed") || !e.Until.IsZero() {
+		prefix, ok := map[string]string{pricing.OpenAI: "openai/", pricing.Google: "google/", pricing.Mistral: "mistralai/", pricing.Cohere: "cohere/"}[e.Provider]
+		if !ok || !slices.ContainsFunc(passed, func(part string) bool { return strings.Contains(e.Model, part) }) || !e.Until.IsZero() ||
+			e.Provider == pricing.Cohere && !strings.HasPrefix(e.Model, "rerank") || strings.Contains(e.Model, "realtime") {
 			continue
 		}
 		row := pricing.Row{Provider: pricing.OpenRouter, Model: prefix + e.Model, Rates: e.Rates, Units: e.Units}

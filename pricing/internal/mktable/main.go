@@ -88,6 +88,7 @@ func run(report io.Writer, name string, paths []string) error {
 	if err != nil {
 		return err
 	}
+	t.Sources[page] = "the provider's own, which the note of the row names"
 	for list, day := range days {
 		t.Sources[list] = published[list] + " of " + day
 		t.AsOf = max(t.AsOf, day)
