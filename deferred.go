@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
@@ -32,7 +33,7 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	if h.Unbooked {
 		return fmt.Errorf("%w: it is unbooked", ErrNotDeferred)
 	}
-	told := context.WithoutCancel(ctx)
+	told := callctx.Detach(ctx)
 	ctx, cancel := context.WithTimeout(told, l.options.settleWait)
 	defer cancel()
 	end, err := l.lockWriter(ctx)
@@ -85,7 +86,7 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 		defer l.mu.Unlock()
 		return op
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx = callctx.Detach(ctx)
 	s, err := l.inBackground(ctx, h, known, func(*waiter) (Settlement, error) {
 		found, own, err := l.readDeferred(h, a)
 		if err != nil {

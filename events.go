@@ -197,7 +197,7 @@ func (l *Ledger) Holds() HoldStatus {
 }
 
 // tellSettled tells of a call that is on the books, where somebody listens. The hold is nil where none is at hand.
-func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) {
+func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold, s Settlement) {
 	switch {
 	case out.Exec == nil, out.Exec.Status == book.Adjusted: // a correction is no call
 		return
@@ -208,7 +208,7 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 	if !l.options.told && scope == nil {
 		return
 	}
-	e := l.settledEvent(h, out.Exec)
+	e := l.settledEvent(h, out.Exec, s)
 	e.Corrected = out.Code == decide.Corrected
 	if scope != nil {
 		scope.Settled(e)
@@ -219,12 +219,12 @@ func (l *Ledger) tellSettled(ctx context.Context, out *decide.Outcome, h *Hold) 
 }
 
 // tellPending tells whoever made a call that it is not on the books yet. The observer is told when it is.
-func (l *Ledger) tellPending(ctx context.Context, h *Hold, op *decide.Op) {
+func (l *Ledger) tellPending(ctx context.Context, h *Hold, op *decide.Op, s Settlement) {
 	scope := callctx.ScopeOf(ctx)
 	if scope == nil || op.Kind == decide.Release {
 		return
 	}
-	e := l.settledEvent(h, &op.Exec)
+	e := l.settledEvent(h, &op.Exec, s)
 	e.Pending = true
 	scope.Settled(e)
 }
@@ -245,18 +245,21 @@ func (l *Ledger) duration(h *Hold, e *book.Execution) time.Duration {
 	return e.FinishedAt.Sub(e.AdmittedAt)
 }
 
-func (l *Ledger) settledEvent(h *Hold, e *book.Execution) *SettledEvent {
+// settledEvent makes the event of an execution and its settlement. It shares their memory, and the hold's: a busy ledger makes many.
+func (l *Ledger) settledEvent(h *Hold, e *book.Execution, s Settlement) *SettledEvent {
 	event := &SettledEvent{
-		TenantID: e.TenantKey, ExecutionID: e.ID.String(), RequestID: e.RequestID, IdempotencyKey: e.IdempotencyKey,
+		TenantID: e.TenantKey, ExecutionID: s.ExecutionID, RequestID: e.RequestID, IdempotencyKey: e.IdempotencyKey,
 		Agent: e.Agent, Provider: e.Provider, Model: e.Model, BilledModel: e.BilledModel, ServiceTier: e.ServiceTier,
-		Usage: Usage(e.Usage), Cost: money.Decimal(e.Charged.Cost), HeldCost: money.Decimal(e.Held.Cost),
-		Charge: money.Decimal(e.Charged.Charge), HeldCharge: money.Decimal(e.Held.Charge),
+		Usage: Usage(e.Usage), Cost: s.Cost, Charge: s.Charge,
 		Tokens: e.Charged.Tokens, HeldTokens: e.Held.Tokens, Duration: max(l.duration(h, e), 0),
 		Status: string(e.Status), ErrorCode: e.ErrorCode, Estimated: e.Estimated, Unpriced: e.Unpriced, Operation: chatOperation,
 	}
 	tags := e.Tags // which are not read back
 	if h != nil {
 		tags, event.Operation = h.exec.Tags, cmp.Or(h.operation, chatOperation)
+		event.HeldCost, event.HeldCharge = money.Share(h.Cost, e.Held.Cost), money.Share(h.Charge, e.Held.Charge)
+	} else {
+		event.HeldCost, event.HeldCharge = money.Decimals(e.Held.Cost, e.Held.Charge)
 	}
 	if len(tags) > len("{}") {
 		_ = json.Unmarshal([]byte(tags), &event.Tags) // as tagJSON has written them

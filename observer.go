@@ -344,5 +344,7 @@ func (l *Ledger) expired(out decide.Outcome) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l.booked(ctx, &out)
-	l.tellSettled(ctx, &out, nil)
+	if e := out.Exec; e != nil {
+		l.tellSettled(ctx, &out, nil, settlement(e.ID.String(), e))
+	}
 }

@@ -116,9 +116,9 @@ func (l *Ledger) postpone(ctx context.Context, h *Hold, op *decide.Op, since tim
 	l.observe(ctx, &first)
 	s = Settlement{Outcome: Pending}
 	if op != nil {
-		l.tellPending(ctx, h, op)
 		s = settlement(h.ExecutionID, &op.Exec)
 		s.Outcome = Pending
+		l.tellPending(ctx, h, op, s)
 	}
 	return s, func(err error) {
 		l.mu.Lock()

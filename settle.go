@@ -11,6 +11,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/money"
@@ -116,7 +117,7 @@ func (l *Ledger) Settle(ctx context.Context, h *Hold, a Actual) (Settlement, err
 		e.Latency = max(h.took, time.Microsecond) // nothing that was measured is nothing
 	}
 	l.mu.Unlock()
-	s, err := l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Settle, Exec: e})
+	s, err := l.finish(callctx.Detach(ctx), h, decide.Op{Kind: decide.Settle, Exec: e})
 	if s.Outcome == AlreadyReleased {
 		return s, ErrReleased
 	}
@@ -131,7 +132,7 @@ func (l *Ledger) Release(ctx context.Context, h *Hold) (Settlement, error) {
 	if h == nil || h.ledger != l {
 		return Settlement{}, fmt.Errorf("%w: Release: the hold is not of this ledger", ErrInvalidOption)
 	}
-	return l.finish(context.WithoutCancel(ctx), h, decide.Op{Kind: decide.Release, Exec: *h.exec})
+	return l.finish(callctx.Detach(ctx), h, decide.Op{Kind: decide.Release, Exec: *h.exec})
 }
 
 // finish brings the end of a call to its lane. That ctx ends is no reason not to: the call was made, so it is booked.
@@ -184,7 +185,12 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 		return Settlement{}, l.refusal(&decide.Op{Exec: *h.exec}, &out)
 	}
 	l.booked(ctx, &out)
-	l.tellSettled(ctx, &out, h)
+	var s Settlement
+	if out.Exec != nil {
+		s = settlement(h.ExecutionID, out.Exec)
+		s.Outcome = outcomes[out.Code]
+	}
+	l.tellSettled(ctx, &out, h, s)
 	if out.Code == decide.Released {
 		l.tellEnded(ctx, h, false)
 	}
@@ -195,8 +201,6 @@ func (l *Ledger) ended(ctx context.Context, h *Hold, out decide.Outcome, err err
 		l.options.log.Error("tenant: a call cannot be booked: the books of its tenant are gone", "execution", h.ExecutionID, "tenant", h.TenantID)
 		return Settlement{}, fmt.Errorf("tenant: the books of execution %s are gone", h.ExecutionID)
 	}
-	s := settlement(h.ExecutionID, out.Exec)
-	s.Outcome = outcomes[out.Code]
 	return s, nil
 }
 
@@ -248,7 +252,7 @@ func (l *Ledger) Record(ctx context.Context, t Tenant, a Actual, options ...Reco
 	if err := l.enterWith(h); err != nil {
 		return Settlement{}, err
 	}
-	return l.finishUnbooked(context.WithoutCancel(ctx), h, op)
+	return l.finishUnbooked(callctx.Detach(ctx), h, op)
 }
 
 // implausible is the error code of a call whose reported usage cannot be true.

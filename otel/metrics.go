@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -25,10 +26,12 @@ type metrics struct {
 	inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, thought metric.Int64Counter   // from now on
 	operationInput, operationOutput                                       metric.Int64Histogram
 
-	admitted, refused         []metric.RecordOption
+	admitted, refused         admission
 	batchDone, batchFailed    []metric.RecordOption
 	models, agents, providers bounded
 	operations, failures      bounded
+
+	direct atomic.Bool // nothing is buffered any more
 
 	mu     sync.RWMutex
 	series map[seriesKey]*series
@@ -46,8 +49,8 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 	m := &metrics{telemetry: t, series: map[seriesKey]*series{}}
 	m.models.most, m.agents.most, m.providers.most = mostModels, mostAgents, mostProviders
 	m.operations.most, m.failures.most = mostOperations, mostFailures
-	m.admitted, m.refused = recording(nil, attrOutcome.String(outcomeAdmitted)), recording(nil, attrOutcome.String(outcomeRefused))
-	m.batchDone, m.batchFailed = recording(nil, attrOutcome.String(batchDone)), recording(nil, attrOutcome.String(batchFailed))
+	m.batchDone = []metric.RecordOption{metric.WithAttributes(attrOutcome.String(batchDone))}
+	m.batchFailed = []metric.RecordOption{metric.WithAttributes(attrOutcome.String(batchFailed))}
 	var errs []error
 	counter := func(to *metric.Int64Counter, name, unit, description string) {
 		c, err := t.meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
@@ -96,6 +99,8 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	m.admitted.took = m.admitted.times(m.admission, nil, attrOutcome.String(outcomeAdmitted))
+	m.refused.took = m.refused.times(m.admission, nil, attrOutcome.String(outcomeRefused))
 	// What is not there yet cannot be seen to rise from zero to one.
 	for _, kind := range [...]string{incidentOverrun, incidentUnpriced, incidentEstimated, incidentCostDiffers, incidentUnmetered, incidentTimeZoneDiffers, incidentPending} {
 		m.incidents.Add(context.Background(), 0, metric.WithAttributes(attrIncident.String(kind)))
@@ -104,6 +109,21 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 		m.sweeps.Add(context.Background(), 0, metric.WithAttributes(attrOutcome.String(word)))
 	}
 	return m, nil
+}
+
+// admission is the buffer of calls that were admitted, or refused.
+type admission struct {
+	buffer
+
+	took *values[float64]
+}
+
+// gather has what is buffered given before metrics are collected. The instruments are those with which that can be asked for.
+func (m *metrics) gather(meter metric.Meter) (metric.Registration, error) {
+	return meter.RegisterCallback(func(context.Context, metric.Observer) error {
+		m.flush()
+		return nil
+	}, m.holds, m.held, m.pending, m.pendingAge)
 }
 
 func (m *metrics) watch(meter metric.Meter, ledger Source) (metric.Registration, error) {
@@ -125,16 +145,16 @@ func (m *metrics) watch(meter metric.Meter, ledger Source) (metric.Registration,
 func (m *metrics) observe(ctx context.Context, e tenant.Event) {
 	switch e := e.(type) {
 	case *tenant.AdmittedEvent:
-		m.admission.Record(ctx, seconds(e.Waited), m.admitted...)
+		m.took(ctx, &m.admitted, e.Waited)
 	case *tenant.SettledEvent:
 		m.settled(ctx, e)
 	case *tenant.ReleasedEvent:
-		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeReleased}).call...)
+		m.ended(ctx, seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: m.listed(e.TenantID), outcome: outcomeReleased})
 	case *tenant.DeferredEvent:
-		m.calls.Add(ctx, 1, m.of(seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: e.TenantID, outcome: outcomeDeferred}).call...)
+		m.ended(ctx, seriesKey{provider: e.Provider, model: e.Model, agent: e.Agent, tenant: m.listed(e.TenantID), outcome: outcomeDeferred})
 	case *tenant.RefusalEvent:
 		m.refusal(ctx, e.Provider, e.Model, e.Agent, e.TenantID, reason(e.Err), e.Err)
-		m.admission.Record(ctx, seconds(e.Waited), m.refused...)
+		m.took(ctx, &m.refused, e.Waited)
 	case *tenant.HostErrorEvent:
 		m.refusal(ctx, e.Provider, e.Model, e.Agent, e.TenantID, reasonHostError, e.Err)
 	case *tenant.ThresholdEvent:
@@ -183,62 +203,82 @@ func (m *metrics) refusal(ctx context.Context, provider, model, agent, tenantID,
 	m.refusals.Add(ctx, 1, metric.WithAttributes(attributes...))
 }
 
+func (m *metrics) took(ctx context.Context, a *admission, waited time.Duration) {
+	a.mu.Lock()
+	a.took.add(seconds(waited))
+	a.end(ctx, m.direct.Load())
+}
+
+// ended counts a call that was released or deferred.
+func (m *metrics) ended(ctx context.Context, k seriesKey) {
+	s, kept := m.of(k)
+	s.mu.Lock()
+	s.calls.add(1)
+	s.end(ctx, !kept || m.direct.Load())
+}
+
 func (m *metrics) settled(ctx context.Context, e *tenant.SettledEvent) {
-	s := m.of(seriesKey{
-		operation: e.Operation, provider: e.Provider, model: e.Model, billed: e.BilledModel, agent: e.Agent, tenant: e.TenantID, outcome: outcome(e), failure: e.ErrorCode,
+	s, kept := m.of(seriesKey{
+		operation: e.Operation, provider: e.Provider, model: e.Model, billed: e.BilledModel, agent: e.Agent, tenant: m.listed(e.TenantID),
+		outcome: outcome(e), failure: e.ErrorCode,
 	})
-	m.calls.Add(ctx, 1, s.call...)
+	s.mu.Lock()
+	s.settled(e, m.telemetry.latest)
+	s.end(ctx, !kept || m.direct.Load())
+	if e.Estimated {
+		m.incident(ctx, incidentEstimated, e.TenantID)
+	}
+}
+
+func (s *series) settled(e *tenant.SettledEvent, latest bool) {
+	s.calls.add(1)
 	cost := nano(e.Cost)
 	if e.Corrected { // its hold was counted when it was abandoned
 		cost -= nano(e.HeldCost)
 	}
 	if cost >= 0 {
-		m.cost.Add(ctx, cost, s.cost...)
+		s.cost.add(cost)
 	} else { // a counter that falls is read as one that has begun anew
-		m.returned.Add(ctx, -cost, s.cost...)
-	}
-	if e.Estimated {
-		m.incident(ctx, incidentEstimated, e.TenantID)
+		s.returned.add(-cost)
 	}
 	if e.Status == "abandoned" {
 		return // nobody knows how long the call took, and what it used
 	}
 	if e.Duration > 0 {
-		m.duration.Record(ctx, seconds(e.Duration), s.duration...)
+		s.duration.add(seconds(e.Duration))
 	}
-	m.usage(ctx, e, s)
-}
-
-// usage counts what the provider has reported, and nothing that the ledger has made up for it.
-func (m *metrics) usage(ctx context.Context, e *tenant.SettledEvent, s *series) {
-	in, inShares := input(e.Usage)
-	out, outShares := output(e.Usage)
-	switch {
-	case !m.telemetry.latest && e.Estimated:
-	case !m.telemetry.latest:
-		m.tokens.Record(ctx, in, s.input...)
-		if out > 0 || e.Operation != "embeddings" {
-			m.tokens.Record(ctx, out, s.output...)
-		}
-	case e.Estimated:
-		m.inputTokens.Add(ctx, 0, s.unknown...)
-		m.outputTokens.Add(ctx, 0, s.unknown...)
-	default:
-		m.operationInput.Record(ctx, in, s.genAI...)
-		m.operationOutput.Record(ctx, out, s.genAI...)
-		add(ctx, m.inputTokens, inShares, s)
-		add(ctx, m.outputTokens, outShares, s)
-		u := e.Usage
-		add(ctx, m.cacheReadTokens, [3]share{{textModality, u.CacheRead}, {audioModality, u.CacheReadAudio}}, s)
-		add(ctx, m.cacheWriteTokens, [3]share{{textModality, u.CacheWrite5m + u.CacheWrite1h}}, s)
-		add(ctx, m.thought, [3]share{{textModality, u.Reasoning}}, s)
+	if latest {
+		s.usage(e)
+		return
+	}
+	if e.Estimated { // what the provider has reported is counted, and nothing that the ledger has made up for it
+		return
+	}
+	in, _ := input(e.Usage)
+	s.input.add(in)
+	if out, _ := output(e.Usage); out > 0 || e.Operation != "embeddings" {
+		s.output.add(out)
 	}
 }
 
-func add(ctx context.Context, to metric.Int64Counter, shares [3]share, s *series) {
-	for i, share := range shares {
-		if share.n > 0 {
-			to.Add(ctx, share.n, s.modality[i]...)
-		}
+// usage counts the tokens of a call under today's names.
+func (s *series) usage(e *tenant.SettledEvent) {
+	if e.Estimated {
+		s.unknownInput.add(0)
+		s.unknownOutput.add(0)
+		return
 	}
+	u := e.Usage
+	in, inShares := input(u)
+	out, outShares := output(u)
+	s.input.add(in)
+	s.output.add(out)
+	for i := range inShares {
+		s.inputTokens[i].some(inShares[i])
+		s.outputTokens[i].some(outShares[i])
+	}
+	s.cacheRead[0].some(u.CacheRead)
+	s.cacheRead[1].some(u.CacheReadAudio)
+	s.cacheWrite.some(u.CacheWrite5m + u.CacheWrite1h)
+	s.thought.some(u.Reasoning)
 }

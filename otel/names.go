@@ -142,24 +142,14 @@ func (t *Telemetry) provider(name string) attribute.KeyValue {
 	}
 }
 
-// A share is the tokens of one modality.
-type share struct {
-	modality string
-	n        int64
+// input and output are what the conventions count, together and by modality (text, audio, image): the input with what was read from
+// a cache and written to it, the output with reasoning. The ledger's classes are disjoint.
+func input(u tenant.Usage) (total int64, shares [3]int64) {
+	shares = [...]int64{u.Input + u.CacheRead + u.CacheWrite5m + u.CacheWrite1h, u.InputAudio + u.CacheReadAudio, u.InputImage}
+	return shares[0] + shares[1] + shares[2], shares
 }
 
-// input and output are what the conventions count: the input with what was read from a cache and written to it, the output
-// with reasoning. The ledger's classes are disjoint.
-func input(u tenant.Usage) (total int64, shares [3]share) {
-	shares = [...]share{
-		{textModality, u.Input + u.CacheRead + u.CacheWrite5m + u.CacheWrite1h},
-		{audioModality, u.InputAudio + u.CacheReadAudio},
-		{imageModality, u.InputImage},
-	}
-	return shares[0].n + shares[1].n + shares[2].n, shares
-}
-
-func output(u tenant.Usage) (total int64, shares [3]share) {
-	shares = [...]share{{textModality, u.Output + u.Reasoning}, {audioModality, u.OutputAudio}, {imageModality, u.OutputImage}}
-	return shares[0].n + shares[1].n + shares[2].n, shares
+func output(u tenant.Usage) (total int64, shares [3]int64) {
+	shares = [...]int64{u.Output + u.Reasoning, u.OutputAudio, u.OutputImage}
+	return shares[0] + shares[1] + shares[2], shares
 }

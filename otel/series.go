@@ -1,42 +1,67 @@
 package tenantotel
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
 
-// seriesKey is what the measurements of a call differ by.
+// seriesKey is what the measurements of a call differ by. Its tenant is as [metrics.listed] says.
 type seriesKey struct{ operation, provider, model, billed, agent, tenant, outcome, failure string }
 
-// series is the attributes of measurements, made once for all calls that have the same.
+// series is the buffer of calls whose measurements have the same attributes, which are made once for all of them.
 type series struct {
-	call, cost, unknown            []metric.AddOption
-	modality                       [3][]metric.AddOption // text, audio, image
-	genAI, duration, input, output []metric.RecordOption
+	buffer
+
+	calls, cost, returned *sum
+	duration              *values[float64]
+	input, output         *values[int64]
+
+	// Of today's conventions: by modality, as in [input] and [output].
+	inputTokens, outputTokens, cacheRead [3]*sum
+	cacheWrite, thought                  *sum
+	unknownInput, unknownOutput          *sum
 }
 
 // mostSeries bounds the memory of series that were made. Beyond it they are made for each call: their attributes are bounded
 // one by one, so that few hosts come here.
 const mostSeries = 4096
 
-// of returns the series of a key.
-func (m *metrics) of(k seriesKey) *series {
+// of returns the series of a key, and whether it is kept.
+func (m *metrics) of(k seriesKey) (s *series, kept bool) {
 	k.billed = orElse(k.billed, k.model)
 	m.mu.RLock()
-	s := m.series[k]
+	s = m.series[k]
 	m.mu.RUnlock()
 	if s != nil {
-		return s
+		return s, true
 	}
-	s = m.make(k)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.series) < mostSeries {
-		m.series[k] = s
+	if s = m.series[k]; s != nil {
+		return s, true
 	}
-	return s
+	s = m.make(k)
+	if len(m.series) >= mostSeries {
+		return s, false
+	}
+	m.series[k] = s
+	return s, true
+}
+
+// flush gives everything that was measured.
+func (m *metrics) flush() {
+	m.admitted.flush()
+	m.refused.flush()
+	m.mu.RLock()
+	all := slices.Collect(maps.Values(m.series))
+	m.mu.RUnlock()
+	for _, s := range all {
+		s.flush()
+	}
 }
 
 func orElse(s, otherwise string) string {
@@ -48,35 +73,33 @@ func orElse(s, otherwise string) string {
 
 func (m *metrics) make(k seriesKey) *series {
 	whose := m.whose(k.provider, k.billed, k.agent, k.tenant)
-	s := &series{cost: adding(whose), call: adding(whose, attrOutcome.String(k.outcome))}
+	s := &series{}
+	s.calls = s.sum(m.calls, whose, attrOutcome.String(k.outcome))
+	s.cost, s.returned = s.sum(m.cost, whose), s.sum(m.returned, whose)
 
 	genAI := []attribute.KeyValue{
 		genAIOperation.String(m.operations.name(orElse(k.operation, "chat"))), m.telemetry.provider(m.providers.name(k.provider)),
 		genAIRequestModel.String(m.models.name(k.model)), genAIResponseModel.String(m.models.name(k.billed)),
 	}
-	s.genAI, s.duration = recording(genAI), recording(genAI)
+	var failure []attribute.KeyValue
 	if k.failure != "" {
-		s.duration = recording(genAI, errorType.String(m.failures.name(k.failure)))
+		failure = append(failure, errorType.String(m.failures.name(k.failure)))
 	}
-	s.input, s.output = recording(genAI, genAITokenType.String(inputTokens)), recording(genAI, genAITokenType.String(outTokens))
-	s.unknown = adding(genAI, genAIModality.String(unknownModality))
+	s.duration = s.times(m.duration, genAI, failure...)
+	if !m.telemetry.latest {
+		s.input, s.output = s.counts(m.tokens, genAI, genAITokenType.String(inputTokens)), s.counts(m.tokens, genAI, genAITokenType.String(outTokens))
+		return s
+	}
+	s.input, s.output = s.counts(m.operationInput, genAI), s.counts(m.operationOutput, genAI)
+	of := func(to metric.Int64Counter, modality string) *sum {
+		return s.sum(to, genAI, genAIModality.String(modality))
+	}
 	for i, modality := range [...]string{textModality, audioModality, imageModality} {
-		s.modality[i] = adding(genAI, genAIModality.String(modality))
+		s.inputTokens[i], s.outputTokens[i], s.cacheRead[i] = of(m.inputTokens, modality), of(m.outputTokens, modality), of(m.cacheReadTokens, modality)
 	}
+	s.cacheWrite, s.thought = of(m.cacheWriteTokens, textModality), of(m.thought, textModality)
+	s.unknownInput, s.unknownOutput = of(m.inputTokens, unknownModality), of(m.outputTokens, unknownModality)
 	return s
-}
-
-func set(kv, more []attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(append(kv[:len(kv):len(kv)], more...)...))
-}
-
-// adding and recording are options that are made once: a call of an instrument with a single one would make a slice of it.
-func adding(kv []attribute.KeyValue, more ...attribute.KeyValue) []metric.AddOption {
-	return []metric.AddOption{set(kv, more)}
-}
-
-func recording(kv []attribute.KeyValue, more ...attribute.KeyValue) []metric.RecordOption {
-	return []metric.RecordOption{set(kv, more)}
 }
 
 // whose are the attributes of the ledger's own metrics of calls, which are the same whatever conventions are in use. Their model is the
@@ -92,13 +115,21 @@ func (m *metrics) whose(provider, model, agent, tenantID string) []attribute.Key
 
 // tenant adds the tenant, where tenants are listed.
 func (m *metrics) tenant(kv []attribute.KeyValue, id string) []attribute.KeyValue {
+	if name := m.listed(id); name != "" {
+		return append(kv, attrTenant.String(name))
+	}
+	return kv
+}
+
+// listed is the name of a tenant in attributes: its id or that of all others, and empty where no tenants are listed.
+func (m *metrics) listed(id string) string {
 	switch listed := m.telemetry.tenants; {
 	case listed == nil || id == "":
-		return kv
-	case listed[id]:
-		return append(kv, attrTenant.String(id))
+		return ""
+	case listed[id] || id == other:
+		return id
 	default:
-		return append(kv, attrTenant.String(other))
+		return other
 	}
 }
 

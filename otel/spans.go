@@ -13,8 +13,10 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-// call is the span of a call that runs, in its context.
+// call is the context of a call that runs, and its span.
 type call struct {
+	context.Context //nolint:containedctx // it is one itself, below that which has the span
+
 	span      trace.Span
 	execution string
 	over      atomic.Bool
@@ -22,23 +24,30 @@ type call struct {
 
 type callKey struct{}
 
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
 // ContextOfCall implements [tenant.CallObserver]: what is done for the call is below its span, which begins when the call was
 // asked for.
 func (t *Telemetry) ContextOfCall(ctx context.Context, e *tenant.AdmittedEvent) context.Context {
 	if t.tracer == nil {
 		return ctx
 	}
-	ctx, span := t.tracer.Start(ctx, spanName(e.Operation, e.Model), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(time.Now().Add(-e.Waited)))
+	a := t.attributes()
+	ctx, span := a.start(ctx, spanName(e.Operation, e.Model), e.Waited)
 	if span.IsRecording() {
-		a := t.attributes()
 		a.call(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID)
 		a.add(attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)), attrAdmission.Float64(seconds(e.Waited)))
 		if e.OutputTokens > 0 {
 			a.add(genAIRequestMaxTokens.Int64(e.OutputTokens))
 		}
-		a.set(span)
 	}
-	return context.WithValue(ctx, callKey{}, &call{span: span, execution: e.ExecutionID})
+	a.set(span)
+	return &call{Context: ctx, span: span, execution: e.ExecutionID}
 }
 
 func spanName(operation, model string) string {
@@ -48,17 +57,25 @@ func spanName(operation, model string) string {
 	return operation + " " + model
 }
 
-// attributes are those that are about to be set on a span, which copies them, so that their memory is used again.
+// attributes are those that are about to be set on a span, which copies them, so that their memory is used again, and that of the
+// options that the span begins with.
 type attributes struct {
-	of  *Telemetry
-	all []attribute.KeyValue
+	of    *Telemetry
+	all   []attribute.KeyValue
+	began [2]trace.SpanStartOption
 }
 
 func (t *Telemetry) attributes() *attributes {
 	if a, ok := t.room.Get().(*attributes); ok {
 		return a
 	}
-	return &attributes{of: t, all: make([]attribute.KeyValue, 0, 24)}
+	return &attributes{of: t, all: make([]attribute.KeyValue, 0, 24), began: [...]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), nil}}
+}
+
+// start begins the span of a call, as of a while ago.
+func (a *attributes) start(ctx context.Context, name string, ago time.Duration) (context.Context, trace.Span) {
+	a.began[1] = trace.WithTimestamp(time.Now().Add(-ago))
+	return a.of.tracer.Start(ctx, name, a.began[:]...)
 }
 
 func (a *attributes) add(more ...attribute.KeyValue) { a.all = append(a.all, more...) }
@@ -79,26 +96,29 @@ func (a *attributes) call(operation, provider, model, agent, tenantID string) {
 
 // set sets them, and gives their memory back.
 func (a *attributes) set(span trace.Span) {
-	span.SetAttributes(a.all...)
-	clear(a.all)
-	a.all = a.all[:0]
+	if len(a.all) > 0 {
+		span.SetAttributes(a.all...)
+		clear(a.all)
+		a.all = a.all[:0]
+	}
 	a.of.room.Put(a)
 }
 
-// trace ends the span of a call, or makes one of a call that had none.
-func (t *Telemetry) trace(ctx context.Context, e tenant.Event) {
+// trace ends the span of a call, or makes one of a call that had none, and returns the context that has it.
+func (t *Telemetry) trace(ctx context.Context, e tenant.Event) context.Context {
 	switch e := e.(type) {
 	case *tenant.SettledEvent:
-		t.settled(ctx, e)
+		return t.settled(ctx, e)
 	case *tenant.ReleasedEvent:
 		end(ctx, e.ExecutionID, attrOutcome.String(outcomeReleased))
 	case *tenant.DeferredEvent:
 		end(ctx, e.ExecutionID, attrOutcome.String(outcomeDeferred))
 	case *tenant.RefusalEvent:
-		t.refused(ctx, e.Operation, e.Provider, e.Model, e.Agent, e.TenantID, reason(e.Err), e.Waited, e.Err)
+		return t.refused(ctx, e.Operation, e.Provider, e.Model, e.Agent, e.TenantID, reason(e.Err), e.Waited, e.Err)
 	case *tenant.HostErrorEvent:
-		t.refused(ctx, "chat", e.Provider, e.Model, e.Agent, e.TenantID, reasonHostError, 0, e.Err)
+		return t.refused(ctx, "chat", e.Provider, e.Model, e.Agent, e.TenantID, reasonHostError, 0, e.Err)
 	}
+	return ctx
 }
 
 // running returns the span of a call, nil where the context has none of it or it has ended.
@@ -117,23 +137,32 @@ func end(ctx context.Context, execution string, with attribute.KeyValue) {
 	}
 }
 
-func (t *Telemetry) settled(ctx context.Context, e *tenant.SettledEvent) {
-	var span trace.Span
+func (t *Telemetry) settled(ctx context.Context, e *tenant.SettledEvent) context.Context {
 	c := running(ctx, e.ExecutionID)
-	switch {
-	case c != nil:
-		span = c.span
-	case e.Duration == 0 || e.Status == "abandoned": // what was recorded, and what nobody waits for
-		return
-	default: // of a program that reserves and settles itself
-		_, span = t.tracer.Start(ctx, spanName(e.Operation, e.Model), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(time.Now().Add(-e.Duration)))
-	}
-	defer span.End()
-	if !span.IsRecording() {
-		return
+	if c == nil && (e.Duration == 0 || e.Status == "abandoned") { // what was recorded, and what nobody waits for
+		return ctx
 	}
 	a := t.attributes()
-	if c == nil {
+	var span trace.Span
+	if c != nil {
+		ctx, span = c, c.span
+	} else { // of a program that reserves and settles itself
+		ctx, span = a.start(ctx, spanName(e.Operation, e.Model), e.Duration)
+	}
+	if span.IsRecording() {
+		a.settled(e, c != nil)
+		if e.ErrorCode != "" {
+			span.SetStatus(codes.Error, e.ErrorCode)
+		}
+	}
+	a.set(span)
+	span.End()
+	return ctx
+}
+
+// settled adds what is known of a call that is over, and what was known before where the span has not had it yet.
+func (a *attributes) settled(e *tenant.SettledEvent, begun bool) {
+	if !begun {
 		a.call(e.Operation, e.Provider, e.Model, e.Agent, e.TenantID)
 		a.add(attrExecution.String(e.ExecutionID), attrHeld.Int64(nano(e.HeldCost)))
 	}
@@ -164,17 +193,17 @@ func (t *Telemetry) settled(ctx context.Context, e *tenant.SettledEvent) {
 	}
 	if e.ErrorCode != "" {
 		a.add(errorType.String(e.ErrorCode))
-		span.SetStatus(codes.Error, e.ErrorCode)
 	}
-	a.set(span)
 }
 
 // refused makes the span of a call that was not made. Its error's text stays out of it: it may name other tenants.
-func (t *Telemetry) refused(ctx context.Context, operation, provider, model, agent, tenantID, why string, waited time.Duration, err error) {
-	_, span := t.tracer.Start(ctx, spanName(operation, model), trace.WithTimestamp(time.Now().Add(-waited)))
+func (t *Telemetry) refused(
+	ctx context.Context, operation, provider, model, agent, tenantID, why string, waited time.Duration, err error,
+) context.Context {
+	ctx, span := t.tracer.Start(ctx, spanName(operation, model), trace.WithTimestamp(time.Now().Add(-waited)))
 	defer span.End()
 	if !span.IsRecording() {
-		return
+		return ctx
 	}
 	a := t.attributes()
 	a.call(operation, provider, model, agent, tenantID)
@@ -185,6 +214,7 @@ func (t *Telemetry) refused(ctx context.Context, operation, provider, model, age
 	}
 	a.set(span)
 	span.SetStatus(codes.Error, why)
+	return ctx
 }
 
 // outcome is how a settled call ended, in one of four words.

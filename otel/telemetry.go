@@ -125,6 +125,11 @@ func New(opts ...Option) (*Telemetry, error) {
 		if t.metrics, err = newMetrics(t); err != nil {
 			return nil, err
 		}
+		gathering, err := t.metrics.gather(t.meter)
+		if err != nil {
+			return nil, err
+		}
+		t.watching = append(t.watching, gathering)
 	}
 	return t, nil
 }
@@ -156,8 +161,13 @@ func (t *Telemetry) Watch(ledger Source) error {
 	return nil
 }
 
-// Close ends what [Telemetry.Watch] has begun. The providers are their maker's to shut down. Errors are those of the meter.
+// Close gives the meter what it has not been given yet, and ends what [Telemetry.Watch] has begun. What is told afterwards is given
+// at once. The providers are their maker's to shut down, after this. Errors are those of the meter.
 func (t *Telemetry) Close() error {
+	if t.metrics != nil {
+		t.metrics.direct.Store(true)
+		t.metrics.flush()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
@@ -170,11 +180,11 @@ func (t *Telemetry) Close() error {
 
 // Observe implements [tenant.Observer].
 func (t *Telemetry) Observe(ctx context.Context, e tenant.Event) {
+	if t.tracer != nil {
+		ctx = t.trace(ctx, e)
+	}
 	if t.metrics != nil {
 		t.metrics.observe(ctx, e)
-	}
-	if t.tracer != nil {
-		t.trace(ctx, e)
 	}
 }
 

@@ -1,7 +1,10 @@
 // Package callctx is what a context says of the calls that are made under it: all keys of this module are here.
 package callctx
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 type key int
 
@@ -80,6 +83,16 @@ func Exchange[X any](ctx context.Context) *X {
 	x, _ := ctx.Value(exchangeKey).(*X)
 	return x
 }
+
+// Detach returns a context with the values of another one that does not end with it. It is what context.WithoutCancel is, of which each
+// look-up of a value allocates.
+func Detach(ctx context.Context) context.Context { return &detached{ctx} }
+
+type detached struct{ context.Context } //nolint:containedctx // it is one
+
+func (*detached) Deadline() (none time.Time, ok bool) { return none, false }
+func (*detached) Done() <-chan struct{}               { return nil }
+func (*detached) Err() error                          { return nil }
 
 func text(ctx context.Context, k key) string {
 	s, _ := ctx.Value(k).(string)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -142,5 +143,14 @@ func BenchmarkCeil(b *testing.B) {
 	for b.Loop() {
 		tokens++
 		money.Ceil(tokens, 2_500_000_000)
+	}
+}
+
+func TestShare_IsTheAmount(t *testing.T) {
+	t.Parallel()
+	d := decimal.New(1_500_000_000, -9)
+	require.Equal(t, d, money.Share(d, 1_500_000_000))
+	for _, other := range []decimal.Decimal{{}, decimal.New(15, -1), decimal.New(1_500_000_001, -9), decimal.New(-1_500_000_000, -9)} {
+		require.Equal(t, "1.5", money.Share(other, 1_500_000_000).String())
 	}
 }

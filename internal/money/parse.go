@@ -79,6 +79,14 @@ func Decimals(a, b int64) (decimal.Decimal, decimal.Decimal) {
 	return first, Decimal(b)
 }
 
+// Share returns an amount, in the memory of a decimal where that is the same amount.
+func Share(d decimal.Decimal, nano int64) decimal.Decimal {
+	if d.Exponent() == -decimals && d.CoefficientInt64() == nano {
+		return d
+	}
+	return Decimal(nano)
+}
+
 // nanos returns the nano-dollars of n times 10^exponent US dollars, in the memory of n. It builds no power of ten that
 // is larger than n, so that an absurd exponent costs nothing. Its errors are predicates, for the caller to add what was
 // refused.
