@@ -102,7 +102,7 @@ func (b Books) Partition(ctx context.Context) error {
 			return fmt.Errorf("%.60s…: %w", statement, err)
 		}
 	}
-	return nil
+	return b.securedAs(ctx, pastPartition)
 }
 
 func createMonth(month time.Time) string {

@@ -466,6 +466,21 @@ func (b Books) Keys(ctx context.Context, ids []string) (map[string]string, error
 		if err != nil {
 			return nil, err
 		}
+		// A tenant that has gone elsewhere is hidden from whom its calls are not.
+		for _, id := range chunk {
+			if _, known := keys[id]; known {
+				continue
+			}
+			err := b.query(ctx)(b.Bind(`SELECT tenant_id FROM llm_executions WHERE tenant = ? ORDER BY id DESC LIMIT 1`), []any{id}, func(row sqldb.Row) error {
+				var key string
+				err := row.Scan(&key)
+				keys[id] = key
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	return keys, nil
 }

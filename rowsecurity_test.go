@@ -1,0 +1,703 @@
+package tenant_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
+)
+
+// roleIn makes a role of the server that may log in, for as long as the test lasts, and returns its name and where it connects to.
+func roleIn(t testing.TB, dsn, options string) (name, its string) {
+	t.Helper()
+	name = "reader_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
+	conn := connectTo(t, dsn)
+	_, err := conn.Exec(t.Context(), `CREATE ROLE `+name+` LOGIN PASSWORD 'words' `+options)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			_, err = conn.Exec(ctx, `DROP OWNED BY `+name+`; DROP ROLE `+name)
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		if err != nil {
+			t.Errorf("drop the role: %v", err)
+		}
+	})
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	u.User = url.UserPassword(name, "words")
+	return name, u.String()
+}
+
+func connectTo(t testing.TB, dsn string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // also behind a pooler
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+// secured is a database with row-level security, and rows of several tenants in each table.
+type secured struct {
+	dsn, role, its string // its: where the role connects to
+	db, portal     *gorm.DB
+	ledger         *tenant.Ledger
+	ids            map[tenant.ID]string
+}
+
+// newSecured makes calls for acme, for west below it, for east that has left it, and for globex.
+func newSecured(t *testing.T, options ...tenant.OpenOption) *secured {
+	t.Helper()
+	s := &secured{dsn: pgtest.DSN(t), ids: map[tenant.ID]string{}}
+	s.db = openAt(t, postgres.Open(s.dsn))
+	s.ledger = openLedger(t, s.db, options...)
+	s.role, s.its = roleIn(t, s.dsn, "")
+	require.NoError(t, s.ledger.MigrateRowSecurity(t.Context(), s.role))
+	for id, parent := range map[tenant.ID]string{"acme": "", "globex": ""} {
+		s.configure(t, id, parent)
+	}
+	s.configure(t, "west", "acme")
+	s.configure(t, "east", "acme")
+	for _, id := range []tenant.ID{"acme", "west", "east", "globex"} {
+		for _, agent := range []string{"search", "write"} {
+			used(t, s.ledger, id, tenant.Actual{Cost: tenant.USD("0.02"), Usage: tenant.Usage{Input: 70, Output: 5}},
+				tenant.WithAgent(agent), tenant.WithTag("of", string(id)), tenant.WithIdempotencyKey(string(id)+agent))
+		}
+		u, err := tenant.UUIDFor(t.Context(), s.db, id)
+		require.NoError(t, err)
+		s.ids[id] = string(u)
+	}
+	s.configure(t, "east", "")
+	used(t, s.ledger, tenant.ID("east"), tenant.Actual{Cost: tenant.USD("0.5")})
+	used(t, s.ledger, nil, tenant.Actual{Cost: tenant.USD("0.7")})
+	s.portal = s.open(t, s.its)
+	return s
+}
+
+func (s *secured) configure(t *testing.T, id tenant.ID, parent string) {
+	t.Helper()
+	require.NoError(t, tenant.ConfigureBudget(t.Context(), s.db, id, func(b *tenant.Budget) error {
+		b.ParentID, b.Limits = parent, tenant.Limits{DailyCost: tenant.USD("9"), MonthlyTokens: tenant.Count(1_000_000)}
+		return nil
+	}))
+}
+
+// open opens a handle, and attaches the ledger to it.
+func (s *secured) open(t *testing.T, dsn string) *gorm.DB {
+	t.Helper()
+	db := openAt(t, postgres.New(postgres.Config{DSN: dsn, PreferSimpleProtocol: true}))
+	require.NoError(t, s.ledger.Attach(db))
+	return db
+}
+
+// securedTable is a table as the catalogue has it, with the column that says whose a row is; none: no tenant's.
+type securedTable struct {
+	name, owner string
+	columns     []string // and what a new row has in each
+	values      []string
+}
+
+// tables are all of the ledger's, whatever a later migration has added, each with a row of each tenant.
+func (s *secured) tables(t *testing.T) (all []*securedTable) {
+	t.Helper()
+	rows, err := s.db.Raw(`SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity <> ''
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'llm\_%'
+		ORDER BY c.relname, a.attnum`).Rows()
+	require.NoError(t, err)
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var (
+			table, column, kind string
+			generated           bool
+		)
+		require.NoError(t, rows.Scan(&table, &column, &kind, &generated))
+		if len(all) == 0 || all[len(all)-1].name != table {
+			all = append(all, &securedTable{name: table})
+		}
+		of := all[len(all)-1]
+		if column == "tenant" && table != "llm_former" || table == "llm_tenants" && column == "id" || table == "llm_former" && column == "parent" {
+			of.owner = column
+		}
+		if generated {
+			continue
+		}
+		value, ok := map[string]string{
+			"uuid": "gen_random_uuid()", "text": "gen_random_uuid()::text", "timestamp with time zone": "now()", "bigint": "1", "boolean": "false",
+			"jsonb": "'{}'", "numeric": "0", "uuid[]": "'{}'", "integer": "1", "timestamp without time zone": "now()",
+		}[kind]
+		require.True(t, ok, "%s.%s is of a type that this test has no value for: %s", table, column, kind)
+		switch {
+		case table == "llm_tenants" && column == "parent":
+			value = "NULL"
+		case column == "window_unit":
+			value = "'total'"
+		}
+		of.columns, of.values = append(of.columns, column), append(of.values, value)
+	}
+	require.NoError(t, rows.Err())
+	require.Greater(t, len(all), 14)
+	return all
+}
+
+// row is the values of a new row of a tenant.
+func (of *securedTable) row(owner string) string {
+	values := slices.Clone(of.values)
+	if i := slices.Index(of.columns, of.owner); i >= 0 {
+		values[i] = "'" + owner + "'::uuid"
+	}
+	return strings.Join(values, ", ")
+}
+
+func (of *securedTable) insert(owner string) string {
+	return "INSERT INTO " + of.name + " (" + strings.Join(of.columns, ", ") + ") VALUES (" + of.row(owner) + ")"
+}
+
+// fill adds a row of a tenant to each table, unless it has some.
+func (s *secured) fill(t *testing.T, tables []*securedTable, owners ...string) {
+	t.Helper()
+	for _, of := range tables {
+		for _, owner := range owners {
+			var n int64
+			if of.owner != "" {
+				require.NoError(t, s.db.Raw("SELECT count(*) FROM "+of.name+" WHERE "+of.owner+" = ?", owner).Scan(&n).Error)
+			}
+			if n == 0 {
+				require.NoError(t, s.db.Exec(of.insert(owner)).Error, of.name)
+			}
+		}
+	}
+}
+
+// TestRowSecurity_HoldsEachTableAndEachStatement tries everything as the tenant of somebody else, with every right that a role can have
+// without owning the tables but TRUNCATE, directly and through a pooler.
+func TestRowSecurity_HoldsEachTableAndEachStatement(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	tables := s.tables(t)
+	s.fill(t, tables, s.ids["acme"], s.ids["globex"], uuid.Nil.String())
+	require.NoError(t, s.db.Exec(`GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA public TO `+s.role).Error)
+	require.NoError(t, s.db.Exec(`GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO `+s.role+`; GRANT CREATE ON SCHEMA public TO `+s.role).Error)
+	for name, dsn := range map[string]string{"directly": s.its, "through PgBouncer": pgtest.Bouncer(t, s.its)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			portal, conn := s.open(t, dsn), connectTo(t, dsn)
+			for _, of := range tables {
+				s.try(t, portal, conn, of)
+			}
+			s.tryViews(t, portal)
+		})
+	}
+}
+
+// try runs every form of statement on a table, as acme, for globex.
+func (s *secured) try(t *testing.T, portal *gorm.DB, conn *pgx.Conn, of *securedTable) {
+	t.Helper()
+	wrong, right := s.ids["globex"], s.ids["acme"]
+	where := " WHERE true"
+	if of.owner != "" {
+		where = " WHERE " + of.owner + " = '" + wrong + "'"
+	}
+	from := of.name + where
+	list := strings.Join(of.columns, ", ")
+	first := of.columns[0]
+	if i := slices.Index(of.columns, of.owner); i > 0 || i < 0 && of.owner != "" {
+		first = of.owner
+	}
+	none := map[string]string{
+		"select":             "SELECT * FROM " + from,
+		"for update":         "SELECT * FROM " + from + " FOR UPDATE",
+		"for no key update":  "SELECT * FROM " + from + " FOR NO KEY UPDATE",
+		"for share":          "SELECT * FROM " + from + " FOR SHARE SKIP LOCKED",
+		"for key share":      "SELECT * FROM " + from + " FOR KEY SHARE NOWAIT",
+		"join":               "SELECT a.* FROM " + of.name + " a JOIN (SELECT * FROM " + from + ") b ON true",
+		"outer join":         "SELECT b.* FROM (VALUES (1)) v (n) LEFT JOIN (SELECT * FROM " + from + ") b ON true WHERE b IS NOT NULL",
+		"lateral":            "SELECT b.* FROM (VALUES (1)) v (n) CROSS JOIN LATERAL (SELECT * FROM " + from + ") b",
+		"sub-select":         "SELECT 1 WHERE EXISTS (SELECT FROM " + from + ")",
+		"scalar":             "SELECT 1 WHERE (SELECT count(*) FROM " + from + ") > 0",
+		"union":              "SELECT " + first + " FROM " + from + " UNION ALL SELECT " + first + " FROM " + from,
+		"with":               "WITH r AS MATERIALIZED (SELECT * FROM " + from + ") SELECT * FROM r",
+		"window":             "SELECT count(*) OVER () FROM " + from,
+		"sample":             "SELECT * FROM " + of.name + " TABLESAMPLE BERNOULLI (100)" + where,
+		"only":               "SELECT * FROM ONLY " + from,
+		"update":             "UPDATE " + of.name + " SET " + first + " = " + first + where + " RETURNING *",
+		"update from":        "UPDATE " + of.name + " x SET " + first + " = x." + first + " FROM (SELECT * FROM " + from + ") y WHERE x." + first + " = y." + first + " RETURNING x.*",
+		"delete":             "DELETE FROM " + from + " RETURNING *",
+		"delete using":       "DELETE FROM " + of.name + " x USING " + of.name + " y" + strings.Replace(where, of.owner+" =", "x."+of.owner+" =", 1) + " RETURNING y.*",
+		"with delete":        "WITH gone AS (DELETE FROM " + from + " RETURNING *) SELECT * FROM gone",
+		"insert from select": "INSERT INTO " + of.name + " (" + list + ") SELECT " + list + " FROM " + from + " RETURNING *",
+		"what it may see":    "SELECT " + first + " FROM pg_stats, " + from + " AND tablename = '" + of.name + "'",
+		"statistics":         "SELECT most_common_vals FROM pg_stats WHERE tablename = '" + of.name + "'",
+	}
+	if of.owner != "" {
+		own := []string{right, s.ids["west"], uuid.Max.String(), "00000000-0000-0000-0000-000000000002"}
+		if of.name == "llm_executions" || of.name == "llm_pruned" {
+			own = append(own, s.ids["east"])
+		}
+		none["all but its own"] = "SELECT * FROM " + of.name + " WHERE " + of.owner + " NOT IN ('" + strings.Join(own, "', '") + "')"
+	}
+	refused := map[string]string{
+		"insert":           of.insert(wrong),
+		"insert returning": of.insert(wrong) + " RETURNING *",
+		"do nothing":       of.insert(wrong) + " ON CONFLICT DO NOTHING",
+		"truncate":         "TRUNCATE " + of.name,
+		"drop":             "ALTER TABLE " + of.name + " DISABLE ROW LEVEL SECURITY",
+	}
+	if of.owner != "" {
+		refused["give away"] = "UPDATE " + of.name + " SET " + of.owner + " = '" + wrong + "' WHERE " + of.owner + " = '" + right + "'"
+	}
+	in := func(do func(tx *gorm.DB) error) error {
+		return tenant.WithRowSecurity(t.Context(), portal, acme, do)
+	}
+	undo := errors.New("undo")
+	for form, statement := range none {
+		require.ErrorIs(t, in(func(tx *gorm.DB) error {
+			var found []map[string]any
+			if err := tx.Raw(statement).Find(&found).Error; err != nil {
+				return fmt.Errorf("%s of %s: %w", form, of.name, err)
+			}
+			require.Empty(t, found, "%s of %s", form, of.name)
+			return undo
+		}), undo)
+	}
+	for form, statement := range refused {
+		err := in(func(tx *gorm.DB) error { return tx.Exec(statement).Error })
+		var pg *pgconn.PgError
+		require.ErrorAs(t, err, &pg, "%s of %s", form, of.name)
+		require.Equal(t, "42501", pg.Code, "%s of %s: %v", form, of.name, err)
+	}
+
+	// An upsert, with the key of a row that is there.
+	keys := s.primaryKey(t, of.name)
+	require.ErrorIs(t, in(func(tx *gorm.DB) error {
+		var there []map[string]any
+		require.NoError(t, s.db.Raw("SELECT "+strings.Join(keys, ", ")+" FROM "+from+" LIMIT 1").Find(&there).Error)
+		require.Len(t, there, 1, of.name)
+		values := slices.Clone(of.values)
+		for i, column := range of.columns {
+			if v, is := there[0][column]; is {
+				values[i] = fmt.Sprintf("'%v'", v)
+				if at, isTime := v.(time.Time); isTime {
+					values[i] = "'" + at.Format(time.RFC3339Nano) + "'"
+				}
+			}
+		}
+		into := "INSERT INTO " + of.name + " (" + list + ")"
+		if len(of.columns) < len(there[0]) || !slices.Contains(of.columns, keys[0]) { // its key is the database's
+			into += " OVERRIDING SYSTEM VALUE"
+			into = strings.Replace(into, "(", "("+keys[0]+", ", 1)
+			values = append([]string{fmt.Sprint(there[0][keys[0]])}, values...)
+		}
+		err := tx.Exec(into + " VALUES (" + strings.Join(values, ", ") + ") ON CONFLICT (" + strings.Join(keys, ", ") + ") DO UPDATE SET " + first + " = excluded." + first).Error
+		require.ErrorContains(t, err, "42501", of.name)
+		return undo
+	}), undo)
+
+	// What needs the connection itself.
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	run := func(statement string) string {
+		t.Helper()
+		var out bytes.Buffer
+		results, err := conn.PgConn().Exec(t.Context(), statement).ReadAll()
+		require.NoError(t, err, "%s: %s", of.name, statement)
+		for _, r := range results {
+			for _, row := range r.Rows {
+				out.Write(bytes.Join(row, []byte("|")))
+				out.WriteByte('\n')
+			}
+		}
+		return out.String()
+	}
+	run("SELECT set_config('llmtenant.tenant', '" + right + "', true)")
+	var copied bytes.Buffer
+	_, err = conn.PgConn().CopyTo(t.Context(), &copied, "COPY "+of.name+" TO STDOUT")
+	require.NoError(t, err)
+	require.NotContains(t, copied.String(), wrong, of.name)
+	require.Equal(t, of.owner == "", copied.Len() == 0, "COPY gives what is the tenant's: %s", of.name)
+	copied.Reset()
+	_, err = conn.PgConn().CopyTo(t.Context(), &copied, "COPY (SELECT * FROM "+from+") TO STDOUT")
+	require.NoError(t, err)
+	require.Empty(t, copied.String(), of.name)
+	require.Empty(t, run("DECLARE c CURSOR FOR SELECT * FROM "+from+"; FETCH ALL c; CLOSE c"))
+	require.Empty(t, run("PREPARE p AS SELECT * FROM "+from+"; EXECUTE p; EXECUTE p; DEALLOCATE p"))
+	require.Empty(t, run("CREATE TEMP VIEW mine AS SELECT * FROM "+of.name+"; SELECT * FROM mine"+where+"; DROP VIEW mine"))
+	require.Contains(t, run("EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT * FROM "+from), "rows=0")
+	// What a function of the role's own gets to see, however cheap it says that it is.
+	if of.owner != "" {
+		seen := run(`CREATE FUNCTION pg_temp.see(id uuid) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN
+			IF id = '` + wrong + `' THEN RAISE EXCEPTION 'seen'; END IF; RETURN true; END $$;
+			SELECT count(*) FROM ` + of.name + ` WHERE pg_temp.see(` + of.owner + `); DROP FUNCTION pg_temp.see(uuid)`)
+		require.NotEqual(t, "0\n", seen)
+	}
+	on := strings.TrimPrefix(strings.Replace(where, of.owner+" =", "x."+of.owner+" =", 1), " WHERE ")
+	for _, then := range []string{"DELETE", "UPDATE SET " + first + " = x." + first} {
+		within, err := tx.Begin(t.Context())
+		require.NoError(t, err)
+		tag, err := within.Exec(t.Context(), "MERGE INTO "+of.name+" x USING (VALUES (1)) v (n) ON "+on+" WHEN MATCHED THEN "+then)
+		if err != nil { // so it is where no column of the table is looked at
+			require.ErrorContains(t, err, "42501", of.name)
+		}
+		require.Zero(t, tag.RowsAffected(), of.name)
+		require.NoError(t, within.Rollback(t.Context()))
+	}
+	_, err = conn.PgConn().CopyFrom(t.Context(), strings.NewReader(""), "COPY "+of.name+" FROM STDIN")
+	require.ErrorContains(t, err, "row-level security", of.name)
+}
+
+// tryViews looks through every view of the ledger's, as acme, for globex.
+func (s *secured) tryViews(t *testing.T, portal *gorm.DB) {
+	t.Helper()
+	for _, view := range s.views(t) {
+		var all, its int64
+		require.NoError(t, s.db.Raw(`SELECT count(*) FROM `+view+` WHERE tenant = ?`, s.ids["globex"]).Scan(&all).Error)
+		require.NotZero(t, all, view)
+		require.NoError(t, tenant.WithRowSecurity(t.Context(), portal, acme, func(tx *gorm.DB) error {
+			return tx.Raw(`SELECT count(*) FILTER (WHERE tenant = ?), count(*) FILTER (WHERE tenant = ?) FROM `+view, s.ids["globex"], s.ids["acme"]).Row().Scan(&all, &its)
+		}))
+		require.Zero(t, all, view)
+		require.NotZero(t, its, view)
+	}
+}
+
+func (s *secured) views(t *testing.T) (all []string) {
+	t.Helper()
+	require.NoError(t, s.db.Raw(`SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = current_schema()::regnamespace
+		AND relname LIKE 'llm\_%' ORDER BY 1`).Scan(&all).Error)
+	require.NotEmpty(t, all)
+	return all
+}
+
+func (s *secured) primaryKey(t *testing.T, table string) (columns []string) {
+	t.Helper()
+	require.NoError(t, s.db.Raw(`SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+		WHERE i.indisprimary AND i.indrelid = ?::regclass ORDER BY array_position(i.indkey::int2[], a.attnum)`, table).Scan(&columns).Error)
+	return columns
+}
+
+// A setting that is not there, that was there once, or that is no tenant's, gives nothing, and fails nothing.
+func TestRowSecurity_WithoutATenantThereIsNothing(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	tables := s.tables(t)
+	s.fill(t, tables, s.ids["acme"])
+	names := s.views(t)
+	for _, of := range tables {
+		names = append(names, of.name)
+	}
+	require.NoError(t, s.db.Exec(`GRANT SELECT ON ALL TABLES IN SCHEMA public TO `+s.role).Error)
+	for name, dsn := range map[string]string{"directly": s.its, "through PgBouncer": pgtest.Bouncer(t, s.its)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, nobody := connectTo(t, dsn), uuid.NewString()
+			nothing := func(state string) {
+				t.Helper()
+				for _, name := range names {
+					var n int
+					require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM "+name).Scan(&n), "%s: %s", state, name)
+					require.Zero(t, n, "%s: %s", state, name)
+				}
+			}
+			nothing("never set")
+			require.NoError(t, tenant.WithRowSecurity(t.Context(), s.open(t, dsn), acme, func(tx *gorm.DB) error { return nil }))
+			_, err := conn.Exec(t.Context(), `BEGIN; SELECT set_config('llmtenant.tenant', '`+s.ids["acme"]+`', true); COMMIT`)
+			require.NoError(t, err)
+			nothing("set before")
+			for _, value := range []string{"", " ", "acme", "1", "'", s.ids["acme"] + " ", "{" + s.ids["acme"] + "}", strings.ToUpper(s.ids["acme"]), uuid.Nil.String(), uuid.Max.String(),
+				"00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", nobody} {
+				tx, err := conn.Begin(t.Context())
+				require.NoError(t, err)
+				_, err = tx.Exec(t.Context(), `SELECT set_config('llmtenant.tenant', $1, true)`, value)
+				require.NoError(t, err)
+				for _, name := range names {
+					var n int
+					require.NoError(t, tx.QueryRow(t.Context(), "SELECT count(*) FROM "+name).Scan(&n), "%q: %s", value, name)
+					if value != nobody || name != "llm_tenants" && name != "llm_usage_folds" { // which have rows for everybody
+						require.Zero(t, n, "%q: %s", value, name)
+					}
+				}
+				require.NoError(t, tx.Rollback(t.Context()))
+			}
+		})
+	}
+}
+
+// The library's own questions have the answers that they have elsewhere, for the tenant and those below it, and nothing of others.
+func TestRowSecurity_QuestionsHaveTheirAnswersAndNothingElse(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	for name, dsn := range map[string]string{"directly": s.its, "through PgBouncer": pgtest.Bouncer(t, s.its)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			portal := s.open(t, dsn)
+			for _, who := range []tenant.Tenant{acme, tenant.UUID(s.ids["acme"])} {
+				undo := errors.New("undo") // of a transaction that an error has ended
+				require.ErrorIs(t, tenant.WithRowSecurity(t.Context(), portal, who, func(tx *gorm.DB) error {
+					for _, its := range []tenant.ID{"acme", "west"} {
+						require.Equal(t, s.answers(t, s.db, its), s.answers(t, tx, its), "%s", its)
+					}
+					for _, other := range []tenant.Tenant{tenant.ID("globex"), tenant.ID("east"), nil, tenant.ID("nobody")} {
+						cost, err := tenant.Cost(t.Context(), tx, other, tenant.AllTime)
+						require.NoError(t, err)
+						require.True(t, cost.IsZero(), "%v", other)
+						for e, err := range tenant.ListExecutions(t.Context(), tx, tenant.ExecutionQuery{Tenant: other}) {
+							t.Errorf("%v has %v, %v", other, e, err)
+						}
+					}
+					_, err := tenant.BudgetFor(t.Context(), tx, tenant.ID("globex"))
+					require.ErrorIs(t, err, tenant.ErrNoBudget)
+					_, err = tenant.UUIDFor(t.Context(), tx, tenant.ID("globex"))
+					require.ErrorIs(t, err, tenant.ErrNoBudget)
+					_, err = tenant.Cost(t.Context(), tx, tenant.UUID(s.ids["globex"]), tenant.AllTime)
+					require.ErrorIs(t, err, tenant.ErrUnknownTenant)
+
+					all, err := tenant.QueryUsage(t.Context(), tx, tenant.Query{Everybody: true, Period: tenant.AllTime})
+					require.NoError(t, err)
+					require.Equal(t, "0.08", all.Total.Cost.String(), "of everybody who is seen: acme and west")
+					page, err := tenant.ListTenants(t.Context(), tx, tenant.TenantList{})
+					require.NoError(t, err)
+					require.Len(t, page, 2)
+					err = tenant.ConfigureBudget(t.Context(), tx, acme, func(*tenant.Budget) error { return nil })
+					require.ErrorContains(t, err, "42501", "it only reads")
+					return undo
+				}), undo)
+			}
+		})
+	}
+}
+
+// answers are those of whatever is asked about a tenant.
+func (s *secured) answers(t *testing.T, db *gorm.DB, who tenant.ID) map[string]any {
+	t.Helper()
+	found := map[string]any{}
+	keep := func(name string, answer any, err error) {
+		t.Helper()
+		require.NoError(t, err, name)
+		found[name] = answer
+	}
+	cost, err := tenant.CostToday(t.Context(), db, who)
+	keep("cost today", cost.String(), err)
+	cost, err = tenant.Cost(t.Context(), db, who, tenant.Between(time.Now().Add(-90*24*time.Hour), time.Now().Add(time.Hour)), tenant.WithDescendants())
+	keep("cost with descendants", cost.String(), err)
+	summary, err := tenant.UsageSummary(t.Context(), db, who, tenant.AllTime, tenant.WithDescendants())
+	keep("summary", summary, err)
+	n, err := tenant.ExecutionCount(t.Context(), db, who, tenant.ThisMonth)
+	keep("count", n, err)
+	budget, err := tenant.BudgetFor(t.Context(), db, who)
+	keep("budget", budget, err)
+	status, err := tenant.BudgetStatus(t.Context(), db, who)
+	status.Limits = slices.DeleteFunc(status.Limits, func(l tenant.LimitStatus) bool { return l.TenantID != string(who) })
+	for i := range status.Limits {
+		require.NotNil(t, status.Limits[i].Forecast)
+		status.Limits[i].Forecast = nil // by the clock
+	}
+	keep("status", status, err)
+	for _, group := range []tenant.Group{tenant.ByTenant, tenant.ByAgent, tenant.ByModel, tenant.ByDay, tenant.ByActor, tenant.ByTag("of")} {
+		for _, descendants := range []bool{false, true} {
+			answer, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Tenant: who, Descendants: descendants, Period: tenant.ThisMonth, By: []tenant.Group{group}})
+			keep(fmt.Sprintf("by %s, %t", group, descendants), answer, err)
+		}
+	}
+	var ids []string
+	for e, err := range tenant.ListExecutions(t.Context(), db, tenant.ExecutionQuery{Tenant: who, Descendants: true}) {
+		require.NoError(t, err)
+		ids = append(ids, e.ID)
+	}
+	keep("list", ids, nil)
+	var out bytes.Buffer
+	_, err = tenant.Export(t.Context(), db, &out, tenant.NDJSON(), tenant.ExecutionQuery{Tenant: who, Descendants: true})
+	keep("export", out.String(), err)
+	tenants, err := tenant.ListTenants(t.Context(), db, tenant.TenantList{Below: who})
+	keep("tenants", tenants, err)
+	near, err := tenant.NearLimits(t.Context(), db, tenant.LimitList{Below: who, Percent: 1})
+	keep("near", near, err)
+	var log []tenant.AuditEntry
+	keep("audit", &log, tenant.AuditLog(t.Context(), db, who).Find(&log).Error)
+	return found
+}
+
+func TestWithRowSecurity_RefusesWhatWouldKeepNobodyApart(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	enter := func(db *gorm.DB, who tenant.Tenant) error {
+		return tenant.WithRowSecurity(t.Context(), db, who, func(*gorm.DB) error { t.Error("it ran"); return nil })
+	}
+	require.ErrorIs(t, enter(s.db, acme), tenant.ErrInvalidOption)
+	require.ErrorContains(t, enter(s.db, acme), "sees all of llm_")
+	_, others := roleIn(t, s.dsn, "")
+	require.ErrorContains(t, enter(s.open(t, others), acme), "is not one that MigrateRowSecurity was called for")
+	require.ErrorIs(t, enter(s.portal, nil), tenant.ErrInvalidTenant)
+	require.ErrorIs(t, enter(s.portal, tenant.Root), tenant.ErrInvalidTenant)
+	require.ErrorIs(t, enter(s.portal, tenant.UUID("00000000-0000-0000-0000-000000000001")), tenant.ErrInvalidTenant)
+	require.ErrorIs(t, enter(s.portal, tenant.UUID(uuid.NewString())), tenant.ErrUnknownTenant)
+	require.ErrorIs(t, tenant.WithRowSecurity(t.Context(), s.portal, acme, nil), tenant.ErrInvalidOption)
+
+	// A table that somebody was let read past the policies.
+	require.NoError(t, s.db.Exec(`ALTER TABLE llm_audit DISABLE ROW LEVEL SECURITY`).Error)
+	require.ErrorContains(t, enter(s.portal, acme), "sees all of llm_audit")
+	require.NoError(t, s.db.Exec(`ALTER VIEW llm_limits SET (security_invoker = false)`).Error)
+	require.NoError(t, s.db.Exec(`ALTER TABLE llm_audit ENABLE ROW LEVEL SECURITY`).Error)
+	require.ErrorContains(t, enter(s.portal, acme), "sees all of llm_limits")
+	require.NoError(t, s.ledger.MigrateRowSecurity(t.Context(), s.role))
+
+	within, undo := 0, errors.New("undo")
+	require.ErrorIs(t, tenant.WithRowSecurity(t.Context(), s.portal, acme, func(tx *gorm.DB) error {
+		for range 2 {
+			require.NoError(t, tenant.WithRowSecurity(t.Context(), tx, tenant.ID("globex"), func(tx *gorm.DB) error {
+				within++
+				require.Equal(t, "0.04", costToday(t, tx, tenant.ID("globex")))
+				require.Equal(t, "0", costToday(t, tx, acme))
+				return nil
+			}))
+			require.ErrorIs(t, tenant.WithRowSecurity(t.Context(), tx, tenant.ID("globex"), func(tx *gorm.DB) error { return undo }), undo)
+			require.Equal(t, "0", costToday(t, tx, tenant.ID("globex")), "the tenant of before is set again")
+			require.NotEqual(t, "0", costToday(t, tx, acme))
+		}
+		return undo
+	}), undo)
+	require.Equal(t, 2, within)
+
+	// A tenant that has no rows yet, but the defaults that will hold for it.
+	require.NoError(t, tenant.WithRowSecurity(t.Context(), s.portal, tenant.ID("new"), func(tx *gorm.DB) error {
+		require.Equal(t, "0", costToday(t, tx, tenant.ID("new")))
+		require.Equal(t, "0", costToday(t, tx, acme))
+		return nil
+	}))
+}
+
+func TestMigrateRowSecurity_NamesWhatItCannotDo(t *testing.T) {
+	t.Parallel()
+	sqlite := openDatabase(t, "sqlite")
+	ledger := openLedger(t, sqlite)
+	err := ledger.MigrateRowSecurity(t.Context(), "portal")
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, "SQLite has no row-level security")
+	err = tenant.WithRowSecurity(t.Context(), sqlite, acme, func(*gorm.DB) error { return nil })
+	require.ErrorContains(t, err, "SQLite has no row-level security")
+
+	dsn := pgtest.Empty(t)
+	db := openAt(t, postgres.Open(dsn))
+	ledger = openLedger(t, db)
+	role, its := roleIn(t, dsn, "")
+	require.ErrorIs(t, ledger.MigrateRowSecurity(t.Context(), role), tenant.ErrNotMigrated)
+	require.NoError(t, ledger.Migrate(t.Context()))
+	portal := openAt(t, postgres.Open(its))
+	require.NoError(t, ledger.Attach(portal))
+	err = tenant.WithRowSecurity(t.Context(), portal, acme, func(*gorm.DB) error { return nil })
+	require.ErrorContains(t, err, "MigrateRowSecurity does that")
+	for options, want := range map[string]string{"SUPERUSER": "is a superuser", "BYPASSRLS": "has BYPASSRLS", "IN ROLE postgres": "owns the ledger's tables"} {
+		bad, _ := roleIn(t, dsn, options)
+		err := ledger.MigrateRowSecurity(t.Context(), bad)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		require.ErrorContains(t, err, want)
+	}
+	for _, nobody := range []string{"nobody", "", `no"body`, "x'; DROP TABLE llm_tenants; --"} {
+		err := ledger.MigrateRowSecurity(t.Context(), nobody)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption, "%q", nobody)
+		require.ErrorContains(t, err, "there is no role", "%q", nobody)
+	}
+	require.NoError(t, db.Exec(`CREATE ROLE "Odd ""name"""`).Error)
+	require.NoError(t, ledger.MigrateRowSecurity(t.Context(), `Odd "name"`))
+	require.NoError(t, ledger.MigrateRowSecurity(t.Context(), role))
+	require.NoError(t, db.Exec(`DROP OWNED BY "Odd ""name"""; DROP ROLE "Odd ""name"""`).Error)
+
+	// What is there already is not locked again.
+	tx := db.Begin()
+	require.NoError(t, tx.Exec(`LOCK TABLE llm_executions, llm_tenants, llm_audit IN ROW EXCLUSIVE MODE`).Error)
+	require.NoError(t, ledger.MigrateRowSecurity(t.Context(), role))
+	require.NoError(t, tx.Rollback().Error)
+	require.NoError(t, tenant.WithRowSecurity(t.Context(), portal, acme, func(*gorm.DB) error { return nil }))
+}
+
+// Who has policies of his own keeps them.
+func TestMigrateRowSecurity_LetsNobodyElseThrough(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	db := openAt(t, postgres.Open(dsn))
+	ledger := openLedger(t, db)
+	require.NoError(t, call(t, ledger, acme, "0.01"))
+	held, theirs := roleIn(t, dsn, "")
+	free, others := roleIn(t, dsn, "")
+	require.NoError(t, db.Exec(`GRANT SELECT ON llm_executions, llm_balances TO `+held+`, `+free+`; ALTER TABLE llm_balances ENABLE ROW LEVEL SECURITY`).Error)
+	role, _ := roleIn(t, dsn, "")
+	require.NoError(t, ledger.MigrateRowSecurity(t.Context(), role))
+	for _, dsn := range []string{theirs, others} {
+		conn := connectTo(t, dsn)
+		var calls, balances int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*), (SELECT count(*) FROM llm_balances) FROM llm_executions`).Scan(&calls, &balances))
+		require.Equal(t, []int{1, 0}, []int{calls, balances})
+	}
+	require.NoError(t, call(t, ledger, acme, "0.01"), "the ledger's own role passes")
+}
+
+func TestRowSecurity_HoldsWhereExecutionsAreKeptByMonth(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	require.NoError(t, s.ledger.Partition(t.Context()))
+	used(t, s.ledger, acme, tenant.Actual{Cost: tenant.USD("0.02")})
+	require.NoError(t, tenant.WithRowSecurity(t.Context(), s.portal, acme, func(tx *gorm.DB) error {
+		require.Equal(t, s.answers(t, s.db, acme), s.answers(t, tx, acme))
+		require.Equal(t, "0", costToday(t, tx, tenant.ID("globex")))
+		for _, table := range []string{"llm_executions", "llm_executions_past"} {
+			var n int64
+			require.NoError(t, tx.Raw(`SELECT count(*) FROM `+table+` WHERE tenant = ?`, s.ids["globex"]).Scan(&n).Error)
+			require.Zero(t, n, table)
+		}
+		return nil
+	}))
+	// A partition that the role was let read by itself.
+	require.NoError(t, s.db.Exec(`GRANT SELECT ON llm_executions_later TO `+s.role).Error)
+	err := tenant.WithRowSecurity(t.Context(), s.portal, acme, func(*gorm.DB) error { return nil })
+	require.ErrorContains(t, err, "sees all of llm_executions_later")
+}
+
+// A list of one tenant is read from the index that begins with the tenant and the time, and whom the role may see is found out
+// once, not for each row.
+func TestRowSecurity_ListsLeadWithTenantAndTime(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	require.NoError(t, s.db.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, process, admitted_at, deadline_at, tags)
+		SELECT t, gen_random_uuid(), 'x', 'succeeded', gen_random_uuid(), now() - n * interval '1 minute', now(), '{"a": "b"}'
+		FROM generate_series(1, 4000) n CROSS JOIN unnest(ARRAY[?::uuid, ?::uuid, ?::uuid]) t`, s.ids["acme"], s.ids["west"], s.ids["globex"]).Error)
+	require.NoError(t, s.db.Exec(`ANALYZE llm_executions`).Error)
+	for name, where := range map[string]string{
+		"first page": "",
+		"later":      " AND admitted_at <= now() - interval '1 day'",
+		"conditions": " AND agent IN ('', 'b') AND cost >= 0 AND NOT unpriced",
+	} {
+		require.NoError(t, tenant.WithRowSecurity(t.Context(), s.portal, acme, func(tx *gorm.DB) error {
+			var plan []string
+			require.NoError(t, tx.Raw(`EXPLAIN (ANALYZE, TIMING off, COSTS off) SELECT * FROM llm_executions WHERE tenant = ? AND status <> 'running'`+where+
+				` ORDER BY admitted_at DESC, id DESC LIMIT 50`, s.ids["acme"]).Scan(&plan).Error)
+			text := strings.Join(plan, "\n")
+			require.Contains(t, text, "Index Scan Backward using llm_executions_admitted", "%s:\n%s", name, text)
+			require.Contains(t, text, "InitPlan", text)
+			require.NotContains(t, text, "SubPlan", text)
+			require.NotContains(t, text, "Seq Scan", text)
+			require.NotContains(t, text, "Bitmap", text)
+			return nil
+		}))
+	}
+}
