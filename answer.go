@@ -15,6 +15,15 @@ import (
 // part is what is known of a row, now and before.
 type part struct{ now, before book.HourSum }
 
+// add adds what was used in a span: the first one, or that before it.
+func (p *part) add(span int, sum *book.HourSum) {
+	if span == 0 {
+		books.Merge(&p.now, sum)
+	} else {
+		books.Merge(&p.before, sum)
+	}
+}
+
 // spot is where a row belongs: its keys but for time, and its period.
 type spot struct {
 	keys   [2]string
@@ -23,21 +32,22 @@ type spot struct {
 
 // rows makes an answer of what was found.
 func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (UsageAnswer, error) {
-	var total part
 	parts, whole := map[spot]*part{}, map[[2]string]*part{}
 	for i := range lines {
 		l := &lines[i]
-		of := []*part{&total, at(whole, l.Keys)}
-		if l.Span == 0 || a.window == period.Total || l.Period < len(a.of.Spans[0].Periods) {
-			of = append(of, at(parts, spot{l.Keys, l.Period}))
+		of := at(whole, l.Keys)
+		of.add(l.Span, &l.HourSum)
+		switch {
+		case a.window == period.Total:
+			parts[spot{keys: l.Keys}] = of
+		case l.Span == 0 || l.Period < len(a.of.Spans[0].Periods):
+			at(parts, spot{l.Keys, l.Period}).add(l.Span, &l.HourSum)
 		}
-		for _, p := range of {
-			if l.Span == 0 {
-				books.Merge(&p.now, &l.HourSum)
-			} else {
-				books.Merge(&p.before, &l.HourSum)
-			}
-		}
+	}
+	var total part
+	for _, p := range whole {
+		total.add(0, &p.now)
+		total.add(1, &p.before)
 	}
 	if len(a.of.By) == 0 {
 		at(whole, [2]string{}) // it is there without a call, too
@@ -94,21 +104,29 @@ func (a *asked) places(parts map[spot]*part, whole map[[2]string]*part) ([]spot,
 	if n*len(keys) > maxRows {
 		return nil, a.invalid("Period: %v has %d of the group %q, for each of %d keys: more than %d rows", a.Period, n, a.By[a.time], len(keys), maxRows)
 	}
-	places := make([]spot, 0, n*len(keys))
+	type worth struct {
+		spot
+		n int64
+	}
+	all := make([]worth, 0, n*len(keys))
 	for i := range n {
 		for _, k := range keys {
-			places = append(places, spot{k, i})
+			s := spot{k, i}
+			all = append(all, worth{s, value(&at(parts, s).now)})
 		}
 	}
-	most := func(x, y spot) int { return cmp.Compare(value(&at(parts, y).now), value(&at(parts, x).now)) }
-	slices.SortFunc(places, func(x, y spot) int {
+	slices.SortFunc(all, func(x, y worth) int {
 		if a.Top > 0 && timeOnly {
-			return cmp.Or(most(x, y), cmp.Compare(x.period, y.period))
+			return cmp.Or(cmp.Compare(y.n, x.n), cmp.Compare(x.period, y.period))
 		}
-		return cmp.Or(cmp.Compare(x.period, y.period), most(x, y), byKeys(x.keys, y.keys))
+		return cmp.Or(cmp.Compare(x.period, y.period), cmp.Compare(y.n, x.n), byKeys(x.keys, y.keys))
 	})
 	if a.Top > 0 && timeOnly {
-		places = places[:min(a.Top, len(places))]
+		all = all[:min(a.Top, len(all))]
+	}
+	places := make([]spot, len(all))
+	for i := range all {
+		places[i] = all[i].spot
 	}
 	return places, nil
 }

@@ -374,7 +374,7 @@ func (f *filler) rollUp(ctx context.Context) error {
 		`INSERT INTO llm_usage (tenant, hour, ` + key + `, ` + strings.Join(columns, ", ") + `, errors, timed, latencies)
 			SELECT tenant, hour, ` + key + `, ` + strings.Join(columns, ", ") + `, errors, timed, ` + d.CompactCounts("latencies") + ` FROM (
 				SELECT tenant, ` + d.Hour("admitted_at") + ` AS hour, ` + key + `, ` + strings.Join(sums, ", ") + `,
-					sum(CASE status WHEN 'failed' THEN 1 ELSE 0 END) AS errors, count(latency_us) AS timed, ` + d.MergedCounts(d.Counts("latency_us")) + ` AS latencies
+					sum(CASE status WHEN 'failed' THEN 1 ELSE 0 END) AS errors, count(latency_us) AS timed, ` + d.MergedCounts(d.OneCount("latency_us")) + ` AS latencies
 				FROM llm_executions WHERE status <> 'running' AND status <> 'cancelled' GROUP BY 1, 2, ` + key + `) x`,
 	}
 	analyze := "ANALYZE"

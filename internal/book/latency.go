@@ -1,7 +1,6 @@
 package book
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"math/bits"
@@ -73,8 +72,37 @@ func (l *Latencies) Add(bucket int, calls int64) {
 
 // Merge adds other counts.
 func (l *Latencies) Merge(o Latencies) {
+	switch {
+	case len(o) == 0:
+		return
+	case len(*l) == 0:
+		*l = slices.Clone(o)
+		return
+	}
+	missing, i := 0, 0
 	for _, c := range o {
-		l.Add(c.Bucket, c.Calls)
+		for i < len(*l) && (*l)[i].Bucket < c.Bucket {
+			i++
+		}
+		if i == len(*l) || (*l)[i].Bucket != c.Bucket {
+			missing++
+		}
+	}
+	// From the back, so that each is moved once.
+	i, to := len(*l)-1, len(*l)+missing-1
+	*l = slices.Grow(*l, missing)[:to+1]
+	for j := len(o) - 1; j >= 0; to-- {
+		switch {
+		case i < 0 || (*l)[i].Bucket < o[j].Bucket:
+			(*l)[to] = o[j]
+			j--
+		case (*l)[i].Bucket == o[j].Bucket:
+			(*l)[to] = LatencyCount{o[j].Bucket, (*l)[i].Calls + o[j].Calls}
+			i, j = i-1, j-1
+		default:
+			(*l)[to] = (*l)[i]
+			i--
+		}
 	}
 }
 
@@ -150,25 +178,11 @@ func (l Latencies) Text() string {
 
 // ParseLatencies reads what a database has made of counts: a number, a JSON object, or a list of JSON objects, which it adds up.
 func ParseLatencies(text string) (l Latencies, err error) {
-	switch {
-	case text == "":
+	if text == "" {
 		return nil, nil
-	case text[0] == '[':
-		var parts []map[int]int64
-		if err := json.Unmarshal([]byte(text), &parts); err != nil {
-			return nil, err
-		}
-		for _, part := range parts {
-			l.addAll(part)
-		}
-		return l, nil
-	case text[0] == '{':
-		var part map[int]int64
-		if err := json.Unmarshal([]byte(text), &part); err != nil {
-			return nil, err
-		}
-		l.addAll(part)
-		return l, nil
+	}
+	if text[0] == '[' || text[0] == '{' {
+		return parseObjects(text)
 	}
 	for bucket := 0; text != ""; bucket++ {
 		from := max(len(text)-digits, 0)
@@ -184,9 +198,46 @@ func ParseLatencies(text string) (l Latencies, err error) {
 	return l, nil
 }
 
-func (l *Latencies) addAll(counts map[int]int64) {
-	for bucket, n := range counts {
-		l.Add(bucket, n)
+// parseObjects adds up JSON objects as a database writes them, each of which has a number for some buckets. There may be very
+// many: what lies between the numbers is not looked at.
+func parseObjects(text string) (Latencies, error) {
+	if end := text[len(text)-1]; end != '}' && end != ']' {
+		return nil, fmt.Errorf("counts of latencies: there is no end of %.20q", text)
 	}
-	*l = slices.DeleteFunc(*l, func(c LatencyCount) bool { return c.Calls == 0 })
+	var (
+		sums   [LatencyBuckets]int64
+		bucket = -1
+	)
+	for i := 0; i < len(text); {
+		start := i
+		for i < len(text) && (text[i] == '-' || '0' <= text[i] && text[i] <= '9') {
+			i++
+		}
+		if i == start {
+			i++
+			continue
+		}
+		n, err := strconv.ParseInt(text[start:i], 10, 64)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("counts of latencies: %w", err)
+		case bucket >= 0:
+			sums[bucket] += n
+			bucket = -1
+		case n < 0 || n >= LatencyBuckets:
+			return nil, fmt.Errorf("counts of latencies: there is no bucket %d", n)
+		default:
+			bucket = int(n)
+		}
+	}
+	if bucket >= 0 {
+		return nil, fmt.Errorf("counts of latencies: the bucket %d has none", bucket)
+	}
+	var l Latencies
+	for b, n := range sums {
+		if n != 0 {
+			l = append(l, LatencyCount{b, n})
+		}
+	}
+	return l, nil
 }

@@ -91,3 +91,25 @@ func TestLatencies_AreReadAsTheyAreWritten(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+func TestLatencies_MergedAreWhatTheirCallsAddUpTo(t *testing.T) {
+	t.Parallel()
+	counts := rapid.Custom(func(t *rapid.T) (l book.Latencies) {
+		for range rapid.IntRange(0, 8).Draw(t, "n") {
+			l.Add(rapid.IntRange(0, 12).Draw(t, "bucket"), rapid.Int64Range(-2, 9).Draw(t, "calls"))
+		}
+		return l
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		x, y := counts.Draw(t, "x"), counts.Draw(t, "y")
+		want := append(book.Latencies(nil), x...)
+		for _, c := range y {
+			want.Add(c.Bucket, c.Calls)
+		}
+		before := append(book.Latencies(nil), y...)
+		x.Merge(y)
+		require.Equal(t, want, x)
+		x.Merge(before)
+		require.Equal(t, before, append(book.Latencies(nil), y...), "what is added stays as it is")
+	})
+}

@@ -50,16 +50,17 @@ var (
 	stateSQL = `WITH RECURSIVE asked (id) AS (%[1]s), chain (id) AS (SELECT id FROM asked
 	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
-	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff')),
+present AS (SELECT b.* FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s)
 ` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '', '', '',
 	@spent_cost, @spent_charge, @spent_tokens, @spent_calls, @held_cost, @held_charge, @held_tokens, @held_calls, @start, @end
-	FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s WHERE @here`) + `
+	FROM present b WHERE @here`) + `
 UNION ALL
 SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforcement, t.time_zone,
 	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''), t.counts, CAST(t.limits AS text),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
 	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, 0, 0, NULL, NULL
-	FROM llm_tenants t WHERE t.id IN (SELECT id FROM who)
+	FROM llm_tenants t WHERE %[4]s
 UNION ALL
 SELECT 'clock', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
@@ -73,7 +74,7 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	if who.Key == "" {
 		which, args = byID, []any{who.ID.String()}
 	}
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("b", "w.id"))), args...)
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("b", "w.id"), b.OneOf("t.id", "SELECT id FROM who"))), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -218,4 +219,5 @@ func (b Books) Fill(ctx context.Context, sums []book.Sum) error {
 }
 
 // hasBelow says of a tenant t that another one stands below it, or has stood there.
-const hasBelow = `EXISTS (SELECT 1 FROM llm_tenants c WHERE c.parent = t.id) OR EXISTS (SELECT 1 FROM llm_former f WHERE f.parent = t.id)`
+// It is asked of few tenants, and not written as EXISTS: a planner that expects many would collect all that stand below any.
+const hasBelow = `(SELECT 1 FROM llm_tenants c WHERE c.parent = t.id LIMIT 1) IS NOT NULL OR (SELECT 1 FROM llm_former f WHERE f.parent = t.id LIMIT 1) IS NOT NULL`

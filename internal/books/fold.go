@@ -7,13 +7,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // dimensions are the columns that name a row of a folded window within its tenant, but what it has used by the piece.
-const dimensions = "agent, model, billed_model, provider, service_tier, below"
+const dimensions = "agent, model, billed_model, provider, service_tier"
 
 // Fold brings days and months up to date, as far as a short transaction of its caller goes. It reports whether there is more to
 // do. Nobody else folds meanwhile.
@@ -156,7 +158,7 @@ func (f *folder) forget(ctx context.Context, r *record, until time.Time) error {
 		from = earliest
 	}
 	who, of := f.whose(r)
-	_, err := f.Conn.ExecContext(ctx, f.Bind(`DELETE FROM llm_usage_windows WHERE time_zone = ? AND window_start >= ? AND window_start < ? AND `+who),
+	_, err := f.Conn.ExecContext(ctx, f.Bind(`DELETE FROM llm_usage_windows WHERE time_zone = ? AND window_start >= ? AND window_start < ?`+who),
 		append([]any{r.zone, f.Time(from), f.Time(until)}, of...)...)
 	return err
 }
@@ -199,82 +201,163 @@ func (f *folder) months(ctx context.Context, days *record) error {
 	}
 }
 
-// whose is the condition on the rows of folded windows that a record has, and its argument.
+// whose is what a condition on folded windows of a zone says beside it to mean those of a record, and its argument.
 func (f *folder) whose(r *record) (condition string, args []any) {
 	if r.tenant == Everybody {
-		return "tenant <> ?", []any{Everybody.String()}
+		return "", nil
 	}
-	return "tenant = ?", []any{r.tenant.String()}
-}
-
-// sums are the columns of a folded window that are added up, with what adds them up.
-func (f *folder) sums() (columns, totals string) {
-	var sum []string
-	list := []string{"amount"}
-	for _, s := range summed {
-		list = append(list, s.column)
-	}
-	for _, column := range list {
-		sum = append(sum, "CAST(sum("+column+") AS bigint) AS "+column)
-	}
-	return strings.Join(list, ", ") + ", latencies", strings.Join(sum, ", ") + ", " + f.MergedCounts("latencies") + " AS latencies"
+	return " AND tenant = ?", []any{r.tenant.String()}
 }
 
 // fold writes the days of a record that begin at a time, and everybody's.
 func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) error {
 	a := answer{Books: f.Books, Question: Question{Tenant: r.tenant, Everybody: r.tenant == Everybody}}
-	c := a.cover(Span{Range: Range{start, end}})
-	a.hoursOf(c)
-	return f.write(ctx, r, period.Day, start, end, `(`+strings.Join(a.parts, " UNION ALL ")+`) x`, a.args)
+	a.hoursOf(a.cover(Span{Range: Range{start, end}}))
+	list := []string{"CAST(tenant AS text)", dimensions, "below", "unit", "CAST(sum(amount) AS bigint)", f.SumOfCounts("latencies")}
+	for _, s := range summed {
+		list = append(list, "CAST(sum("+s.column+") AS bigint)")
+	}
+	statement := `SELECT ` + strings.Join(list, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) x
+		GROUP BY tenant, ` + dimensions + `, below, unit ORDER BY tenant`
+	var (
+		p      = f.packer(r, period.Day, start, end)
+		sum    foldedSum
+		tenant string
+		k      foldKeys
+		target = []any{&tenant}
+	)
+	for i := range k.names {
+		target = append(target, &k.names[i])
+	}
+	target = append(append(target, &k.below), sum.targets()...)
+	err := f.query(ctx)(f.Bind(statement), a.args, func(row sqldb.Row) error {
+		if err := row.Scan(target...); err != nil {
+			return err
+		}
+		if err := p.of(tenant); err != nil {
+			return err
+		}
+		return sum.addTo(p.own.at(k))
+	})
+	if err != nil {
+		return fmt.Errorf("folding a day of %v: %w", r.zone, err)
+	}
+	return p.write(ctx)
 }
 
 // foldMonth writes the months of a record that begin at a time, of their days.
 func (f *folder) foldMonth(ctx context.Context, r *record, start, end time.Time) error {
 	who, args := f.whose(r)
-	return f.write(ctx, r, period.Month, start, end,
-		`llm_usage_windows WHERE window_unit = 'day' AND time_zone = ? AND window_start >= ? AND window_start < ? AND `+who,
-		append([]any{r.zone, f.Time(start), f.Time(end)}, args...))
+	var (
+		p      = f.packer(r, period.Month, start, end)
+		u      unpacker
+		tenant string
+		sums   []byte
+	)
+	err := f.query(ctx)(f.Bind(`SELECT CAST(tenant AS text), sums FROM llm_usage_windows WHERE window_unit = 'day' AND time_zone = ? AND window_start >= ?
+		AND window_start < ?`+who+` AND tenant <> ? AND tenant <> ? ORDER BY tenant, window_start`),
+		append(append([]any{r.zone, f.Time(start), f.Time(end)}, args...), Everybody.String(), EachTenant.String()), func(row sqldb.Row) error {
+			if err := row.Scan(&tenant, &sums); err != nil {
+				return err
+			}
+			if err := p.of(tenant); err != nil {
+				return err
+			}
+			return u.add(sums, func(k *foldKeys) *book.HourSum { return p.own.at(*k) })
+		})
+	if err != nil {
+		return fmt.Errorf("folding a month of %v: %w", r.zone, err)
+	}
+	return p.write(ctx)
 }
 
-// write writes the windows of a record that begin at a time, by rows of their dimensions.
-func (f *folder) write(ctx context.Context, r *record, unit period.Window, start, end time.Time, from string, args []any) error {
-	columns, totals := f.sums()
-	who, of := f.whose(r)
-	const window = `window_unit = ? AND time_zone = ? AND window_start >= ? AND window_start < ?`
-	which := []any{unit.String(), r.zone, f.Time(start), f.Time(end)}
-	into := `INSERT INTO llm_usage_windows (window_unit, time_zone, window_start, tenant, ` + dimensions + `, unit, ` + columns + `)
-		SELECT CAST(? AS text), CAST(? AS text), ` + f.Instant() + `, `
-	begin := []any{unit.String(), r.zone, f.Time(start)}
-	group := ` FROM (SELECT %s, unit, ` + totals + ` FROM ` + `%s GROUP BY %s, unit) y`
-	statements := []struct {
-		sql  string
-		args []any
-	}{
-		{`DELETE FROM llm_usage_windows WHERE ` + window + ` AND ` + who, append(slices.Clone(which), of...)},
-		{into + `tenant, ` + dimensions + `, unit, ` + f.compact(columns) + fmt.Sprintf(group, "tenant, "+dimensions, from, "tenant, "+dimensions), append(slices.Clone(begin), args...)},
+// packer packs the windows of a record that begin at a time, tenant by tenant.
+type packer struct {
+	*folder
+	whose      *record
+	unit       period.Window
+	start, end time.Time
+
+	tenant                  string
+	own, everybody, tenants foldSums // of the tenant, and of all
+	rows                    []packedWindow
+}
+
+// packedWindow is a window of a tenant.
+type packedWindow struct {
+	tenant string
+	sums   []byte
+}
+
+func (f *folder) packer(r *record, unit period.Window, start, end time.Time) *packer {
+	return &packer{folder: f, whose: r, unit: unit, start: start, end: end}
+}
+
+// of says whose lines come next. Those of a tenant come together.
+func (p *packer) of(tenant string) error {
+	if tenant == p.tenant {
+		return nil
 	}
-	if r.tenant == Everybody {
-		const own = "agent, model, billed_model, provider, service_tier"
-		statements = append(statements, []struct {
-			sql  string
-			args []any
-		}{
-			{`DELETE FROM llm_usage_windows WHERE ` + window + ` AND tenant = ?`, append(slices.Clone(which), Everybody.String())},
-			{into + `CAST('` + Everybody.String() + `' AS ` + f.UUID + `), ` + own + `, false, unit, ` + f.compact(columns) +
-				fmt.Sprintf(group, own, `llm_usage_windows WHERE `+window+` AND tenant <> '`+Everybody.String()+`' AND NOT below`, own), append(slices.Clone(begin), which...)},
-		}...)
+	if err := p.packOwn(); err != nil {
+		return err
 	}
-	for _, s := range statements {
-		if _, err := f.Conn.ExecContext(ctx, f.Bind(s.sql), s.args...); err != nil {
-			return fmt.Errorf("folding a %v of %v: %w", unit, r.zone, err)
+	p.tenant, p.own = tenant, foldSums{}
+	return nil
+}
+
+// packOwn packs the lines of a tenant, and adds its own calls to those of everybody.
+func (p *packer) packOwn() error {
+	if len(p.own.order) == 0 {
+		return nil
+	}
+	p.rows = append(p.rows, packedWindow{p.tenant, p.own.pack()})
+	if p.whose.tenant != Everybody {
+		return nil
+	}
+	id, err := uuid.Parse(p.tenant)
+	if err != nil {
+		return err
+	}
+	for _, k := range p.own.order {
+		if !k.below {
+			s := p.own.of[k]
+			Merge(p.everybody.at(k), s)
+			Merge(p.tenants.at(foldKeys{names: [rolledDimensions]string{string(id[:])}}), s)
 		}
 	}
 	return nil
 }
 
-// compact is columns, with the counts of latencies in their shortest form.
-func (f *folder) compact(columns string) string {
-	return strings.TrimSuffix(columns, "latencies") + f.CompactCounts("latencies")
+// write writes the windows in the place of those that there were.
+func (p *packer) write(ctx context.Context) error {
+	if err := p.packOwn(); err != nil {
+		return err
+	}
+	if p.whose.tenant == Everybody {
+		for id, sums := range map[book.ID]*foldSums{Everybody: &p.everybody, EachTenant: &p.tenants} {
+			if len(sums.order) > 0 {
+				p.rows = append(p.rows, packedWindow{id.String(), sums.pack()})
+			}
+		}
+	}
+	who, of := p.folder.whose(p.whose)
+	_, err := p.Conn.ExecContext(ctx, p.Bind(`DELETE FROM llm_usage_windows WHERE window_unit = ? AND time_zone = ? AND window_start >= ? AND window_start < ?`+who),
+		append([]any{p.unit.String(), p.whose.zone, p.Time(p.start), p.Time(p.end)}, of...)...)
+	for _, atOnce := range []int{100, 10, 1} { // few statements are worth preparing
+		for err == nil && len(p.rows) >= atOnce {
+			args := make([]any, 0, 5*atOnce)
+			for _, row := range p.rows[:atOnce] {
+				args = append(args, row.tenant, p.whose.zone, p.unit.String(), p.Time(p.start), row.sums)
+			}
+			p.rows = p.rows[atOnce:]
+			_, err = p.Conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_usage_windows (tenant, time_zone, window_unit, window_start, sums)
+				VALUES (`+strings.Repeat("?, ?, ?, ?, ?), (", atOnce-1)+`?, ?, ?, ?, ?)`), args...)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("folding a %v of %v: %w", p.unit, p.whose.zone, err)
+	}
+	return nil
 }
 
 // again folds anew what has changed since it was folded. It reports whether anything had.

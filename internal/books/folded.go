@@ -1,8 +1,10 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -18,8 +20,12 @@ import (
 // another zone, in its own as well. Who changes an hour that may be folded already says so in llm_usage_late, in the same
 // transaction: such a day is read by its hours until it is folded anew.
 
-// Everybody has the folded days and months of all tenants' calls together.
-var Everybody = uuid.UUID{15: 2}
+// Everybody has the folded days and months of all tenants' calls together, by the dimensions of the roll-up; EachTenant has them by
+// tenant alone.
+var (
+	Everybody  = uuid.UUID{15: 2}
+	EachTenant = uuid.UUID{15: 3}
+)
 
 // settled is how long a day has been over when it is folded. It is longer than book.Late by far more than a transaction takes.
 const settled = book.Late + time.Hour
@@ -114,24 +120,118 @@ func (a *answer) guard() {
 	a.args = append(a.args, args...)
 }
 
-// windows adds the rows of folded windows.
-func (a *answer) windows(i int, pieces []piece, w foldedWindows) {
-	if len(pieces) == 0 {
-		return
+// windows adds up what is folded of some spans.
+func (a *answer) windows(ctx context.Context, covers []cover) error {
+	r := windowReader{answer: a, covers: covers, ids: map[string]string{}}
+	for k := range a.state.of {
+		var pieces []piece
+		for _, c := range covers {
+			pieces = append(pieces, c.folded[k]...)
+		}
+		slices.SortFunc(pieces, func(x, y piece) int { return x.From.Compare(y.From) })
+		// Pieces that are close to each other are read at once.
+		for len(pieces) > 0 {
+			whole, n := pieces[0].Range, 1
+			for ; n < len(pieces) && pieces[n].From.Sub(whole.To) < slice; n++ {
+				if pieces[n].To.After(whole.To) {
+					whole.To = pieces[n].To
+				}
+			}
+			if err := r.read(ctx, k, whole); err != nil {
+				return err
+			}
+			pieces = pieces[n:]
+		}
 	}
-	from := source{
-		table: "llm_usage_windows", at: "window_start", rolled: true, where: "e.window_unit = ? AND e.time_zone = ?",
-		columns: a.columns("e.@", "e.latencies") + ", e.unit, e.amount", args: []any{w.unit.String(), w.zone},
-	}
+	return nil
+}
+
+// windowReader reads folded windows.
+type windowReader struct {
+	*answer
+	packed unpacker
+	covers []cover
+	ids    map[string]string // of tenants, by their bytes
+}
+
+// read adds up the windows of the k-th kind that begin in a range.
+func (r *windowReader) read(ctx context.Context, k int, in Range) error {
+	w := r.state.of[k]
+	who, args := "tenant = ?", []any{w.zone, w.unit.String(), r.Time(in.From), r.Time(in.To)}
+	tenants := r.Everybody && slices.ContainsFunc(r.By, func(g Group) bool { return g.Dimension == ByTenant })
 	switch {
-	case !a.Everybody:
-		a.rows(i, pieces, from)
-	case slices.ContainsFunc(a.By, func(g Group) bool { return g.Dimension == ByTenant }):
-		a.add(i, pieces, from, "NOT e.below AND e.tenant <> '"+Everybody.String()+"'")
+	case tenants && len(r.By) == 1:
+		args = append(args, eachTenant)
+	case tenants:
+		who, args = "tenant <> ? AND tenant <> ?", append(args, Everybody.String(), eachTenant)
 	default:
-		a.add(i, pieces, from, "e.tenant = '"+Everybody.String()+"'")
+		args = append(args, r.record().String())
+	}
+	var (
+		tenant string
+		start  time.Time
+		sums   []byte
+	)
+	return r.query(ctx)(r.Bind(`SELECT CAST(tenant AS text), window_start, sums FROM llm_usage_windows
+		WHERE time_zone = ? AND window_unit = ? AND window_start >= ? AND window_start < ? AND `+who), args, func(row sqldb.Row) error {
+		if err := row.Scan(&tenant, sqldb.Instant(&start), &sums); err != nil {
+			return err
+		}
+		for span, c := range r.covers {
+			of := c.folded[k]
+			i := sort.Search(len(of), func(i int) bool { return of[i].From.After(start) }) - 1
+			if i < 0 || !start.Before(of[i].To) {
+				continue
+			}
+			if err := r.window(sums, tenant, lineKey{span: span, period: of[i].period}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// window adds up the lines of a window.
+func (r *windowReader) window(sums []byte, tenant string, of lineKey) error {
+	return r.packed.add(sums, func(k *foldKeys) *book.HourSum {
+		if k.below && (r.Alone || r.Everybody) {
+			return nil
+		}
+		l := of
+		for i, g := range r.By {
+			l.keys[i] = r.keyOf(g.Dimension, k, tenant)
+		}
+		return r.line(l)
+	})
+}
+
+// keyOf is the key of a line of a tenant's window in a dimension.
+func (r *windowReader) keyOf(d Dimension, k *foldKeys, tenant string) string {
+	switch d {
+	case ByTenant:
+		if tenant != eachTenant {
+			return tenant
+		}
+		id, ok := r.ids[k.names[0]]
+		if !ok {
+			id = uuid.UUID([]byte(k.names[0])).String()
+			r.ids[k.names[0]] = id
+		}
+		return id
+	case ByAgent:
+		return k.names[0]
+	case ByAsked:
+		return k.names[1]
+	case ByBilled:
+		return cmp.Or(k.names[2], k.names[1])
+	case ByProvider:
+		return k.names[3]
+	default:
+		return k.names[4]
 	}
 }
+
+var eachTenant = EachTenant.String()
 
 // record is what is folded of one kind of windows: those between two times. That of no window is there once, and locked by
 // whoever folds.

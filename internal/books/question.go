@@ -78,52 +78,61 @@ var summed = append([]figure{
 	{"timed", isTimed}, {"latency_us", "coalesce(e.latency_us, 0)"},
 }, classFigures...)
 
-// targets are what summed is scanned into.
-func targets(s *book.HourSum) []any {
-	of := map[string]*int64{
-		"refusals": &s.Refusals, "calls": &s.Charged.Calls, "errors": &s.Errors, "cost": &s.Charged.Cost, "charge": &s.Charged.Charge,
-		"tokens": &s.Charged.Tokens, "estimated": &s.Estimated, "unpriced": &s.Unpriced, "timed": &s.Timed, "latency_us": &s.LatencyUS,
-	}
-	for i, class := range s.Usage.Classes() {
-		of[book.UsageColumns[i]] = class
-	}
-	to := make([]any, len(summed))
-	for i, f := range summed {
-		to[i] = of[f.column]
-	}
-	return to
+// figuresOf are the figures of a sum, in the order of summed.
+func figuresOf(s *book.HourSum) (list [len(book.UsageColumns) + 10]*int64) {
+	classes := s.Usage.Classes()
+	n := copy(list[:], []*int64{
+		&s.Charged.Cost, &s.Charged.Charge, &s.Charged.Tokens, &s.Charged.Calls, &s.Errors, &s.Refusals, &s.Estimated, &s.Unpriced,
+		&s.Timed, &s.LatencyUS,
+	})
+	copy(list[n:], classes[:])
+	return list
 }
 
-// Answer adds up calls, in one statement and so as of one moment. What they used of a unit is a line of its own. Refusals are
-// known by the hour only: they are counted where their hour begins.
+// Answer adds up calls as of one moment. What they used of a unit is a line of its own. Refusals are known by the hour only: they
+// are counted where their hour begins.
 //
 // Where days and months are folded, and nothing has changed since, they are read in the place of their hours. What is folded is
-// looked up before, and the statement says whether it is still so.
+// looked up before and read, and the statement that adds up the rest says whether it is still so: then both are of its moment.
 //
 // On SQLite, where a statement does not heed its context before its first row, a long time is asked about by slices. Who wants all
 // of them to be as of one moment asks within a transaction.
 func (b Books) Answer(ctx context.Context, q Question, zones Zones) ([]Line, error) {
-	if b.LocksRows || !q.Sliced() {
-		return b.once(ctx, q, zones)
-	}
-	first, last, err := b.Extent(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	var lines []Line
-	for at := first; !first.IsZero() && !at.After(last); at = at.Add(slice) {
-		part := q
-		part.Spans = slices.Clone(q.Spans)
-		for i := range part.Spans {
-			part.Spans[i].Range = q.Spans[i].cut(Range{at, at.Add(slice)})
+	const tries = 3
+	for try := 0; ; try++ {
+		a := answer{Books: b, Question: q, lines: map[lineKey]*Line{}}
+		if try < tries && q.long() {
+			if err := a.look(ctx, zones); err != nil {
+				return nil, err
+			}
 		}
-		found, err := b.once(ctx, part, zones)
-		if err != nil {
-			return nil, err
+		current, err := a.ask(ctx)
+		if current || err != nil {
+			return a.found(), cmp.Or(err, b.known(ctx, q))
 		}
-		lines = append(lines, found...)
 	}
-	return lines, b.known(ctx, q)
+}
+
+// ask finds the lines. It reports whether what is folded is what was looked up.
+func (a *answer) ask(ctx context.Context) (current bool, err error) {
+	covers := make([]cover, len(a.Spans))
+	for i := range a.Spans {
+		covers[i] = a.cover(a.Spans[i])
+	}
+	if err := a.windows(ctx, covers); err != nil {
+		return false, err
+	}
+	whole := Ever
+	if a.LocksRows || !a.Sliced() {
+		return a.rest(ctx, covers, whole)
+	}
+	first, last, err := a.Extent(ctx, a.Question)
+	for at := first; err == nil && !first.IsZero() && !at.After(last); at = at.Add(slice) {
+		if current, err = a.rest(ctx, covers, Range{at, at.Add(slice)}); !current {
+			return false, err
+		}
+	}
+	return true, err
 }
 
 // slice is how much time a statement of SQLite looks at.
@@ -145,34 +154,32 @@ func (r Range) cut(o Range) Range {
 	return r
 }
 
-// once is Answer with one statement.
-func (b Books) once(ctx context.Context, q Question, zones Zones) ([]Line, error) {
-	const tries = 3
-	for try := 0; ; try++ {
-		a := answer{Books: b, Question: q}
-		if try < tries && q.long() {
-			if err := a.look(ctx, zones); err != nil {
-				return nil, err
-			}
-		}
-		lines, current, err := a.ask(ctx)
-		if current || err != nil {
-			return lines, cmp.Or(err, b.known(ctx, q))
+// within returns what pieces have in common with a range.
+func (r Range) within(pieces []piece) []piece {
+	if r == Ever {
+		return pieces
+	}
+	var some []piece
+	for _, p := range pieces {
+		if p.Range = p.cut(r); !p.empty() {
+			some = append(some, p)
 		}
 	}
+	return some
 }
 
-// ask runs the statement. It reports whether what is folded is what was looked up.
-func (a *answer) ask(ctx context.Context) (lines []Line, current bool, err error) {
-	for i := range a.Spans {
-		a.span(i)
-	}
-	if len(a.parts) == 0 {
-		return nil, true, nil
+// rest adds up what is not folded, as far as it lies in a range. It reports whether what is folded is what was looked up.
+func (a *answer) rest(ctx context.Context, covers []cover, r Range) (current bool, err error) {
+	a.parts, a.args = nil, nil
+	for i, c := range covers {
+		a.span(i, cover{hours: r.within(c.hours), calls: r.within(c.calls), cut: r.within(c.cut)})
 	}
 	current = !a.folded()
 	if !current {
 		a.guard()
+	}
+	if len(a.parts) == 0 {
+		return true, nil
 	}
 	totals := make([]string, len(summed))
 	for i, f := range summed {
@@ -180,26 +187,71 @@ func (a *answer) ask(ctx context.Context) (lines []Line, current bool, err error
 	}
 	statement := `SELECT span, period, k0, k1, unit, CAST(sum(amount) AS bigint), ` + a.SumOfCounts("latencies") + `, ` +
 		strings.Join(totals, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) u GROUP BY span, period, k0, k1, unit`
-	err = a.query(ctx)(a.Bind(statement), a.args, func(row sqldb.Row) (err error) {
-		var (
-			l      Line
-			unit   units.Unit
-			amount int64
-			counts string
-		)
-		if err = row.Scan(append([]any{&l.Span, &l.Period, &l.Keys[0], &l.Keys[1], &unit, &amount, &counts}, targets(&l.HourSum)...)...); err != nil {
+	var (
+		k      lineKey
+		sum    foldedSum
+		target = append([]any{&k.span, &k.period, &k.keys[0], &k.keys[1]}, sum.targets()...)
+	)
+	err = a.query(ctx)(a.Bind(statement), a.args, func(row sqldb.Row) error {
+		if err := row.Scan(target...); err != nil {
 			return err
 		}
-		if l.Span < 0 {
-			current = int64(l.Period) == a.state.version && amount == int64(len(a.state.late))
+		if k.span < 0 {
+			current = int64(k.period) == a.state.version && sum.amount == int64(len(a.state.late))
 			return nil
 		}
-		l.Usage.Units = units.Of(unit, amount)
-		l.Latencies, err = book.ParseLatencies(counts)
-		lines = append(lines, l)
-		return err
+		return sum.addTo(a.line(k))
 	})
-	return lines, current, err
+	return current, err
+}
+
+// foldedSum is a row that a statement has added up: a unit, its amount, the counts of latencies, and summed.
+type foldedSum struct {
+	unit   units.Unit
+	amount int64
+	counts string
+	book.HourSum
+}
+
+func (s *foldedSum) targets() []any {
+	to := []any{&s.unit, &s.amount, &s.counts}
+	for _, figure := range figuresOf(&s.HourSum) {
+		to = append(to, figure)
+	}
+	return to
+}
+
+func (s *foldedSum) addTo(to *book.HourSum) (err error) {
+	s.Usage.Units = units.Of(s.unit, s.amount)
+	if s.Latencies, err = book.ParseLatencies(s.counts); err == nil {
+		Merge(to, &s.HourSum)
+	}
+	return err
+}
+
+// lineKey says which line is meant.
+type lineKey struct {
+	keys         [2]string
+	span, period int
+}
+
+// line returns the sum of a line.
+func (a *answer) line(k lineKey) *book.HourSum {
+	l := a.lines[k]
+	if l == nil {
+		l = &Line{Keys: k.keys, Span: k.span, Period: k.period}
+		a.lines[k] = l
+	}
+	return &l.HourSum
+}
+
+// found returns the lines.
+func (a *answer) found() []Line {
+	lines := make([]Line, 0, len(a.lines))
+	for _, l := range a.lines {
+		lines = append(lines, *l)
+	}
+	return lines
 }
 
 // answer collects selects whose rows are added up.
@@ -209,19 +261,16 @@ type answer struct {
 	parts []string
 	args  []any
 	state folds // what is folded, as far as it is of use
+	lines map[lineKey]*Line
 }
 
-// span adds what belongs to one of the spans: what whole hours have from the roll-up, and what is left of a period before and
-// after them from the executions.
-func (a *answer) span(i int) {
-	c := a.cover(a.Spans[i])
+// span adds what belongs to one of the spans and is not folded: what whole hours have from the roll-up, and what is left of a
+// period before and after them from the executions.
+func (a *answer) span(i int, c cover) {
 	rolled := source{table: "llm_usage", at: "hour", rolled: true, columns: a.columns("e.@", "e.latencies") + noUnit}
 	units := source{table: "llm_usage_units", at: "hour", rolled: true, columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}
 	a.rows(i, c.hours, rolled)
 	a.rows(i, c.hours, units)
-	for k, pieces := range c.folded {
-		a.windows(i, pieces, a.state.of[k])
-	}
 
 	calls, each := a.callsAndUnits()
 	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {

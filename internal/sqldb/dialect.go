@@ -198,6 +198,14 @@ func (d *Dialect) Among(column string) string {
 	return column + " IN (SELECT value FROM json_each(?))"
 }
 
+// OneOf is the condition that an id is one of a few that a query finds: each is looked up in an index, whatever the planner expects.
+func (d *Dialect) OneOf(column, query string) string {
+	if d.numbered {
+		return column + " = ANY(ARRAY(" + query + "))"
+	}
+	return column + " IN (" + query + ")"
+}
+
 // IDs is some ids as an argument of Among.
 func (d *Dialect) IDs(ids []book.ID) string {
 	texts := FormatIDs(ids)

@@ -275,45 +275,15 @@ CREATE TABLE llm_usage_units (
 ) WITH (fillfactor = 50);
 CREATE INDEX llm_usage_hour ON llm_usage (hour);
 
--- Days and months, folded from the hours of the roll-up when they are over: of each tenant, and of everybody, who is the tenant
--- 00000000-0000-0000-0000-000000000002. What they have used by the piece has rows of its own, one for each unit.
+-- Days and months, folded from the hours of the roll-up when they are over: of each tenant; of everybody, who is the tenant
+-- 00000000-0000-0000-0000-000000000002; and of everybody by tenant alone, the tenant 00000000-0000-0000-0000-000000000003.
 CREATE TABLE llm_usage_windows (
-    tenant                uuid        NOT NULL,
-    time_zone             text        NOT NULL,
-    window_unit           text        NOT NULL,           -- day, month
-    window_start          timestamptz NOT NULL,
-    agent                 text        NOT NULL,
-    model                 text        NOT NULL,
-    billed_model          text        NOT NULL,
-    provider              text        NOT NULL,
-    service_tier          text        NOT NULL,
-    below                 boolean     NOT NULL,
-    unit                  text        NOT NULL,           -- as in input_audio_ms; '': of the other columns
-    amount                bigint      NOT NULL,
-    calls                 bigint      NOT NULL,
-    errors                bigint      NOT NULL,
-    refusals              bigint      NOT NULL,
-    cost                  bigint      NOT NULL,
-    charge                bigint      NOT NULL,
-    tokens                bigint      NOT NULL,
-    input_tokens          bigint      NOT NULL,
-    cache_read_tokens     bigint      NOT NULL,
-    cache_read_audio_tokens bigint    NOT NULL,
-    cache_write_5m_tokens bigint      NOT NULL,
-    cache_write_1h_tokens bigint      NOT NULL,
-    output_tokens         bigint      NOT NULL,
-    reasoning_tokens      bigint      NOT NULL,
-    input_audio_tokens    bigint      NOT NULL,
-    output_audio_tokens   bigint      NOT NULL,
-    input_image_tokens    bigint      NOT NULL,
-    output_image_tokens   bigint      NOT NULL,
-    web_searches          bigint      NOT NULL,
-    estimated             bigint      NOT NULL,
-    unpriced              bigint      NOT NULL,
-    timed                 bigint      NOT NULL,
-    latency_us            bigint      NOT NULL,
-    latencies             numeric     NOT NULL,
-    PRIMARY KEY (tenant, time_zone, window_unit, window_start, agent, model, billed_model, provider, service_tier, below, unit)
+    tenant       uuid        NOT NULL,
+    time_zone    text        NOT NULL,
+    window_unit  text        NOT NULL,                      -- day, month
+    window_start timestamptz   NOT NULL,
+    sums         bytea       NOT NULL,                      -- all lines of the window, packed
+    PRIMARY KEY (tenant, time_zone, window_unit, window_start)
 );
 CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
 

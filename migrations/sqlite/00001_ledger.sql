@@ -266,45 +266,15 @@ CREATE TABLE llm_usage_units (
 );
 CREATE INDEX llm_usage_hour ON llm_usage (hour);
 
--- Days and months, folded from the hours of the roll-up when they are over: of each tenant, and of everybody, who is the tenant
--- 00000000-0000-0000-0000-000000000002. What they have used by the piece has rows of its own, one for each unit.
+-- Days and months, folded from the hours of the roll-up when they are over: of each tenant; of everybody, who is the tenant
+-- 00000000-0000-0000-0000-000000000002; and of everybody by tenant alone, the tenant 00000000-0000-0000-0000-000000000003.
 CREATE TABLE llm_usage_windows (
-    tenant                TEXT        NOT NULL,
-    time_zone             TEXT        NOT NULL,
-    window_unit           TEXT        NOT NULL,           -- day, month
-    window_start          TIMESTAMP NOT NULL,
-    agent                 TEXT        NOT NULL,
-    model                 TEXT        NOT NULL,
-    billed_model          TEXT        NOT NULL,
-    provider              TEXT        NOT NULL,
-    service_tier          TEXT        NOT NULL,
-    below                 BOOLEAN     NOT NULL,
-    unit                  TEXT        NOT NULL,           -- as in input_audio_ms; '': of the other columns
-    amount                INTEGER      NOT NULL,
-    calls                 INTEGER      NOT NULL,
-    errors                INTEGER      NOT NULL,
-    refusals              INTEGER      NOT NULL,
-    cost                  INTEGER      NOT NULL,
-    charge                INTEGER      NOT NULL,
-    tokens                INTEGER      NOT NULL,
-    input_tokens          INTEGER      NOT NULL,
-    cache_read_tokens     INTEGER      NOT NULL,
-    cache_read_audio_tokens INTEGER    NOT NULL,
-    cache_write_5m_tokens INTEGER      NOT NULL,
-    cache_write_1h_tokens INTEGER      NOT NULL,
-    output_tokens         INTEGER      NOT NULL,
-    reasoning_tokens      INTEGER      NOT NULL,
-    input_audio_tokens    INTEGER      NOT NULL,
-    output_audio_tokens   INTEGER      NOT NULL,
-    input_image_tokens    INTEGER      NOT NULL,
-    output_image_tokens   INTEGER      NOT NULL,
-    web_searches          INTEGER      NOT NULL,
-    estimated             INTEGER      NOT NULL,
-    unpriced              INTEGER      NOT NULL,
-    timed                 INTEGER      NOT NULL,
-    latency_us            INTEGER      NOT NULL,
-    latencies             TEXT     NOT NULL,
-    PRIMARY KEY (tenant, time_zone, window_unit, window_start, agent, model, billed_model, provider, service_tier, below, unit)
+    tenant       TEXT        NOT NULL,
+    time_zone    TEXT        NOT NULL,
+    window_unit  TEXT        NOT NULL,                      -- day, month
+    window_start TIMESTAMP   NOT NULL,
+    sums         BLOB       NOT NULL,                      -- all lines of the window, packed
+    PRIMARY KEY (tenant, time_zone, window_unit, window_start)
 );
 CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
 
