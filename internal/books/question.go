@@ -89,6 +89,16 @@ func figuresOf(s *book.HourSum) (list [len(book.UsageColumns) + 10]*int64) {
 	return list
 }
 
+// targets are what summed is scanned into.
+func targets(s *book.HourSum) []any {
+	figures := figuresOf(s)
+	to := make([]any, len(figures))
+	for i, figure := range figures {
+		to[i] = figure
+	}
+	return to
+}
+
 // Answer adds up calls as of one moment. What they used of a unit is a line of its own. Refusals are known by the hour only: they
 // are counted where their hour begins.
 //
@@ -214,11 +224,7 @@ type foldedSum struct {
 }
 
 func (s *foldedSum) targets() []any {
-	to := []any{&s.unit, &s.amount, &s.counts}
-	for _, figure := range figuresOf(&s.HourSum) {
-		to = append(to, figure)
-	}
-	return to
+	return append([]any{&s.unit, &s.amount, &s.counts}, targets(&s.HourSum)...)
 }
 
 func (s *foldedSum) addTo(to *book.HourSum) (err error) {
