@@ -1,0 +1,174 @@
+package books
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
+	"github.com/llmtenant/tenant/units"
+)
+
+// Answer adds up calls as of one moment. What they used of a unit is a line of its own. Refusals are known by the hour only: they
+// are counted where their hour begins.
+//
+// Where days and months are folded, and nothing has changed since, they are read in the place of their hours. What is folded is
+// looked up before and read, and the statement that adds up the rest says whether it is still so: then both are of its moment.
+//
+// On SQLite, where a statement does not heed its context before its first row, a long time is asked about by slices. Who wants all
+// of them to be as of one moment asks within a transaction.
+func (b Books) Answer(ctx context.Context, q Question, zones Zones) ([]Line, error) {
+	const tries = 3
+	for try := 0; ; try++ {
+		a := answer{Books: b, Question: q, lines: map[lineKey]*Line{}}
+		if try < tries && q.long() {
+			if err := a.look(ctx, zones); err != nil {
+				return nil, err
+			}
+		}
+		current, err := a.ask(ctx)
+		if current || err != nil {
+			return a.found(), cmp.Or(err, b.known(ctx, q))
+		}
+	}
+}
+
+// ask finds the lines. It reports whether what is folded is what was looked up.
+func (a *answer) ask(ctx context.Context) (current bool, err error) {
+	covers := make([]cover, len(a.Spans))
+	for i := range a.Spans {
+		covers[i] = a.cover(a.Spans[i])
+	}
+	if err := a.windows(ctx, covers); err != nil {
+		return false, err
+	}
+	whole := Ever
+	if a.LocksRows || !a.Sliced() {
+		return a.rest(ctx, covers, whole)
+	}
+	first, last, err := a.Extent(ctx, a.Question)
+	for at := first; err == nil && !first.IsZero() && !at.After(last); at = at.Add(slice) {
+		if current, err = a.rest(ctx, covers, Range{at, at.Add(slice)}); !current {
+			return false, err
+		}
+	}
+	return true, err
+}
+
+// slice is how much time a statement of SQLite looks at.
+const slice = 31 * 24 * time.Hour
+
+// Sliced reports whether SQLite is asked more than once.
+func (q *Question) Sliced() bool {
+	return slices.ContainsFunc(q.Spans, func(s Span) bool { return s.To.Sub(s.From) > slice })
+}
+
+// cut returns what two ranges have in common; they may have nothing.
+func (r Range) cut(o Range) Range {
+	if r.From.Before(o.From) {
+		r.From = o.From
+	}
+	if r.To.After(o.To) {
+		r.To = o.To
+	}
+	return r
+}
+
+// within returns what pieces have in common with a range.
+func (r Range) within(pieces []piece) []piece {
+	if r == Ever {
+		return pieces
+	}
+	var some []piece
+	for _, p := range pieces {
+		if p.Range = p.cut(r); !p.empty() {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+// rest adds up what is not folded, as far as it lies in a range. It reports whether what is folded is what was looked up.
+func (a *answer) rest(ctx context.Context, covers []cover, r Range) (current bool, err error) {
+	a.parts, a.args = nil, nil
+	for i, c := range covers {
+		a.span(i, cover{hours: r.within(c.hours), calls: r.within(c.calls), cut: r.within(c.cut)})
+	}
+	current = !a.folded()
+	if !current {
+		a.guard()
+	}
+	if len(a.parts) == 0 {
+		return true, nil
+	}
+	totals := make([]string, len(summed))
+	for i, f := range summed {
+		totals[i] = "CAST(sum(" + f.column + ") AS bigint)"
+	}
+	statement := `SELECT span, period, k0, k1, unit, CAST(sum(amount) AS bigint), ` + a.SumOfCounts("latencies") + `, ` +
+		strings.Join(totals, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) u GROUP BY span, period, k0, k1, unit`
+	var (
+		k      lineKey
+		sum    foldedSum
+		target = append([]any{&k.span, &k.period, &k.keys[0], &k.keys[1]}, sum.targets()...)
+	)
+	err = a.query(ctx)(a.Bind(statement), a.args, func(row sqldb.Row) error {
+		if err := row.Scan(target...); err != nil {
+			return err
+		}
+		if k.span < 0 {
+			current = int64(k.period) == a.state.version && sum.amount == int64(len(a.state.late))
+			return nil
+		}
+		return sum.addTo(a.line(k))
+	})
+	return current, err
+}
+
+// foldedSum is a row that a statement has added up: a unit, its amount, the counts of latencies, and summed.
+type foldedSum struct {
+	unit   units.Unit
+	amount int64
+	counts string
+	book.HourSum
+}
+
+func (s *foldedSum) targets() []any {
+	return append([]any{&s.unit, &s.amount, &s.counts}, targets(&s.HourSum)...)
+}
+
+func (s *foldedSum) addTo(to *book.HourSum) (err error) {
+	s.Usage.Units = units.Of(s.unit, s.amount)
+	if s.Latencies, err = book.ParseLatencies(s.counts); err == nil {
+		Merge(to, &s.HourSum)
+	}
+	return err
+}
+
+// lineKey says which line is meant.
+type lineKey struct {
+	keys         [2]string
+	span, period int
+}
+
+// line returns the sum of a line.
+func (a *answer) line(k lineKey) *book.HourSum {
+	l := a.lines[k]
+	if l == nil {
+		l = &Line{Keys: k.keys, Span: k.span, Period: k.period}
+		a.lines[k] = l
+	}
+	return &l.HourSum
+}
+
+// found returns the lines.
+func (a *answer) found() []Line {
+	lines := make([]Line, 0, len(a.lines))
+	for _, l := range a.lines {
+		lines = append(lines, *l)
+	}
+	return lines
+}
