@@ -39,7 +39,11 @@ func (d *dashboard) overview(q *request) error {
 	}
 	a := asking{everybody: true, zone: zone}
 	body := overviewBody{Periods: q.choices(), Tag: strings.TrimSpace(q.query("tag"))}
-	answer, err := q.overTime(a)
+	days, err := q.daily(a)
+	if err != nil {
+		return err
+	}
+	answer, err := q.overTime(a, days)
 	if err != nil {
 		return err
 	}
@@ -48,27 +52,17 @@ func (d *dashboard) overview(q *request) error {
 	if body.Signals, err = q.signals(a, answer.Total); err != nil {
 		return err
 	}
-	if body.Figures, err = q.spending(a); err != nil {
-		return err
-	}
+	body.Figures = q.spending(a, days)
 	running, err := tenant.Running(q.Context(), q.db)
 	if err != nil {
 		return err
 	}
 	body.Figures = append(body.Figures, figure{"Held now", dollars(running.Cost), count(running.Calls) + " running calls"})
-	for _, b := range []struct {
-		to          **table
-		id, caption string
-		group       tenant.Group
-		name        func(string) cell
-	}{
-		{&body.Tenants, "tenants", "Top tenants", tenant.ByTenant, tenantCell},
-		{&body.Models, "models", "By model", tenant.ByModel, modelCell},
-		{&body.Agents, "agents", "By agent", tenant.ByAgent, agentCell},
-	} {
-		if *b.to, err = q.breakdown(a, b.id, b.caption, b.group, b.name); err != nil {
-			return err
-		}
+	if body.Tenants, err = q.breakdown(a, "tenants", "Top tenants", tenant.ByTenant, tenantCell); err != nil {
+		return err
+	}
+	if body.Models, body.Agents, err = q.modelsAndAgents(a); err != nil {
+		return err
 	}
 	if body.Tag != "" {
 		name := func(s string) cell { return named(s, "without it") }

@@ -9,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/period"
 )
 
 // spanOfTime is a time that charts are of.
@@ -44,12 +45,15 @@ func (q *request) choices() []choice {
 
 // period is the span up to today: whole days of a zone, or the months from the first of the one that lies a year back.
 func (s spanOfTime) period(now time.Time, zone *time.Location) tenant.Period {
-	last := now.In(zone)
-	first := last.AddDate(0, 0, 1-s.days)
+	return through(s.first(now.In(zone)), dateOf(now.In(zone)))
+}
+
+// first is the first day of the span whose last one is given.
+func (s spanOfTime) first(last time.Time) period.Date {
 	if s.group == tenant.ByMonth {
-		first = time.Date(last.Year(), last.Month()-11, 1, 12, 0, 0, 0, zone)
+		return dateOf(time.Date(last.Year(), last.Month()-11, 1, 12, 0, 0, 0, last.Location()))
 	}
-	return tenant.Date(first.Year(), first.Month(), first.Day()).Through(last.Year(), last.Month(), last.Day())
+	return dateOf(last.AddDate(0, 0, 1-s.days))
 }
 
 // asking is whom the figures of a page are about.
@@ -68,8 +72,11 @@ func (q *request) ask(query tenant.Query) (tenant.UsageAnswer, error) {
 }
 
 // overTime is what was used over the chosen span, beside the span before.
-func (q *request) overTime(a asking) (tenant.UsageAnswer, error) {
+func (q *request) overTime(a asking, days *daily) (tenant.UsageAnswer, error) {
 	s := q.chosen()
+	if s.group == tenant.ByDay {
+		return days.compared(s), nil
+	}
 	query := a.query(s.period(q.now, a.zone), s.group)
 	query.Compare = true
 	return q.ask(query)
@@ -171,11 +178,28 @@ const most = 8 // rows of a breakdown
 func (q *request) breakdown(a asking, id, caption string, group tenant.Group, name func(string) cell) (*table, error) {
 	query := a.query(q.chosen().period(q.now, a.zone), group)
 	query.Top, query.Compare, query.OrderBy = most, true, a.measure()
-	of := a.money()
 	answer, err := q.ask(query)
 	if err != nil {
 		return nil, err
 	}
+	return q.parts(a, answer, id, caption, group, name), nil
+}
+
+// modelsAndAgents are the models and the agents that cost the most, of one question.
+func (q *request) modelsAndAgents(a asking) (models, agents *table, err error) {
+	query := a.query(q.chosen().period(q.now, a.zone), tenant.ByModel, tenant.ByAgent)
+	query.Compare = true
+	answer, err := q.ask(query)
+	if err != nil {
+		return nil, nil, err
+	}
+	return q.parts(a, regroup(answer, 0, a.money()), "models", "By model", tenant.ByModel, modelCell),
+		q.parts(a, regroup(answer, 1, a.money()), "agents", "By agent", tenant.ByAgent, agentCell), nil
+}
+
+// parts is a table of what an answer is taken apart by.
+func (q *request) parts(a asking, answer tenant.UsageAnswer, id, caption string, group tenant.Group, name func(string) cell) *table {
+	of := a.money()
 	t := &table{ID: id, Caption: caption, Head: heads(column0(group), "#"+a.verb(), "#Share", "#Before", "#Calls", "#Errors"), Empty: "Nothing was used in this time."}
 	if q.portal == nil {
 		name, _ := a.other(answer.Total)
@@ -211,7 +235,7 @@ func (q *request) breakdown(a asking, id, caption string, group tenant.Group, na
 	if n := len(answer.Rows); n == most {
 		t.Foot = "The " + strconv.Itoa(most) + " that cost the most."
 	}
-	return t, nil
+	return t
 }
 
 func column0(group tenant.Group) string {
@@ -230,8 +254,11 @@ func costOf(m tenant.Measures) decimal.Decimal { return m.Cost }
 
 func chargeOf(m tenant.Measures) decimal.Decimal { return m.Charge }
 
+// amountOf is which of the two amounts a page is about.
+type amountOf func(tenant.Measures) decimal.Decimal
+
 // money is what the figures of a page are first: what everybody's calls cost, and what a tenant is charged.
-func (a asking) money() func(tenant.Measures) decimal.Decimal {
+func (a asking) money() amountOf {
 	if a.everybody {
 		return costOf
 	}
@@ -260,83 +287,69 @@ func (a asking) other(m tenant.Measures) (string, decimal.Decimal) {
 	return "Cost", m.Cost
 }
 
+// forecastDays is how many days a forecast goes by.
+const forecastDays = 30
+
 // monthEnd is what a month will come to, if its days go on as the last thirty did: those since the first that had a call.
-func (q *request) monthEnd(a asking, soFar decimal.Decimal) (decimal.Decimal, error) {
-	today := q.now.In(a.zone)
-	first, last := today.AddDate(0, 0, -30), today.AddDate(0, 0, -1)
-	answer, err := q.ask(a.query(tenant.Date(first.Year(), first.Month(), first.Day()).Through(last.Year(), last.Month(), last.Day()), tenant.ByDay))
-	if err != nil {
-		return decimal.Decimal{}, err
-	}
-	of, days, sum := a.money(), int64(0), decimal.Zero
-	for _, r := range answer.Rows {
+func (d *daily) monthEnd(of amountOf, soFar decimal.Decimal) decimal.Decimal {
+	days, sum := int64(0), decimal.Zero
+	for _, r := range d.days(dateOf(d.now.AddDate(0, 0, -forecastDays)), dateOf(d.now)) {
 		if days > 0 || r.Calls > 0 {
 			days, sum = days+1, sum.Add(of(r.Measures))
 		}
 	}
 	if days == 0 {
-		return soFar, nil
+		return soFar
 	}
-	end := time.Date(today.Year(), today.Month()+1, 1, 0, 0, 0, 0, a.zone)
-	left := decimal.NewFromInt(int64(end.Sub(today) / time.Minute))
+	end := time.Date(d.now.Year(), d.now.Month()+1, 1, 0, 0, 0, 0, d.now.Location())
+	left := decimal.NewFromInt(int64(end.Sub(d.now) / time.Minute))
 	rate := sum.Div(decimal.NewFromInt(days * 24 * 60))
-	return soFar.Add(rate.Mul(left)), nil
+	return soFar.Add(rate.Mul(left))
 }
 
 // spending are the figures at the top: today, the month, what it will come to, and what is held.
-func (q *request) spending(a asking) ([]figure, error) {
+func (q *request) spending(a asking, d *daily) []figure {
 	figures := make([]figure, 0, 5)
 	of := a.money()
-	var month tenant.Measures
-	for _, p := range []struct {
-		name   string
-		period tenant.Calendar
-		before string
-	}{{"Today", tenant.Today, "all of yesterday"}, {"This month", tenant.ThisMonth, "all of last month"}} {
-		query := a.query(p.period.In(a.zone))
-		query.Compare = true
-		answer, err := q.ask(query)
-		if err != nil {
-			return nil, err
-		}
-		note := count(answer.Total.Calls) + " calls"
-		if answer.Before != nil {
-			note += "; " + dollars(of(answer.Before.Total)) + " in " + p.before
-		}
-		figures = append(figures, figure{p.name, dollars(of(answer.Total)), note})
-		month = answer.Total
+	today, yesterday := dateOf(d.now), dateOf(d.now.AddDate(0, 0, -1))
+	month := total(d.since(d.thisMonth()))
+	for _, f := range []struct {
+		name        string
+		now, before tenant.Measures
+		what        string
+	}{
+		{"Today", total(d.since(today)), total(d.days(yesterday, today)), "all of yesterday"},
+		{"This month", month, total(d.days(d.lastMonth(), d.thisMonth())), "all of last month"},
+	} {
+		figures = append(figures, figure{f.name, dollars(of(f.now)), count(f.now.Calls) + " calls; " + dollars(of(f.before)) + " in " + f.what})
 	}
-	end, err := q.monthEnd(a, of(month))
-	if err != nil {
-		return nil, err
-	}
+	end := d.monthEnd(of, of(month))
 	figures = append(figures, figure{"Forecast of the month", dollars(end), "if its days go on as the last 30 did"})
 	if q.portal == nil {
 		both := dollars(month.Cost) + " cost, " + dollars(month.Charge) + " charged"
 		figures = append(figures, figure{"Margin of the month", dollars(month.Margin), both})
 	}
-	return figures, nil
+	return figures
 }
 
 // series fills in what a tenant has used.
 func (q *request) series(b *tenantBody, id tenant.ID, zone *time.Location) error {
 	a := asking{tenant: id, zone: zone}
 	b.Periods = q.choices()
-	answer, err := q.overTime(a)
+	days, err := q.daily(a)
+	if err != nil {
+		return err
+	}
+	answer, err := q.overTime(a, days)
 	if err != nil {
 		return err
 	}
 	group := q.chosen().group
 	b.Spend = spendChart(answer, group, a)
-	if b.Models, err = q.breakdown(a, "models", "By model", tenant.ByModel, modelCell); err != nil {
+	if b.Models, b.Agents, err = q.modelsAndAgents(a); err != nil {
 		return err
 	}
-	if b.Agents, err = q.breakdown(a, "agents", "By agent", tenant.ByAgent, agentCell); err != nil {
-		return err
-	}
-	if b.Figures, err = q.spending(a); err != nil {
-		return err
-	}
+	b.Figures = q.spending(a, days)
 	held, err := q.held(id)
 	if err != nil {
 		return err
