@@ -53,6 +53,15 @@ func WithImportProgress(told func(ImportReport)) ImportOption {
 	}
 }
 
+// WithImportDryRun has Import check the calls and report what it would book, and write nothing. An ID that is there twice among the
+// calls counts twice. Defaults to off.
+func WithImportDryRun() ImportOption {
+	return func(i *importing) error {
+		i.dry = true
+		return nil
+	}
+}
+
 // ImportReport is what an [Ledger.Import] has done.
 type ImportReport struct {
 	Booked     int64 // calls that are on the books now, and were not before
@@ -108,8 +117,10 @@ func (l *Ledger) Import(ctx context.Context, source string, calls iter.Seq2[Impo
 		return i.report, err
 	}
 	defer l.leave(nil)
-	if err := l.start(ctx, &decide.Op{Kind: decide.Record}); err != nil {
-		return i.report, err
+	if !i.dry {
+		if err := l.start(ctx, &decide.Op{Kind: decide.Record}); err != nil {
+			return i.report, err
+		}
 	}
 	if i.prunes, err = i.anyPruned(ctx); err != nil {
 		return i.report, err
@@ -127,6 +138,7 @@ type importing struct {
 	actor  string
 	told   func(ImportReport)
 	latest time.Time
+	dry    bool
 	report ImportReport
 
 	prunes bool                  // something was pruned
@@ -216,6 +228,9 @@ func (i *importing) run(calls iter.Seq2[ImportedCall, error]) (err error) {
 // submit sends what was read to the lanes, those of a tenant one after the other, and in the order of their time: each batch
 // then changes few balances and hours.
 func (i *importing) submit() (err error) {
+	if i.dry {
+		return i.tried()
+	}
 	slices.SortFunc(i.read, func(a, b underway) int {
 		return cmp.Or(cmp.Compare(a.who.Key, b.who.Key), a.op.Exec.AdmittedAt.Compare(b.op.Exec.AdmittedAt), cmp.Compare(a.number, b.number))
 	})
@@ -234,6 +249,65 @@ func (i *importing) submit() (err error) {
 	clear(i.read)
 	i.read = i.read[:0]
 	return err
+}
+
+// tried counts what would become of what was read.
+func (i *importing) tried() error {
+	slices.SortStableFunc(i.read, func(a, b underway) int { return cmp.Compare(a.who.Key, b.who.Key) })
+	for rest := i.read; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && n < triedAtOnce && rest[n].who.Key == rest[0].who.Key {
+			n++
+		}
+		part := rest[:n]
+		rest = rest[n:]
+		keys := make([]string, n)
+		for j, u := range part {
+			keys[j] = u.op.Exec.IdempotencyKey
+		}
+		taken, err := i.taken(part[0].who, keys)
+		if err != nil {
+			return i.failed(&part[0], err)
+		}
+		for j, u := range part {
+			switch {
+			case taken[keys[j]]:
+				i.report.Duplicates++
+				continue
+			case u.op.Exec.Unpriced:
+				i.report.Unpriced++
+			}
+			i.report.Booked++
+		}
+		i.told(i.report)
+	}
+	i.read = i.read[:0]
+	return i.ctx.Err()
+}
+
+// triedAtOnce is how many keys are looked up at a time.
+const triedAtOnce = 500
+
+// taken returns which keys of a tenant are taken.
+func (i *importing) taken(who identity, keys []string) (map[string]bool, error) {
+	id := book.NoTenant
+	if !who.none() {
+		var err error
+		if id, err = i.directory().ByKey(i.ctx, i.pool, who.Key); err != nil {
+			return nil, i.failure(i.ctx, err)
+		}
+		if id == book.NoTenant {
+			if i.options.knownOnly {
+				return nil, i.unknownTenant(i.ctx, i.pool, who.Key)
+			}
+			return nil, nil
+		}
+	}
+	taken, err := i.onPool().KeysTaken(i.ctx, id, keys)
+	if err != nil {
+		return nil, i.failure(i.ctx, err)
+	}
+	return taken, nil
 }
 
 // settle waits for the first calls that are underway, until so many are left. What comes after one that cannot be booked is

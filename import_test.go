@@ -85,6 +85,30 @@ func TestImport_BooksEachCallOnceInItsOwnTime(t *testing.T) {
 	})
 }
 
+func TestImport_DryRunCountsAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		calls := ago(1200, "acme", "globex")
+		_, err := ledger.Import(t.Context(), "gateway", each(calls[:700]...))
+		require.NoError(t, err)
+		calls = append(calls, tenant.ImportedCall{ID: "unpriced", Tenant: tenant.ID("initech"), At: time.Now(), Actual: tenant.Actual{Model: "m", Usage: tenant.Usage{Input: 1}}})
+		dry, err := ledger.Import(t.Context(), "gateway", each(calls...), tenant.WithImportDryRun())
+		require.NoError(t, err)
+		require.Equal(t, tenant.ImportReport{Booked: 501, Duplicates: 700, Unpriced: 1}, dry)
+		require.Len(t, executions(t, db), 700)
+		_, err = tenant.BudgetFor(t.Context(), db, tenant.ID("initech"))
+		require.ErrorIs(t, err, tenant.ErrNoBudget)
+		calls[5].At = time.Now().AddDate(0, 0, 9)
+		_, err = ledger.Import(t.Context(), "gateway", each(calls...), tenant.WithImportDryRun())
+		var wrong *tenant.ImportError
+		require.ErrorAs(t, err, &wrong)
+		require.EqualValues(t, 6, wrong.Number)
+		booked, err := ledger.Import(t.Context(), "gateway", each(append(ago(0), calls[700:]...)...))
+		require.NoError(t, err)
+		require.EqualValues(t, 501, booked.Booked)
+	})
+}
+
 func TestImport_CountsInTheWindowsInWhichItWasMade(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {

@@ -51,6 +51,14 @@ func WithPruneProgress(told func(PruneReport)) PruneOption {
 	}
 }
 
+// WithPruneDryRun has Prune count what would leave, and write nothing. Defaults to off.
+func WithPruneDryRun() PruneOption {
+	return func(p *pruning) error {
+		p.dry = true
+		return nil
+	}
+}
+
 const maxPruneBatch = 10_000
 
 // PruneReport is what a [Ledger.Prune] has done.
@@ -125,7 +133,7 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 		err = p.tenant(ctx, id)
 		return err
 	})
-	if failed == nil {
+	if failed == nil && !p.dry {
 		failed = p.months(ctx)
 	}
 	switch {
@@ -143,6 +151,7 @@ type pruning struct {
 	*Ledger
 	books     books.Books
 	batch     int
+	dry       bool
 	budget    time.Duration
 	until     time.Time // zero: no bound
 	unsettled time.Time
@@ -180,11 +189,21 @@ func closed(before, now time.Time, weekStart time.Weekday) time.Time {
 
 // tenant prunes the executions of one tenant.
 func (p *pruning) tenant(ctx context.Context, id book.ID) error {
+	if p.dry {
+		n, err := p.books.Prunable(ctx, p.of(id, p.report.Before, p.unsettled), p.report.Before.Add(-clockMargin))
+		p.report.Executions += n
+		p.told(p.report)
+		return err
+	}
 	return p.tenantUntil(ctx, id, p.report.Before, p.unsettled)
 }
 
+func (p *pruning) of(id book.ID, before, unsettled time.Time) books.Prune {
+	return books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: unsettled, Limit: p.batch}
+}
+
 func (p *pruning) tenantUntil(ctx context.Context, id book.ID, before, unsettled time.Time) error {
-	of := books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: unsettled, Limit: p.batch}
+	of := p.of(id, before, unsettled)
 	for more := true; more; {
 		err := p.step(ctx, func(b books.Books) (int64, error) {
 			done, err := b.PruneBatch(ctx, of)

@@ -76,11 +76,15 @@ func TestPrune_LeavesEveryAnswerAsItWas(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, differences)
 
+		dry, err := ledger.Prune(t.Context(), at(t, "2026-05-20T10:07:00Z"), tenant.WithPruneDryRun())
+		require.NoError(t, err)
+		require.Equal(t, were, countRows(t, db, "llm_executions"))
 		var told []tenant.PruneReport
 		report, err := ledger.Prune(t.Context(), at(t, "2026-05-20T10:07:00Z"), tenant.WithPruneBatch(33), tenant.WithPruneProgress(func(r tenant.PruneReport) { told = append(told, r) }))
 		require.NoError(t, err)
 		require.Equal(t, at(t, "2026-05-20T10:00:00Z"), report.Before)
 		require.False(t, report.More)
+		require.Equal(t, dry.Executions, report.Executions)
 		require.Len(t, told, int(report.Batches))
 		require.Equal(t, report.Executions, told[len(told)-1].Executions)
 		require.Greater(t, report.Executions, int64(200))
@@ -192,8 +196,12 @@ func TestPrune_KeepsWhatIsStillNeeded(t *testing.T) {
 		require.True(t, report.More, "the time was over before the first batch")
 		require.Equal(t, all, left())
 
+		dry, err := ledger.Prune(t.Context(), now, tenant.WithPruneDryRun())
+		require.NoError(t, err)
+		require.Equal(t, all, left())
 		report, err = ledger.Prune(t.Context(), now, tenant.WithPruneBatch(2), tenant.WithPruneTime(time.Hour))
 		require.NoError(t, err)
+		require.Equal(t, []any{dry.Before, dry.Executions}, []any{report.Before, report.Executions}, "the dry run said so")
 		require.False(t, report.More)
 		require.Equal(t, at(t, "2026-07-31T10:00:00Z"), report.Before, "a month that begins in Kiritimati is open")
 		require.Equal(t, []string{"corrected lately", "lost lately", "of corrected lately", "running", "this month"}, left())

@@ -36,25 +36,86 @@ func (d Difference) String() string {
 	return fmt.Sprintf("tenant %q (%s), %s: %s is %d, and the executions say %d", d.TenantID, d.UUID, d.Where, d.Column, d.Have, d.Want)
 }
 
+// VerifyOption is an option of [Ledger.Verify] and [Ledger.Repair].
+type VerifyOption func(*verifying) error
+
+// VerifyReport is how far a [Ledger.Verify] or a [Ledger.Repair] is.
+type VerifyReport struct {
+	Tenants     int64 // that were looked at; one is the calls without a tenant
+	Differences int64 // that were found in their books
+}
+
+// WithVerifyProgress has a function told what is done so far, after each tenant. Defaults to none.
+func WithVerifyProgress(told func(VerifyReport)) VerifyOption {
+	return func(v *verifying) error {
+		if told == nil {
+			return fmt.Errorf("WithVerifyProgress: the function is nil")
+		}
+		v.told = told
+		return nil
+	}
+}
+
+// WithVerifyDryRun has nothing written: Repair returns what it would mend, and that Verify came to its end is not written down.
+// Defaults to off.
+func WithVerifyDryRun() VerifyOption {
+	return func(v *verifying) error {
+		v.dry = true
+		return nil
+	}
+}
+
+// verifying is one run of Verify or Repair.
+type verifying struct {
+	told   func(VerifyReport)
+	dry    bool
+	report VerifyReport
+	found  []Difference
+}
+
+func verifyingWith(name string, options []VerifyOption) (*verifying, error) {
+	v := &verifying{told: func(VerifyReport) {}}
+	for _, option := range options {
+		if option == nil {
+			return nil, nilOption[VerifyOption](name)
+		}
+		if err := option(v); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrInvalidOption, name, err)
+		}
+	}
+	return v, nil
+}
+
+// add adds what was found in the books of a tenant.
+func (v *verifying) add(found []Difference) {
+	v.found = append(v.found, found...)
+	v.report.Tenants++
+	v.report.Differences += int64(len(found))
+	v.told(v.report)
+}
+
 // Verify checks that the books agree with themselves: for each tenant, that every balance and every hour of the roll-up
 // is the sum of the executions that it counts, and that what is held is the sum of the running ones. It returns every
 // difference; there is none unless somebody else has written to the ledger's tables. It takes a short snapshot for each
 // tenant and day, locks nothing, and can run while calls go on. That it came to its end is written to the audit log of the calls
 // without a tenant, for [LastVerify].
 //
-// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own, each with the differences that were found before.
-func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
-	var all []Difference
+// Errors: [ErrInvalidOption]; [ErrNotMigrated], [ErrUnavailable], and ctx's own, each with the differences that were found before.
+func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Difference, error) {
+	v, err := verifyingWith("Verify", options)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
-	err := l.eachTenant(ctx, func(id book.ID) error {
+	err = l.eachTenant(ctx, func(id book.ID) error {
 		found, err := l.verify(ctx, books.Books{Dialect: l.dialect, Conn: l.pool}, id)
-		all = append(all, found...)
+		v.add(found)
 		return err
 	})
-	if err == nil {
-		l.verified(ctx, len(all), time.Since(began))
+	if err == nil && !v.dry {
+		l.verified(ctx, len(v.found), time.Since(began))
 	}
-	return all, err
+	return v.found, err
 }
 
 // Repair makes the books agree where Verify finds that they do not: it sets a tenant's balances and roll-up to what its
@@ -63,15 +124,25 @@ func (l *Ledger) Verify(ctx context.Context) ([]Difference, error) {
 // removes the balances that deleted tenants had for their limits, once nothing is running on them.
 //
 // Errors: those of [Ledger.Verify], each with the differences that were mended before.
-func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
-	var mended []Difference
-	err := l.eachTenant(ctx, func(id book.ID) error {
+func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Difference, error) {
+	v, err := verifyingWith("Repair", options)
+	if err != nil {
+		return nil, err
+	}
+	err = l.eachTenant(ctx, func(id book.ID) error {
 		pool := books.Books{Dialect: l.dialect, Conn: l.pool}
 		found, err := l.verify(ctx, pool, id)
 		if err != nil {
 			return err
 		}
+		if v.dry {
+			v.add(found)
+			return nil
+		}
 		beyond, err := pool.Beyond(ctx, id)
+		if err == nil && len(found) == 0 && !beyond {
+			v.add(nil)
+		}
 		if err != nil || len(found) == 0 && !beyond {
 			return err
 		}
@@ -90,11 +161,11 @@ func (l *Ledger) Repair(ctx context.Context) ([]Difference, error) {
 			return b.Mend(ctx, id)
 		})
 		if err == nil {
-			mended = append(mended, found...)
+			v.add(found)
 		}
 		return err
 	})
-	return mended, err
+	return v.found, err
 }
 
 // verify compares one tenant's books with its executions.

@@ -66,6 +66,11 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, id, d.UUID, c.breaks)
 			}
+			var told []tenant.VerifyReport
+			would, err := ledger.Repair(t.Context(), tenant.WithVerifyDryRun(), tenant.WithVerifyProgress(func(r tenant.VerifyReport) { told = append(told, r) }))
+			require.NoError(t, err)
+			require.Equal(t, differences, would)
+			require.EqualValues(t, len(would), told[len(told)-1].Differences)
 			mended, err := ledger.Repair(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, differences, mended)
@@ -73,6 +78,17 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, differences, c.breaks)
 		}
+		var before, after int64
+		entries := tenant.AuditLog(t.Context(), db, nil)
+		require.NoError(t, entries.Count(&before).Error)
+		_, err = ledger.Verify(t.Context(), tenant.WithVerifyDryRun())
+		require.NoError(t, err)
+		require.NoError(t, entries.Count(&after).Error)
+		require.Equal(t, before, after, "a dry run is not written down")
+		_, err = ledger.Verify(t.Context(), tenant.WithVerifyProgress(nil))
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		_, err = ledger.Repair(t.Context(), nil)
+		require.ErrorIs(t, err, tenant.ErrInvalidOption)
 		requireConservation(t, db)
 		_, err = ledger.Settle(t.Context(), hold, tenant.Actual{Cost: tenant.USD("0.01")})
 		require.NoError(t, err)

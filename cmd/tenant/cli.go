@@ -29,6 +29,13 @@ type cli struct {
 	Status  statusCommand  `cmd:"" help:"Show the state of the books: version, processes, running calls, last verification, limits that are near."`
 	Tenant  tenantCommands `cmd:"" help:"Show and change tenants."`
 	Usage   usageCommand   `cmd:"" help:"Answer who used what, by time, tenant, agent, model and more."`
+	Export  exportCommand  `cmd:"" help:"Write executions as CSV or NDJSON."`
+	Import  importCommand  `cmd:"" help:"Book calls that were made elsewhere, each once."`
+
+	Verify verifyCommand `cmd:"" help:"Compare balances and roll-up with the executions."`
+	Repair repairCommand `cmd:"" help:"Set balances and roll-up to what the executions add up to."`
+	Prune  pruneCommand  `cmd:"" help:"Replace old executions by what they add up to."`
+	Erase  eraseCommand  `cmd:"" help:"Take all out of the books that names a tenant."`
 }
 
 type tenantCommands struct {

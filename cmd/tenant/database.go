@@ -134,7 +134,7 @@ func sqliteAt(rest, from string, creates bool) (gorm.Dialector, string, error) {
 	switch {
 	case file == "":
 		return nil, "", wrong("%s: the URL names no file; give sqlite:FILE", from)
-	case strings.ContainsAny(file, "?#") || file == ":memory:":
+	case strings.Contains(file, "?") || file == ":memory:":
 		return nil, "", wrong("%s: the ledger needs a file, by its name alone: sqlite:FILE", from)
 	}
 	file, err := filepath.Abs(file)

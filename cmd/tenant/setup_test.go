@@ -110,12 +110,16 @@ func (b *books) fill(calls int) {
 	require.NoError(b, err)
 }
 
-// marchCalls are calls of March 2026, one every hour, each of a thousandth of a dollar and a nano-dollar.
+// marchCalls are calls from March 2026 on, one every hour, or every minute where they are many, each of a thousandth of a dollar and a nano-dollar.
 func marchCalls(n int) iter.Seq2[tenant.ImportedCall, error] {
+	every := time.Hour
+	if n > 500 {
+		every = time.Minute
+	}
 	return func(yield func(tenant.ImportedCall, error) bool) {
 		for i := range n {
 			c := tenant.ImportedCall{
-				ID: fmt.Sprint("call-", i), Tenant: tenant.ID([]string{"acme", "acme-support", "evil"}[i%3]), At: march.Add(time.Duration(i) * time.Hour),
+				ID: fmt.Sprint("call-", i), Tenant: tenant.ID([]string{"acme", "acme-support", "evil"}[i%3]), At: march.Add(time.Duration(i) * every),
 				Agent: []string{"chat", "search"}[i%2], Tags: map[string]string{"feature": "f" + fmt.Sprint(i%2)},
 				Actual: tenant.Actual{Provider: "openai", Model: "gpt-4.1-mini", Usage: tenant.Usage{Input: 1000, Output: 200}, Cost: tenant.USD("0.001000001")},
 			}
@@ -125,6 +129,12 @@ func marchCalls(n int) iter.Seq2[tenant.ImportedCall, error] {
 		}
 	}
 }
+
+// Conditions are waited for, with a bound that a loaded machine does not meet.
+const (
+	patience = time.Minute
+	tick     = 5 * time.Millisecond
+)
 
 // ok runs a command that has to be done, and returns what it has printed.
 func (b *books) ok(args ...string) string {

@@ -66,3 +66,18 @@ func (b Books) PruneKeys(ctx context.Context, tenant book.ID, before time.Time, 
 		append([]any{tenant.String()}, gone...)...)
 	return n, last, err
 }
+
+// KeysTaken returns which of some idempotency keys of a tenant are taken.
+func (b Books) KeysTaken(ctx context.Context, tenant book.ID, keys []string) (map[string]bool, error) {
+	args := []any{tenant.String()}
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	var found []string
+	err := sqldb.List(ctx, b.Conn, &found, b.Bind(`SELECT key FROM llm_idempotency WHERE tenant = ? AND key IN (`+sqldb.Marks(len(keys))+`)`), args...)
+	taken := make(map[string]bool, len(found))
+	for _, key := range found {
+		taken[key] = true
+	}
+	return taken, err
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,12 +85,8 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 		lock = " FOR UPDATE OF e"
 	}
 	var ids []book.ID
-	later := ` AND NOT EXISTS (SELECT 1 FROM llm_executions c WHERE c.tenant = e.tenant AND c.corrects = e.id AND c.finished_at >= ?)`
-	err = b.query(ctx)(b.Bind(`SELECT e.id, e.admitted_at FROM llm_executions e
-		WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND `+Ended+` AND e.corrects IS NULL AND coalesce(e.finished_at, e.admitted_at) < ?
-			AND (e.status <> 'abandoned' OR e.settled_at IS NOT NULL OR coalesce(e.finished_at, e.admitted_at) < ?)`+later+`
-		ORDER BY e.admitted_at, e.id LIMIT ?`+lock),
-		[]any{p.Tenant.String(), b.Time(p.From), b.Time(p.To), b.Time(p.Before), b.Time(p.Unsettled), b.Time(p.Before), p.Limit},
+	where, args := b.prunable(p)
+	err = b.query(ctx)(b.Bind(`SELECT e.id, e.admitted_at FROM llm_executions e`+where+` ORDER BY e.admitted_at, e.id LIMIT ?`+lock), append(args, p.Limit),
 		func(row sqldb.Row) error {
 			var id book.ID
 			err := row.Scan(&id, sqldb.Instant(&done.Last))
@@ -108,6 +105,25 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 	ids = append(ids, corrections...)
 	done.Executions = int64(len(ids))
 	return done, b.replace(ctx, p.Tenant, ids)
+}
+
+// prunable is the condition on executions e that may leave, without their corrections, which leave with them.
+func (b Books) prunable(p Prune) (where string, args []any) {
+	return ` WHERE e.tenant = ? AND e.admitted_at >= ? AND e.admitted_at < ? AND ` + Ended + ` AND e.corrects IS NULL AND coalesce(e.finished_at, e.admitted_at) < ?
+			AND (e.status <> 'abandoned' OR e.settled_at IS NOT NULL OR coalesce(e.finished_at, e.admitted_at) < ?)
+			AND NOT EXISTS (SELECT 1 FROM llm_executions c WHERE c.tenant = e.tenant AND c.corrects = e.id AND c.finished_at >= ?)`,
+		[]any{p.Tenant.String(), b.Time(p.From), b.Time(p.To), b.Time(p.Before), b.Time(p.Unsettled), b.Time(p.Before)}
+}
+
+// Prunable returns how many executions may leave, with their corrections, and with those that were released before a time.
+func (b Books) Prunable(ctx context.Context, p Prune, released time.Time) (n int64, err error) {
+	where, args := b.prunable(p)
+	err = b.query(ctx)(b.Bind(`SELECT (SELECT count(*) FROM llm_executions e`+where+`)
+			+ (SELECT count(*) FROM llm_executions k WHERE k.tenant = ? AND k.corrects IN (SELECT e.id FROM llm_executions e`+where+`))
+			+ (SELECT count(*) FROM llm_executions k WHERE k.tenant = ? AND k.id < ? AND k.status = 'cancelled' AND k.admitted_at < ?)`),
+		slices.Concat(args, []any{p.Tenant.String()}, args, []any{p.Tenant.String(), idAt(released).String(), b.Time(released)}),
+		func(row sqldb.Row) error { return row.Scan(&n) })
+	return n, err
 }
 
 // replace enters what some executions add up to, and deletes them.
