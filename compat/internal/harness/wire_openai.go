@@ -8,8 +8,9 @@ import (
 	"github.com/llmtenant/tenant"
 )
 
-// OpenAIChat is the format of OpenAI's chat completions, and of all who have taken it over.
-type OpenAIChat struct{}
+// OpenAIChat is the format of OpenAI's chat completions, and of all who have taken it over. Beside: reasoning is beside the completion
+// and the total, as Vercel's gateway has it.
+type OpenAIChat struct{ Beside bool }
 
 // asked is what requests to OpenAI say about the reply's form.
 func asked(r *Request) (a struct {
@@ -25,15 +26,19 @@ func asked(r *Request) (a struct {
 // Streams implements [Wire].
 func (OpenAIChat) Streams(r *Request) bool { return asked(r).Stream }
 
-func chatUsage(u tenant.Usage) (text string, stated tenant.Usage) {
+func (w OpenAIChat) usage(u tenant.Usage) (text string, stated tenant.Usage) {
 	stated = tenant.Usage{Input: u.Input, CacheRead: u.CacheRead, Output: u.Output, Reasoning: u.Reasoning}
+	completion, total := stated.OutputTokens(), stated.TotalTokens()
+	if w.Beside {
+		completion, total = completion-u.Reasoning, total-u.Reasoning
+	}
 	return fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d},`+
 		`"completion_tokens_details":{"reasoning_tokens":%d}}`,
-		stated.InputTokens(), stated.OutputTokens(), stated.TotalTokens(), u.CacheRead, u.Reasoning), stated
+		stated.InputTokens(), completion, total, u.CacheRead, u.Reasoning), stated
 }
 
-func chatReply(message, finish string, u tenant.Usage) Reply {
-	usage, stated := chatUsage(u)
+func (w OpenAIChat) reply(message, finish string, u tenant.Usage) Reply {
+	usage, stated := w.usage(u)
 	r := whole(fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1767225600,"model":%q,"choices":[`+
 		`{"index":0,"message":%s,"logprobs":null,"finish_reason":%q}],"usage":%s,"service_tier":"default"}`, Billed, message, finish, usage))
 	r.Model, r.Usage = Billed, stated
@@ -41,19 +46,19 @@ func chatReply(message, finish string, u tenant.Usage) Reply {
 }
 
 // Reply implements [Wire].
-func (OpenAIChat) Reply(_ *Request, text string, u tenant.Usage) Reply {
-	return chatReply(fmt.Sprintf(`{"role":"assistant","content":%q,"refusal":null}`, text), "stop", u)
+func (w OpenAIChat) Reply(_ *Request, text string, u tenant.Usage) Reply {
+	return w.reply(fmt.Sprintf(`{"role":"assistant","content":%q,"refusal":null}`, text), "stop", u)
 }
 
 // ToolCall implements [Wire].
-func (OpenAIChat) ToolCall(_ *Request, u tenant.Usage) Reply {
-	return chatReply(fmt.Sprintf(`{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function",`+
+func (w OpenAIChat) ToolCall(_ *Request, u tenant.Usage) Reply {
+	return w.reply(fmt.Sprintf(`{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function",`+
 		`"function":{"name":%q,"arguments":%q}}]}`, ToolName, ToolArguments), "tool_calls", u)
 }
 
 // Stream implements [Wire]. The usage comes only where it was asked for.
-func (OpenAIChat) Stream(r *Request, pieces []string, u tenant.Usage) Reply {
-	usage, stated := chatUsage(u)
+func (w OpenAIChat) Stream(r *Request, pieces []string, u tenant.Usage) Reply {
+	usage, stated := w.usage(u)
 	chunk := func(choices, usage string) string {
 		return fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1767225600,"model":%q,"choices":[%s]%s}`+"\n\n",
 			Billed, choices, usage)
