@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/llmtenant/tenant"
@@ -98,6 +99,35 @@ func TestTable_ByItsFullNameIsTheSame(t *testing.T) {
 		require.NoError(t, db.Table(other+".projects").Unscoped().Where("id = ?", p.ID).Delete(&Project{}).Error)
 		require.Equal(t, "b", rowOf(t, db, "projects", p.ID).key())
 		require.NoError(t, db.Table(home+".projects").Unscoped().Where("id = ?", p.ID).Delete(&Project{}).Error)
+		require.Empty(t, keysOf(t, db, "projects"))
+	})
+}
+
+// A host may have its model's tables under other names alone, or in schemas that no search_path leads to.
+func TestTable_OfTheDeclaredNameNeedNotBeThere(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&Project{}))
+		require.NoError(t, db.Migrator().RenameTable("projects", "projects_07"))
+		tables := []string{"projects_07"}
+		if db.Name() == "postgres" {
+			require.NoError(t, db.Exec(`CREATE SCHEMA west`).Error)
+			require.NoError(t, db.Exec(`CREATE TABLE west.projects (LIKE projects_07 INCLUDING ALL)`).Error)
+			tables = append(tables, "west.projects")
+		}
+		require.NoError(t, ledger.Register(&Project{}, dollar))
+		for _, table := range tables {
+			p := Project{Slug: "a", Name: "A"}
+			require.NoError(t, db.Table(table).Create(&p).Error)
+			require.NoError(t, db.Table(table).Where("id = ?", p.ID).Update("slug", "b").Error, table)
+			p.Slug, p.Notes = "c", "n"
+			require.NoError(t, db.Table(table).Save(&p).Error, table)
+			require.NoError(t, db.Table(table).Clauses(clause.OnConflict{UpdateAll: true}).Create(&p).Error, table)
+			var read Project
+			require.NoError(t, db.Table(table).First(&read, p.ID).Error)
+			require.Equal(t, "c", read.Slug)
+			require.NoError(t, db.Table(table).Delete(&p).Error, table)
+		}
 		require.Empty(t, keysOf(t, db, "projects"))
 	})
 }

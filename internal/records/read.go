@@ -115,7 +115,7 @@ func (s selection) Build(b clause.Builder) {
 		_, _ = b.WriteString(", CASE WHEN xmax = 0 THEN 1 ELSE 0 END")
 	}
 	if s.changes {
-		d.changes(b)
+		d.changes(b, s.table)
 	}
 	if s.asksPlace() {
 		_, _ = b.WriteString(", " + d.placeSQL(s.table))
@@ -193,7 +193,7 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 // the statement has replaced, and not an older one, if the one's end is the other's beginning; whoever changed the tenant with
 // the row has been waited for otherwise. The time of the last update is left out: it changes with each, and no tenant can
 // depend on it.
-func (d *Declaration) changes(b clause.Builder) {
+func (d *Declaration) changes(b clause.Builder, table string) {
 	was := func(f *schema.Field) clause.Column { return clause.Column{Table: "llmtenant_was", Name: f.DBName} }
 	is := func(name string) clause.Column { return clause.Column{Table: clause.CurrentTable, Name: name} }
 	_, _ = b.WriteString(", (SELECT CASE WHEN llmtenant_was.xmax <> ")
@@ -218,7 +218,7 @@ func (d *Declaration) changes(b clause.Builder) {
 		_, _ = b.WriteString("'?'")
 	}
 	_, _ = b.WriteString(" END FROM ")
-	b.WriteQuoted(clause.Table{Name: d.schema.Table, Alias: "llmtenant_was"})
+	b.WriteQuoted(clause.Table{Name: table, Alias: "llmtenant_was"}) // the declared one need not be there
 	for i, f := range d.schema.PrimaryFields {
 		_, _ = b.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
 		b.WriteQuoted(was(f))
