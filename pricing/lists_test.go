@@ -339,6 +339,14 @@ func derived(e entry, p tenant.Price, c claim, nano int64) bool {
 		maker, _ := Default().Price("", path.Base(e.Model), asOf)
 		made, _ := rate(maker, c.above, c.class)
 		return nano == made && e.Note != ""
+	case e.Provider == Vertex && strings.HasPrefix(e.Model, "gemini-3"): // one price, which genai-prices has as the Gemini API's
+		at := e.From
+		if at.IsZero() {
+			at = asOf
+		}
+		same, _ := Default().Price(Google, e.Model, at)
+		there, _ := rate(same.ForService(c.service), c.above, c.class)
+		return nano == there && e.Note != ""
 	case e.Provider == Azure && c.class == "output" && strings.Contains(strings.ToLower(e.Model), "image"):
 		return nano == p.OutputImage // where a list has none for text
 	case c.above > 0 && nano == base:

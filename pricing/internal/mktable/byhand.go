@@ -132,6 +132,9 @@ func addUnits(e *entry, all lists) {
 			}
 		}
 	}
+	if chat, later := generation(e); chat && later && e.WebSearch == "" { // the list has it for all others of the generation
+		e.WebSearch = "0.014"
+	}
 	if e.Provider == pricing.OpenAI && e.WebSearch != "" { // a model that can use tools: they cost the same with each
 		if r, ok := all.of(genai, e.Provider, "gpt-4.1"); ok {
 			add(units.FileSearches, r.Units[units.FileSearches])
@@ -145,6 +148,49 @@ func addUnits(e *entry, all lists) {
 	}
 	if e.Provider == pricing.Google && strings.HasPrefix(e.Model, "gemini-") {
 		add(units.MapGroundings, mapGroundings[e.WebSearch])
+	}
+}
+
+// generation reports whether a row is of a model of Gemini's that can search, and whether that is of the third generation or a
+// later one, which is charged for each query.
+func generation(e *entry) (chat, later bool) {
+	version, ok := strings.CutPrefix(e.Model, "gemini-")
+	special := strings.Contains(version, "embed") || strings.Contains(version, "tts") || strings.Contains(version, "audio")
+	return e.Provider == pricing.Google && ok && !special, version >= "3"
+}
+
+// onVertex are the models of Gemini that only genai-prices has yet, which has one price for the Gemini API and Vertex AI.
+func onVertex(rows []entry) (out []entry) {
+	had := make(map[string]bool)
+	for _, e := range rows {
+		had[e.Provider+" "+e.Model] = true
+	}
+	for _, e := range rows {
+		chat, later := generation(&e)
+		if !chat || !later || e.Source != genai || e.Note != "" || had[pricing.Vertex+" "+e.Model] || strings.Contains(e.Model, "live") {
+			continue
+		}
+		row := e
+		row.Provider, row.Units, row.Note = pricing.Vertex, nil, "genai-prices has one price for the Gemini API and Vertex AI"
+		out = append(out, row)
+	}
+	return out
+}
+
+// bySize gives Sora's model that makes videos of two sizes the price of the larger one, which LiteLLM has as a model of its own: it
+// is that of 1024x1792 and 1792x1024 (OpenAI's page of prices).
+func bySize(rows []entry) {
+	const model, larger = "sora-2-pro", "sora-2-pro-high-res"
+	for _, e := range rows {
+		if e.Model != larger {
+			continue
+		}
+		for i := range rows {
+			if to := &rows[i]; to.Provider == e.Provider && to.Model == model {
+				to.Units = maps.Clone(to.Units)
+				to.Units[units.OutputVideo.With("1024p")] = e.Units[units.OutputVideo]
+			}
+		}
 	}
 }
 

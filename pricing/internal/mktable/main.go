@@ -115,7 +115,9 @@ func run(report io.Writer, name string, paths []string) error {
 		}
 		t.Rows = append(t.Rows, rows...)
 	}
+	bySize(t.Rows)
 	t.Rows = append(t.Rows, resold(t.Rows)...)
+	t.Rows = append(t.Rows, onVertex(t.Rows)...)
 	t.Rows = append(t.Rows, entry{
 		Row:    pricing.Row{Provider: pricing.Ollama, Model: pricing.Any, Rates: pricing.Rates{Input: "0", Output: "0"}},
 		Source: litellm, Note: "a machine of one's own; the models of Ollama's cloud are not meant",
