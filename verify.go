@@ -21,10 +21,10 @@ type Difference struct {
 	TenantID string
 
 	// UUID is the same tenant by what never changes of it: questions can be asked about it. All zeros for calls without a
-	// tenant.
+	// tenant; 00000000-0000-0000-0000-000000000002 for the days and months of everybody.
 	UUID UUID
 
-	// Where says which balance, or which hour of the roll-up, it is, and Column which of its columns.
+	// Where says which balance, or which hour, day or month of the roll-up, it is, and Column which of its columns.
 	Where, Column string
 
 	// Have is what stands there, and Want what the executions say: nano-dollars, tokens or calls, as Column says.
@@ -94,8 +94,15 @@ func (v *verifying) add(found []Difference) {
 	v.told(v.report)
 }
 
+// everybody adds what was found of everybody.
+func (v *verifying) everybody(found []Difference) {
+	v.found = append(v.found, found...)
+	v.report.Differences += int64(len(found))
+}
+
 // Verify checks that the books agree with themselves: for each tenant, that every balance and every hour of the roll-up
-// is the sum of the executions that it counts, and that what is held is the sum of the running ones. It returns every
+// is the sum of the executions that it counts, that what is held is the sum of the running ones, and that every day and month that
+// is rolled up is the sum of its hours. It returns every
 // difference; there is none unless somebody else has written to the ledger's tables. It takes a short snapshot for each
 // tenant and day, locks nothing, and can run while calls go on. That it came to its end is written to the audit log of the calls
 // without a tenant, for [LastVerify].
@@ -112,6 +119,11 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 		v.add(found)
 		return err
 	})
+	if err == nil {
+		var found []Difference
+		found, err = l.verifyFolded(ctx, books.Books{Dialect: l.dialect, Conn: l.pool})
+		v.everybody(found)
+	}
 	if err == nil && !v.dry {
 		l.verified(ctx, len(v.found), time.Since(began))
 	}
@@ -119,7 +131,7 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 }
 
 // Repair makes the books agree where Verify finds that they do not: it sets a tenant's balances and roll-up to what its
-// executions add up to, with the tenant's books locked meanwhile, one tenant at a time, while the calls of the others go
+// executions add up to, and has its days and months rolled up anew, with the tenant's books locked meanwhile, one tenant at a time, while the calls of the others go
 // on. It returns the differences that it has mended. It cannot undo what was admitted by wrong figures before. It also
 // removes the balances that deleted tenants had for their limits, once nothing is running on them.
 //
@@ -158,14 +170,46 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 			if found, err = l.verify(ctx, b, id); err != nil || len(found) == 0 {
 				return err
 			}
-			return b.Mend(ctx, id)
+			if err := b.Mend(ctx, id); err != nil {
+				return err
+			}
+			return b.Unfold(ctx, id)
 		})
 		if err == nil {
 			v.add(found)
 		}
 		return err
 	})
-	return v.found, err
+	if err != nil {
+		return v.found, err
+	}
+	found, err := l.verifyFolded(ctx, books.Books{Dialect: l.dialect, Conn: l.pool})
+	if err == nil && len(found) > 0 && !v.dry {
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+			return books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.Unfold(ctx, books.Everybody)
+		})
+	}
+	if err != nil {
+		return v.found, l.failure(ctx, err)
+	}
+	v.everybody(found)
+	return v.found, nil
+}
+
+// verifyFolded compares the days and months of everybody with their hours.
+func (l *Ledger) verifyFolded(ctx context.Context, b books.Books) (out []Difference, err error) {
+	now, err := b.Now(ctx)
+	if err != nil {
+		return nil, l.failure(ctx, err)
+	}
+	found, err := b.Folded(ctx, books.Everybody, now, l.folded())
+	if err != nil {
+		return nil, l.failure(ctx, err)
+	}
+	for _, d := range found {
+		out = append(out, Difference{UUID: UUID(d.Tenant.String()), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want})
+	}
+	return out, nil
 }
 
 // verify compares one tenant's books with its executions.
@@ -189,7 +233,15 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 		found = append(found, hours...)
 		from = day.To
 	}
-	if len(found) == 0 {
+	now, err := b.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	folded, err := b.Folded(ctx, id, now, l.folded())
+	if err != nil {
+		return nil, err
+	}
+	if found = append(found, folded...); len(found) == 0 {
 		return nil, nil
 	}
 	s, err := b.State(ctx, books.Who{ID: id})
