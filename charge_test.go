@@ -1,14 +1,17 @@
 package tenant_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/pricing"
+	"github.com/llmtenant/tenant/tenanttest"
 )
 
 // Each kind of terms, and each way in which a call can end: what the provider bills, and what the tenant is charged.
@@ -208,4 +211,67 @@ func TestReprice_LeavesAChargeThatWasNamed(t *testing.T) {
 		require.Equal(t, []string{"0.003", "0.5"}, []string{costToday(t, db, acme), chargeToday(t, db, acme)})
 		requireVerified(t, db, ledger)
 	})
+}
+
+// What a caller is told is the charge of all attempts, each by the terms of its own model, as the rows have it.
+func TestCharge_OfACallIsThatOfAllItsAttempts(t *testing.T) {
+	t.Parallel()
+	book, err := pricing.Default().With(
+		pricing.Override(
+			pricing.Row{Provider: "test", Model: tenanttest.ModelName, Rates: pricing.Rates{Input: "1", Output: "2"}},
+			pricing.Row{Provider: "test", Model: "second", Rates: pricing.Rates{Input: "3", Output: "5"}},
+		),
+		pricing.TenantTerms("acme", pricing.Terms{Factor: "+30%", Rows: []pricing.Row{{Provider: "test", Model: "second", Rates: pricing.Rates{Input: "7", Output: "11"}}}}),
+	)
+	require.NoError(t, err)
+	lost := errors.New("the connection broke")
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		ways := map[string]func(a *tenant.Agent) (*tenant.Reply, error){
+			"plain": func(a *tenant.Agent) (*tenant.Reply, error) { return a.Call(t.Context(), "Hi") },
+			"streamed": func(a *tenant.Agent) (reply *tenant.Reply, err error) {
+				for chunk, e := range a.Stream(t.Context(), "Hi") {
+					reply, err = chunk.Reply, e
+				}
+				return reply, err
+			},
+		}
+		var booked tenant.Settlement // all of it
+		for way, call := range ways {
+			first := tenanttest.NewModel(tenanttest.Fail(errBusy), tenanttest.Fail(lost))
+			second := tenanttest.NewModel(tenanttest.Fail(lost), tenanttest.Text("at last", tenant.Usage{Input: 1000, Output: 100}))
+			second.ModelInfo.Name = "second"
+			reply, err := call(newAgent(t, ledger, first, tenant.WithTenant(acme), tenant.WithMaxTokens(500), tenant.WithFallback(second), tenant.Use(again(1))))
+			require.NoError(t, err, way)
+			requireAllAttempts(t, db, way, reply.Attempts, reply.Cost, reply.Charge)
+			last := reply.Attempts[len(reply.Attempts)-1]
+			require.Equal(t, []string{"0.0035", "0.0081"}, []string{last.Cost.String(), last.Charge.String()}, "by the rates agreed for the fallback")
+			require.True(t, reply.Charge.GreaterThan(last.Charge), "attempts that nobody knows the usage of are charged what they held")
+			booked.Cost, booked.Charge = booked.Cost.Add(reply.Cost), booked.Charge.Add(reply.Charge)
+
+			_, err = call(newAgent(t, ledger, tenanttest.NewModel(tenanttest.Fail(lost)), tenant.WithTenant(acme), tenant.WithMaxTokens(500), tenant.Use(again(2))))
+			var failed *tenant.CallError
+			require.ErrorAs(t, err, &failed, way)
+			require.Len(t, failed.Attempts, 3, way)
+			requireAllAttempts(t, db, way, failed.Attempts, failed.Cost, failed.Charge)
+			require.Equal(t, failed.Cost.Mul(decimal.New(13, -1)).String(), failed.Charge.String(), way)
+			booked.Cost, booked.Charge = booked.Cost.Add(failed.Cost), booked.Charge.Add(failed.Charge)
+		}
+		require.Equal(t, booked.Charge.String(), chargeToday(t, db, acme))
+		require.Equal(t, booked.Cost.String(), costToday(t, db, acme))
+		requireVerified(t, db, ledger)
+	}, tenant.WithPrices(book))
+}
+
+// requireAllAttempts checks that a cost and a charge are those of the rows of all attempts, of which there are several.
+func requireAllAttempts(t *testing.T, db *gorm.DB, way string, attempts []tenant.Settlement, cost, charge decimal.Decimal) {
+	t.Helper()
+	require.Greater(t, len(attempts), 2, way)
+	var costs, charges int64
+	for _, s := range attempts {
+		var e tenant.Execution
+		require.NoError(t, db.First(&e, "id = ?", s.ExecutionID).Error)
+		require.Equal(t, []string{e.Cost().String(), e.Charge().String()}, []string{s.Cost.String(), s.Charge.String()}, way)
+		costs, charges = costs+e.CostNano, charges+e.ChargeNano
+	}
+	require.Equal(t, []int64{costs, charges}, []int64{cost.Shift(9).IntPart(), charge.Shift(9).IntPart()}, way)
 }

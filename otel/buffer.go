@@ -81,6 +81,15 @@ func (s *sum) some(n int64) {
 	}
 }
 
+// net adds what has come, or to another counter what was taken back: a counter that falls is read as one that has begun anew.
+func (s *sum) net(n int64, returned *sum) {
+	if n >= 0 {
+		s.add(n)
+	} else {
+		returned.add(-n)
+	}
+}
+
 func (s *sum) give(ctx context.Context) {
 	if s.any {
 		s.to.Add(ctx, s.n, s.with...)

@@ -16,11 +16,11 @@ import (
 type metrics struct {
 	telemetry *Telemetry
 
-	cost, returned, calls, refusals, incidents, thresholds, sweeps metric.Int64Counter
-	admission, batch, duration                                     metric.Float64Histogram
-	batchSize                                                      metric.Int64Histogram
-	holds, held, pending                                           metric.Int64ObservableGauge
-	pendingAge                                                     metric.Float64ObservableGauge
+	cost, returned, charge, uncharged, calls, refusals, incidents, thresholds, sweeps metric.Int64Counter
+	admission, batch, duration                                                        metric.Float64Histogram
+	batchSize                                                                         metric.Int64Histogram
+	holds, held, pending                                                              metric.Int64ObservableGauge
+	pendingAge                                                                        metric.Float64ObservableGauge
 
 	tokens                                                                metric.Int64Histogram // until now
 	inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, thought metric.Int64Counter   // from now on
@@ -70,6 +70,8 @@ func newMetrics(t *Telemetry) (*metrics, error) {
 	}
 	counter(&m.cost, metricCost, "{nano_usd}", "What calls cost, in whole nano-dollars (1e-9 US dollars).")
 	counter(&m.returned, metricCostReturned, "{nano_usd}", "What late settles took back of the holds that abandoned calls were booked at, in whole nano-dollars.")
+	counter(&m.charge, metricCharge, "{nano_usd}", "What tenants were charged for calls, in whole nano-dollars.")
+	counter(&m.uncharged, metricChargeReturned, "{nano_usd}", "What late settles took back of the holds that abandoned calls were charged at, in whole nano-dollars.")
 	counter(&m.calls, metricCalls, "{call}", "Calls that were admitted, by how they ended.")
 	counter(&m.refusals, metricRefusals, "{call}", "Calls that were not admitted, by why.")
 	counter(&m.incidents, metricIncidents, "{incident}", "What somebody may have to look at, by kind.")
@@ -232,15 +234,12 @@ func (m *metrics) settled(ctx context.Context, e *tenant.SettledEvent) {
 
 func (s *series) settled(e *tenant.SettledEvent, latest bool) {
 	s.calls.add(1)
-	cost := nano(e.Cost)
+	cost, charge := nano(e.Cost), nano(e.Charge)
 	if e.Corrected { // its hold was counted when it was abandoned
-		cost -= nano(e.HeldCost)
+		cost, charge = cost-nano(e.HeldCost), charge-nano(e.HeldCharge)
 	}
-	if cost >= 0 {
-		s.cost.add(cost)
-	} else { // a counter that falls is read as one that has begun anew
-		s.returned.add(-cost)
-	}
+	s.cost.net(cost, s.returned)
+	s.charge.net(charge, s.uncharged)
 	if e.Status == "abandoned" {
 		return // nobody knows how long the call took, and what it used
 	}

@@ -163,7 +163,7 @@ func TestScrape_HasWhatTheLedgerKnows(t *testing.T) {
 	got := m.scrape(t, openMetrics)
 
 	require.Equal(t, map[string]string{
-		"llmtenant_cost_nano_usd": "counter", "llmtenant_calls": "counter", "llmtenant_refusals": "counter",
+		"llmtenant_cost_nano_usd": "counter", "llmtenant_charge_nano_usd": "counter", "llmtenant_calls": "counter", "llmtenant_refusals": "counter",
 		"llmtenant_incidents": "counter", "llmtenant_thresholds": "counter", "llmtenant_sweeps": "counter",
 		"llmtenant_admission_duration_seconds": "histogram", "llmtenant_batch_size": "histogram", "llmtenant_batch_duration_seconds": "histogram",
 		"llmtenant_holds": "gauge", "llmtenant_held_nano_usd": "gauge", "llmtenant_pending": "gauge", "llmtenant_pending_age_seconds": "gauge",
@@ -178,6 +178,9 @@ func TestScrape_HasWhatTheLedgerKnows(t *testing.T) {
 	var failed tenant.Execution
 	require.NoError(t, tenant.Executions(t.Context(), s.db, tenant.ID("other")).First(&failed).Error)
 	require.Equal(t, used.CostNano+failed.CostNano, int64(cost), "to the nano-dollar")
+	charge, err := strconv.ParseFloat(got.value("llmtenant_charge_nano_usd_total", acme...), 64)
+	require.NoError(t, err)
+	require.Equal(t, used.ChargeNano+failed.ChargeNano, int64(charge))
 	require.Equal(t, "1.0", got.value("llmtenant_calls_total", append(acme, `llmtenant_outcome="succeeded"`)...))
 	require.Equal(t, "1.0", got.value("llmtenant_calls_total", append(acme, `llmtenant_outcome="failed"`)...))
 	require.Equal(t, "1.0", got.value("llmtenant_calls_total", `gen_ai_provider_name="aws.bedrock"`, `llmtenant_outcome="released"`))
@@ -298,6 +301,7 @@ func TestCost_NeverFallsAndIsCountedToTheNano(t *testing.T) {
 	tell := func(corrected bool, status string, cost, held int64) {
 		telemetry.Observe(t.Context(), &tenant.SettledEvent{
 			Model: "m", Status: status, Corrected: corrected, Cost: decimal.New(cost, -9), HeldCost: decimal.New(held, -9), Duration: time.Second,
+			Charge: decimal.New(3*cost, -9), HeldCharge: decimal.New(3*held, -9),
 		})
 	}
 	for range 1000 {
@@ -309,6 +313,8 @@ func TestCost_NeverFallsAndIsCountedToTheNano(t *testing.T) {
 	got := m.scrape(t, openMetrics)
 	require.Equal(t, "9.000400003e+09", got.value("llmtenant_cost_nano_usd_total", scopeLabel))
 	require.Equal(t, "8.000000001e+09", got.value("llmtenant_cost_returned_nano_usd_total", scopeLabel))
+	require.Equal(t, "2.7001200009e+10", got.value("llmtenant_charge_nano_usd_total", scopeLabel))
+	require.Equal(t, "2.4000000003e+10", got.value("llmtenant_charge_returned_nano_usd_total", scopeLabel))
 	require.Equal(t, "2.0", got.value("llmtenant_calls_total", `llmtenant_outcome="corrected"`))
 	require.Equal(t, "1002", got.value("gen_ai_client_operation_duration_seconds_count", scopeLabel), "nobody knows how long the abandoned one took")
 }
@@ -360,5 +366,5 @@ func (l late) Pending() tenant.PendingStatus {
 // returned is a late settle that takes something back.
 func returned(t *testing.T, telemetry *tenantotel.Telemetry) {
 	t.Helper()
-	telemetry.Observe(t.Context(), &tenant.SettledEvent{Model: "m", Status: "succeeded", Corrected: true, HeldCost: decimal.New(5, -9)})
+	telemetry.Observe(t.Context(), &tenant.SettledEvent{Model: "m", Status: "succeeded", Corrected: true, HeldCost: decimal.New(5, -9), HeldCharge: decimal.New(7, -9)})
 }

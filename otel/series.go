@@ -16,9 +16,10 @@ type seriesKey struct{ operation, provider, model, billed, agent, tenant, outcom
 type series struct {
 	buffer
 
-	calls, cost, returned *sum
-	duration              *values[float64]
-	input, output         *values[int64]
+	calls                             *sum
+	cost, returned, charge, uncharged *sum
+	duration                          *values[float64]
+	input, output                     *values[int64]
 
 	// Of today's conventions: by modality, as in [input] and [output].
 	inputTokens, outputTokens, cacheRead [3]*sum
@@ -76,6 +77,7 @@ func (m *metrics) make(k seriesKey) *series {
 	s := &series{}
 	s.calls = s.sum(m.calls, whose, attrOutcome.String(k.outcome))
 	s.cost, s.returned = s.sum(m.cost, whose), s.sum(m.returned, whose)
+	s.charge, s.uncharged = s.sum(m.charge, whose), s.sum(m.uncharged, whose)
 
 	genAI := []attribute.KeyValue{
 		genAIOperation.String(m.operations.name(orElse(k.operation, "chat"))), m.telemetry.provider(m.providers.name(k.provider)),
