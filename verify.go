@@ -21,7 +21,7 @@ type Difference struct {
 	TenantID string
 
 	// UUID is the same tenant by what never changes of it: questions can be asked about it. All zeros for calls without a
-	// tenant; 00000000-0000-0000-0000-000000000002 for the days and months of everybody.
+	// tenant; 00000000-0000-0000-0000-000000000002 and …3 for the days and months of everybody.
 	UUID UUID
 
 	// Where says which balance, or which hour, day or month of the roll-up, it is, and Column which of its columns.
@@ -202,12 +202,14 @@ func (l *Ledger) verifyFolded(ctx context.Context, b books.Books) (out []Differe
 	if err != nil {
 		return nil, l.failure(ctx, err)
 	}
-	found, err := b.Folded(ctx, books.Everybody, now, l.folded())
-	if err != nil {
-		return nil, l.failure(ctx, err)
-	}
-	for _, d := range found {
-		out = append(out, Difference{UUID: UUID(d.Tenant.String()), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want})
+	for _, all := range []book.ID{books.Everybody, books.EachTenant} {
+		found, err := b.Folded(ctx, all, now, l.folded())
+		if err != nil {
+			return nil, l.failure(ctx, err)
+		}
+		for _, d := range found {
+			out = append(out, Difference{UUID: UUID(d.Tenant.String()), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want})
+		}
 	}
 	return out, nil
 }

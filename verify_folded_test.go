@@ -33,15 +33,22 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 		}
 		require.Empty(t, verify())
 
-		const everybody = "00000000-0000-0000-0000-000000000002"
+		const everybody, eachTenant = "00000000-0000-0000-0000-000000000002", "00000000-0000-0000-0000-000000000003"
+		of := func(key string) string { return "tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = '" + key + "')" }
+		// What is folded of another day or month, in the place of each.
+		instead := func(unit, whose string) string {
+			return `UPDATE llm_usage_windows SET sums = (SELECT x.sums FROM llm_usage_windows x WHERE x.window_unit = '` + unit + `' AND x.` + whose + ` ORDER BY x.window_start LIMIT 1)
+				WHERE window_unit = '` + unit + `' AND ` + whose
+		}
 		for name, c := range map[string]struct {
 			change, column string
 			uuid           func(tenant.UUID) bool
 		}{
-			"a cost":     {`UPDATE llm_usage_windows SET cost = cost + 7 WHERE window_unit = 'day' AND tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = 'acme')`, "cost", nil},
-			"a unit":     {`UPDATE llm_usage_windows SET amount = amount + 1 WHERE window_unit = 'month' AND unit <> '' AND tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = 'globex')`, "unit pages", nil},
-			"everybody":  {`UPDATE llm_usage_windows SET calls = calls + 1 WHERE tenant = '` + everybody + `'`, "calls", func(id tenant.UUID) bool { return id == everybody }},
-			"a lost row": {`DELETE FROM llm_usage_windows WHERE window_unit = 'day' AND tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = 'globex')`, "calls", nil},
+			"days":        {instead("day", of("acme")), "cost", nil},
+			"months":      {instead("month", of("globex")), "unit pages", nil},
+			"everybody":   {instead("month", "tenant = '"+everybody+"'"), "calls", func(id tenant.UUID) bool { return id == everybody }},
+			"each tenant": {instead("day", "tenant = '"+eachTenant+"'"), "input_tokens", func(id tenant.UUID) bool { return id == eachTenant }},
+			"a lost row":  {`DELETE FROM llm_usage_windows WHERE window_unit = 'day' AND ` + of("globex"), "calls", nil},
 		} {
 			require.NoError(t, db.Exec(c.change).Error, name)
 			found := verify()
@@ -52,7 +59,7 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 				if c.uuid != nil {
 					require.True(t, c.uuid(d.UUID), "%s: %v", name, d)
 				} else {
-					require.NotEqual(t, tenant.UUID(everybody), d.UUID)
+					require.NotContains(t, []tenant.UUID{everybody, eachTenant}, d.UUID)
 				}
 			}
 			require.True(t, named, "%s: %v", name, found)
@@ -66,7 +73,8 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 		}
 
 		// A day of which an hour has changed is read by its hours.
-		require.NoError(t, db.Exec(`UPDATE llm_usage_windows SET cost = cost + 7 WHERE time_zone = 'UTC'`).Error)
+		require.NoError(t, db.Exec(instead("day", of("acme"))).Error)
+		require.NotEmpty(t, verify())
 		require.NoError(t, db.Exec(`INSERT INTO llm_usage_late (tenant, hour) SELECT DISTINCT tenant, hour FROM llm_usage`).Error)
 		require.Empty(t, verify())
 	})

@@ -1,23 +1,26 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"sort"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/units"
 )
 
 // foldedAtOnce is how many days or months are compared in one statement.
 const foldedAtOnce = 31
 
-// Folded compares what is folded of a tenant, or of everybody, with the hours that it is folded of. A day or month of which an
+// Folded compares what is folded of a tenant, of [Everybody] or of [EachTenant] with the hours that it is folded of. A day or month of which an
 // hour has changed since is read by its hours, and not compared. Each statement is one snapshot.
 func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zones) (out []Difference, err error) {
 	records, err := b.records(ctx, Everybody, id)
@@ -35,7 +38,10 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 		w, ok := r.windows([]Span{{Range: Range{r.from, r.to}}}, zones, now.Add(-book.Late))
 		for ok && len(w.starts) > 1 {
 			n := min(foldedAtOnce, len(w.starts)-1)
-			f := folding{answer: answer{Books: b, Question: Question{Tenant: id, Everybody: id == Everybody}}, of: w, starts: w.starts[:n+1], rows: map[string]*foldedRow{}}
+			f := folding{
+				answer: answer{Books: b, Question: Question{Tenant: id, Everybody: id == Everybody || id == EachTenant}}, whose: id,
+				of: w, starts: w.starts[:n+1], rows: map[foldedKey]*[2]book.HourSum{},
+			}
 			current, err := f.read(ctx, version)
 			if err != nil {
 				return nil, err
@@ -43,7 +49,7 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 			if !current {
 				return b.Folded(ctx, id, now, zones) // somebody has folded meanwhile
 			}
-			out = append(out, f.differences(id)...)
+			out = append(out, f.differences()...)
 			w.starts = w.starts[n:]
 		}
 	}
@@ -53,136 +59,162 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 // folding reads some folded windows, and their hours.
 type folding struct {
 	answer
+	whose  book.ID
 	of     foldedWindows
 	starts []time.Time // and where the last one ends
-	rows   map[string]*foldedRow
+	rows   map[foldedKey]*[2]book.HourSum
 	late   []time.Time
 }
 
-// foldedRow is a row of a folded window as it is, and as its hours say.
-type foldedRow struct {
+// foldedKey names a line of a window.
+type foldedKey struct {
+	foldKeys
 	period int
-	where  string
-	sums   [2]book.HourSum
+}
+
+// What a row of the statement is.
+const (
+	foldedPacked = iota // a folded window
+	foldedHours         // what its hours have of a line
+	foldedVersion
+	foldedLate // an hour that has changed
+)
+
+// at returns a line, as it is folded and as the hours have it.
+func (f *folding) at(k foldKeys, period int) *[2]book.HourSum {
+	key := foldedKey{k, period}
+	if f.rows[key] == nil {
+		f.rows[key] = &[2]book.HourSum{}
+	}
+	return f.rows[key]
 }
 
 // read reports whether nobody has folded since a version was read.
 func (f *folding) read(ctx context.Context, version int64) (current bool, err error) {
-	pieces := make([]piece, len(f.starts)-1)
-	for i := range pieces {
-		pieces[i] = piece{Range{f.starts[i], f.starts[i+1]}, i}
+	keys := "e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
+	if f.whose == EachTenant {
+		keys = "CAST(e.tenant AS text) AS agent, '' AS model, '' AS billed_model, '' AS provider, '' AS service_tier, "
 	}
-	const named = ", e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
-	add := func(side int, pieces []piece, named string, from source, where string, args ...any) {
+	add := func(pieces []piece, below string, from source, where string, args ...any) {
 		if len(pieces) == 0 {
 			return
 		}
 		at, rows := f.within(pieces, from, where, args)
-		f.parts = append(f.parts, fmt.Sprintf("SELECT %d AS side, %s AS period%s, %s FROM %s", side, at, named, from.columns, rows))
+		f.parts = append(f.parts, fmt.Sprintf("SELECT %s AS period, %s%s AS below, %s FROM %s", at, keys, below, from.columns, rows))
 	}
-	own, id := named+"e.below AS below", f.Tenant.String()
+	id := f.whose.String()
 	mine, kept := "e.tenant = ?", []any{id}
 	if f.Everybody {
 		mine, kept = "NOT e.below", nil
 	}
-	add(0, pieces, own, source{table: "llm_usage_windows", at: "window_start", columns: f.columns("e.@", "e.latencies") + ", e.unit, e.amount"},
-		"e.tenant = ? AND e.window_unit = ? AND e.time_zone = ?", id, f.of.unit.String(), f.of.zone)
-
 	c := f.cover(Span{Range: Range{f.starts[0], f.starts[len(f.starts)-1]}, Periods: f.starts[:len(f.starts)-1]})
 	hours := source{table: "llm_usage", at: "hour", columns: f.columns("e.@", "e.latencies") + noUnit}
-	add(1, c.hours, own, hours, mine, kept...)
-	add(1, c.hours, own, source{table: "llm_usage_units", at: "hour", columns: f.columns("0", f.NoCounts) + ", e.unit, e.amount"}, mine, kept...)
+	add(c.hours, "e.below", hours, mine, kept...)
+	add(c.hours, "e.below", source{table: "llm_usage_units", at: "hour", columns: f.columns("0", f.NoCounts) + ", e.unit, e.amount"}, mine, kept...)
 	hours.columns = f.refused()
-	add(1, c.cut, own, hours, and("e.refusals > 0", mine), kept...)
+	add(c.cut, "e.below", hours, and("e.refusals > 0", mine), kept...)
 	calls, each := f.callsAndUnits()
 	for _, from := range []source{calls, each, f.pruned(calls), f.pruned(each)} {
-		where := from.where
-		if !f.Everybody {
-			where = and(where, mine)
+		if f.Everybody {
+			add(c.calls, "false", from, from.where)
+			continue
 		}
-		add(1, c.calls, named+"false AS below", from, where, kept...)
-		if !f.Everybody {
-			add(1, c.calls, named+"true AS below", from, and(from.where, "e.parents <> '{}'", f.Below("e.parents")), id)
-		}
+		add(c.calls, "false", from, and(from.where, mine), id)
+		add(c.calls, "true", from, and(from.where, "e.parents <> '{}'", f.Below("e.parents")), id)
 	}
-	return f.ask(ctx, version)
+	return f.ask(ctx, version, id)
 }
 
-// ask runs the statement. Beside the rows it reads, as of the same moment, which hours have changed.
-func (f *folding) ask(ctx context.Context, version int64) (current bool, err error) {
-	totals := make([]string, len(summed))
-	zeros := strings.Repeat(", 0", len(summed))
-	for i, s := range summed {
-		totals[i] = "CAST(sum(" + s.column + ") AS bigint)"
+// ask runs the statement, which is one so that all of it is of one moment.
+func (f *folding) ask(ctx context.Context, version int64, id string) (current bool, err error) {
+	var totals, zeros strings.Builder
+	for _, s := range summed {
+		totals.WriteString(", CAST(sum(" + s.column + ") AS bigint)")
+		zeros.WriteString(", 0")
 	}
-	late, args := f.lateOf()
 	const of = "agent, model, billed_model, provider, service_tier, below, unit"
-	statement := `SELECT side, period, ` + of + `, CAST(sum(amount) AS bigint), ` + f.SumOfCounts("latencies") + `, ` + strings.Join(totals, ", ") + `, CAST(NULL AS timestamptz)
-			FROM (` + strings.Join(f.parts, " UNION ALL ") + `) u GROUP BY side, period, ` + of + `
-		UNION ALL SELECT 2, 0, '', '', '', '', '', false, '', (SELECT version FROM llm_usage_folds WHERE window_unit = 'total'), ''` + zeros + `, CAST(NULL AS timestamptz)
-		UNION ALL SELECT 3, 0, '', '', '', '', '', false, '', 0, ''` + zeros + `, hour` + late
-	err = f.query(ctx)(f.Bind(statement), append(f.args, args...), func(row sqldb.Row) error {
-		var (
-			side, n                              int
-			agent, model, billed, provider, tier string
-			below                                bool
-			unit                                 units.Unit
-			amount                               int64
-			counts                               string
-			sum                                  book.HourSum
-			hour                                 time.Time
-		)
-		to := append([]any{&side, &n, &agent, &model, &billed, &provider, &tier, &below, &unit, &amount, &counts}, targets(&sum)...)
-		if err := row.Scan(append(to, sqldb.Instant(&hour))...); err != nil {
+	other := func(side int, amount, at, sums string) string {
+		return fmt.Sprintf("SELECT %d, 0, '', '', '', '', '', false, '', %s, ''%s, %s, %s", side, amount, zeros.String(), at, sums)
+	}
+	const noTime, noSums = "CAST(NULL AS timestamptz)", "(SELECT sums FROM llm_usage_windows WHERE 1 = 0)"
+	late, args := f.lateOf()
+	statement := other(foldedVersion, "(SELECT version FROM llm_usage_folds WHERE window_unit = 'total')", noTime, noSums) +
+		" UNION ALL " + other(foldedPacked, "0", "window_start", "sums") + ` FROM llm_usage_windows WHERE tenant = ? AND window_unit = ? AND time_zone = ?
+			AND window_start >= ? AND window_start < ?` +
+		" UNION ALL " + other(foldedLate, "0", "hour", noSums) + late
+	args = append([]any{id, f.of.unit.String(), f.of.zone, f.Time(f.starts[0]), f.Time(f.starts[len(f.starts)-1])}, args...)
+	if len(f.parts) > 0 {
+		statement += " UNION ALL SELECT " + strconv.Itoa(foldedHours) + ", period, " + of + ", CAST(sum(amount) AS bigint), " + f.SumOfCounts("latencies") +
+			totals.String() + ", " + noTime + ", " + noSums + " FROM (" + strings.Join(f.parts, " UNION ALL ") + ") u GROUP BY period, " + of
+		args = append(args, f.args...)
+	}
+	var (
+		u       unpacker
+		side, n int
+		k       foldKeys
+		sum     foldedSum
+		at      time.Time
+		sums    []byte
+	)
+	to := []any{&side, &n}
+	for i := range k.names {
+		to = append(to, &k.names[i])
+	}
+	to = append(append(to, &k.below), sum.targets()...)
+	to = append(to, sqldb.Instant(&at), &sums)
+	err = f.query(ctx)(f.Bind(statement), args, func(row sqldb.Row) error {
+		if err := row.Scan(to...); err != nil {
 			return err
 		}
 		switch side {
-		case 2:
-			current = amount == version
-			return nil
-		case 3:
-			f.late = append(f.late, hour)
-			return nil
+		case foldedVersion:
+			current = sum.amount == version
+		case foldedLate:
+			f.late = append(f.late, at)
+		case foldedPacked:
+			n := sort.Search(len(f.starts), func(i int) bool { return f.starts[i].After(at) }) - 1
+			return u.add(sums, func(k *foldKeys) *book.HourSum {
+				line := *k
+				if f.whose == EachTenant {
+					line.names[0] = uuid.UUID([]byte(k.names[0])).String()
+				}
+				return &f.at(line, n)[0]
+			})
+		case foldedHours:
+			return sum.addTo(&f.at(k, n)[1])
 		}
-		sum.Usage.Units = units.Of(unit, amount)
-		if sum.Latencies, err = book.ParseLatencies(counts); err != nil {
-			return err
-		}
-		where := fmt.Sprintf(`%s of %s that begins at %s agent "%s" model "%s" billed as "%s" by "%s" in "%s"`, f.of.unit, f.of.zone,
-			f.starts[n].Format(time.RFC3339), agent, model, billed, provider, tier)
-		if below {
-			where += " of the tenants below"
-		}
-		key := fmt.Sprintf("%06d %s", n, where)
-		if f.rows[key] == nil {
-			f.rows[key] = &foldedRow{period: n, where: where}
-		}
-		Merge(&f.rows[key].sums[side], &sum)
 		return nil
 	})
 	return current, err
 }
 
 // differences are those of the windows of which no hour has changed.
-func (f *folding) differences(id book.ID) (out []Difference) {
+func (f *folding) differences() (out []Difference) {
 	f.of.starts, f.of.stale = f.starts, make([]bool, len(f.starts)-1)
 	for _, hour := range f.late {
 		f.of.touch(hour)
 	}
-	for _, key := range slices.Sorted(maps.Keys(f.rows)) {
-		r := f.rows[key]
-		if f.of.stale[r.period] {
+	for key, sums := range f.rows {
+		if f.of.stale[key.period] {
 			continue
+		}
+		where := fmt.Sprintf(`%s of %s that begins at %s agent "%s" model "%s" billed as "%s" by "%s" in "%s"`, f.of.unit, f.of.zone,
+			f.starts[key.period].Format(time.RFC3339), key.names[0], key.names[1], key.names[2], key.names[3], key.names[4])
+		switch {
+		case f.whose == EachTenant:
+			where = fmt.Sprintf(`%s of %s that begins at %s of the tenant %s`, f.of.unit, f.of.zone, f.starts[key.period].Format(time.RFC3339), key.names[0])
+		case key.below:
+			where += " of the tenants below"
 		}
 		differ := func(column string, have, want int64) {
 			if have != want {
-				out = append(out, Difference{Tenant: id, Where: r.where, Column: column, Have: have, Want: want})
+				out = append(out, Difference{Tenant: f.whose, Where: where, Column: column, Have: have, Want: want})
 			}
 		}
-		have, want := &r.sums[0], &r.sums[1]
-		is, should := targets(have), targets(want)
+		have, want := &sums[0], &sums[1]
+		is, should := figuresOf(have), figuresOf(want)
 		for i, s := range summed {
-			differ(s.column, *is[i].(*int64), *should[i].(*int64))
+			differ(s.column, *is[i], *should[i])
 		}
 		for unit := range have.Usage.Units.Plus(want.Usage.Units).All() {
 			differ("unit "+string(unit), have.Usage.Units.Count(unit), want.Usage.Units.Count(unit))
@@ -191,6 +223,9 @@ func (f *folding) differences(id book.ID) (out []Difference) {
 			differ(fmt.Sprintf("latencies, bucket %d", bucket), have.Latencies.At(bucket), want.Latencies.At(bucket))
 		}
 	}
+	slices.SortFunc(out, func(x, y Difference) int {
+		return cmp.Or(cmp.Compare(x.Where, y.Where), cmp.Compare(x.Column, y.Column))
+	})
 	return out
 }
 
