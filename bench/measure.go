@@ -38,6 +38,7 @@ var measurements = []measurement{
 	{"import", (*bench).imports},
 	{"snapshot", (*bench).snapshot},
 	{"export", (*bench).exports},
+	{"partitions", (*bench).partitions},
 }
 
 // workload is who calls.
