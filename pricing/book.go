@@ -165,7 +165,7 @@ func (b *Book) Price(provider, model string, at time.Time) (tenant.Price, bool) 
 	provider = canonical(provider)
 	p, ok := tenant.Price{}, false
 	if l := b.find(provider, model); l != nil {
-		provider = l.provider
+		provider = cmp.Or(provider, l.provider)
 		p, ok = l.at(at)
 	}
 	p.ChargeReported = b.chargesReported(provider)

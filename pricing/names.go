@@ -24,6 +24,9 @@ func (b *Book) find(provider, name string) *listing {
 	if prefixed && provider == prefix {
 		return b.find(provider, rest)
 	}
+	if prefixed && provider == Perplexity && b.providers[prefix] && !providers[prefix].host {
+		return b.find(prefix, rest) // it passes the models of others on at their makers' prices
+	}
 	if provider == "" && strings.HasPrefix(name, "models/") {
 		provider = Google
 	}

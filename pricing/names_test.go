@@ -38,6 +38,11 @@ func TestNames_AModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		{"", "openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o"},
 		{"", "OpenAI/gpt-4o", "openai/gpt-4o"},
 		{"x-ai", "grok-4.3", "xai/grok-4.3"},
+
+		// What Perplexity passes on.
+		{"perplexity", "anthropic/claude-opus-4-6", "anthropic/claude-opus-4-6@2026-03-13"},
+		{"perplexity", "openai/gpt-4.1-mini-2025-04-14", "openai/gpt-4.1-mini"},
+		{"perplexity", "perplexity/sonar", "perplexity/sonar"},
 		{"gcp.gemini", "gemini-2.5-pro", "google/gemini-2.5-pro"}, // OpenTelemetry's names
 		{"gcp.vertex_ai", "gemini-2.5-pro", "vertex/gemini-2.5-pro"},
 		{"aws.bedrock", "amazon.nova-lite-v1:0", "bedrock/amazon.nova-lite-v1:0"},
@@ -99,6 +104,30 @@ func TestNames_AModelIsFoundByItsNameAndTheDocumentedRules(t *testing.T) {
 		p, ok := pricing.Default().Price(c.provider, c.asked, today)
 		require.True(t, ok, "%q %q", c.provider, c.asked)
 		require.Equal(t, c.row, p.Row, "%q %q", c.provider, c.asked)
+	}
+}
+
+// The models of others have their makers' prices at Perplexity, and are its calls: what it states is charged, and whose key a
+// tenant has is not changed by it.
+func TestNames_WhatIsPassedOnIsACallOfWhoeverPassesItOn(t *testing.T) {
+	t.Parallel()
+	book, err := pricing.Default().With(pricing.TenantTerms("own", pricing.Terms{OwnKeys: []string{pricing.OpenAI}}), pricing.TenantTerms("theirs", pricing.Terms{OwnKeys: []string{pricing.Perplexity}}))
+	require.NoError(t, err)
+	p, ok := book.Price("perplexity", "openai/gpt-4.1-mini", today)
+	require.True(t, ok)
+	require.True(t, p.ChargeReported)
+	p, ok = book.Price("openai", "openai/gpt-4.1-mini", today)
+	require.True(t, ok)
+	require.False(t, p.ChargeReported)
+	for tenantID, own := range map[string]bool{"own": false, "theirs": true, "other": false} {
+		p, ok = book.TenantPrice(tenantID, "perplexity", "openai/gpt-4.1-mini", today)
+		require.True(t, ok)
+		require.Equal(t, own, p.OwnKey, tenantID)
+		require.Equal(t, !own, p.ChargeReported, tenantID)
+	}
+	for _, unknown := range []string{"gpt-4.1-mini", "openai/gpt-4.1-min", "azure/gpt-4.1-mini", "openai/", "z-ai/glm-5"} {
+		_, ok = book.Price("perplexity", unknown, today)
+		require.False(t, ok, unknown)
 	}
 }
 

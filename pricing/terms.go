@@ -171,7 +171,7 @@ func (b *Book) TenantPrice(tenantID, provider, model string, at time.Time) (tena
 	provider = canonical(provider)
 	l := b.find(provider, model)
 	if l != nil {
-		provider = l.provider
+		provider = cmp.Or(provider, l.provider)
 	}
 	own := t.own[provider]
 	p, ok := tenant.Price{}, false
