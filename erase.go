@@ -53,7 +53,7 @@ func (l *Ledger) Erase(ctx context.Context, t Tenant) (EraseReport, error) {
 	case !q.made(s):
 		return EraseReport{}, fmt.Errorf("%w: Erase: there is no tenant %q", ErrInvalidOption, who.Key)
 	}
-	e := &erasing{pruning: pruning{Ledger: l, books: q.books, batch: 1000, told: func(PruneReport) {}}, id: s.Tenant.ID}
+	e := &erasing{pruning: pruning{Ledger: l, books: q.books, batch: 1000, nameless: true, told: func(PruneReport) {}}, id: s.Tenant.ID}
 	err = e.run(ctx)
 	report := EraseReport{UUID: UUID(e.id.String()), Executions: e.report.Executions}
 	switch {

@@ -139,7 +139,7 @@ func TestErase_LeavesNothingThatNamesAnybody(t *testing.T) {
 		_, err = ledger.Erase(t.Context(), tenant.ID("acme-corp"))
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)
 		require.ErrorContains(t, err, `there is no tenant "acme-corp"`)
-	})
+	}, tenant.WithRollupTags("who"))
 }
 
 func TestErase_WaitsForWhatRuns(t *testing.T) {

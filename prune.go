@@ -156,6 +156,7 @@ type pruning struct {
 	until     time.Time // zero: no bound
 	unsettled time.Time
 	keys      time.Time // before which idempotency keys are free once their calls are gone
+	nameless  bool      // the values of tags do not stay
 	told      func(PruneReport)
 	report    PruneReport
 }
@@ -199,7 +200,8 @@ func (p *pruning) tenant(ctx context.Context, id book.ID) error {
 }
 
 func (p *pruning) of(id book.ID, before, unsettled time.Time) books.Prune {
-	return books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: unsettled, Limit: p.batch}
+	return books.Prune{Tenant: id, Range: books.Range{From: books.Ever.From, To: before}, Before: before, Unsettled: unsettled, Limit: p.batch,
+		Tags: p.options.tags, Nameless: p.nameless}
 }
 
 func (p *pruning) tenantUntil(ctx context.Context, id book.ID, before, unsettled time.Time) error {

@@ -167,7 +167,7 @@ func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 		require.NoError(t, ledger.RollUp(t.Context()))
 		require.Zero(t, count(t, db, "llm_usage_late"))
 		check(executions, 4)
-	})
+	}, tenant.WithRollupTags("feature"))
 }
 
 func count(t *testing.T, db *gorm.DB, table string) (n int64) {

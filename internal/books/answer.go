@@ -24,6 +24,12 @@ func (b Books) Answer(ctx context.Context, q Question, zones Zones) ([]Line, err
 	const tries = 3
 	for try := 0; ; try++ {
 		a := answer{Books: b, Question: q, lines: map[lineKey]*Line{}}
+		if tag := q.tag(); tag != "" {
+			var err error
+			if a.values, err = b.tagValues(ctx, tag); err != nil {
+				return nil, err
+			}
+		}
 		if try < tries && q.long() {
 			if err := a.look(ctx, zones); err != nil {
 				return nil, err
@@ -123,7 +129,11 @@ func (a *answer) rest(ctx context.Context, covers []cover, r Range) (current boo
 			current = int64(k.period) == a.state.version && sum.amount == int64(len(a.state.late))
 			return nil
 		}
-		return sum.addTo(a.line(k))
+		at := k
+		if a.values != nil {
+			at.keys[0] = a.values.named(at.keys[0])
+		}
+		return sum.addTo(a.line(at))
 	})
 	return current, err
 }

@@ -38,19 +38,22 @@ func (a *answer) cover(s Span) (c cover) {
 		}
 		switch {
 		case p.empty():
-		case rolled:
-			c.fold(p, a.state.of, 0)
 		default:
-			c.calls = append(c.calls, p)
-			c.cut = append(c.cut, piece{Range{ceil(p.From, time.Hour), ceil(p.To, time.Hour)}, n})
+			c.fold(p, a.state.of, 0, rolled)
 		}
 	}
 	return c
 }
 
-// fold covers a piece by what is folded, from the k-th part of it on: months come before days. The rest is covered by hours.
-func (c *cover) fold(p piece, of []foldedWindows, k int) {
+// fold covers a piece by what is folded, from the k-th part of it on: months come before days. The rest is covered by hours where the
+// roll-up has what is asked for, otherwise by calls.
+func (c *cover) fold(p piece, of []foldedWindows, k int, rolled bool) {
 	if p.empty() {
+		return
+	}
+	if k == len(of) && !rolled {
+		c.calls = append(c.calls, p)
+		c.cut = append(c.cut, piece{Range{ceil(p.From, time.Hour), ceil(p.To, time.Hour)}, p.period})
 		return
 	}
 	if k == len(of) {
@@ -59,12 +62,12 @@ func (c *cover) fold(p piece, of []foldedWindows, k int) {
 	}
 	run, ok := of[k].run(p.Range)
 	if !ok {
-		c.fold(p, of, k+1)
+		c.fold(p, of, k+1, rolled)
 		return
 	}
-	c.fold(piece{Range{p.From, run.From}, p.period}, of, k+1)
+	c.fold(piece{Range{p.From, run.From}, p.period}, of, k+1, rolled)
 	c.folded[k] = append(c.folded[k], piece{run, p.period})
-	c.fold(piece{Range{run.To, p.To}, p.period}, of, k)
+	c.fold(piece{Range{run.To, p.To}, p.period}, of, k, rolled)
 }
 
 // add covers a piece by its whole hours, and by the calls before and after them.

@@ -65,6 +65,9 @@ func (b Books) Forget(ctx context.Context, id book.ID) error {
 			return err
 		}
 	}
+	if err := b.unnameTags(ctx, id.String()); err != nil {
+		return err
+	}
 	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET tenant_id = NULL, name = '', owner_type = NULL, owner_id = NULL,
 		time_zone = '', limits = '[]', deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
 	return err

@@ -89,19 +89,24 @@ func (f *folder) want(ctx context.Context) error {
 		return err
 	}
 	for _, r := range wanted {
-		for _, unit := range []period.Window{period.Day, period.Month} {
-			r.unit = unit
-			if f.zones.Load(r.zone) != nil && f.record(r.tenant, r.zone, unit) == nil {
-				f.all = append(f.all, r)
+		if f.zones.Load(r.zone) == nil {
+			continue
+		}
+		for _, r.tag = range append([]string{""}, f.zones.Tags...) {
+			for _, r.unit = range []period.Window{period.Day, period.Month} {
+				if f.record(&r) == nil {
+					f.all = append(f.all, r)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func (f *folder) record(tenant book.ID, zone string, unit period.Window) *record {
+// record returns the one that is of the same windows; nil where there is none.
+func (f *folder) record(of *record) *record {
 	for i := range f.all {
-		if r := &f.all[i]; r.tenant == tenant && r.zone == zone && r.unit == unit {
+		if r := &f.all[i]; r.tenant == of.tenant && r.zone == of.zone && r.unit == of.unit && r.tag == of.tag {
 			return r
 		}
 	}
@@ -111,10 +116,10 @@ func (f *folder) record(tenant book.ID, zone string, unit period.Window) *record
 // store keeps a record.
 func (f *folder) store(ctx context.Context, r *record) error {
 	r.offsets = offsetsOf(f.zones.Load(r.zone), r.from, r.to)
-	_, err := f.Conn.ExecContext(ctx, f.Bind(`INSERT INTO llm_usage_folds (tenant, time_zone, window_unit, starts_at, ends_at, offsets)
-		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, time_zone, window_unit) DO UPDATE
+	_, err := f.Conn.ExecContext(ctx, f.Bind(`INSERT INTO llm_usage_folds (tenant, time_zone, window_unit, tag, starts_at, ends_at, offsets)
+		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, time_zone, window_unit, tag) DO UPDATE
 		SET starts_at = excluded.starts_at, ends_at = excluded.ends_at, offsets = excluded.offsets`),
-		r.tenant.String(), r.zone, r.unit.String(), f.Time(r.from), f.Time(r.to), r.offsets)
+		r.tenant.String(), r.zone, r.unit.String(), r.tag, f.Time(r.from), f.Time(r.to), r.offsets)
 	return err
 }
 
@@ -158,8 +163,8 @@ func (f *folder) forget(ctx context.Context, r *record, until time.Time) error {
 		from = earliest
 	}
 	who, of := f.whose(r)
-	_, err := f.Conn.ExecContext(ctx, f.Bind(`DELETE FROM llm_usage_windows WHERE time_zone = ? AND window_start >= ? AND window_start < ?`+who),
-		append([]any{r.zone, f.Time(from), f.Time(until)}, of...)...)
+	_, err := f.Conn.ExecContext(ctx, f.Bind(`DELETE FROM llm_usage_windows WHERE time_zone = ? AND tag = ? AND window_start >= ? AND window_start < ?`+who),
+		append([]any{r.zone, r.tag, f.Time(from), f.Time(until)}, of...)...)
 	return err
 }
 
@@ -180,7 +185,7 @@ func (f *folder) nextHour(ctx context.Context, r *record) (at time.Time, err err
 // months folds the months that the days of a record have reached the end of.
 func (f *folder) months(ctx context.Context, days *record) error {
 	loc := f.zones.Load(days.zone)
-	m := f.record(days.tenant, days.zone, period.Month)
+	m := f.record(&record{tenant: days.tenant, zone: days.zone, unit: period.Month, tag: days.tag})
 	if m.from.IsZero() {
 		// The first days of the first month have nothing.
 		m.from, _ = period.Bounds(period.Month, days.from, loc, time.Monday)
@@ -212,6 +217,9 @@ func (f *folder) whose(r *record) (condition string, args []any) {
 // fold writes the days of a record that begin at a time, and everybody's.
 func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) error {
 	a := answer{Books: f.Books, Question: Question{Tenant: r.tenant, Everybody: r.tenant == Everybody}}
+	if r.tag != "" {
+		a.By = []Group{{ByTag, r.tag}}
+	}
 	a.hoursOf(a.cover(Span{Range: Range{start, end}}))
 	list := []string{"CAST(tenant AS text)", dimensions, "below", "unit", "CAST(sum(amount) AS bigint)", f.SumOfCounts("latencies")}
 	for _, s := range summed {
@@ -230,9 +238,16 @@ func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) erro
 		target = append(target, &k.names[i])
 	}
 	target = append(append(target, &k.below), sum.targets()...)
-	err := f.query(ctx)(f.Bind(statement), a.args, func(row sqldb.Row) error {
+	values, err := f.valuesOf(ctx, r, &a, start, end)
+	if err != nil {
+		return err
+	}
+	err = f.query(ctx)(f.Bind(statement), a.args, func(row sqldb.Row) error {
 		if err := row.Scan(target...); err != nil {
 			return err
+		}
+		if r.tag != "" {
+			k.names[0] = values.named(k.names[0])
 		}
 		if err := p.of(tenant); err != nil {
 			return err
@@ -254,9 +269,9 @@ func (f *folder) foldMonth(ctx context.Context, r *record, start, end time.Time)
 		tenant string
 		sums   []byte
 	)
-	err := f.query(ctx)(f.Bind(`SELECT CAST(tenant AS text), sums FROM llm_usage_windows WHERE window_unit = 'day' AND time_zone = ? AND window_start >= ?
+	err := f.query(ctx)(f.Bind(`SELECT CAST(tenant AS text), sums FROM llm_usage_windows WHERE window_unit = 'day' AND time_zone = ? AND tag = ? AND window_start >= ?
 		AND window_start < ?`+who+` AND tenant <> ? AND tenant <> ? ORDER BY tenant, window_start`),
-		append(append([]any{r.zone, f.Time(start), f.Time(end)}, args...), Everybody.String(), EachTenant.String()), func(row sqldb.Row) error {
+		append(append([]any{r.zone, r.tag, f.Time(start), f.Time(end)}, args...), Everybody.String(), EachTenant.String()), func(row sqldb.Row) error {
 			if err := row.Scan(&tenant, &sums); err != nil {
 				return err
 			}
@@ -314,6 +329,14 @@ func (p *packer) packOwn() error {
 	if p.whose.tenant != Everybody {
 		return nil
 	}
+	if p.whose.tag != "" {
+		for _, k := range p.own.order {
+			if !k.below {
+				Merge(p.everybody.at(k), p.own.of[k])
+			}
+		}
+		return nil
+	}
 	id, err := uuid.Parse(p.tenant)
 	if err != nil {
 		return err
@@ -341,17 +364,17 @@ func (p *packer) write(ctx context.Context) error {
 		}
 	}
 	who, of := p.folder.whose(p.whose)
-	_, err := p.Conn.ExecContext(ctx, p.Bind(`DELETE FROM llm_usage_windows WHERE window_unit = ? AND time_zone = ? AND window_start >= ? AND window_start < ?`+who),
-		append([]any{p.unit.String(), p.whose.zone, p.Time(p.start), p.Time(p.end)}, of...)...)
+	_, err := p.Conn.ExecContext(ctx, p.Bind(`DELETE FROM llm_usage_windows WHERE window_unit = ? AND time_zone = ? AND tag = ? AND window_start >= ? AND window_start < ?`+who),
+		append([]any{p.unit.String(), p.whose.zone, p.whose.tag, p.Time(p.start), p.Time(p.end)}, of...)...)
 	for _, atOnce := range []int{100, 10, 1} { // few statements are worth preparing
 		for err == nil && len(p.rows) >= atOnce {
-			args := make([]any, 0, 5*atOnce)
+			args := make([]any, 0, 6*atOnce)
 			for _, row := range p.rows[:atOnce] {
-				args = append(args, row.tenant, p.whose.zone, p.unit.String(), p.Time(p.start), row.sums)
+				args = append(args, row.tenant, p.whose.zone, p.unit.String(), p.whose.tag, p.Time(p.start), row.sums)
 			}
 			p.rows = p.rows[atOnce:]
-			_, err = p.Conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_usage_windows (tenant, time_zone, window_unit, window_start, sums)
-				VALUES (`+strings.Repeat("?, ?, ?, ?, ?), (", atOnce-1)+`?, ?, ?, ?, ?)`), args...)
+			_, err = p.Conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_usage_windows (tenant, time_zone, window_unit, tag, window_start, sums)
+				VALUES (`+strings.Repeat("?, ?, ?, ?, ?, ?), (", atOnce-1)+`?, ?, ?, ?, ?, ?)`), args...)
 		}
 	}
 	if err != nil {

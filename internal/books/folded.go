@@ -30,10 +30,11 @@ var (
 // settled is how long a day has been over when it is folded. It is longer than book.Late by far more than a transaction takes.
 const settled = book.Late + time.Hour
 
-// Zones are the time zones of tenants.
+// Zones are the time zones of tenants, and the tags that are rolled up.
 type Zones struct {
 	Ledger string // the zone of tenants that have none
 	Load   func(name string) *time.Location
+	Tags   []string
 }
 
 // folds are what is folded and of use to a question.
@@ -48,7 +49,7 @@ func (a *answer) folded() bool { return len(a.state.of) > 0 }
 // long reports whether a question is about a time in which there may be a whole day.
 func (q *Question) long() bool {
 	const most = 20 * time.Hour
-	return q.rolled() && slices.ContainsFunc(q.Spans, func(s Span) bool { return s.To.Sub(s.From) > most })
+	return (q.rolled() || q.tag() != "") && slices.ContainsFunc(q.Spans, func(s Span) bool { return s.To.Sub(s.From) > most })
 }
 
 // of is whose folded windows a question is about: a tenant's own, or everybody's.
@@ -72,6 +73,9 @@ func (a *answer) look(ctx context.Context, zones Zones) error {
 	for _, r := range records {
 		if r.unit == period.Total {
 			s.version = r.version
+			continue
+		}
+		if r.tag != a.tag() {
 			continue
 		}
 		if w, ok := r.windows(a.Spans, zones, a.At.Add(-book.Late)); ok {
@@ -157,7 +161,7 @@ type windowReader struct {
 // read adds up the windows of the k-th kind that begin in a range.
 func (r *windowReader) read(ctx context.Context, k int, in Range) error {
 	w := r.state.of[k]
-	who, args := "tenant = ?", []any{w.zone, w.unit.String(), r.Time(in.From), r.Time(in.To)}
+	who, args := "tenant = ?", []any{w.zone, w.unit.String(), r.tag(), r.Time(in.From), r.Time(in.To)}
 	tenants := r.Everybody && slices.ContainsFunc(r.By, func(g Group) bool { return g.Dimension == ByTenant })
 	switch {
 	case tenants && len(r.By) == 1:
@@ -173,7 +177,7 @@ func (r *windowReader) read(ctx context.Context, k int, in Range) error {
 		sums   []byte
 	)
 	return r.query(ctx)(r.Bind(`SELECT CAST(tenant AS text), window_start, sums FROM llm_usage_windows
-		WHERE time_zone = ? AND window_unit = ? AND window_start >= ? AND window_start < ? AND `+who), args, func(row sqldb.Row) error {
+		WHERE time_zone = ? AND window_unit = ? AND tag = ? AND window_start >= ? AND window_start < ? AND `+who), args, func(row sqldb.Row) error {
 		if err := row.Scan(&tenant, sqldb.Instant(&start), &sums); err != nil {
 			return err
 		}
@@ -218,7 +222,7 @@ func (r *windowReader) keyOf(d Dimension, k *foldKeys, tenant string) string {
 			r.ids[k.names[0]] = id
 		}
 		return id
-	case ByAgent:
+	case ByAgent, ByTag:
 		return k.names[0]
 	case ByAsked:
 		return k.names[1]
@@ -239,6 +243,7 @@ type record struct {
 	tenant   book.ID
 	zone     string
 	unit     period.Window
+	tag      string
 	from, to time.Time
 	offsets  string // of the zone in the years of the windows, as whoever folds them sees it
 	version  int64
@@ -252,13 +257,13 @@ func (b Books) records(ctx context.Context, tenants ...book.ID) (found []record,
 			args = append(args, id.String())
 		}
 	}
-	err = b.query(ctx)(b.Bind(`SELECT tenant, time_zone, window_unit, starts_at, ends_at, offsets, version FROM llm_usage_folds`+in), args,
+	err = b.query(ctx)(b.Bind(`SELECT tenant, time_zone, window_unit, tag, starts_at, ends_at, offsets, version FROM llm_usage_folds`+in), args,
 		func(row sqldb.Row) error {
 			var (
 				r    record
 				unit string
 			)
-			if err := row.Scan(&r.tenant, &r.zone, &unit, sqldb.Instant(&r.from), sqldb.Instant(&r.to), &r.offsets, &r.version); err != nil {
+			if err := row.Scan(&r.tenant, &r.zone, &unit, &r.tag, sqldb.Instant(&r.from), sqldb.Instant(&r.to), &r.offsets, &r.version); err != nil {
 				return err
 			}
 			r.unit, err = period.ParseWindow(unit)
@@ -317,29 +322,36 @@ func (r *record) windows(spans []Span, zones Zones, until time.Time) (w foldedWi
 }
 
 // hoursOf adds the rows of the roll-up by their dimensions, and of calls in hours that are cut; those count for the tenants above as well.
+// By a tag, its value stands in the place of the first dimension, and there are no others.
 func (a *answer) hoursOf(c cover) {
-	const named = "e.tenant AS tenant, e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
+	tag := a.tag()
 	mine, above := "true", "true"
 	var who []any
 	if !a.Everybody {
 		mine, above, who = "e.tenant = ?", a.Parent()+" = ?", []any{a.Tenant.String()}
 	}
-	add := func(pieces []piece, named string, from source, where string) {
+	add := func(pieces []piece, tenant, below string, from source, where string) {
 		for n := range pieces {
+			named := "e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
+			if tag != "" {
+				value, args := a.key(a.By[0], from)
+				a.args = append(a.args, args...)
+				named = value + " AS agent, '' AS model, '' AS billed_model, '' AS provider, '' AS service_tier, "
+			}
 			_, rows := a.within(pieces[n:n+1], from, where, who)
-			a.parts = append(a.parts, "SELECT "+named+from.columns+" FROM "+rows)
+			a.parts = append(a.parts, "SELECT "+tenant+" AS tenant, "+named+below+" AS below, "+from.columns+" FROM "+rows)
 		}
 	}
-	own := named + "e.below, "
-	hours := source{table: "llm_usage", at: "hour", columns: a.columns("e.@", "e.latencies") + noUnit}
-	add(c.hours, own, hours, mine)
-	add(c.hours, own, source{table: "llm_usage_units", at: "hour", columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}, mine)
+	hours := source{table: "llm_usage", at: "hour", rolled: true, columns: a.columns("e.@", "e.latencies") + noUnit}
+	add(c.hours, "e.tenant", "e.below", hours, mine)
+	units := source{table: "llm_usage_units", at: "hour", rolled: true, columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}
+	add(c.hours, "e.tenant", "e.below", units, mine)
 	hours.columns = a.refused()
-	add(c.cut, own, hours, "e.refusals > 0 AND "+mine)
+	add(c.cut, "e.tenant", "e.below", hours, "e.refusals > 0 AND "+mine)
 	calls, each := a.callsAndUnits()
 	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
-		add(c.calls, named+"false AS below, ", from, and(from.where, mine))
+		add(c.calls, "e.tenant", "false", from, and(from.where, mine))
 		from.joins += " " + a.EachParent()
-		add(c.calls, a.Parent()+strings.TrimPrefix(named, "e.tenant")+"true AS below, ", from, and("e.parents <> '{}'", from.where, above))
+		add(c.calls, a.Parent(), "true", from, and("e.parents <> '{}'", from.where, above))
 	}
 }

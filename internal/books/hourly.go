@@ -128,7 +128,7 @@ func (a *answer) hourly(h Hourly, pieces []piece, from source, adjusted string) 
 func (a *answer) hourlyOf(h Hourly, pieces []piece, from source, adjusted, who string) {
 	var list strings.Builder
 	for i, g := range h.By {
-		key, args := a.key(g, from.rolled || from.pruned)
+		key, args := a.key(g, from)
 		list.WriteString(", " + key + " AS k" + strconv.Itoa(i))
 		a.args = append(a.args, args...)
 	}

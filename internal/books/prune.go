@@ -53,6 +53,10 @@ type Prune struct {
 	Unsettled time.Time
 
 	Limit int
+
+	// Tags are those that are rolled up, whose values stay; Nameless: without the values.
+	Tags     []string
+	Nameless bool
 }
 
 // Pruned is what one batch has done.
@@ -104,7 +108,7 @@ func (b Books) PruneBatch(ctx context.Context, p Prune) (done Pruned, err error)
 	}
 	ids = append(ids, corrections...)
 	done.Executions = int64(len(ids))
-	return done, b.replace(ctx, p.Tenant, ids)
+	return done, b.replace(ctx, p, ids)
 }
 
 // prunable is the condition on executions e that may leave, without their corrections, which leave with them.
@@ -127,32 +131,42 @@ func (b Books) Prunable(ctx context.Context, p Prune, released time.Time) (n int
 }
 
 // replace enters what some executions add up to, and deletes them.
-func (b Books) replace(ctx context.Context, tenant book.ID, ids []book.ID) error {
-	if err := b.keepKeys(ctx, tenant, ids); err != nil {
+func (b Books) replace(ctx context.Context, p Prune, ids []book.ID) error {
+	if err := b.keepKeys(ctx, p.Tenant, ids); err != nil {
 		return err
 	}
-	of := []any{tenant.String(), b.IDs(ids)}
+	tags, err := b.rolledTags(ctx, p.Tags)
+	if err != nil {
+		return err
+	}
+	kept, named := b.keptTags(tags, p.Nameless)
+	of := []any{p.Tenant.String(), b.IDs(ids)}
 	const bookedAt = "CASE e.status WHEN 'adjusted' THEN e.finished_at END"
-	keys := strings.Join(prunedKeys, ", ")
-	group := []string{"e.tenant", b.Quarter("e.admitted_at"), b.Quarter(bookedAt), "e." + strings.Join(prunedKeys, ", e.")}
+	keys := strings.Join(prunedKeys, ", ") + ", tags"
+	group := []string{"e.tenant", b.Quarter("e.admitted_at"), b.Quarter(bookedAt), "e." + strings.Join(prunedKeys, ", e.") + ", e.kept"}
 	head := `INSERT INTO llm_pruned (tenant, id, admitted_at, finished_at, ` + keys + `, `
-	rows, where := ` FROM llm_executions e`, ` WHERE e.tenant = ? AND `+b.Among("e.id")
+	where := ` WHERE e.tenant = ? AND ` + b.Among("e.id")
+	rows := ` FROM (SELECT e.*, ` + kept + ` AS kept FROM llm_executions e` + where + `) e`
+	args := append(named, of...)
 	var columns, inner, sums []string
 	for _, f := range prunedSums {
 		columns = append(columns, f.column)
 		inner = append(inner, total(f.from)+" AS "+f.column)
 		sums = append(sums, total(f.column))
 	}
-	for _, statement := range []string{
+	for _, statement := range []struct {
+		sql  string
+		args []any
+	}{
 		// The inner sums are by bucket of the time that calls took; whose time nobody knows is in none.
-		head + strings.Join(columns, ", ") + `, latencies) SELECT tenant, ` + b.NewID() + `, at, booked, ` + keys + `, ` + strings.Join(sums, ", ") + `, ` + b.CountsOf("bucket", "n") + `
-			FROM (SELECT e.tenant, ` + group[1] + ` AS at, ` + group[2] + ` AS booked, ` + group[3] + `, ` + strings.Join(inner, ", ") + `, ` + b.LatencyBucket("e.latency_us") + ` AS bucket, count(*) AS n` +
-			rows + where + ` GROUP BY ` + strings.Join(group, ", ") + `, bucket) x GROUP BY tenant, at, booked, ` + keys,
-		head + `units) SELECT ` + group[0] + `, ` + b.NewID() + `, ` + strings.Join(group[1:], ", ") + `, ` + b.Units(sqldb.UnitName, total(sqldb.UnitAmount)) +
-			rows + ` ` + b.EachUnit() + where + ` AND e.units IS NOT NULL GROUP BY ` + strings.Join(group, ", ") + `, ` + sqldb.UnitName,
-		`DELETE FROM llm_executions AS e` + where,
+		{head + strings.Join(columns, ", ") + `, latencies) SELECT tenant, ` + b.NewID() + `, at, booked, ` + keys + `, ` + strings.Join(sums, ", ") + `, ` + b.CountsOf("bucket", "n") + `
+			FROM (SELECT e.tenant, ` + group[1] + ` AS at, ` + group[2] + ` AS booked, ` + group[3] + ` AS tags, ` + strings.Join(inner, ", ") + `, ` + b.LatencyBucket("e.latency_us") + ` AS bucket, count(*) AS n` +
+			rows + ` GROUP BY ` + strings.Join(group, ", ") + `, bucket) x GROUP BY tenant, at, booked, ` + keys, args},
+		{head + `units) SELECT ` + group[0] + `, ` + b.NewID() + `, ` + strings.Join(group[1:], ", ") + `, ` + b.Units(sqldb.UnitName, total(sqldb.UnitAmount)) +
+			rows + ` ` + b.EachUnit() + ` WHERE e.units IS NOT NULL GROUP BY ` + strings.Join(group, ", ") + `, ` + sqldb.UnitName, args},
+		{`DELETE FROM llm_executions AS e` + where, of},
 	} {
-		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement), of...); err != nil {
+		if _, err := b.Conn.ExecContext(ctx, b.Bind(statement.sql), statement.args...); err != nil {
 			return err
 		}
 	}
@@ -212,17 +226,18 @@ func (b Books) known(ctx context.Context, q Question) error {
 		}
 	}
 	for _, g := range q.By {
-		by := ""
+		by, lost, args := "", "", []any(nil)
 		switch g.Dimension {
 		case ByActor:
 			by = "who acted"
 		case ByTag:
 			by = fmt.Sprintf("what their tag %q was", g.Tag)
+			lost, args = b.Tag("tags")+" IS NULL", []any{g.Tag}
 		default:
 			continue
 		}
 		for _, s := range q.Spans {
-			if at, err := b.prunedIn(ctx, s.Range, q); err != nil || !at.IsZero() {
+			if at, err := b.prunedIn(ctx, s.Range, q, lost, args...); err != nil || !at.IsZero() {
 				return cmp.Or(err, error(&PrunedError{At: at, By: by}))
 			}
 		}
@@ -238,15 +253,15 @@ func (b Books) uncut(ctx context.Context, times []time.Time, q Question) error {
 		if at.Equal(quarter) {
 			continue
 		}
-		if cut, err := b.prunedIn(ctx, Range{quarter, quarter.Add(Quarter)}, q); err != nil || !cut.IsZero() {
+		if cut, err := b.prunedIn(ctx, Range{quarter, quarter.Add(Quarter)}, q, ""); err != nil || !cut.IsZero() {
 			return cmp.Or(err, error(&PrunedError{At: at}))
 		}
 	}
 	return nil
 }
 
-// prunedIn returns when some calls of a range were made that were pruned; zero for none.
-func (b Books) prunedIn(ctx context.Context, r Range, q Question) (at time.Time, err error) {
+// prunedIn returns when some calls of a range were made that were pruned, and meet a condition; zero for none.
+func (b Books) prunedIn(ctx context.Context, r Range, q Question, condition string, of ...any) (at time.Time, err error) {
 	where, args := "admitted_at >= ? AND admitted_at < ?", []any{b.Time(r.From), b.Time(r.To)}
 	switch {
 	case q.Everybody:
@@ -255,6 +270,9 @@ func (b Books) prunedIn(ctx context.Context, r Range, q Question) (at time.Time,
 	default:
 		where += " AND (tenant = ? OR parents <> '{}' AND " + b.Below("parents") + ")"
 		args = append(args, q.Tenant.String(), q.Tenant.String())
+	}
+	if condition != "" {
+		where, args = where+" AND ("+condition+")", append(args, of...)
 	}
 	err = b.query(ctx)(b.Bind(`SELECT admitted_at FROM llm_pruned WHERE `+where+` LIMIT 1`), args,
 		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&at)) })

@@ -105,6 +105,8 @@ type answer struct {
 	args  []any
 	state folds // what is folded, as far as it is of use
 	lines map[lineKey]*Line
+
+	values tagValues // of the tag that is asked about; nil: of none
 }
 
 // span adds what belongs to one of the spans and is not folded: what whole hours have from the roll-up, and what is left of a
@@ -172,7 +174,7 @@ type source struct {
 	joins   string // what stands after it in FROM
 	at      string // the column that says when
 	rolled  bool   // it is of the roll-up, which has the tenants below as rows of their own
-	pruned  bool   // like the roll-up, it knows neither actors nor tags
+	pruned  bool   // like the roll-up, it knows no actors, and tags only that are rolled up
 	columns string
 	where   string
 	args    []any // of where
@@ -215,7 +217,7 @@ func (a *answer) add(i int, pieces []piece, from source, who string) {
 		keys[k] = "''"
 		if k < len(a.By) {
 			var args []any
-			keys[k], args = a.key(a.By[k], from.rolled || from.pruned)
+			keys[k], args = a.key(a.By[k], from)
 			a.args = append(a.args, args...)
 		}
 	}
@@ -276,7 +278,7 @@ func dense(pieces []piece) bool {
 }
 
 // key is an expression for a group of the rows e, with its arguments.
-func (a *answer) key(g Group, rolled bool) (expression string, args []any) {
+func (a *answer) key(g Group, from source) (expression string, args []any) {
 	switch g.Dimension {
 	case ByTenant:
 		return "CAST(e.tenant AS text)", nil
@@ -292,7 +294,7 @@ func (a *answer) key(g Group, rolled bool) (expression string, args []any) {
 		return "e.service_tier", nil
 	}
 	switch {
-	case rolled:
+	case from.rolled || from.pruned && g.Dimension == ByActor:
 		return "''", nil
 	case g.Dimension == ByActor:
 		return "e.actor", nil

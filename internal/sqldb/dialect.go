@@ -234,6 +234,14 @@ func (d *Dialect) Units(name, amount string) string {
 	return "json_object(" + name + ", " + amount + ")"
 }
 
+// Object is an expression for a document of JSON with some names and texts, which follow each other.
+func (d *Dialect) Object(pairs string) string {
+	if d.numbered {
+		return "jsonb_build_object(" + pairs + ")"
+	}
+	return "json_object(" + pairs + ")"
+}
+
 // LatencyBucket is an expression for the bucket of a time in microseconds; NULL where that is. See [book.Latencies].
 func (d *Dialect) LatencyBucket(column string) string {
 	var b strings.Builder

@@ -215,6 +215,7 @@ CREATE TABLE llm_pruned (
     latency_us            bigint      NOT NULL DEFAULT 0, -- their times together
     latencies             numeric     NOT NULL DEFAULT 0,    -- how many of them took how long: twelve digits for each bucket
     units                 jsonb,                          -- one, on a row of its own
+    tags                  jsonb,                          -- of those that are rolled up: the values; NULL: none was
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
@@ -281,11 +282,12 @@ CREATE TABLE llm_usage_windows (
     tenant       uuid        NOT NULL,
     time_zone    text        NOT NULL,
     window_unit  text        NOT NULL,                      -- day, month
+    tag          text        NOT NULL DEFAULT '',           -- by whose values the lines are; '': by the dimensions of the roll-up
     window_start timestamptz   NOT NULL,
     sums         bytea       NOT NULL,                      -- all lines of the window, packed
-    PRIMARY KEY (tenant, time_zone, window_unit, window_start)
+    PRIMARY KEY (tenant, time_zone, window_unit, tag, window_start)
 );
-CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
+CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, tag, window_start);
 
 -- From when to when they are folded; offsets are those of the time zone then. The row of total is locked by whoever folds, and
 -- its version changes whenever somebody has.
@@ -293,13 +295,21 @@ CREATE TABLE llm_usage_folds (
     tenant      uuid        NOT NULL,
     time_zone   text        NOT NULL,
     window_unit text        NOT NULL,
+    tag         text        NOT NULL DEFAULT '',
     starts_at   timestamptz NOT NULL DEFAULT 'epoch',
     ends_at     timestamptz NOT NULL DEFAULT 'epoch',
     offsets     text        NOT NULL DEFAULT '',
     version     bigint      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, time_zone, window_unit)
+    PRIMARY KEY (tenant, time_zone, window_unit, tag)
 );
 INSERT INTO llm_usage_folds (tenant, time_zone, window_unit) VALUES ('00000000-0000-0000-0000-000000000002', '', 'total');
+
+-- The values of tags that are told apart, of each a bounded number.
+CREATE TABLE llm_usage_values (
+    tag   text NOT NULL,
+    value text NOT NULL,
+    PRIMARY KEY (tag, value)
+);
 
 -- Hours of the roll-up that were changed when they were some hours old. Whoever changes such an hour adds a row in the same
 -- transaction, and nobody else's row stands for it.
@@ -356,6 +366,7 @@ DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
 DROP TABLE llm_usage_late;
+DROP TABLE llm_usage_values;
 DROP TABLE llm_usage_folds;
 DROP TABLE llm_usage_windows;
 DROP TABLE llm_usage_units;

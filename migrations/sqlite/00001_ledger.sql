@@ -208,6 +208,7 @@ CREATE TABLE llm_pruned (
     latency_us            INTEGER     NOT NULL DEFAULT 0, -- their times together
     latencies             TEXT        NOT NULL DEFAULT '{}', -- how many of them took how long: a count for each bucket
     units                 TEXT,                          -- one, on a row of its own
+    tags                  TEXT,                          -- of those that are rolled up: the values; NULL: none was
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX llm_pruned_admitted ON llm_pruned (tenant, admitted_at);
@@ -272,11 +273,12 @@ CREATE TABLE llm_usage_windows (
     tenant       TEXT        NOT NULL,
     time_zone    TEXT        NOT NULL,
     window_unit  TEXT        NOT NULL,                      -- day, month
+    tag          TEXT        NOT NULL DEFAULT '',           -- by whose values the lines are; '': by the dimensions of the roll-up
     window_start TIMESTAMP   NOT NULL,
     sums         BLOB       NOT NULL,                      -- all lines of the window, packed
-    PRIMARY KEY (tenant, time_zone, window_unit, window_start)
+    PRIMARY KEY (tenant, time_zone, window_unit, tag, window_start)
 );
-CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, window_start);
+CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, tag, window_start);
 
 -- From when to when they are folded; offsets are those of the time zone then. The row of total is locked by whoever folds, and
 -- its version changes whenever somebody has.
@@ -284,13 +286,21 @@ CREATE TABLE llm_usage_folds (
     tenant      TEXT        NOT NULL,
     time_zone   TEXT        NOT NULL,
     window_unit TEXT        NOT NULL,
+    tag         TEXT        NOT NULL DEFAULT '',
     starts_at   TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
     ends_at     TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00.000000+00:00',
     offsets     TEXT        NOT NULL DEFAULT '',
     version     INTEGER      NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant, time_zone, window_unit)
+    PRIMARY KEY (tenant, time_zone, window_unit, tag)
 );
 INSERT INTO llm_usage_folds (tenant, time_zone, window_unit) VALUES ('00000000-0000-0000-0000-000000000002', '', 'total');
+
+-- The values of tags that are told apart, of each a bounded number.
+CREATE TABLE llm_usage_values (
+    tag   TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (tag, value)
+);
 
 -- Hours of the roll-up that were changed when they were some hours old. Whoever changes such an hour adds a row in the same
 -- transaction, and nobody else's row stands for it.
@@ -347,6 +357,7 @@ DROP TABLE llm_audit;
 DROP TABLE llm_thresholds;
 DROP TABLE llm_processes;
 DROP TABLE llm_usage_late;
+DROP TABLE llm_usage_values;
 DROP TABLE llm_usage_folds;
 DROP TABLE llm_usage_windows;
 DROP TABLE llm_usage_units;
