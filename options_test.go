@@ -36,6 +36,7 @@ var optionTypes = map[string]reflect.Type{
 	"PruneOption":    reflect.TypeFor[tenant.PruneOption](),
 	"ImportOption":   reflect.TypeFor[tenant.ImportOption](),
 	"ExportOption":   reflect.TypeFor[tenant.ExportOption](),
+	"VerifyOption":   reflect.TypeFor[tenant.VerifyOption](),
 }
 
 // face finds in the package's sources what returns an option, and what takes any number of them, each with its type.

@@ -145,7 +145,7 @@ func (s *secured) tables(t *testing.T) (all []*securedTable) {
 		}
 		value, ok := map[string]string{
 			"uuid": "gen_random_uuid()", "text": "gen_random_uuid()::text", "timestamp with time zone": "now()", "bigint": "1", "boolean": "false",
-			"jsonb": "'{}'", "numeric": "0", "uuid[]": "'{}'", "integer": "1", "timestamp without time zone": "now()",
+			"jsonb": "'{}'", "numeric": "0", "uuid[]": "'{}'", "integer": "1", "bytea": "''", "timestamp without time zone": "now()",
 		}[kind]
 		require.True(t, ok, "%s.%s is of a type that this test has no value for: %s", table, column, kind)
 		switch {
