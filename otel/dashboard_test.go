@@ -23,7 +23,7 @@ type dashboard struct {
 	Templating                                 struct {
 		List []struct {
 			Name, Label, Type, Query, Regex string
-			Current                         struct{}
+			Current                         struct{ Text, Value string }
 			Hide, Refresh                   int
 			IncludeAll, Multi               bool
 		}
