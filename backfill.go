@@ -70,6 +70,15 @@ func WithOrphansRemoved() BackfillOption {
 	}
 }
 
+// WithBackfillDryRun has Backfill report what it would do, and write nothing: each batch is undone. What a later batch would find of
+// an earlier one is not there. Defaults to off.
+func WithBackfillDryRun() BackfillOption {
+	return func(b *records.Backfill) error {
+		b.Dry = true
+		return nil
+	}
+}
+
 // BackfillReport is what a [Ledger.Backfill] has found and done.
 type BackfillReport struct {
 	Seen    int64 // records that were looked at, including those that are softly deleted

@@ -69,6 +69,11 @@ func TestBackfill_GivesRecordsFromBeforeTheirBudgetsAndLinksThoseKnownByID(t *te
 		projects := early(t, db, ledger, 7, tenant.WithEnforcement(tenant.Hard))
 		spendCent(t, ledger, ledger.Tenant(projects[5]))
 
+		were := ledgerRows(t, db)
+		dry, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(3), tenant.WithBackfillDryRun(), tenant.WithOrphansRemoved())
+		require.NoError(t, err)
+		require.Equal(t, tenant.BackfillReport{Seen: 7, Made: 5, Linked: 1}, dry)
+		require.Equal(t, were, ledgerRows(t, db), "a dry run changes no row")
 		var seen, made []int64
 		var last tenant.BackfillReport
 		report, err := ledger.Backfill(t.Context(), &Project{}, tenant.WithBatchSize(3), tenant.WithProgress(func(r tenant.BackfillReport) {

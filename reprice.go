@@ -72,6 +72,17 @@ type RepriceLine struct {
 	RepriceTotals
 }
 
+// WithRepriceProgress has Reprice tell a function how many calls were looked at so far, after every some hundred. Defaults to none.
+func WithRepriceProgress(told func(calls int64)) RepriceOption {
+	return func(r *repricing) error {
+		if told == nil {
+			return fmt.Errorf("WithRepriceProgress: the function is nil")
+		}
+		r.told = told
+		return nil
+	}
+}
+
 // RepriceTotals are sums over calls.
 type RepriceTotals struct {
 	// Calls are those that the price book has a price for, and Corrected those of them for which it comes to another cost
@@ -131,7 +142,7 @@ func (l *Ledger) Reprice(ctx context.Context, from, to time.Time, options ...Rep
 
 func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []RepriceOption) (*repricing, error) {
 	r := &repricing{
-		Ledger: l, books: books.Books{Dialect: l.dialect, Conn: l.pool},
+		Ledger: l, told: func(int64) {}, books: books.Books{Dialect: l.dialect, Conn: l.pool},
 		span:  books.Range{From: books.Admission(from), To: books.Admission(to)},
 		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
@@ -168,6 +179,8 @@ type repricing struct {
 	books         books.Books
 	span          books.Range
 	dry           bool
+	told          func(calls int64)
+	seen          int64
 	only          []Tenant
 	models        []string
 	actor, reason string
@@ -247,7 +260,10 @@ func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 			return err
 		case beaten:
 			continue
-		case len(calls) < repricePage:
+		}
+		r.seen += int64(len(calls))
+		r.told(r.seen)
+		if len(calls) < repricePage {
 			return nil
 		}
 		last := &calls[len(calls)-1]

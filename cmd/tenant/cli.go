@@ -23,7 +23,7 @@ type cli struct {
 	WeekStart    string `env:"TENANT_WEEK_START" enum:"monday,sunday" default:"monday" help:"The day on which the ledger's weeks begin, monday or sunday (WithWeekStart)."`
 	JSON         bool   `help:"Print JSON in the place of tables."`
 	Quiet        bool   `short:"q" help:"Tell nothing of progress."`
-	Actor        string `placeholder:"NAME" help:"Who acts, for the audit log. Defaults to the user of this machine."`
+	Actor        string `name:"actor" placeholder:"NAME" help:"Who acts, for the audit log. Defaults to the user of this machine."`
 
 	Migrate migrateCommand `cmd:"" help:"Make the ledger's tables, or bring them up to date."`
 	Status  statusCommand  `cmd:"" help:"Show the state of the books: version, processes, running calls, last verification, limits that are near."`
@@ -32,10 +32,17 @@ type cli struct {
 	Export  exportCommand  `cmd:"" help:"Write executions as CSV or NDJSON."`
 	Import  importCommand  `cmd:"" help:"Book calls that were made elsewhere, each once."`
 
+	Prices   pricesCommands  `cmd:"" help:"Show and compare prices."`
+	Reprice  repriceCommand  `cmd:"" help:"Correct what calls cost and were charged, by the price book as it is now."`
+	Backfill backfillCommand `cmd:"" help:"Give the records of a table their budgets."`
+
 	Verify verifyCommand `cmd:"" help:"Compare balances and roll-up with the executions."`
 	Repair repairCommand `cmd:"" help:"Set balances and roll-up to what the executions add up to."`
 	Prune  pruneCommand  `cmd:"" help:"Replace old executions by what they add up to."`
 	Erase  eraseCommand  `cmd:"" help:"Take all out of the books that names a tenant."`
+
+	Serve      serveCommand      `cmd:"" help:"Serve the dashboard on this machine."`
+	Completion completionCommand `cmd:"" help:"Print the completion of a shell."`
 }
 
 type tenantCommands struct {

@@ -243,16 +243,19 @@ func (silent) Observe(context.Context, tenant.Event) {}
 
 // acting is ctx with who acts, and why.
 func (a *app) acting(ctx context.Context, reason string) context.Context {
-	actor := a.Actor
-	if actor == "" {
-		actor = os.Getenv("USER")
-		if u, err := user.Current(); err == nil {
-			actor = u.Username
-		}
-	}
-	ctx = tenant.ContextWithActor(ctx, actor)
+	ctx = tenant.ContextWithActor(ctx, a.actor())
 	if reason != "" {
 		ctx = tenant.ContextWithReason(ctx, reason)
 	}
 	return ctx
+}
+
+func (a *app) actor() string {
+	if a.Actor != "" {
+		return a.Actor
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return os.Getenv("USER")
 }

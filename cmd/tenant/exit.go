@@ -50,8 +50,6 @@ func explain(err error) string {
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, errDiffers):
-		return err.Error()
 	case errors.As(err, &nobody):
 		text = quoted("there is no tenant %q", nobody.TenantID)
 		if nobody.Nearest != "" {
@@ -63,7 +61,7 @@ func explain(err error) string {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
 	}
-	text = strings.ReplaceAll(oneLine(err.Error()), "tenant: ", "")
+	text = strings.ReplaceAll(strings.TrimPrefix(oneLine(err.Error()), "tenant: "), ": tenant: ", ": ")
 	if errors.As(err, &order) {
 		text = strings.ReplaceAll(text, "set AllowLargerShort if", "give --allow-larger if")
 	}

@@ -20,9 +20,12 @@ type exportCommand struct {
 	Model       []string          `placeholder:"NAME" help:"One of them asked for, or billed."`
 	Provider    []string          `placeholder:"NAME" help:"One of them."`
 	Tag         map[string]string `placeholder:"NAME=VALUE" help:"All of them."`
-	Format      string            `enum:"csv,ndjson" default:"csv" help:"csv or ndjson. Defaults to ${default}."`
+	Format      string            `enum:"csv,ndjson,focus" default:"csv" help:"csv, ndjson, or focus: usage in the form of the FinOps Open Cost and Usage Specification, as CSV. Defaults to ${default}."`
+	AccountID   string            `name:"account-id" placeholder:"ID" help:"The billing account with the providers, for focus."`
+	AccountName string            `placeholder:"NAME" help:"Its name, for focus."`
 	Output      string            `short:"o" placeholder:"FILE" help:"Write to this file, which must not be there. Defaults to the standard output."`
 	After       string            `placeholder:"CURSOR" help:"Go on where the same export ended, behind what is in the file."`
+	pricesFlags
 }
 
 // Help is the help of the command.
@@ -52,15 +55,42 @@ func (c *exportCommand) query() (q tenant.ExecutionQuery, err error) {
 	return q, nil
 }
 
-func (c *exportCommand) Run(ctx context.Context, a *app) (err error) {
+// what is what is exported.
+func (c *exportCommand) what() (tenant.Exportable, error) {
 	q, err := c.query()
+	if err != nil {
+		return nil, err
+	}
+	if c.Format != "focus" {
+		if c.AccountID != "" || c.AccountName != "" {
+			return nil, wrong("--account-id and --account-name are for --format focus")
+		}
+		return q, nil
+	}
+	switch {
+	case c.AccountID == "":
+		return nil, wrong("--account-id is missing: FOCUS names the billing account of each row")
+	case len(c.Status)+len(c.Agent)+len(c.Model)+len(c.Provider)+len(c.Tag) > 0:
+		return nil, wrong("--format focus has all calls of the period; --status, --agent, --model, --provider and --tag are for executions")
+	}
+	return tenant.FOCUS{
+		Tenant: q.Tenant, Descendants: q.Descendants, Everybody: q.Everybody, Period: q.Period, BillingAccountID: c.AccountID, BillingAccountName: c.AccountName,
+	}, nil
+}
+
+func (c *exportCommand) Run(ctx context.Context, a *app) (err error) {
+	q, err := c.what()
+	if err != nil {
+		return err
+	}
+	book, err := c.book(nil)
 	if err != nil {
 		return err
 	}
 	if a.JSON && c.Output == "" {
 		return wrong("--json is the report of an export, and the standard output has the export; give --output FILE, or --format ndjson")
 	}
-	l, end, err := a.open(ctx)
+	l, end, err := a.open(ctx, tenant.WithPrices(book))
 	if err != nil {
 		return err
 	}

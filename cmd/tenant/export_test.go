@@ -23,7 +23,7 @@ func TestExport_WritesEveryCallOnceAndExactly(t *testing.T) {
 	filled(t, func(t *testing.T, b *books) {
 		r := run(t, b.env, "export", "--period", "2026-03")
 		require.Equal(t, 0, r.code, r.problems)
-		require.Equal(t, "30 rows were exported.\n", r.problems)
+		require.Contains(t, r.problems, "30 rows were exported.\n")
 		lines, err := csv.NewReader(strings.NewReader(r.out)).ReadAll()
 		require.NoError(t, err)
 		require.Len(t, lines, 31)

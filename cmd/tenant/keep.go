@@ -113,14 +113,7 @@ func (c *pruneCommand) before(zone *time.Location) (time.Time, error) {
 	case c.OlderThan > 0:
 		return time.Now().AddDate(0, 0, -c.OlderThan), nil
 	}
-	if day, err := time.ParseInLocation(time.DateOnly, c.Before, zone); err == nil {
-		return day, nil
-	}
-	at, err := time.Parse(time.RFC3339, c.Before)
-	if err != nil {
-		return time.Time{}, wrong("--before: %q is neither a day, 2025-10-01, nor a time, 2025-10-01T00:00:00Z", c.Before)
-	}
-	return at, nil
+	return moment("--before", c.Before, zone)
 }
 
 func (c *pruneCommand) Run(ctx context.Context, a *app) error {

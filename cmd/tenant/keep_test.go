@@ -24,7 +24,7 @@ func TestVerifyAndRepair_FindMendAndSaySo(t *testing.T) {
 			r := run(t, b.env, args...)
 			require.Equal(t, 3, r.code, r.problems)
 			require.Regexp(t, `(?m)^evil +[0-9a-f-]{36} +balance total agent "" model "" +spent_cost +10000017 +10000010$`, r.out)
-			require.Equal(t, "tenant: differences were found\n", r.problems)
+			require.Contains(t, r.problems, "tenant: differences were found\n")
 		}
 		var d tenant.Difference
 		r := run(t, b.env, "verify", "--json")

@@ -54,6 +54,7 @@ type Backfill struct {
 	Rest     time.Duration // between two batches
 	Progress func(Report)  // is told of each batch
 	Removes  bool          // the tenants without a record are removed
+	Dry      bool          // nothing is written
 
 	at     position
 	report Report
@@ -212,6 +213,9 @@ const maxChain = 10
 // errBusy is why a record that stayed locked was skipped.
 var errBusy = fmt.Errorf("%w: another transaction has the record locked", fault.ErrUnavailable)
 
+// errDry undoes a transaction of a dry run.
+var errDry = errors.New("it is a dry run")
+
 // fill makes the budgets of some records and makes them follow. A transaction that fails because of one of its records is
 // halved, until that one is alone.
 func (b *Backfill) fill(ctx context.Context, keys [][]any) error {
@@ -339,8 +343,15 @@ func (b *Backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err erro
 		for i, p := range profiles {
 			valid[i] = byID[p.OwnerID]
 		}
-		return b.registry.mending(tx, func() error { return b.ensure(tx, valid) })
+		err = b.registry.mending(tx, func() error { return b.ensure(tx, valid) })
+		if err == nil && b.Dry {
+			err = errDry
+		}
+		return err
 	})
+	if errors.Is(err, errDry) {
+		err = nil
+	}
 	if err != nil {
 		if !begun {
 			err = fmt.Errorf("%w: %w", errNotBegun, err)
@@ -417,7 +428,7 @@ func (b *Backfill) orphans(ctx context.Context) error {
 			if orphans, err = g.directory().LockOwned(ctx, tx.Statement.ConnPool, b.owner, orphans); err != nil {
 				return err
 			}
-			if orphans, err = b.recordless(tx, orphans); err != nil || !b.Removes {
+			if orphans, err = b.recordless(tx, orphans); err != nil || !b.Removes || b.Dry {
 				return err
 			}
 			return g.directory().Remove(ctx, tx.Statement.ConnPool, orphans)
