@@ -190,9 +190,20 @@ type Tenant struct {
 	TopUps             []TopUp
 	Balances           []Balance
 
-	// Written is for the store: how often it wrote the anchor's row.
-	Written int64
+	// Stored is for the store: what it knows of the anchor's row.
+	Stored Anchored
 }
+
+// Anchored is what is in a tenant's anchor beside its balances: how often it was written and how many other rows of balances the
+// tenant has; and where the row is, and what its balances were when it was read.
+type Anchored struct {
+	Written, Others int64
+	Place           Place
+	Balances        []Balance
+}
+
+// Place is where a row is for as long as nobody writes it. The zero one is not known.
+type Place uint64
 
 // Has reports whether the tenant has a balance of a scope.
 func (t *Tenant) Has(s Scope) bool { return t.find(s) != nil }
@@ -310,6 +321,9 @@ type Execution struct {
 	Corrects       ID     // of an adjustment: the execution whose cost it corrects; zero for none
 	Usage          Usage
 	Latency        time.Duration // of the call; zero: nobody knows
+
+	// Place is for the store: where it has just read the row.
+	Place Place
 }
 
 // Hour is the row of the roll-up that an execution belongs to.

@@ -34,11 +34,55 @@ func NewColumn[T, V any](name string, value func(T) V) Column[T] {
 	}
 }
 
-// Table is the columns of one kind of write: those that say which row it is, and those that it sets.
-type Table[T any] struct{ Key, Set []Column[T] }
+// Table is the columns of one kind of write: those that say which row it is, and those that it sets. Brief are those of Set
+// that a plain row has: the others are to stay as a new row has them. They are nil where no row is plain.
+type Table[T any] struct {
+	Key, Set, Brief []Column[T]
+
+	plain func(T) bool
+}
+
+// or gives a table its plain rows, which do not set the columns that are left out.
+func (t Table[T]) or(plain func(T) bool, left ...string) Table[T] {
+	t.plain = plain
+	for _, c := range t.Set {
+		if !slices.Contains(left, c.Name) {
+			t.Brief = append(t.Brief, c)
+		}
+	}
+	return t
+}
+
+// Split returns the plain rows and the others.
+func (t *Table[T]) Split(rows []T) (plain, others []T) {
+	if t.plain == nil {
+		return nil, rows
+	}
+	n := 0
+	for _, row := range rows {
+		if t.plain(row) {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return nil, rows
+	case len(rows):
+		return rows, nil
+	}
+	plain, others = make([]T, 0, n), make([]T, 0, len(rows)-n)
+	for _, row := range rows {
+		if t.plain(row) {
+			plain = append(plain, row)
+		} else {
+			others = append(others, row)
+		}
+	}
+	return plain, others
+}
 
 // Columns returns all of them, the key's first.
-func (t *Table[T]) Columns() []Column[T] { return slices.Concat(t.Key, t.Set) }
+func (t Table[T]) Columns() []Column[T] { return slices.Concat(t.Key, t.Set) }
 
 // Each returns a piece of SQL for every column, with the column's name in the place of @.
 func Each[T any](columns []Column[T], piece, separator string) string {
@@ -179,7 +223,9 @@ var Inserted = Table[exec]{
 			return e.Corrects.String()
 		}),
 	},
-}
+}.or(func(e exec) bool {
+	return len(e.Ancestors) == 0 && e.IdempotencyKey == "" && e.Tags == "" && e.Actor == "" && e.Reason == "" && e.Corrects == (book.ID{}) && !e.Unpriced
+}, "parents", "idempotency_key", "tags", "actor", "reason", "corrects", "unpriced")
 
 // Updated is the outcome of an execution. The key's "was" is the status that it must still have.
 var Updated = Table[update]{
@@ -222,6 +268,19 @@ var Updated = Table[update]{
 			return &us
 		}),
 	}, usage(func(u update) book.Usage { return u.Usage })...),
+}.or(func(u update) bool {
+	return u.From == book.Running && u.Reported < 0 && u.Overrun == book.Amount{} && !u.Estimated && u.ErrorCode == "" && plainUsage(&u.Usage)
+}, append([]string{"reported_cost", "overrun_cost", "overrun_charge", "overrun_tokens", "estimated", "error_code", "units"}, rareUsage...)...)
+
+// rareUsage are the columns of a usage that most calls have nothing in, which plainUsage says of one.
+var rareUsage = []string{
+	"cache_read_audio_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "input_audio_tokens", "output_audio_tokens",
+	"input_image_tokens", "output_image_tokens", "web_searches",
+}
+
+func plainUsage(u *book.Usage) bool {
+	return u.CacheReadAudio == 0 && u.CacheWrite5m == 0 && u.CacheWrite1h == 0 && u.InputAudio == 0 && u.OutputAudio == 0 &&
+		u.InputImage == 0 && u.OutputImage == 0 && u.WebSearches == 0 && u.Units.IsZero()
 }
 
 // Whole is all of an execution that is over when it is inserted: one version of its row, not two.
@@ -326,7 +385,9 @@ var Summed = Table[Hour]{
 		NewColumn("latencies", func(h Hour) book.Latencies { return h.Latencies }),
 		NewColumn("tokens", func(h Hour) int64 { return h.Charged.Tokens }),
 	}, usage(func(h Hour) book.Usage { return h.Usage })...),
-}
+}.or(func(h Hour) bool {
+	return h.Errors|h.Refusals|h.Estimated|h.Unpriced == 0 && plainUsage(&h.Usage)
+}, append([]string{"errors", "refusals", "estimated", "unpriced"}, rareUsage...)...)
 
 // SummedUnits is what is added to a row of the units in the roll-up.
 var SummedUnits = Table[HourUnits]{

@@ -48,6 +48,9 @@ type Reader struct {
 	// Limits are those that rows had before; nil: none are known.
 	Limits *KnownLimits
 
+	// Place is what the place of an execution is scanned into, which comes after ExecutionColumns; nil: it does not.
+	Place func(*book.Place) any
+
 	// Room is how many tenants there may be. It is made for them at once.
 	Room int
 
@@ -181,12 +184,17 @@ func (r *Reader) stand(t *book.Tenant) {
 		t.Balances = append(t.Balances, r.balance[:]...)
 		return
 	}
+	t.Balances, t.Stored.Balances = r.copied(), r.copied()
+}
+
+// copied returns the balances at hand in memory that was made for many.
+func (r *Reader) copied() []book.Balance {
 	n := len(r.balances)
 	if n+len(r.balance) > cap(r.balances) {
-		r.balances, n = make([]book.Balance, 0, max(r.Room, 1)*len(r.balance)), 0
+		r.balances, n = make([]book.Balance, 0, 2*max(r.Room, 1)*len(r.balance)), 0
 	}
 	r.balances = append(r.balances, r.balance[:]...)
-	t.Balances = r.balances[n:len(r.balances):len(r.balances)]
+	return r.balances[n:len(r.balances):len(r.balances)]
 }
 
 // Tenant enters TenantColumns. What it returns is there until the next row.
@@ -212,9 +220,9 @@ func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
 		r.State.Keys[t.Key] = t.ID
 	}
 	if locked := r.State.Tenants[t.ID]; locked != nil {
-		balances, written := locked.Balances, locked.Written
+		balances, stored := locked.Balances, locked.Stored
 		*locked = *t
-		locked.Balances, locked.Written = balances, written
+		locked.Balances, locked.Stored = balances, stored
 	}
 	return t, nil
 }
@@ -288,6 +296,9 @@ func (r *Reader) found(row sqldb.Row) (*book.Execution, error) {
 			&e.RequestID, &e.IdempotencyKey, r.ID(&e.Process), r.Time(&e.AdmittedAt), r.Time(&e.DeadlineAt), r.Time(&e.FinishedAt),
 			r.Time(&e.SettledAt), &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Charged.Tokens, &e.Charged.Calls, &e.Reported,
 			&e.Estimated, &e.Unpriced, r.text(&r.parents),
+		}
+		if r.Place != nil {
+			r.targets.execution = append(r.targets.execution, r.Place(&e.Place))
 		}
 	}
 	err := row.Scan(r.targets.execution...)

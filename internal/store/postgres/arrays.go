@@ -65,6 +65,8 @@ func shortened(arg any) any {
 		return orShorter(arg, values)
 	case []book.Latencies:
 		return numbers(values)
+	case []book.Place:
+		return places(values)
 	}
 	return arg
 }
@@ -122,10 +124,30 @@ func numbers(values []book.Latencies) string {
 	return string(append(b, '}'))
 }
 
+// places is the places of rows as the text of an array.
+func places(values []book.Place) string {
+	b := append(make([]byte, 0, 16*len(values)+2), '{')
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendPlace(append(b, '"'), v), '"')
+	}
+	return string(append(b, '}'))
+}
+
+func appendPlace(b []byte, v book.Place) []byte {
+	b = strconv.AppendUint(append(b, '('), uint64(v>>16), 10)
+	return append(strconv.AppendUint(append(b, ','), uint64(v&0xffff), 10), ')')
+}
+
 // single gives a value the form in which it is sent on its own.
 func single(value any) any {
-	if counts, ok := value.(book.Latencies); ok {
-		return counts.Number()
+	switch v := value.(type) {
+	case book.Latencies:
+		return v.Number()
+	case book.Place:
+		return string(appendPlace(nil, v))
 	}
 	return value
 }

@@ -15,8 +15,17 @@ func Lookups() map[string]string {
 
 // Updates are the statements with which a batch changes many rows, and how many arguments they have.
 func Updates() map[string]int {
-	return map[string]int{
-		updates.arrays: len(updates.columns) + 1, balanced.arrays: len(balanced.columns) + 1,
-		summed.arrays: len(summed.columns) + 1, summedUnits.arrays: len(summedUnits.columns) + 1,
+	all := map[string]int{}
+	enter(all, updates.all, updates.brief, placed.all, placed.brief)
+	enter(all, balanced)
+	enter(all, added)
+	enter(all, summed.all, summed.brief)
+	enter(all, summedUnits.all)
+	return all
+}
+
+func enter[T any](all map[string]int, writers ...*writer[T]) {
+	for _, w := range writers {
+		all[w.arrays] = len(w.columns) + 1
 	}
 }

@@ -11,7 +11,7 @@ const perGeneration = 64
 
 // next returns the generation of a tenant's balances, and of what it adds to the roll-up, when its anchor has been written once
 // more.
-func next(t *book.Tenant) int64 { return (t.Written + 1) / perGeneration }
+func next(t *book.Tenant) int64 { return (t.Stored.Written + 1) / perGeneration }
 
 // others returns how many rows a tenant's balances have beside its anchor.
 func others(t *book.Tenant) (n int64) {
@@ -51,7 +51,7 @@ func rows(state *book.State, changed []book.BalanceRow, hours []store.Hour) []bo
 		}
 	}
 	for _, row := range all {
-		if t := row.Tenant; row.Scope == book.Anchor && next(t) > t.Written/perGeneration {
+		if t := row.Tenant; row.Scope == book.Anchor && next(t) > t.Stored.Written/perGeneration {
 			all = move(all, t)
 		}
 	}

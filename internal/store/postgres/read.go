@@ -54,8 +54,8 @@ const (
 	// its clock is the time of the batch; now() stands still from the beginning of the transaction on. The locked row itself comes as
 	// it is once it is locked, also where it was waited for, and an anchor that moves on to its next generation meanwhile stays
 	// the same row.
-	lock = `SELECT ` + store.AnchorColumns + `, b.written, b.others, clock_timestamp() FROM ` + wanted + `
-		LEFT JOIN LATERAL (SELECT b.* FROM llm_balances b
+	lock = `SELECT ` + store.AnchorColumns + `, b.written, b.others, b.at, clock_timestamp() FROM ` + wanted + `
+		LEFT JOIN LATERAL (SELECT b.*, b.ctid AS at FROM llm_balances b
 			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''%s
 			ORDER BY b.generation DESC LIMIT 1 FOR NO KEY UPDATE%s) b ON true`
 
@@ -71,13 +71,13 @@ const (
 		SELECT * FROM llm_balances b WHERE b.tenant = w.id AND b.generation = ` + generation + `
 			AND (b.window_unit, b.agent, b.model) <> ('total', '', '')` + apart + `) b`
 
-	executions = `SELECT ` + store.ExecutionColumns + ` FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
-		SELECT * FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
+	executions = `SELECT ` + store.ExecutionColumns + `, e.at FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant, id) CROSS JOIN LATERAL (
+		SELECT e.*, e.ctid AS at FROM llm_executions e WHERE e.tenant = coalesce(k.tenant, ($1::uuid[])[1]) AND e.id = k.id LIMIT 1) e`
 	taken = ` FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (id, tenant_id, key)
 		CROSS JOIN LATERAL (SELECT coalesce((SELECT t.id FROM llm_tenants t WHERE t.tenant_id = u.tenant_id), u.id) AS id` + apart + `) w
 		CROSS JOIN LATERAL (SELECT * FROM llm_idempotency k WHERE k.tenant = w.id AND k.key = u.key` + apart + `) k`
-	idempotent = `SELECT ` + store.ExecutionColumns + taken + `
-		CROSS JOIN LATERAL (SELECT * FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution LIMIT 1) e`
+	idempotent = `SELECT ` + store.ExecutionColumns + `, e.at` + taken + `
+		CROSS JOIN LATERAL (SELECT e.*, e.ctid AS at FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution LIMIT 1) e`
 	gone = `SELECT ` + store.GoneColumns + taken + `
 		WHERE NOT EXISTS (SELECT 1 FROM llm_executions e WHERE e.tenant = k.tenant AND e.id = k.execution` + apart + `)`
 
@@ -137,10 +137,12 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		Text:   func(text *string) any { return word{text, &s.words} },
 		Limits: &s.limits,
 		Int:    func(n *int64) any { return (*number)(n) },
+		Place:  func(p *book.Place) any { return (*place)(p) },
 		Room:   len(ids),
 	}
 	var (
 		written, others number
+		at              place
 		scoped, missing [][16]byte // whose other balances are asked for, and whose should have been
 	)
 	for _, id := range tenantIDs {
@@ -153,9 +155,9 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		statement = lockNoWait
 	}
 	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error {
-		t, err := r.Anchor(row, &written, &others, &state.Now)
+		t, err := r.Anchor(row, &written, &others, &at, &state.Now)
 		if t != nil {
-			t.Written = int64(written)
+			t.Stored.Written, t.Stored.Others, t.Stored.Place = int64(written), int64(others), book.Place(at)
 			if others > 0 && !s.ancestry.scoped[t.ID] {
 				missing = append(missing, t.ID)
 			}
@@ -295,6 +297,15 @@ type instant struct{ to *time.Time }
 // ScanTimestamptz implements pgtype.TimestamptzScanner.
 func (i instant) ScanTimestamptz(v pgtype.Timestamptz) error {
 	*i.to = v.Time
+	return nil
+}
+
+// place is the target to scan the place of a row into. NULL is the zero one.
+type place book.Place
+
+// ScanTID implements pgtype.TIDScanner.
+func (p *place) ScanTID(v pgtype.TID) error {
+	*p = place(v.BlockNumber)<<16 | place(v.OffsetNumber)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,8 @@ func kind[T any](c store.Column[T]) string {
 		return "timestamptz"
 	case []book.Latencies:
 		return "numeric"
+	case []book.Place:
+		return "tid"
 	default:
 		return "bigint"
 	}
@@ -114,19 +117,58 @@ func (w *writer[T]) part(r *request, rows []T) *pgx.QueuedQuery {
 	return r.Queue(w.arrays, append(args, counted(n))...)
 }
 
+// writers write rows of one kind, those that are plain with a statement of their own.
+type writers[T any] struct {
+	table      *store.Table[T]
+	all, brief *writer[T]
+}
+
+// newWriters makes them of a statement, which is given the columns that it sets, the rows as a table k, and their number.
+func newWriters[T any](t store.Table[T], statement func(set []store.Column[T], k, n string) string) *writers[T] {
+	of := func(set []store.Column[T]) *writer[T] {
+		return newWriter(slices.Concat(t.Key, set), func(k, n string) string { return statement(set, k, n) })
+	}
+	w := &writers[T]{table: &t, all: of(t.Set)}
+	if t.Brief != nil {
+		w.brief = of(t.Brief)
+	}
+	return w
+}
+
+func (w *writers[T]) queue(r *request, rows []T) {
+	plain, others := w.table.Split(rows)
+	if len(plain) > 0 {
+		w.brief.queue(r, plain, nil)
+	}
+	w.all.queue(r, others, nil)
+}
+
 var (
-	inserts = newWriter(store.Inserted.Columns(), inserting(store.Inserted.Columns()))
-	wholes  = newWriter(store.Whole.Columns(), inserting(store.Whole.Columns()))
+	inserts = newWriters(store.Inserted, inserting)
+	wholes  = newWriters(store.Whole, inserting)
 
 	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
-	updates = newWriter(store.Updated.Columns(), func(k, n string) string {
-		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE llm_executions t SET %[4]s FROM k
-				WHERE t.ctid = k.at AND t.id = k.id AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
-			SELECT 1 / (count(*) = %[5]s)::int FROM u`, k, "llm_executions", "x.tenant = k.tenant AND x.id = k.id",
-			strings.Replace(store.Each(store.Updated.Set, "@ = k.@", ", "), "k.units", "nullif(k.units, '')::jsonb", 1), n)
+	updates = newWriters(store.Updated, func(set []store.Column[book.Update], k, n string) string {
+		return fmt.Sprintf(`WITH `+found+`, `, k, "llm_executions", "x.tenant = k.tenant AND x.id = k.id") + updating(set, "k", n)
 	})
 
-	balanced = newWriter(generations(written, func(r book.BalanceRow) int64 { return next(r.Tenant) }).Columns(), writing("llm_balances", written, "@ = k.@"))
+	// Those that the batch has read are where it has read them: nobody else writes them while it has their anchor.
+	placed = newWriters(inPlace(store.Updated, func(u book.Update) book.Place { return u.Place }),
+		func(set []store.Column[book.Update], k, n string) string { return "WITH " + updating(set, k, n) })
+
+	balanced = newWriter(generations(written, func(r book.BalanceRow) int64 { return next(r.Tenant) }).Columns(),
+		func(k, n string) string { return writing("llm_balances", written.Key, "@ = k.@")(written.Set, k, n) })
+
+	// What was added to a tenant's balances, to all three of its anchor alike.
+	added = newWriter(additions.Columns(), func(k, n string) string {
+		set := ""
+		for _, prefix := range []string{"", "day_", "month_"} {
+			set += store.Each(additions.Set, ", "+prefix+"@ = t."+prefix+"@ + k.@", "")
+		}
+		return `WITH u AS (UPDATE llm_balances t SET written = t.written + 1` + set + ` FROM ` + k + `
+				WHERE t.ctid = k.at AND t.tenant IS NOT DISTINCT FROM k.tenant AND t.written = k.written RETURNING 1)
+			SELECT 1 / (count(*) = ` + n + `)::int FROM u`
+	})
 
 	entered = newWriter(store.Thresholds.Columns(), func(k, _ string) string {
 		columns := names(store.Thresholds.Columns())
@@ -139,23 +181,38 @@ var (
 		return fmt.Sprintf(`INSERT INTO llm_usage_late (%s) SELECT %s FROM %s`, columns, columns, k)
 	})
 
-	summed = newWriter(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }).Columns(),
-		writing("llm_usage", store.Summed, "@ = t.@ + k.@"))
-	summedUnits = newWriter(generations(store.SummedUnits, func(h store.HourUnits) int64 { return h.Generation }).Columns(),
-		writing("llm_usage_units", store.SummedUnits, "@ = t.@ + k.@"))
+	summed = newWriters(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }),
+		writing("llm_usage", store.Summed.Key, "@ = t.@ + k.@"))
+	summedUnits = newWriters(generations(store.SummedUnits, func(h store.HourUnits) int64 { return h.Generation }),
+		writing("llm_usage_units", store.SummedUnits.Key, "@ = t.@ + k.@"))
 
 	written = store.Table[book.BalanceRow]{
 		Key: store.Balances.Key,
 		Set: append([]store.Column[book.BalanceRow]{
-			store.NewColumn("written", func(r book.BalanceRow) int64 { return r.Tenant.Written + 1 }),
+			store.NewColumn("written", func(r book.BalanceRow) int64 { return r.Tenant.Stored.Written + 1 }),
 			store.NewColumn("others", func(r book.BalanceRow) int64 { return others(r.Tenant) }),
 		}, store.Balances.Set...),
 	}
 )
 
+// updating is the statement that ends executions which are at k.at.
+func updating(set []store.Column[book.Update], k, n string) string {
+	return fmt.Sprintf(`u AS (UPDATE llm_executions t SET %s FROM %s
+			WHERE t.ctid = k.at AND t.id IS NOT DISTINCT FROM k.id AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
+		SELECT 1 / (count(*) = %s)::int FROM u`,
+		strings.Replace(store.Each(set, "@ = k.@", ", "), "k.units", "nullif(k.units, '')::jsonb", 1), k, n)
+}
+
+// inPlace adds the column of the place at which rows are.
+func inPlace[T any](t store.Table[T], of func(T) book.Place) store.Table[T] {
+	t.Key = append([]store.Column[T]{store.NewColumn("at", of)}, t.Key...)
+	return t
+}
+
 // generations adds the column of the generation that rows are to be of.
-func generations[T any](t store.Table[T], of func(T) int64) *store.Table[T] {
-	return &store.Table[T]{Key: append([]store.Column[T]{store.NewColumn("generation", of)}, t.Key...), Set: t.Set}
+func generations[T any](t store.Table[T], of func(T) int64) store.Table[T] {
+	t.Key = append([]store.Column[T]{store.NewColumn("generation", of)}, t.Key...)
+	return t
 }
 
 // found is the rows k that are given, each with the place of the row of a table that it is about: of several with its key, the
@@ -166,33 +223,32 @@ const found = `k AS MATERIALIZED (SELECT k.*, x.at FROM %[1]s LEFT JOIN LATERAL 
 		SELECT x.ctid AS at FROM %[2]s x WHERE %[3]s LIMIT 1) x ON true)`
 
 // writing is the statement that changes rows of a table that has generations, and adds those that it does not have.
-func writing[T any](table string, t store.Table[T], set string) func(k, n string) string {
-	columns := names(t.Columns())
-	return func(k, _ string) string {
+func writing[T any](table string, key []store.Column[T], change string) func(set []store.Column[T], k, n string) string {
+	return func(set []store.Column[T], k, _ string) string {
 		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE %[2]s t SET %[4]s, generation = k.generation FROM k WHERE t.ctid = k.at)
 			INSERT INTO %[2]s (generation, %[5]s) SELECT generation, %[5]s FROM k WHERE at IS NULL`,
-			k, table, store.Each(t.Key, "x.@ = k.@", " AND ")+" ORDER BY x.generation DESC", store.Each(t.Set, set, ", "), columns)
+			k, table, store.Each(key, "x.@ = k.@", " AND ")+" ORDER BY x.generation DESC", store.Each(set, change, ", "),
+			names(slices.Concat(key, set)))
 	}
 }
 
 // inserting is the statement that inserts executions.
-func inserting[T any](columns []store.Column[T]) func(k, n string) string {
+func inserting[T any](set []store.Column[T], k, _ string) string {
+	columns := append([]string{"tenant", "id"}, strings.Split(names(set), ", ")...)
 	values := make([]string, len(columns))
-	for i, c := range columns {
-		switch values[i] = c.Name; c.Name {
+	for i, name := range columns {
+		switch values[i] = name; name {
 		case "idempotency_key":
 			values[i] = "nullif(idempotency_key, '')"
 		case "tags", "units":
-			values[i] = "nullif(" + c.Name + ", '')::jsonb"
+			values[i] = "nullif(" + name + ", '')::jsonb"
 		case "parents":
 			values[i] = "parents::uuid[]"
 		case "corrects":
 			values[i] = "nullif(corrects, '')::uuid"
 		}
 	}
-	return func(k, _ string) string {
-		return fmt.Sprintf(`INSERT INTO llm_executions (%s) SELECT %s FROM %s`, names(columns), strings.Join(values, ", "), k)
-	}
+	return fmt.Sprintf(`INSERT INTO llm_executions (%s) SELECT %s FROM %s`, strings.Join(columns, ", "), strings.Join(values, ", "), k)
 }
 
 var (
@@ -238,17 +294,37 @@ func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Eff
 
 // effects queues what writes them.
 func (r *request) effects(state *book.State, eff *book.Effects) {
-	updates.queue(r, eff.Update, nil) // what ends comes before what begins: it may free an idempotency key
+	here, elsewhere := byPlace(eff.Update)
+	placed.queue(r, here) // what ends comes before what begins: it may free an idempotency key
+	updates.queue(r, elsewhere)
 	frees.queue(r, store.Freed(eff), nil)
-	inserts.queue(r, store.Begun(eff), nil)
-	wholes.queue(r, store.Over(eff), nil)
+	inserts.queue(r, store.Begun(eff))
+	wholes.queue(r, store.Over(eff))
 	takes.queue(r, store.Taken(eff), nil)
 	hours := store.Hours(eff)
-	balanced.queue(r, rows(state, eff.Balances, hours), nil)
-	summed.queue(r, hours, nil)
-	summedUnits.queue(r, store.Units(hours), nil)
+	sums, balances := split(rows(state, eff.Balances, hours))
+	added.queue(r, sums, nil)
+	balanced.queue(r, balances, nil)
+	summed.queue(r, hours)
+	summedUnits.queue(r, store.Units(hours))
 	late.queue(r, eff.Late, nil)
 	entered.queue(r, eff.Thresholds, func(row sqldb.Row) error { return first(row, eff.Thresholds) })
+}
+
+// byPlace returns the updates of executions whose place is known, and the others.
+func byPlace(updates []book.Update) (placed, others []book.Update) {
+	known := func(u book.Update) bool { return u.Place != 0 }
+	if !slices.ContainsFunc(updates, func(u book.Update) bool { return !known(u) }) {
+		return updates, nil
+	}
+	for _, u := range updates {
+		if known(u) {
+			placed = append(placed, u)
+		} else {
+			others = append(others, u)
+		}
+	}
+	return placed, others
 }
 
 // first marks the threshold that a row was entered for.

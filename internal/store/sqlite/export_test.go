@@ -10,6 +10,6 @@ func ending(executions int) string {
 	for i := range rows {
 		rows[i].Execution = &book.Execution{}
 	}
-	text, _ := updateExecution.appendSQL(nil, nil, rows)
+	text, _ := updateExecution.all.appendSQL(nil, nil, rows)
 	return string(text)
 }

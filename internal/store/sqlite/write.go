@@ -78,17 +78,42 @@ func inserting[T any](table string, columns []store.Column[T]) string {
 	return "INSERT INTO " + table + " (" + store.Each(columns, "@", ", ") + ") VALUES "
 }
 
+// statements write rows of one kind, those that are plain with a statement of their own.
+type statements[T any] struct {
+	table      *store.Table[T]
+	all, brief *statement[T]
+}
+
+// of makes them of one that sets these columns.
+func of[T any](t store.Table[T], statement func(set []store.Column[T]) *statement[T]) *statements[T] {
+	s := &statements[T]{table: &t, all: statement(t.Set)}
+	if t.Brief != nil {
+		s.brief = statement(t.Brief)
+	}
+	return s
+}
+
+func (s *statements[T]) run(ctx context.Context, conn *sql.Conn, rows []T) error {
+	plain, others := s.table.Split(rows)
+	if len(plain) > 0 {
+		if err := s.brief.run(ctx, conn, plain); err != nil {
+			return err
+		}
+	}
+	return s.all.run(ctx, conn, others)
+}
+
 var (
-	insertExecution = newStatement(store.Inserted.Columns(), inserting("llm_executions", store.Inserted.Columns()), "",
-		"idempotency_key", "tags", "corrects")
-	insertWhole = newStatement(store.Whole.Columns(), inserting("llm_executions", store.Whole.Columns()), "",
-		"idempotency_key", "tags", "corrects", "units")
+	insertExecution = of(store.Inserted, inserts(store.Inserted.Key))
+	insertWhole     = of(store.Whole, inserts(store.Whole.Key))
 
 	// A settled execution is never written again, whoever comes late.
-	updateExecution = newStatement(store.Updated.Columns(),
-		"WITH given ("+store.Each(store.Updated.Columns(), "@", ", ")+") AS (VALUES ",
-		`) UPDATE llm_executions SET `+store.Each(store.Updated.Set, "@ = given.@", ", ")+` FROM given WHERE llm_executions.tenant = given.tenant
+	updateExecution = of(store.Updated, func(set []store.Column[book.Update]) *statement[book.Update] {
+		columns := slices.Concat(store.Updated.Key, set)
+		return newStatement(columns, "WITH given ("+store.Each(columns, "@", ", ")+") AS (VALUES ",
+			`) UPDATE llm_executions SET `+store.Each(set, "@ = given.@", ", ")+` FROM given WHERE llm_executions.tenant = given.tenant
 			AND llm_executions.id = given.id AND llm_executions.status = given.was AND llm_executions.settled_at IS NULL`, "units").or(errMoved)
+	})
 
 	takeKey = newStatement(store.Keys.Columns(), inserting("llm_idempotency", store.Keys.Columns()), "")
 	freeKey = newStatement(store.Keys.Key, "WITH given ("+store.Each(store.Keys.Key, "@", ", ")+") AS (VALUES ",
@@ -102,23 +127,34 @@ var (
 		` ON CONFLICT DO NOTHING`).each(func(t *book.Threshold, n int64) { t.First = n > 0 })
 
 	addLate  = newStatement(store.Late.Columns(), inserting("llm_usage_late", store.Late.Columns()), "")
-	addHour  = adding("llm_usage", store.Summed)
-	addUnits = adding("llm_usage_units", store.SummedUnits)
+	addHour  = of(store.Summed, adding("llm_usage", store.Summed.Key))
+	addUnits = of(store.SummedUnits, adding("llm_usage_units", store.SummedUnits.Key))
 )
+
+// inserts is a statement that inserts executions.
+func inserts[T any](key []store.Column[T]) func(set []store.Column[T]) *statement[T] {
+	return func(set []store.Column[T]) *statement[T] {
+		columns := slices.Concat(key, set)
+		return newStatement(columns, inserting("llm_executions", columns), "", "idempotency_key", "tags", "corrects", "units")
+	}
+}
 
 // adding is a statement that adds to the rows of a table. A sum that does not fit into 64 bits would silently become a
 // floating-point number.
-func adding[T any](table string, t store.Table[T]) *statement[T] {
-	counts := func(c store.Column[T]) bool { return c.Name == "latencies" }
-	sums, also := slices.DeleteFunc(slices.Clone(t.Set), counts), ""
-	if len(sums) < len(t.Set) {
-		also = `, latencies = CASE excluded.latencies WHEN '{}' THEN ` + table + `.latencies ELSE (SELECT json_group_object(bucket, n) FROM (
+func adding[T any](table string, key []store.Column[T]) func(set []store.Column[T]) *statement[T] {
+	return func(set []store.Column[T]) *statement[T] {
+		counts := func(c store.Column[T]) bool { return c.Name == "latencies" }
+		sums, also := slices.DeleteFunc(slices.Clone(set), counts), ""
+		if len(sums) < len(set) {
+			also = `, latencies = CASE excluded.latencies WHEN '{}' THEN ` + table + `.latencies ELSE (SELECT json_group_object(bucket, n) FROM (
 			SELECT bucket, sum(n) AS n FROM (SELECT key AS bucket, value AS n FROM json_each(` + table + `.latencies)
 				UNION ALL SELECT key, value FROM json_each(excluded.latencies)) GROUP BY bucket)) END`
+		}
+		columns := slices.Concat(key, set)
+		return newStatement(columns, inserting(table, columns),
+			` ON CONFLICT (`+store.Each(key, "@", ", ")+`) DO UPDATE SET `+store.Each(sums, "@ = "+table+".@ + excluded.@", ", ")+also+
+				` WHERE `+store.Each(sums, "typeof("+table+".@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
 	}
-	return newStatement(t.Columns(), inserting(table, t.Columns()),
-		` ON CONFLICT (`+store.Each(t.Key, "@", ", ")+`) DO UPDATE SET `+store.Each(sums, "@ = "+table+".@ + excluded.@", ", ")+also+
-			` WHERE `+store.Each(sums, "typeof("+table+".@ + excluded.@) = 'integer'", " AND ")).or(errOverflow)
 }
 
 // or has a statement fail that does not write all of its rows.
