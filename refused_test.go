@@ -155,10 +155,10 @@ func TestSettle_IsNeverGivenUpWhateverTheServerSays(t *testing.T) {
 		},
 		"a column renamed": {
 			begin: func(t *testing.T, s *service) {
-				s.do(t, s.owner, "ALTER TABLE llm_usage RENAME COLUMN errors TO faults")
+				s.do(t, s.owner, "ALTER TABLE llm_usage RENAME COLUMN calls TO made")
 			},
 			end: func(t *testing.T, s *service) {
-				s.do(t, s.owner, "ALTER TABLE llm_usage RENAME COLUMN faults TO errors")
+				s.do(t, s.owner, "ALTER TABLE llm_usage RENAME COLUMN made TO calls")
 			},
 			says: "42703", want: tenant.ErrNotMigrated,
 		},

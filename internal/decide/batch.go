@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -27,6 +28,9 @@ type batch struct {
 	touched  map[*book.Execution]bool // those in insert or update
 	hours    map[book.HourKey]book.HourSum
 	met      []*book.Threshold
+	balances []book.BalanceRow
+	ids      []book.ID
+	out      []Outcome
 }
 
 // account is a tenant of a batch, and what the batch has done to it.
@@ -49,9 +53,24 @@ type line struct {
 }
 
 func newBatch(c Config, s *book.State, ops []*Op) *batch {
-	b := &batch{
-		Config: c, State: s, accounts: make(map[book.ID]*account, len(s.Tenants)), room: make([]account, 0, len(s.Tenants)),
-		touched: make(map[*book.Execution]bool, len(ops)), hours: map[book.HourKey]book.HourSum{},
+	b := &batch{}
+	b.begin(c, s, ops)
+	return b
+}
+
+// begin begins a batch in the memory of the one before.
+func (b *batch) begin(c Config, s *book.State, ops []*Op) {
+	was := *b
+	if was.accounts == nil {
+		was.accounts, was.touched, was.hours = map[book.ID]*account{}, map[*book.Execution]bool{}, map[book.HourKey]book.HourSum{}
+	}
+	clear(was.accounts)
+	clear(was.touched)
+	clear(was.hours)
+	*b = batch{
+		Config: c, State: s, accounts: was.accounts, touched: was.touched, hours: was.hours, limits: was.limits[:0],
+		room: slices.Grow(emptied(was.room), len(s.Tenants)), allLines: emptied(was.allLines), insert: emptied(was.insert),
+		update: emptied(was.update), balances: emptied(was.balances), ids: was.ids[:0], out: emptied(was.out),
 	}
 	if s.New {
 		b.keep()
@@ -64,7 +83,12 @@ func newBatch(c Config, s *book.State, ops []*Op) *batch {
 			b.ask(b.chain(a), op, 1)
 		}
 	}
-	return b
+}
+
+// emptied returns the memory of a slice that holds on to nothing any more.
+func emptied[T any](s []T) []T {
+	clear(s)
+	return s[:0]
 }
 
 // keep has the balances written that are not stored yet, whatever becomes of the operations: nobody is to add them up
@@ -90,7 +114,7 @@ func (b *batch) locked(id book.ID) *account {
 	if t == nil || !t.Has(book.Anchor) {
 		return nil
 	}
-	if len(b.room) == cap(b.room) {
+	if len(b.room) == cap(b.room) { // what is there stays where it is
 		b.room = make([]account, 0, max(1, len(b.Tenants)))
 	}
 	b.room = append(b.room, account{Tenant: t})
@@ -392,7 +416,7 @@ func (b *batch) touch(e *book.Execution) {
 }
 
 func (b *batch) effects() book.Effects {
-	eff := book.Effects{Insert: b.insert, Update: b.update, Hours: b.hours, Thresholds: b.met}
+	eff := book.Effects{Insert: b.insert, Update: b.update, Balances: b.balances, Hours: b.hours, Thresholds: b.met}
 	for key := range b.hours {
 		late := book.LateHour{Tenant: key.Tenant, Hour: key.Hour}
 		if key.Hour.Before(b.Now.Add(-book.Late)) && !slices.Contains(eff.Late, late) {
@@ -402,8 +426,9 @@ func (b *batch) effects() book.Effects {
 	slices.SortFunc(eff.Late, func(x, y book.LateHour) int {
 		return cmp.Or(slices.Compare(x.Tenant[:], y.Tenant[:]), x.Hour.Compare(y.Hour))
 	})
-	ids := slices.SortedFunc(maps.Keys(b.accounts), func(x, y book.ID) int { return slices.Compare(x[:], y[:]) })
-	for _, id := range ids {
+	b.ids = slices.AppendSeq(b.ids, maps.Keys(b.accounts))
+	slices.SortFunc(b.ids, func(x, y book.ID) int { return bytes.Compare(x[:], y[:]) })
+	for _, id := range b.ids {
 		a := b.accounts[id]
 		standing := false // is written already
 		for i, changed := range a.changed {
@@ -418,5 +443,6 @@ func (b *batch) effects() book.Effects {
 			eff.Balances = append(eff.Balances, row)
 		}
 	}
+	b.balances = eff.Balances
 	return eff
 }

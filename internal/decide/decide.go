@@ -101,7 +101,7 @@ type Outcome struct {
 
 	// Of a refusal, a wait, or a grant that a soft limit would have refused: the tenant whose limit it is, which may be
 	// one above the caller's, the limit, its balance at that moment, and the amount that was asked of it at least.
-	Tenant    *book.Tenant
+	Tenant    *book.Tenant // without its limits and balances
 	Limit     *book.Limit
 	Balance   *book.Balance
 	Requested int64
@@ -120,17 +120,6 @@ type Config struct {
 
 	// Thresholds are the per cent of a limit that are reported when they are used up.
 	Thresholds []int64
-}
-
-// Batch decides the operations in their order. A reserve that has to wait keeps its place: no later one takes room that
-// it waits for.
-func Batch(c Config, s *book.State, ops []*Op) ([]Outcome, book.Effects) {
-	b := newBatch(c, s, ops)
-	out := make([]Outcome, len(ops))
-	for i, op := range ops {
-		out[i] = b.decide(op)
-	}
-	return out, b.effects()
 }
 
 func (b *batch) decide(op *Op) Outcome {
@@ -187,7 +176,7 @@ func (b *batch) reserve(a *account, op *Op) Outcome {
 	}
 	for _, a := range chain {
 		if a.Suspended || a.Deleted {
-			return Outcome{Code: Suspended, Tenant: a.Tenant}
+			return Outcome{Code: Suspended, Tenant: named(a.Tenant)}
 		}
 	}
 	now := b.open(chain)
@@ -231,7 +220,8 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 			}
 			if l.Metric == book.Cost && op.Exec.Unpriced {
 				if hard {
-					return Outcome{Code: NoPrice, Tenant: a.Tenant, Limit: &l.Limit}
+					limit := l.Limit
+					return Outcome{Code: NoPrice, Tenant: named(a.Tenant), Limit: &limit}
 				}
 				continue
 			}
@@ -273,8 +263,8 @@ func (b *batch) admit(chain []*account, op *Op) Outcome {
 
 // met says in an outcome which limit it met, with its balance as it is now.
 func met(a *account, l *line, need int64, out Outcome) Outcome {
-	balance := *a.Balance(l.Scope)
-	out.Tenant, out.Limit, out.Balance, out.Requested = a.Tenant, &l.Limit, &balance, need
+	balance, limit := *a.Balance(l.Scope), l.Limit
+	out.Tenant, out.Limit, out.Balance, out.Requested = named(a.Tenant), &limit, &balance, need
 	return out
 }
 

@@ -38,7 +38,7 @@ func (b *batch) meet(t *book.Tenant, l book.Limit, balance *book.Balance) {
 		key := book.ThresholdKey{Tenant: t.ID, Limit: l, Start: balance.Start.UTC(), Percent: percent}
 		known := b.Reported[key] || slices.ContainsFunc(b.met, func(m *book.Threshold) bool { return m.ThresholdKey == key })
 		if !known {
-			b.met = append(b.met, &book.Threshold{ThresholdKey: key, Whose: t, Balance: *balance, At: b.Now})
+			b.met = append(b.met, &book.Threshold{ThresholdKey: key, Whose: named(t), Balance: *balance, At: b.Now})
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (l *lane) attempt(batch []*Task, noWait bool) (outcomes []decide.Outcome, d
 		var effects book.Effects
 		s.Reported = l.reported
 		l.rooted.Store(s.Tenants[book.Root] != nil || s.Busy[book.Root])
-		outcomes, effects = decide.Batch(l.decide, s, ops)
+		outcomes, effects = l.memory.Batch(l.decide, s, ops)
 		if effects.Empty() {
 			l.remember(effects.Hours)
 			return effects

@@ -63,6 +63,7 @@ type lane struct {
 	refusals   map[book.HourKey]int64
 	refusedAt  time.Time // by when they are to be written; zero where there are none
 	reported   map[book.ThresholdKey]bool
+	memory     decide.Memory
 
 	// Also of the goroutine: what the database does not take, whether that is being tried again, how deep in the parts of a
 	// batch the lane is, and how many operations in a row have failed alone.

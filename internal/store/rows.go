@@ -37,7 +37,8 @@ const (
 	GoneColumns = `k.tenant, k.key, k.execution, k.status, k.cost, k.charge`
 )
 
-// Reader enters the rows that a batch reads into its state. The tenants that it has locked come first.
+// Reader enters the rows that a batch reads into its state. The tenants that it has locked come first. It is there for one batch
+// after the other, and so is what it gives them, but for executions.
 type Reader struct {
 	State *book.State
 	ID    func(*book.ID) any   // what a UUID is scanned into
@@ -50,9 +51,6 @@ type Reader struct {
 
 	// Place is what the place of an execution is scanned into, which comes after ExecutionColumns; nil: it does not.
 	Place func(*book.Place) any
-
-	// Room is how many tenants there may be. It is made for them at once.
-	Room int
 
 	// What the row at hand is scanned into, and the addresses of that by kind of row: each row would else need them on the
 	// heap anew.
@@ -67,6 +65,32 @@ type Reader struct {
 
 	tenants  []book.Tenant
 	balances []book.Balance
+}
+
+// Reset forgets what was entered. The rows of the next batch, with so many tenants at most, take its memory.
+func (r *Reader) Reset(tenants int) *book.State {
+	clear(r.tenants)
+	clear(r.balances)
+	r.tenants, r.balances = slices.Grow(r.tenants[:0], tenants), slices.Grow(r.balances[:0], 2*len(r.balance)*tenants)
+	if r.State == nil {
+		r.State = &book.State{
+			Tenants: map[book.ID]*book.Tenant{}, Busy: map[book.ID]bool{}, Keys: map[string]book.ID{},
+			Executions: map[book.ExecutionKey]*book.Execution{}, Idempotent: map[book.IdempotencyKey]*book.Execution{},
+			Processes: map[book.ID]book.Process{},
+		}
+		return r.State
+	}
+	s := *r.State
+	clear(s.Tenants)
+	clear(s.Busy)
+	clear(s.Keys)
+	clear(s.Executions)
+	clear(s.Idempotent)
+	clear(s.Processes)
+	*r.State = book.State{
+		Tenants: s.Tenants, Busy: s.Busy, Keys: s.Keys, Executions: s.Executions, Idempotent: s.Idempotent, Processes: s.Processes,
+	}
+	return r.State
 }
 
 // KnownLimits are limits as rows have them, and what that means. Those of many tenants are the same: they are read once, and
@@ -119,15 +143,6 @@ func (r *Reader) int(to *int64) any {
 	return r.Int(to)
 }
 
-// NewState returns a state without anything in it.
-func NewState() *book.State {
-	return &book.State{
-		Tenants: map[book.ID]*book.Tenant{}, Busy: map[book.ID]bool{}, Keys: map[string]book.ID{},
-		Executions: map[book.ExecutionKey]*book.Execution{}, Idempotent: map[book.IdempotencyKey]*book.Execution{},
-		Processes: map[book.ID]book.Process{},
-	}
-}
-
 // Locked enters the id of a tenant whose anchor is locked.
 func (r *Reader) Locked(row sqldb.Row) error {
 	if err := row.Scan(r.ID(&r.id)); err != nil {
@@ -138,8 +153,8 @@ func (r *Reader) Locked(row sqldb.Row) error {
 }
 
 func (r *Reader) locked() *book.Tenant {
-	if len(r.tenants) == cap(r.tenants) {
-		r.tenants = make([]book.Tenant, 0, max(r.Room, 1))
+	if len(r.tenants) == cap(r.tenants) { // what is there stays where it is
+		r.tenants = make([]book.Tenant, 0, max(2*cap(r.tenants), 1))
 	}
 	r.tenants = append(r.tenants, book.Tenant{ID: r.id})
 	t := &r.tenants[len(r.tenants)-1]
@@ -191,7 +206,7 @@ func (r *Reader) stand(t *book.Tenant) {
 func (r *Reader) copied() []book.Balance {
 	n := len(r.balances)
 	if n+len(r.balance) > cap(r.balances) {
-		r.balances, n = make([]book.Balance, 0, 2*max(r.Room, 1)*len(r.balance)), 0
+		r.balances, n = make([]book.Balance, 0, max(2*cap(r.balances), 2*len(r.balance))), 0
 	}
 	r.balances = append(r.balances, r.balance[:]...)
 	return r.balances[n:len(r.balances):len(r.balances)]

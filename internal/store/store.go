@@ -23,7 +23,7 @@ type Session interface {
 	// Batch runs one transaction. It locks the anchor of every tenant that is wanted and of all above it, reads the state
 	// and the clock after that, fills in the balances that want.Missing names, hands the state to decide, and commits what
 	// decide returns. When it returns nil, the effects are durable; when it returns an error, they may be: see [fault.Class].
-	// Decide is called at most once.
+	// Decide is called at most once. The state is there until the batch is over; of what is in it, only executions stay.
 	//
 	// What want.Rehearse returns is written after the effects, and undone before the commit: if that fails, so does the batch.
 	Batch(ctx context.Context, want *book.Want, decide func(*book.State) book.Effects) error

@@ -116,6 +116,7 @@ type session struct {
 	untyped  bool // of the connection
 	ancestry ancestry
 	words    words
+	reads    *reader
 	limits   store.KnownLimits
 
 	mu   sync.Mutex

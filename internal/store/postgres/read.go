@@ -123,28 +123,39 @@ func (s *session) begun() *request {
 	return r
 }
 
+// reader reads a session's batches.
+type reader struct {
+	store.Reader
+
+	// Of the anchor at hand, beside its balances.
+	written, others number
+	at              place
+
+	met []relation // of the tenants of the batch at hand
+}
+
+func (s *session) reader() *reader {
+	if s.reads == nil {
+		s.reads = &reader{Reader: store.Reader{
+			ID:     func(id *book.ID) any { return idTarget{id} },
+			Time:   func(t *time.Time) any { return instant{t} },
+			Text:   func(text *string) any { return word{text, &s.words} },
+			Limits: &s.limits,
+			Int:    func(n *int64) any { return (*number)(n) },
+			Place:  func(p *book.Place) any { return (*place)(p) },
+		}}
+	}
+	return s.reads
+}
+
 // locked locks tenants and reads, after what is in the request already. It reports whether they are all that are wanted, and all
 // that stand above them.
 func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, batch *request, tenantIDs []book.ID) (*book.State, bool, error) {
-	state := store.NewState()
 	tenantIDs = ordered(append(tenantIDs, book.Root, book.Defaults))
 	ids := uuids(tenantIDs)
-	met := make([]relation, 0, len(ids))
-	r := store.Reader{
-		State:  state,
-		ID:     func(id *book.ID) any { return idTarget{id} },
-		Time:   func(t *time.Time) any { return instant{t} },
-		Text:   func(text *string) any { return word{text, &s.words} },
-		Limits: &s.limits,
-		Int:    func(n *int64) any { return (*number)(n) },
-		Place:  func(p *book.Place) any { return (*place)(p) },
-		Room:   len(ids),
-	}
-	var (
-		written, others number
-		at              place
-		scoped, missing [][16]byte // whose other balances are asked for, and whose should have been
-	)
+	r := s.reader()
+	state, met := r.Reset(len(ids)), r.met[:0]
+	var scoped, missing [][16]byte // whose other balances are asked for, and whose should have been
 	for _, id := range tenantIDs {
 		if s.ancestry.scoped[id] {
 			scoped = append(scoped, id)
@@ -155,10 +166,10 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		statement = lockNoWait
 	}
 	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error {
-		t, err := r.Anchor(row, &written, &others, &at, &state.Now)
+		t, err := r.Anchor(row, &r.written, &r.others, &r.at, &state.Now)
 		if t != nil {
-			t.Stored.Written, t.Stored.Others, t.Stored.Place = int64(written), int64(others), book.Place(at)
-			if others > 0 && !s.ancestry.scoped[t.ID] {
+			t.Stored.Written, t.Stored.Others, t.Stored.Place = int64(r.written), int64(r.others), book.Place(r.at)
+			if r.others > 0 && !s.ancestry.scoped[t.ID] {
 				missing = append(missing, t.ID)
 			}
 		}
@@ -198,6 +209,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
 		return nil, false, err
 	}
+	r.met = met
 	complete := s.ancestry.learn(want, tenantIDs, met)
 	more := &request{untyped: s.untyped}
 	if len(missing) > 0 {

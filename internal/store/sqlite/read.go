@@ -48,13 +48,12 @@ var (
 )
 
 func (s *Store) read(ctx context.Context, conn *sql.Conn, want *book.Want) (*book.State, error) {
-	state := store.NewState()
-	state.Now = s.clock().UTC().Truncate(time.Microsecond)
 	r := store.Reader{
-		State: state,
-		ID:    func(id *book.ID) any { return (*identity)(id) },
-		Time:  sqldb.Instant,
+		ID:   func(id *book.ID) any { return (*identity)(id) },
+		Time: sqldb.Instant,
 	}
+	state := r.Reset(len(want.Tenants) + len(want.Keys))
+	state.Now = s.clock().UTC().Truncate(time.Microsecond)
 	all := []string{book.Defaults.String()}
 	err := query{chains, []any{list(texts(want.Tenants)), list(want.Keys)}, func(row sqldb.Row) error {
 		var id string

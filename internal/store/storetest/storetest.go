@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -191,8 +193,21 @@ func (b *Books) Write(eff book.Effects) error {
 func (b *Books) Read(want *book.Want) *book.State {
 	b.Helper()
 	var state *book.State
-	require.NoError(b, b.Batch(want, func(s *book.State) book.Effects { state = s; return book.Effects{} }))
+	require.NoError(b, b.Batch(want, func(s *book.State) book.Effects { state = kept(s); return book.Effects{} }))
 	return state
+}
+
+// kept is a copy of a state, which outlives its batch.
+func kept(s *book.State) *book.State {
+	c := *s
+	c.Keys, c.Busy, c.Executions = maps.Clone(s.Keys), maps.Clone(s.Busy), maps.Clone(s.Executions)
+	c.Idempotent, c.Processes, c.Tenants = maps.Clone(s.Idempotent), maps.Clone(s.Processes), maps.Clone(s.Tenants)
+	for id, t := range c.Tenants {
+		own := *t
+		own.Balances = slices.Clone(t.Balances)
+		c.Tenants[id] = &own
+	}
+	return &c
 }
 
 // Decide runs operations as one batch of a session.
