@@ -203,7 +203,7 @@ type Anchored struct {
 }
 
 // Place is where a row is for as long as nobody writes it. The zero one is not known.
-type Place uint64
+type Place [6]byte
 
 // Has reports whether the tenant has a balance of a scope.
 func (t *Tenant) Has(s Scope) bool { return t.find(s) != nil }
@@ -314,6 +314,7 @@ type Execution struct {
 	Overrun        Amount
 	Estimated      bool
 	Unpriced       bool
+	Place          Place  // for the store: where it has just read the row
 	Price          string // by what; see the Execution of package tenant
 	ServiceTier    string // that the call was served in
 	ErrorCode      string
@@ -321,9 +322,6 @@ type Execution struct {
 	Corrects       ID     // of an adjustment: the execution whose cost it corrects; zero for none
 	Usage          Usage
 	Latency        time.Duration // of the call; zero: nobody knows
-
-	// Place is for the store: where it has just read the row.
-	Place Place
 }
 
 // Hour is the row of the roll-up that an execution belongs to.

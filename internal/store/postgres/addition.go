@@ -45,14 +45,14 @@ func split(rows []book.BalanceRow) (added []addition, others []book.BalanceRow) 
 		others = append(others, row)
 	}
 	for _, row := range rows {
-		row.Tenant.Stored.Place = 0
+		row.Tenant.Stored.Place = book.Place{}
 	}
 	return added, others
 }
 
 func additionOf(row book.BalanceRow) (a addition, ok bool) {
 	stored := &row.Tenant.Stored
-	if row.Scope != book.Anchor || stored.Place == 0 || next(row.Tenant) > stored.Written/perGeneration || others(row.Tenant) != stored.Others {
+	if row.Scope != book.Anchor || stored.Place == (book.Place{}) || next(row.Tenant) > stored.Written/perGeneration || others(row.Tenant) != stored.Others {
 		return a, false
 	}
 	a.Tenant, a.at = row.Tenant, stored.Place

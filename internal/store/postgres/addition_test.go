@@ -19,7 +19,7 @@ func TestAddition_IsOfRowsWhoseBalancesAllGrowAlike(t *testing.T) {
 		plain  bool
 	}{
 		{"nothing else", func(*book.Tenant) {}, true},
-		{"the row's place is not known", func(t *book.Tenant) { t.Stored.Place = 0 }, false},
+		{"the row's place is not known", func(t *book.Tenant) { t.Stored.Place = book.Place{} }, false},
 		{"the row moves on to its next generation", func(t *book.Tenant) { t.Stored.Written = perGeneration - 1 }, false},
 		{"the row has moved on", func(t *book.Tenant) { t.Stored.Written = perGeneration }, true},
 		{"the tenant has got another balance", func(t *book.Tenant) { t.Balance(book.Scope{Agent: "support"}) }, false},
@@ -36,7 +36,7 @@ func TestAddition_IsOfRowsWhoseBalancesAllGrowAlike(t *testing.T) {
 		balances := func() []book.Balance {
 			return []book.Balance{{Scope: book.Anchor}, {Scope: book.Day, Start: day, End: day.AddDate(0, 0, 1)}, {Scope: book.Month, Start: day, End: day.AddDate(0, 1, 0)}}
 		}
-		tenant := &book.Tenant{Balances: balances(), Stored: book.Anchored{Written: 7, Place: 1<<16 | 3, Balances: balances()}}
+		tenant := &book.Tenant{Balances: balances(), Stored: book.Anchored{Written: 7, Place: placeOf(1, 3), Balances: balances()}}
 		for i := range tenant.Balances {
 			tenant.Balances[i].Spent.Charge, tenant.Balances[i].Held.Tokens = 5+int64(i), -2
 			tenant.Stored.Balances[i].Spent.Charge = int64(i)
@@ -45,7 +45,7 @@ func TestAddition_IsOfRowsWhoseBalancesAllGrowAlike(t *testing.T) {
 		a, plain := additionOf(tenant.Row(book.Anchor))
 		require.Equal(t, c.plain, plain, c.what)
 		if plain {
-			require.Equal(t, addition{tenant, 1<<16 | 3, book.Amount{Charge: 5}, book.Amount{Tokens: -2}}, a, c.what)
+			require.Equal(t, addition{tenant, placeOf(1, 3), book.Amount{Charge: 5}, book.Amount{Tokens: -2}}, a, c.what)
 		}
 	}
 	other := &book.Tenant{}
@@ -56,6 +56,6 @@ func TestAddition_IsOfRowsWhoseBalancesAllGrowAlike(t *testing.T) {
 
 func TestPlaces_AreReadAsTheyAreWritten(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, `{"(0,1)","(4294967295,65535)"}`, places([]book.Place{1, 4294967295<<16 | 65535}))
-	require.Equal(t, "(7,12)", single(book.Place(7<<16|12)))
+	require.Equal(t, `{"(0,1)","(4294967295,65535)"}`, places([]book.Place{placeOf(0, 1), placeOf(math.MaxUint32, math.MaxUint16)}))
+	require.Equal(t, "(7,12)", single(placeOf(7, 12)))
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -136,9 +137,16 @@ func places(values []book.Place) string {
 	return string(append(b, '}'))
 }
 
-func appendPlace(b []byte, v book.Place) []byte {
-	b = strconv.AppendUint(append(b, '('), uint64(v>>16), 10)
-	return append(strconv.AppendUint(append(b, ','), uint64(v&0xffff), 10), ')')
+// placeOf is the place of a row by the number of its block and by its own in that.
+func placeOf(block uint32, row uint16) (p book.Place) {
+	binary.BigEndian.PutUint32(p[:], block)
+	binary.BigEndian.PutUint16(p[4:], row)
+	return p
+}
+
+func appendPlace(b []byte, p book.Place) []byte {
+	b = strconv.AppendUint(append(b, '('), uint64(binary.BigEndian.Uint32(p[:])), 10)
+	return append(strconv.AppendUint(append(b, ','), uint64(binary.BigEndian.Uint16(p[4:])), 10), ')')
 }
 
 // single gives a value the form in which it is sent on its own.

@@ -117,6 +117,7 @@ type session struct {
 	ancestry ancestry
 	words    words
 	reads    *reader
+	buffer   buffer
 	limits   store.KnownLimits
 
 	mu   sync.Mutex
@@ -245,5 +246,5 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 	if want.Rehearse != nil {
 		rehearse = func() book.Effects { return want.Rehearse(state) }
 	}
-	return write(ctx, conn, state, &effects, rehearse, s.untyped)
+	return s.write(ctx, conn, state, &effects, rehearse)
 }

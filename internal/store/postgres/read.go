@@ -107,7 +107,7 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 		ids = append(ids, id)
 		return err
 	}))
-	if err := conn.SendBatch(ctx, &r.Batch).Close(); err != nil {
+	if err := s.send(ctx, conn, r); err != nil {
 		return nil, err
 	}
 	// Where something moved meanwhile, the decision has those wait who stand below somebody that is not locked.
@@ -206,7 +206,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	if len(want.Processes) > 0 {
 		batch.Queue(processes, uuids(want.Processes)).Query(each(r.Process))
 	}
-	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+	if err := s.send(ctx, conn, batch); err != nil {
 		return nil, false, err
 	}
 	r.met = met
@@ -227,7 +227,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		}))
 	}
 	if more.Len() > 0 {
-		if err := conn.SendBatch(ctx, &more.Batch).Close(); err != nil {
+		if err := s.send(ctx, conn, more); err != nil {
 			return nil, false, err
 		}
 	}
@@ -317,7 +317,7 @@ type place book.Place
 
 // ScanTID implements pgtype.TIDScanner.
 func (p *place) ScanTID(v pgtype.TID) error {
-	*p = place(v.BlockNumber)<<16 | place(v.OffsetNumber)
+	*p = place(placeOf(v.BlockNumber, v.OffsetNumber))
 	return nil
 }
 

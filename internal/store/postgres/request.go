@@ -9,6 +9,7 @@ import (
 type request struct {
 	pgx.Batch
 	untyped bool
+	size    int // in bytes, at least
 }
 
 // untyped reports whether the host has chosen a protocol in which the server is not asked for the types of the
@@ -24,6 +25,7 @@ func (r *request) Queue(statement string, args ...any) *pgx.QueuedQuery {
 	for i, arg := range args {
 		if !r.untyped {
 			args[i] = argument(arg)
+			r.size += max(weight(arg), weight(args[i]))
 		} else if ids, ok := arg.([][16]byte); ok {
 			args[i] = texts(ids)
 		}

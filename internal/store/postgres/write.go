@@ -263,27 +263,27 @@ var (
 
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
 // to be rehearsed comes between the two.
-func write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects, untyped bool) error {
-	batch := &request{untyped: untyped}
+func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects) error {
+	batch := &request{untyped: s.untyped}
 	batch.effects(state, eff)
 	if rehearse != nil {
-		if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+		if err := s.send(ctx, conn, batch); err != nil {
 			return err
 		}
-		batch = &request{untyped: untyped}
+		batch = &request{untyped: s.untyped}
 		if eff := rehearse(); !eff.Empty() {
 			batch.Queue("SAVEPOINT rehearsal")
 			batch.effects(state, &eff)
 			batch.Queue("ROLLBACK TO SAVEPOINT rehearsal")
-			if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+			if err := s.send(ctx, conn, batch); err != nil {
 				return fmt.Errorf("what the call will have used could not be booked: %w", err)
 			}
-			batch = &request{untyped: untyped}
+			batch = &request{untyped: s.untyped}
 		}
 	}
 	var tag string
 	batch.Queue("COMMIT").Exec(func(t pgconn.CommandTag) error { tag = t.String(); return nil })
-	if err := conn.SendBatch(ctx, &batch.Batch).Close(); err != nil {
+	if err := s.send(ctx, conn, batch); err != nil {
 		return err
 	}
 	if tag != "COMMIT" {
@@ -313,7 +313,7 @@ func (r *request) effects(state *book.State, eff *book.Effects) {
 
 // byPlace returns the updates of executions whose place is known, and the others.
 func byPlace(updates []book.Update) (placed, others []book.Update) {
-	known := func(u book.Update) bool { return u.Place != 0 }
+	known := func(u book.Update) bool { return u.Place != book.Place{} }
 	if !slices.ContainsFunc(updates, func(u book.Update) bool { return !known(u) }) {
 		return updates, nil
 	}

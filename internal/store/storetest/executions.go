@@ -218,7 +218,7 @@ func executionIsRead(b *Books) {
 		// Not read: no decision needs them.
 		got.Tags, got.Actor, got.Overrun, got.ErrorCode, got.Usage = want.Tags, want.Actor, want.Overrun, want.ErrorCode, want.Usage
 		got.Price, got.ServiceTier, got.Reason, got.Corrects, got.Latency = want.Price, want.ServiceTier, want.Reason, want.Corrects, want.Latency
-		got.Place = 0
+		got.Place = book.Place{}
 		require.Equal(b, *want, got)
 	}
 }
