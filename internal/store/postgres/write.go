@@ -198,7 +198,7 @@ var (
 // updating is the statement that ends executions which are at k.at.
 func updating(set []store.Column[book.Update], k, n string) string {
 	return fmt.Sprintf(`u AS (UPDATE llm_executions t SET %s FROM %s
-			WHERE t.ctid = k.at AND t.id IS NOT DISTINCT FROM k.id AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
+			WHERE t.ctid = k.at AND t.id = k.id AND t.status = k.was AND t.settled_at IS NULL RETURNING 1)
 		SELECT 1 / (count(*) = %s)::int FROM u`,
 		strings.Replace(store.Each(set, "@ = k.@", ", "), "k.units", "nullif(k.units, '')::jsonb", 1), k, n)
 }
