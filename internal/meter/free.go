@@ -36,6 +36,9 @@ func (p path) keeps(provider string) bool {
 	if provider == OpenAIProvider && p.back(2) == "chat" && p.back(1) == "completions" {
 		return true // how a stored chat completion is labelled
 	}
+	if provider == Azure && len(p) > 3 && p[0] == "api" && p[1] == "projects" { // of Foundry, whose name follows
+		p = p[3:]
+	}
 	for i, s := range p {
 		switch {
 		case slices.Contains(keptAt[provider], s) && (provider != "" || i > 0):
@@ -51,7 +54,7 @@ var (
 	// keptAt are the first segments of what is kept, by provider.
 	keptAt = map[string][]string{
 		OpenAIProvider:    {"conversations", "vector_stores", "skills", "agents", "assistants", "evals", "organization", "projects"},
-		Azure:             {"conversations", "vector_stores", "skills", "assistants", "evals"},
+		Azure:             {"conversations", "vector_stores", "skills", "agents", "assistants", "evals"},
 		AnthropicProvider: {"skills", "agents", "environments", "vaults", "memory_stores", "organizations"},
 		Mistral:           {"agents", "connectors"},
 		CohereProvider:    {"datasets", "connectors"},
