@@ -111,12 +111,17 @@ func TestCompletion_InBash(t *testing.T) {
 // No flag of any command is without a text, and none takes a password.
 func TestHelp_OfEveryCommand(t *testing.T) {
 	t.Parallel()
+	page, err := os.ReadFile("../../docs/command.md")
+	require.NoError(t, err)
 	for _, name := range strings.Split("migrate|status|tenant|tenant list|tenant show|tenant history|tenant set-limit|tenant top-up|tenant credit|tenant debit|"+
 		"tenant suspend|tenant resume|tenant rename|usage|export|import|prices|prices show|prices diff|prices check|reprice|backfill|verify|repair|prune|erase|serve|completion", "|") {
 		r := run(t, []string{"TENANT_DATABASE_URL=postgres://u:geheim@h/db"}, append(strings.Fields(name), "--help")...)
 		require.Equal(t, 0, r.code, name)
 		require.Contains(t, r.out, "Usage: tenant "+name)
 		require.NotContains(t, r.out, "geheim")
+		if name != "tenant" && name != "prices" {
+			require.Contains(t, string(page), "tenant "+strings.TrimPrefix(name, "tenant "), "the page shows it")
+		}
 		require.NotRegexp(t, `\$\{(default|period)`, r.out)
 	}
 }
