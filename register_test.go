@@ -215,6 +215,35 @@ func TestCreate_OfManyKeepsEachNameAndKeyAsItWas(t *testing.T) {
 	})
 }
 
+func TestCreate_OfManyOfWhomSomeHaveATenantAlreadyGivesEachItsOwn(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		require.NoError(t, db.AutoMigrate(&Project{}))
+		require.NoError(t, ledger.Register(&Project{}, tenant.WithEnforcement(tenant.Hard), tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("5")})))
+		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, tenant.ID("beta"), func(b *tenant.Budget) error {
+			b.Limits = tenant.Limits{MonthlyCost: tenant.USD("30")}
+			return nil
+		}))
+		former := Project{Slug: "former"}
+		require.NoError(t, db.Create(&former).Error)
+		require.NoError(t, call(t, ledger, tenant.ID("former"), "4"))
+		require.NoError(t, db.Exec(`DELETE FROM projects`).Error) // the ledger does not see it
+
+		many := []*Project{{ID: former.ID, Slug: "alpha"}, {Slug: "beta"}, {Slug: `g"a\mma`, Name: "Größe, {x}"}}
+		require.NoError(t, db.Create(many).Error)
+		var got []string
+		require.NoError(t, db.Raw(`SELECT t.tenant_id || ' ' || t.name || ' ' || l.window_unit || ' ' || CAST(l.amount AS text) FROM llm_limits l
+			JOIN llm_tenants t ON t.id = l.tenant WHERE t.owner_type = 'projects' ORDER BY t.tenant_id, l.window_unit`).Scan(&got).Error)
+		require.Equal(t, []string{
+			"alpha alpha day 5000000000", "beta beta day 5000000000", "beta beta month 30000000000", `g"a\mma Größe, {x} day 5000000000`,
+		}, got)
+		for _, p := range many {
+			require.NoError(t, call(t, ledger, tenant.ID(p.Slug), "5"), p.Slug)
+			require.ErrorIs(t, call(t, ledger, tenant.ID(p.Slug), "1"), tenant.ErrBudgetExceeded, p.Slug)
+		}
+	})
+}
+
 func TestCreate_WithAnImpossibleKeyFailsAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {

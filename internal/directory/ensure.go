@@ -295,7 +295,8 @@ func (d Directory) MakeRoot(ctx context.Context, c sqldb.Conn, key string) error
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return err
 	}
-	return d.balances(ctx, c, []string{id})
+	_, err = c.ExecContext(ctx, d.Bind(`INSERT INTO llm_balances (tenant, window_unit, window_end) VALUES (?, 'total', NULL)`), id)
+	return err
 }
 
 // SaveSettings writes the settings of the ledger's defaults or of its root, each that is given.

@@ -146,7 +146,7 @@ func (f *Following) follows(t *found, p Profile) {
 
 // End gives the tenants their new keys and names. A key that somebody else has is a [*ConflictError].
 func (f *Following) End(ctx context.Context) error {
-	if f.Documents && f.parked == 0 && len(f.moved) > 0 {
+	if f.parked == 0 && (f.Documents && len(f.moved) > 0 || len(f.moved) == 1 && len(f.log) == 1) {
 		done, err := f.atOnce(ctx)
 		if err != nil || done {
 			return err
@@ -222,6 +222,18 @@ func (f *Following) atOnce(ctx context.Context) (done bool, err error) {
 
 // alone is atOnce for one tenant: plain values cost the server less than a document.
 func (f *Following) alone(ctx context.Context, m move, c Change) (bool, error) {
+	if !f.Documents {
+		result, err := f.conn.ExecContext(ctx, f.Bind(`UPDATE llm_tenants SET tenant_id = ?, name = ?, deleted_at = NULL, updated_at = `+f.Clock+`
+			WHERE id = ? AND coalesce(tenant_id, '') = ? AND NOT EXISTS (SELECT 1 FROM llm_tenants h WHERE h.tenant_id = ? AND h.id <> ?)`),
+			m.Key, m.Name, m.id, m.was, m.Key, m.id)
+		if err != nil {
+			return false, err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return false, err
+		}
+		return true, f.Audit(ctx, f.conn, c)
+	}
 	was, err := document(c.Was)
 	if err != nil {
 		return false, err

@@ -20,8 +20,11 @@ func SeenSQL(ownerType string) string {
 // ParseSeen reads what the expression of SeenSQL has given; nil for none, because there may be one by now: whoever makes it has
 // only locked the record, so that the statement has waited for that without a trace.
 func ParseSeen(s string) *Seen {
+	if !strings.HasPrefix(s, "[") {
+		return nil
+	}
 	var f [8]string
-	if !strings.HasPrefix(s, "[") || json.Unmarshal([]byte(s), &f) != nil {
+	if json.Unmarshal([]byte(s), &f) != nil {
 		return nil
 	}
 	return &Seen{&found{

@@ -24,6 +24,7 @@ type Declaration struct {
 	Type   reflect.Type
 	schema *schema.Schema
 	method bool // it has LLMTenantID
+	padded bool // the database fills the key up with spaces
 
 	Settings
 
@@ -167,6 +168,7 @@ func (d *Declaration) complete() error {
 			return fmt.Errorf("the field %s cannot be a key: %w", path(f), err)
 		}
 	}
+	d.padded = d.Key != nil && padding.MatchString(string(d.Key.DataType))
 	d.watch(model.Implements(reflect.TypeFor[fmt.Stringer]()))
 	return nil
 }

@@ -206,7 +206,7 @@ func plain(f *schema.Field, v reflect.Value) any {
 
 // unpadded is a key without the spaces that its column adds to it.
 func (d *Declaration) unpadded(key string) string {
-	if d.Key != nil && padding.MatchString(string(d.Key.DataType)) {
+	if d.padded {
 		return strings.TrimRight(key, " ")
 	}
 	return key
@@ -246,10 +246,16 @@ func (r records) profile(v reflect.Value) (directory.Profile, error) {
 	if err != nil {
 		return directory.Profile{}, err
 	}
+	return r.profileOf(v, id)
+}
+
+// profileOf is profile of a record whose primary key is known.
+func (r records) profileOf(v reflect.Value, id string) (directory.Profile, error) {
 	p := directory.Profile{
 		OwnerType: r.owner, OwnerID: id, Enforcement: r.Enforcement, Counts: r.Counts, Inherit: r.Inherit, Zone: r.Zone, Limits: r.Limits,
 	}
 	p.Key, p.Err = r.keyOf(v)
+	var err error
 	if p.Parent, err = r.parentOf(v); p.Err == nil {
 		p.Err = err
 	}

@@ -39,11 +39,11 @@ func regclass(table string) string {
 	return `to_regclass('` + strings.ReplaceAll(strings.Join(parts, "."), `'`, `''`) + `')`
 }
 
-func parsePlace(s sql.NullString) place {
-	if !s.Valid || len(s.String) < 2 {
+func parsePlace(s string) place {
+	if len(s) < 2 {
 		return place{}
 	}
-	return place{there: true, home: s.String[0] == 'h', again: s.String[1] == 't', schema: s.String[2:]}
+	return place{there: true, home: s[0] == 'h', again: s[1] == 't', schema: s[2:]}
 }
 
 // located are the records of the model in a table, none if that is not the declared one. In the schema of the ledger's own
@@ -71,7 +71,7 @@ func (d *Declaration) resolve(db *gorm.DB) (records, error) {
 		if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(d.schema.Table), &where); err != nil {
 			return records{}, err
 		}
-		if p = parsePlace(where); !p.there {
+		if p = parsePlace(where.String); !p.there {
 			return records{}, &absentError{d}
 		}
 	}

@@ -53,8 +53,9 @@ func (d *Declaration) read(db *gorm.DB, what selection, build func(*gorm.Stateme
 		return &fault.HostError{Err: err}
 	}
 	defer func() { _ = rows.Close() }()
+	scanner := scanner{selection: what}
 	for rows.Next() {
-		record, facts, err := what.scan(ctx, rows, nil)
+		record, facts, err := scanner.scan(ctx, rows, nil)
 		if err != nil {
 			return err
 		}
@@ -142,35 +143,44 @@ func (s selection) width() int {
 	return n
 }
 
-// scan reads a row that ends with the columns of the selection.
-func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (reflect.Value, facts, error) {
+// scanner reads rows that end with the columns of a selection.
+type scanner struct {
+	selection
+	values []any
+	where  sql.RawBytes
+	said   string // what where was in the last row: it is the same in all
+	place  place
+}
+
+// scan reads a row. What is before the columns of the selection goes to other targets.
+func (s *scanner) scan(ctx context.Context, rows *sql.Rows, before []any) (reflect.Value, facts, error) {
 	var (
 		f                facts
 		hidden, inserted int
-		changes, where   sql.NullString
+		changes          sql.NullString
 	)
 	record := reflect.New(s.declaration.Type)
-	values := before[:len(before):len(before)]
+	s.values = append(s.values[:0], before...)
 	for _, field := range s.fields {
-		values = append(values, field.NewValuePool.Get())
+		s.values = append(s.values, field.NewValuePool.Get())
 	}
 	if s.asksHidden() {
-		values = append(values, &hidden)
+		s.values = append(s.values, &hidden)
 	}
 	if s.inserted {
-		values = append(values, &inserted)
+		s.values = append(s.values, &inserted)
 	}
 	if s.changes {
-		values = append(values, &changes)
+		s.values = append(s.values, &changes)
 	}
 	if s.asksPlace() {
-		values = append(values, &where)
+		s.values = append(s.values, &s.where)
 	}
-	if err := rows.Scan(values...); err != nil {
+	if err := rows.Scan(s.values...); err != nil {
 		return record, f, err
 	}
 	for i, field := range s.fields {
-		value := values[len(before)+i]
+		value := s.values[len(before)+i]
 		if err := field.Set(ctx, record.Elem(), value); err != nil {
 			return record, f, err
 		}
@@ -178,7 +188,11 @@ func (s selection) scan(ctx context.Context, rows *sql.Rows, before []any) (refl
 	}
 	f.hidden, f.inserted, f.same = hidden != 0, inserted != 0, changes.String == "="
 	if s.asksPlace() {
-		f.place = parsePlace(where)
+		if string(s.where) != s.said {
+			s.said = string(s.where)
+			s.place = parsePlace(s.said)
+		}
+		f.place = s.place
 		if s.declaration.ownerIn(f.place) == s.declaration.schema.Table {
 			f.tenant = directory.ParseSeen(changes.String)
 		}

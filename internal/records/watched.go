@@ -269,9 +269,14 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 	if w.kind == deleting {
 		_, deleted = w.db.Statement.Clauses["DELETE"]
 	}
+	if values, ok := w.db.Statement.Clauses["VALUES"].Expression.(clause.Values); ok {
+		n := len(values.Values)
+		w.profiles, w.keys, result.rows = make([]directory.Profile, 0, n), make([][]any, 0, n), make([][]any, 0, n)
+	}
+	scanner := scanner{selection: s}
 	for first := true; rows.Next(); first = false {
 		hosts := result.row()
-		record, facts, err := s.scan(w.db.Statement.Context, rows, hosts)
+		record, facts, err := scanner.scan(w.db.Statement.Context, rows, hosts)
 		result.add(hosts)
 		if err != nil {
 			w.err = errors.Join(w.err, err)
@@ -287,9 +292,13 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 		if !w.follows || facts.same && !w.again {
 			continue
 		}
-		profile, err := w.at.profile(record)
-		_, key, other := d.ownerID(record)
-		if err := errors.Join(err, other); err != nil {
+		id, key, err := d.ownerID(record)
+		if err != nil {
+			w.err = errors.Join(w.err, err)
+			continue
+		}
+		profile, err := w.at.profileOf(record, id)
+		if err != nil {
 			w.err = errors.Join(w.err, err)
 			continue
 		}
