@@ -200,3 +200,23 @@ func TestErase_OfNobodyIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, tenant.ErrInvalidTenant)
 	require.NotContains(t, dump(t, db), "stranger", "no tenant is made for it")
 }
+
+func ExampleLedger_Erase() {
+	ctx := context.Background()
+	db, ledger, end := openBooks()
+	defer end()
+	if _, err := ledger.Record(ctx, tenant.ID("acme"), tenant.Actual{Provider: "openai", Model: "gpt-5", Cost: tenant.USD("0.25")}); err != nil {
+		fmt.Println(err)
+	}
+
+	report, err := ledger.Erase(ctx, tenant.ID("acme"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer, err := tenant.QueryUsage(ctx, db, tenant.Query{Everybody: true, Period: tenant.Today})
+	fmt.Println(report.Executions, "call without a name, which has cost", answer.Total.Cost, err)
+
+	// Output:
+	// 1 call without a name, which has cost 0.25 <nil>
+}

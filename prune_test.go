@@ -1,8 +1,10 @@
 package tenant_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,4 +208,80 @@ func TestPrune_KeepsWhatIsStillNeeded(t *testing.T) {
 		require.Equal(t, at(t, "2026-07-31T10:00:00Z"), report.Before, "a month that begins in Kiritimati is open")
 		require.Equal(t, []string{"corrected lately", "lost lately", "of corrected lately", "running", "this month"}, left())
 	})
+}
+
+// Round after round of old calls leaves beside live ones, and the rows of each take the space of those before: without that, the
+// table would be as large as all of them. A vacuum is what PostgreSQL does by itself now and then.
+func TestPrune_LeavesTheSpaceToLaterCalls(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		const old, live, rounds = 1500, 20, 6
+		postgres := db.Name() == "postgres"
+		size := func() (n int64) {
+			t.Helper()
+			// Without what other tables have, such as the keys of what was imported, which stay.
+			statement := `SELECT page_count - (SELECT count(*) FROM dbstat WHERE name NOT LIKE '%llm_executions%') FROM pragma_page_count()`
+			if postgres {
+				statement = `SELECT pg_total_relation_size('llm_executions')`
+			}
+			require.NoError(t, db.Raw(statement).Scan(&n).Error)
+			return n
+		}
+		when := time.Now().AddDate(0, -3, 0)
+		var second, last int64
+		for round := range rounds {
+			calls := ago(old, "acme", "globex")
+			for i := range calls {
+				calls[i].ID, calls[i].At = fmt.Sprint(round, " ", i), when.Add(time.Duration(round)*12*time.Hour+time.Duration(i)*time.Second)
+			}
+			_, err := ledger.Import(t.Context(), "s", each(calls...))
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for range live {
+					if !assertNoError(t, call(t, ledger, acme, "0.01")) {
+						return
+					}
+				}
+			})
+			report, err := ledger.Prune(t.Context(), time.Now().AddDate(0, -2, 0), tenant.WithPruneBatch(500))
+			wg.Wait()
+			require.NoError(t, err)
+			require.EqualValues(t, old, report.Executions)
+			if postgres {
+				require.NoError(t, db.Exec(`VACUUM llm_executions`).Error)
+			}
+			if last = size(); round == 1 {
+				second = last
+			}
+		}
+		t.Logf("after two rounds %d, at the end %d", second, last)
+		require.Less(t, last, 2*second, "it is three times as large where nothing is used again")
+		require.EqualValues(t, rounds*live, countRows(t, db, "llm_executions"))
+		differences, err := ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, differences)
+	})
+}
+
+func ExampleLedger_Prune() {
+	ctx := context.Background()
+	db, ledger, end := openBooks()
+	defer end()
+	old := tenant.ImportedCall{
+		ID: "1", Tenant: tenant.ID("acme"), At: time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC),
+		Actual: tenant.Actual{Provider: "openai", Model: "gpt-5", Cost: tenant.USD("0.25")},
+	}
+	if _, err := ledger.Import(ctx, "old-gateway", each(old)); err != nil {
+		fmt.Println(err)
+	}
+
+	report, err := ledger.Prune(ctx, time.Now().AddDate(0, -13, 0), tenant.WithPruneTime(10*time.Minute))
+	fmt.Println(report.Executions, "left,", err)
+	cost, err := tenant.Cost(ctx, db, tenant.ID("acme"), tenant.Date(2024, 3, 1))
+	fmt.Println(cost, "is what that day has cost,", err)
+
+	// Output:
+	// 1 left, <nil>
+	// 0.25 is what that day has cost, <nil>
 }
