@@ -102,7 +102,7 @@ func (v *verifying) everybody(found []Difference) {
 
 // Verify checks that the books agree with themselves: for each tenant, that every balance and every hour of the roll-up
 // is the sum of the executions that it counts, that what is held is the sum of the running ones, and that every day and month that
-// is rolled up is the sum of its hours. It returns every
+// is rolled up is the sum of its hours, but for those of [WithRollupTags]. It returns every
 // difference; there is none unless somebody else has written to the ledger's tables. It takes a short snapshot for each
 // tenant and day, locks nothing, and can run while calls go on. That it came to its end is written to the audit log of the calls
 // without a tenant, for [LastVerify].

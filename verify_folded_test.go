@@ -25,6 +25,9 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 		tenant.SetClock(ledger, now)
 		require.NoError(t, ledger.RollUp(t.Context()))
 		require.Positive(t, countRows(t, db, "llm_usage_windows"))
+		var tags int64
+		require.NoError(t, db.Raw(`SELECT count(*) FROM llm_usage_windows WHERE tag <> ''`).Scan(&tags).Error)
+		require.Positive(t, tags, "those of a tag are there too, and are not taken for others")
 		verify := func() []tenant.Difference {
 			t.Helper()
 			found, err := ledger.Verify(t.Context())
@@ -34,11 +37,13 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 		require.Empty(t, verify())
 
 		const everybody, eachTenant = "00000000-0000-0000-0000-000000000002", "00000000-0000-0000-0000-000000000003"
-		of := func(key string) string { return "tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = '" + key + "')" }
+		of := func(key string) string {
+			return "tenant IN (SELECT id FROM llm_tenants WHERE tenant_id = '" + key + "')"
+		}
 		// What is folded of another day or month, in the place of each.
 		instead := func(unit, whose string) string {
-			return `UPDATE llm_usage_windows SET sums = (SELECT x.sums FROM llm_usage_windows x WHERE x.window_unit = '` + unit + `' AND x.` + whose + ` ORDER BY x.window_start LIMIT 1)
-				WHERE window_unit = '` + unit + `' AND ` + whose
+			return `UPDATE llm_usage_windows SET sums = (SELECT x.sums FROM llm_usage_windows x WHERE x.window_unit = '` + unit + `' AND x.tag = '' AND x.` + whose + ` ORDER BY x.window_start LIMIT 1)
+				WHERE window_unit = '` + unit + `' AND tag = '' AND ` + whose
 		}
 		for name, c := range map[string]struct {
 			change, column string
@@ -77,5 +82,5 @@ func TestVerify_ComparesRolledUpDaysAndMonthsWithTheirHours(t *testing.T) {
 		require.NotEmpty(t, verify())
 		require.NoError(t, db.Exec(`INSERT INTO llm_usage_late (tenant, hour) SELECT DISTINCT tenant, hour FROM llm_usage`).Error)
 		require.Empty(t, verify())
-	})
+	}, tenant.WithRollupTags("feature"))
 }

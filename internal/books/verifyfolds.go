@@ -32,8 +32,8 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 		version = max(version, r.version)
 	}
 	for _, r := range records {
-		if r.unit == period.Total {
-			continue
+		if r.unit == period.Total || r.tag != "" {
+			continue // what is folded by a tag comes of executions, and not of hours
 		}
 		w, ok := r.windows([]Span{{Range: Range{r.from, r.to}}}, zones, now.Add(-book.Late))
 		for ok && len(w.starts) > 1 {
@@ -140,7 +140,7 @@ func (f *folding) ask(ctx context.Context, version int64, id string) (current bo
 	late, args := f.lateOf()
 	statement := other(foldedVersion, "(SELECT version FROM llm_usage_folds WHERE window_unit = 'total')", noTime, noSums) +
 		" UNION ALL " + other(foldedPacked, "0", "window_start", "sums") + ` FROM llm_usage_windows WHERE tenant = ? AND window_unit = ? AND time_zone = ?
-			AND window_start >= ? AND window_start < ?` +
+			AND tag = '' AND window_start >= ? AND window_start < ?` +
 		" UNION ALL " + other(foldedLate, "0", "hour", noSums) + late
 	args = append([]any{id, f.of.unit.String(), f.of.zone, f.Time(f.starts[0]), f.Time(f.starts[len(f.starts)-1])}, args...)
 	if len(f.parts) > 0 {
