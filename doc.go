@@ -80,7 +80,8 @@
 //
 // Settings and questions are functions of a context, any handle derived from the ledger's *gorm.DB, and a tenant:
 // [Cost], [Tokens], [ExecutionCount], [UsageSummary], [Executions], [BudgetFor], [BudgetStatus], [ConfigureBudget] and
-// others. They take part in the handle's transaction, and write nothing but what they are asked to.
+// others. They take part in the handle's transaction, and write nothing but what they are asked to. [WithReadDB] has a replica read for lists and
+// reports, and [WithRowSecurity] has PostgreSQL itself keep tenants apart.
 //
 // A charge never takes part in a host's transaction: the provider bills also when the host rolls back.
 package tenant

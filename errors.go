@@ -20,6 +20,9 @@ var (
 	// ErrUnknownTenant is matched by every *UnknownTenantError.
 	ErrUnknownTenant = fault.ErrUnknownTenant
 
+	// ErrReadDB: the replica of WithReadDB does not answer, is too far behind, or has ended a query.
+	ErrReadDB = fault.ErrReadDB
+
 	// ErrRowsOpen: rows of the host's own query are still open on the transaction that a function was given, and PostgreSQL
 	// answers one query of a connection at a time. Close them, or read them into a slice, first.
 	ErrRowsOpen = fault.ErrRowsOpen

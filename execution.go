@@ -147,7 +147,7 @@ func rowsOfTenant(ctx context.Context, db *gorm.DB, t Tenant, model any, table s
 
 // ofTenant adds the condition that rows are a tenant's.
 func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked query) error {
-	q, err := ask(ctx, db, t)
+	q, err := askThere(ctx, db, t)
 	if err != nil {
 		return err
 	}

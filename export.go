@@ -144,12 +144,28 @@ func Export(ctx context.Context, db *gorm.DB, w io.Writer, format ExportFormat, 
 	if err != nil {
 		return ExportReport{}, fmt.Errorf("%w: Export: %w", ErrInvalidOption, err)
 	}
+	counted := &counter{w: w}
+	report, err := e.export(ctx, db, counted, format, what)
+	if err == nil || counted.failed || !isReplica(db) {
+		return report, err
+	}
+	l, closed := ledgerOf(db)
+	if closed != nil {
+		return report, err
+	}
+	named, again := l.replicaFailed(ctx, db, err)
+	if !again || counted.n > 0 { // what is written goes on behind its cursor
+		return report, named
+	}
+	return e.export(ctx, l.primary(ctx, db), counted, format, what)
+}
+
+func (e *exporting) export(ctx context.Context, db *gorm.DB, counted *counter, format ExportFormat, what Exportable) (ExportReport, error) {
 	from, err := what.exported(ctx, db, e.after)
 	if err != nil {
 		return ExportReport{}, err
 	}
 	report := ExportReport{Cursor: e.after}
-	counted := &counter{w: w}
 	encoder, err := format.Encoder(counted, from.columns, e.after != "")
 	if err != nil {
 		return report, fmt.Errorf("tenant: Export: %w", err)
@@ -178,13 +194,15 @@ func Export(ctx context.Context, db *gorm.DB, w io.Writer, format ExportFormat, 
 
 // counter counts what a writer has taken.
 type counter struct {
-	w io.Writer
-	n int64
+	w      io.Writer
+	n      int64
+	failed bool
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
+	c.failed = c.failed || err != nil
 	return n, err
 }
 

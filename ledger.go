@@ -42,6 +42,7 @@ type Ledger struct {
 	lanes   *lane.Set
 	options openOptions
 	zones   zones
+	reads   *reads // nil: there is no replica
 	timers  timers
 	windows decide.Config
 
@@ -84,7 +85,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	o := openOptions{
 		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday, clock: time.Now,
 		thresholds: []int64{50, 80, 100},
-		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour, keysKept: 365 * 24 * time.Hour,
+		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour, keysKept: 365 * 24 * time.Hour, maxReadLag: 30 * time.Second,
 	}
 	for _, option := range options {
 		if option == nil {
@@ -130,6 +131,13 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())
 		return nil, err
+	}
+	if o.readDB != nil {
+		if err := l.attachReplica(); err != nil {
+			_ = l.lanes.Close(context.Background())
+			l.uninstall()
+			return nil, err
+		}
 	}
 	return l, nil
 }

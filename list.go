@@ -68,11 +68,13 @@ func ExecutionsPage(ctx context.Context, db *gorm.DB, q ExecutionQuery, limit in
 	if limit < 1 || limit > most {
 		return ExecutionPage{}, fmt.Errorf("%w: ExecutionsPage: the limit %d is not from 1 to %d", ErrInvalidOption, limit, most)
 	}
-	l, err := q.open(ctx, db)
-	if err != nil {
-		return ExecutionPage{}, err
-	}
-	found, err := l.page(ctx, limit+1)
+	found, err := onReplica(ctx, db, func(db *gorm.DB) ([]Execution, error) {
+		l, err := q.open(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		return l.page(ctx, limit+1)
+	})
 	if err != nil || len(found) <= limit {
 		return ExecutionPage{Executions: found}, err
 	}
@@ -94,11 +96,25 @@ func ExecutionsPage(ctx context.Context, db *gorm.DB, q ExecutionQuery, limit in
 func ListExecutions(ctx context.Context, db *gorm.DB, q ExecutionQuery) iter.Seq2[Execution, error] {
 	const least, most = 50, 1000
 	return func(yield func(Execution, error) bool) {
-		l, err := q.open(ctx, db)
-		for size := least; err == nil; size = min(2*size, most) {
-			var found []Execution
-			if found, err = l.page(ctx, size); err != nil {
-				break
+		var l *lister
+		for size := least; ; size = min(2*size, most) {
+			// Where the replica fails, the primary goes on.
+			found, err := onReplica(ctx, db, func(from *gorm.DB) (found []Execution, err error) {
+				if l == nil || from != db {
+					opened, err := q.open(ctx, from)
+					if err != nil {
+						return nil, err
+					}
+					if l != nil {
+						opened.after = l.after
+					}
+					l = opened
+				}
+				return l.page(ctx, size)
+			})
+			if err != nil {
+				yield(Execution{}, err)
+				return
 			}
 			for _, e := range found {
 				if !yield(e, nil) {
@@ -110,7 +126,6 @@ func ListExecutions(ctx context.Context, db *gorm.DB, q ExecutionQuery) iter.Seq
 			}
 			l.after = &mark{q.rank(&found[size-1]), found[size-1].ID}
 		}
-		yield(Execution{}, err)
 	}
 }
 
@@ -178,7 +193,7 @@ func (q ExecutionQuery) open(ctx context.Context, db *gorm.DB) (*lister, error) 
 	if err != nil {
 		return nil, err
 	}
-	asked, err := ask(ctx, db, q.Tenant)
+	asked, err := askThere(ctx, db, q.Tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/text"
@@ -75,6 +77,8 @@ type openOptions struct {
 	log         *slog.Logger
 	lanes       int
 	laneDB      *sql.DB
+	readDB      *gorm.DB
+	maxReadLag  time.Duration
 	settleWait  time.Duration
 	lease       time.Duration
 	callTime    time.Duration
@@ -223,6 +227,28 @@ func WithLaneDB(db *sql.DB) OpenOption {
 		o.laneDB = db
 		return nil
 	}
+}
+
+// WithReadDB names a replica of the database, a streaming one of PostgreSQL, for what may be a little old: lists, series, exports and the pages of
+// package tenantui read it, so that a long report is not in the way of calls, and its snapshot keeps no row of the primary's from being cleaned
+// up (leave hot_standby_feedback off). Admission, balances and what was spent are asked of the primary, always. [Ledger.ReadDB] is the handle; [WithMaxReadLag] says how far behind the
+// replica may be. Open does not talk to it, and it need not be there: the primary answers then. The caller closes it after the ledger. Defaults to none.
+func WithReadDB(replica *gorm.DB) OpenOption {
+	return func(o *openOptions) error {
+		if replica == nil || replica.Config == nil || replica.Statement == nil {
+			return fmt.Errorf("%w: WithReadDB: the *gorm.DB is nil", ErrInvalidOption)
+		}
+		if name := replica.Name(); name != "postgres" {
+			return fmt.Errorf("%w: WithReadDB: the database is %q, and only PostgreSQL has replicas", ErrInvalidOption, name)
+		}
+		o.readDB = replica
+		return nil
+	}
+}
+
+// WithMaxReadLag sets how far the replica of [WithReadDB] may be behind; beyond that the primary answers. Defaults to 30 seconds.
+func WithMaxReadLag(d time.Duration) OpenOption {
+	return func(o *openOptions) error { return positive(&o.maxReadLag, "WithMaxReadLag", d) }
 }
 
 // WithSettleWait sets how long a finished call waits for its cost to be on the books. After that its reply is handed out

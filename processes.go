@@ -15,6 +15,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -256,4 +258,177 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// ReadStatus says where what may be a little old is read, for status pages; see [WithReadDB].
+type ReadStatus struct {
+	// Replica: the replica answers. Otherwise the primary does, and Err says why.
+	Replica bool
+
+	// Lag is how far the replica is behind: what was committed before that is there. It is zero where the replica has all that was
+	// committed, and where Err says that it is not known.
+	Lag time.Duration
+
+	MaxLag time.Duration // see WithMaxReadLag
+	Err    error         `json:"-"`
+}
+
+// reads is the replica, and what was last found out about it.
+type reads struct {
+	db     *gorm.DB
+	maxLag time.Duration
+
+	mu     sync.Mutex
+	looked time.Time // zero: never
+	good   time.Duration
+	status ReadStatus
+}
+
+const (
+	// readsKnown is for how long it is taken that a replica is as far behind as it was.
+	readsKnown = time.Second
+
+	// readsLook is how long its answer is waited for.
+	readsLook = 2 * time.Second
+
+	// readsRest is for how long a replica is left alone that did not answer.
+	readsRest = 5 * time.Second
+)
+
+func (l *Ledger) attachReplica() error {
+	if l.dialect != sqldb.Postgres {
+		return fmt.Errorf("%w: WithReadDB: the ledger's database is %s, which has no replicas", ErrInvalidOption, l.dialect.Name)
+	}
+	if err := l.attach(l.options.readDB, true); err != nil {
+		return fmt.Errorf("WithReadDB: %w", err)
+	}
+	l.reads = &reads{db: l.options.readDB, maxLag: l.options.maxReadLag}
+	return nil
+}
+
+// ReadDB returns the handle on which to ask for what may be a little old, lists, series, exports: that of [WithReadDB], or the ledger's own
+// where there is none, where it is too far behind, or where it does not answer. It looks once a second at most, and waits for 2 seconds at most;
+// a replica that did not answer is left alone for 5.
+//
+// On the replica's handle, [QueryUsage], [UsageSummary], [ExecutionsPage], [ListExecutions], [Export], [Executions] and [AuditLog] read the replica. Whatever is asked of
+// balances and of what was spent ([Cost], [BudgetStatus] and the like) reads the primary all the same. Where the replica fails, or cancels a
+// query because it was in the way of what the primary has sent (SQLSTATE 40001), the first four ask the primary instead; an export does
+// so too, as long as nothing was written. In a transaction, and in the middle of an export, the error matches [ErrReadDB]. The last two are the
+// host's own queries, with the database's errors.
+func (l *Ledger) ReadDB(ctx context.Context) *gorm.DB {
+	if status, ok := l.ReadStatus(ctx); ok && status.Replica {
+		return l.reads.db
+	}
+	return l.db
+}
+
+// ReadStatus says where [Ledger.ReadDB] leads. It reports false without [WithReadDB].
+func (l *Ledger) ReadStatus(ctx context.Context) (ReadStatus, bool) {
+	r := l.reads
+	if r == nil {
+		return ReadStatus{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.looked.IsZero() && time.Since(r.looked) < r.good {
+		return r.status, true
+	}
+	// The one who asks may go; what was found out is for all.
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), readsLook)
+	defer cancel()
+	status := ReadStatus{MaxLag: r.maxLag}
+	lag, err := l.behind(within)
+	switch {
+	case err != nil:
+		status.Err = fmt.Errorf("%w: %w", ErrReadDB, err)
+	case lag > r.maxLag:
+		status.Lag = lag
+		status.Err = fmt.Errorf("%w is %v behind, and may be %v (WithMaxReadLag)", ErrReadDB, lag.Round(time.Millisecond), r.maxLag)
+	default:
+		status.Lag, status.Replica = lag, true
+	}
+	rest := readsKnown
+	if err != nil {
+		rest = readsRest
+	}
+	l.setReads(status, rest)
+	return status, true
+}
+
+// setReads keeps what was found out about the replica, and says so where it is news. The caller has its mutex.
+func (l *Ledger) setReads(status ReadStatus, good time.Duration) {
+	r := l.reads
+	switch {
+	case status.Err != nil && (r.looked.IsZero() || r.status.Err == nil):
+		l.options.log.Warn("tenant: the primary is asked in the place of the replica", "error", status.Err)
+	case status.Err == nil && r.status.Err != nil:
+		l.options.log.Info("tenant: the replica is asked again", "lag", status.Lag)
+	}
+	r.status, r.good, r.looked = status, good, time.Now()
+}
+
+// behind is how far the replica is behind the primary.
+func (l *Ledger) behind(ctx context.Context) (time.Duration, error) {
+	primary, err := books.Books{Dialect: l.dialect, Conn: l.db.Statement.ConnPool}.Server(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("cannot be compared with the primary: %w", err)
+	}
+	b := books.Books{Dialect: l.dialect, Conn: l.reads.db.Statement.ConnPool}
+	s, err := b.Server(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return b.Behind(ctx, s, primary)
+}
+
+// isReplica reports whether a handle is of the replica.
+func isReplica(db *gorm.DB) bool {
+	if db == nil || db.Config == nil {
+		return false
+	}
+	p, ok := db.Plugins[pluginName].(*plugin)
+	return ok && p.replica
+}
+
+// primary is a handle with the same conditions that asks the primary.
+func (l *Ledger) primary(ctx context.Context, db *gorm.DB) *gorm.DB {
+	db = db.WithContext(ctx)
+	db.Statement.ConnPool = l.db.Statement.ConnPool
+	return db
+}
+
+// replicaFailed returns an error of the replica with its name, and whether the primary can be asked instead.
+func (l *Ledger) replicaFailed(ctx context.Context, db *gorm.DB, err error) (named error, again bool) {
+	if err == nil || ctx.Err() != nil || !isReplica(db) {
+		return err, false
+	}
+	class := l.faults(err)
+	switch class {
+	case fault.Unavailable, fault.NotMigrated:
+		l.reads.mu.Lock()
+		l.setReads(ReadStatus{MaxLag: l.reads.maxLag, Err: fmt.Errorf("%w: %w", ErrReadDB, err)}, readsRest)
+		l.reads.mu.Unlock()
+	case fault.Conflict, fault.Locked:
+	default:
+		return err, false
+	}
+	_, within := db.Statement.ConnPool.(gorm.TxCommitter)
+	return fmt.Errorf("%w: %w", ErrReadDB, err), !within
+}
+
+// onReplica asks the primary where the replica fails.
+func onReplica[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
+	answer, err := ask(db)
+	if err == nil || !isReplica(db) {
+		return answer, err
+	}
+	l, closed := ledgerOf(db)
+	if closed != nil {
+		return answer, err
+	}
+	named, again := l.replicaFailed(ctx, db, err)
+	if !again {
+		return answer, named
+	}
+	return ask(l.primary(ctx, db))
 }

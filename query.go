@@ -184,7 +184,11 @@ func QueryUsage(ctx context.Context, db *gorm.DB, query Query) (UsageAnswer, err
 	if err != nil {
 		return UsageAnswer{}, err
 	}
-	q, err := ask(ctx, db, query.Tenant)
+	return onReplica(ctx, db, func(db *gorm.DB) (UsageAnswer, error) { return answerUsage(ctx, db, query, asked) })
+}
+
+func answerUsage(ctx context.Context, db *gorm.DB, query Query, asked asked) (UsageAnswer, error) {
+	q, err := askThere(ctx, db, query.Tenant)
 	if err != nil {
 		return UsageAnswer{}, err
 	}

@@ -21,6 +21,7 @@ import (
 type plugin struct {
 	ledger   atomic.Pointer[Ledger]
 	attached bool // to a handle that the ledger was not opened on, whose records it does not follow
+	replica  bool // which is that of WithReadDB
 }
 
 const pluginName = "llmtenant"
@@ -53,15 +54,20 @@ func (l *Ledger) Attach(db *gorm.DB) error {
 	case db.Name() != l.db.Name():
 		return fmt.Errorf("%w: Attach: the database is %q, and the ledger's is %q", ErrInvalidOption, db.Name(), l.db.Name())
 	}
+	return l.attach(db, false)
+}
+
+// attach is Attach, also of the replica.
+func (l *Ledger) attach(db *gorm.DB, replica bool) error {
 	p, installed := db.Plugins[pluginName].(*plugin)
 	if !installed {
-		p = &plugin{attached: true}
+		p = &plugin{attached: true, replica: replica}
 		if err := db.Use(p); err != nil {
 			return fmt.Errorf("tenant: install the gorm plugin: %w", err)
 		}
 	}
 	was := p.ledger.Load()
-	if p.attached && (was == nil || was == l || was.goesOn() != nil) && p.ledger.CompareAndSwap(was, l) {
+	if p.attached && p.replica == replica && (was == nil || was == l || was.goesOn() != nil) && p.ledger.CompareAndSwap(was, l) {
 		return nil
 	}
 	return fmt.Errorf("%w: Attach: a ledger is open, or another one is attached, on this *gorm.DB already", ErrInvalidOption)
@@ -117,6 +123,16 @@ type question struct {
 // ask finds out whom a question is about, and where to ask. Money is read on the handle's own connection or transaction:
 // a resolver would send it to a replica.
 func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
+	if isReplica(db) {
+		if l, err := ledgerOf(db); err == nil {
+			db = l.primary(ctx, db)
+		}
+	}
+	return askThere(ctx, db, t)
+}
+
+// askThere is ask for what may be a little old: the replica's handle asks the replica.
+func askThere(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 	l, err := ledgerOf(db)
 	if err != nil {
 		return nil, err
@@ -339,7 +355,7 @@ func (l *Ledger) rowSecurityStep(ctx context.Context, step func(context.Context,
 // Errors: those of do; [ErrInvalidOption] on SQLite, and where the role of db would see more than the tenant, because it is not
 // one of [Ledger.MigrateRowSecurity]'s; [ErrInvalidTenant] for no tenant and for the [Root], below which everybody stands; otherwise those of [Cost].
 func WithRowSecurity(ctx context.Context, db *gorm.DB, t Tenant, do func(tx *gorm.DB) error) error {
-	q, err := ask(ctx, db, t)
+	q, err := askThere(ctx, db, t)
 	switch {
 	case err != nil:
 		return err

@@ -103,6 +103,14 @@ func (s *secured) configure(t *testing.T, id tenant.ID, parent string) {
 	}))
 }
 
+// rest has nobody write in the background: the ledger is opened anew, and makes no calls.
+func (s *secured) rest(t *testing.T) {
+	t.Helper()
+	require.NoError(t, s.ledger.Close(t.Context()))
+	s.ledger = openLedger(t, s.db)
+	require.NoError(t, s.ledger.Attach(s.portal))
+}
+
 // open opens a handle, and attaches the ledger to it.
 func (s *secured) open(t *testing.T, dsn string) *gorm.DB {
 	t.Helper()
@@ -195,6 +203,7 @@ func (s *secured) fill(t *testing.T, tables []*securedTable, owners ...string) {
 func TestRowSecurity_HoldsEachTableAndEachStatement(t *testing.T) {
 	t.Parallel()
 	s := newSecured(t)
+	s.rest(t)
 	tables := s.tables(t)
 	s.fill(t, tables, s.ids["acme"], s.ids["globex"], uuid.Nil.String())
 	require.NoError(t, s.db.Exec(`GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA public TO `+s.role).Error)
@@ -401,6 +410,7 @@ func (s *secured) primaryKey(t *testing.T, table string) (columns []string) {
 func TestRowSecurity_WithoutATenantThereIsNothing(t *testing.T) {
 	t.Parallel()
 	s := newSecured(t)
+	s.rest(t)
 	tables := s.tables(t)
 	s.fill(t, tables, s.ids["acme"])
 	names := s.views(t)

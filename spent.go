@@ -229,7 +229,11 @@ func UsageSummary(ctx context.Context, db *gorm.DB, t Tenant, p Period, options 
 	if err != nil {
 		return Summary{}, err
 	}
-	q, err := ask(ctx, db, t)
+	return onReplica(ctx, db, func(db *gorm.DB) (Summary, error) { return summarise(ctx, db, t, p, asked) })
+}
+
+func summarise(ctx context.Context, db *gorm.DB, t Tenant, p Period, asked query) (Summary, error) {
+	q, err := askThere(ctx, db, t)
 	if err != nil {
 		return Summary{}, err
 	}

@@ -123,7 +123,7 @@ func (q *request) filter() (query tenant.ExecutionQuery, db *gorm.DB, of string,
 	}
 	query.Estimated, query.Unpriced = q.query("estimated") != "", q.query("unpriced") != ""
 	query.ByCost, query.After = q.query("order") == "cost", q.query("after")
-	db = q.db
+	db = q.ledger.ReadDB(q.Context())
 	if q.query("overrun") != "" {
 		db = db.Where("(overrun_cost > 0 OR overrun_charge > 0 OR overrun_tokens > 0)")
 	}
@@ -245,7 +245,7 @@ func (q *request) exportExecutions(db *gorm.DB, query tenant.ExecutionQuery) err
 // latest is the table of the last executions of a tenant and of those below it.
 func (q *request) latest(id tenant.ID, zone *time.Location) (*table, error) {
 	t := &table{ID: "latest", Caption: "Latest executions", Head: heads("Admitted", "Tenant", "Agent", "Model", "Status", "#Tokens", "#Cost", "#Charged", "Marks"), Empty: "No call was made yet."}
-	page, err := tenant.ExecutionsPage(q.Context(), q.db, tenant.ExecutionQuery{Tenant: id, Descendants: true}, 8)
+	page, err := tenant.ExecutionsPage(q.Context(), q.ledger.ReadDB(q.Context()), tenant.ExecutionQuery{Tenant: id, Descendants: true}, 8)
 	if err != nil {
 		return nil, err
 	}

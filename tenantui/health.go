@@ -110,6 +110,9 @@ func (d *dashboard) health(q *request) error {
 		{"Not booked yet", count(int64(pending.Bookings)), waits},
 		{"Processes alive", count(int64(living)), "of " + count(int64(len(processes))) + " that are known"},
 	}
+	if reads, ok := d.ledger.ReadStatus(q.Context()); ok {
+		body.Figures = append(body.Figures, readFigure(reads))
+	}
 	body.Verify = []pair{{"Last verify", text("never: no process has checked the books yet")}}
 	if verified {
 		result := cell{Text: "the books agree with the executions", Badge: "good"}
@@ -126,6 +129,20 @@ func (d *dashboard) health(q *request) error {
 		title.Done = "The books are being verified. Come back here to see the result."
 	}
 	return q.show("health", title, body.Processes, body.Lanes, body.Found)
+}
+
+// readFigure says where lists and usage are read.
+func readFigure(r tenant.ReadStatus) figure {
+	most := "; it may be " + lasting(r.MaxLag) + " behind"
+	switch {
+	case r.Replica && r.Lag == 0:
+		return figure{"Lists are read from", "the replica", "which has everything" + most}
+	case r.Replica:
+		return figure{"Lists are read from", "the replica", lasting(r.Lag) + " behind" + most}
+	case r.Lag > 0:
+		return figure{"Lists are read from", "the primary", "the replica is " + lasting(r.Lag) + " behind" + most}
+	}
+	return figure{"Lists are read from", "the primary", "the replica does not answer, or is none; the log says why"}
 }
 
 // state says what a page shows of the Verify of this process.

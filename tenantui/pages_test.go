@@ -238,6 +238,31 @@ func TestHealth_VerifiesTheBooks(t *testing.T) {
 	require.Contains(t, c.ok("health"), "differences")
 }
 
+func TestHealth_SaysWhereListsAreRead(t *testing.T) {
+	t.Parallel()
+	open := func(dsn string) *gorm.DB {
+		db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
+		require.NoError(t, err)
+		pool, err := db.DB()
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = pool.Close() })
+		return db
+	}
+	dsn := pgtest.DSN(t)
+	for other, want := range map[string]string{dsn: "<dd>the replica</dd>", pgtest.DSN(t): "<dd>the primary</dd>"} {
+		ledger, err := tenant.Open(open(dsn), tenant.WithReadDB(open(other)))
+		require.NoError(t, err)
+		_, err = ledger.Record(t.Context(), tenant.ID("acme"), tenant.Actual{Cost: tenant.USD("1")})
+		require.NoError(t, err)
+		c := dashboard(t, ledger, staff)
+		health := c.ok("health")
+		require.Contains(t, health, "<dt>Lists are read from</dt>"+want)
+		require.Contains(t, health, "the replica")
+		require.Contains(t, c.ok("executions"), "acme")
+		require.NoError(t, ledger.Close(t.Context()))
+	}
+}
+
 func TestPages_AreTheSameOnPostgres(t *testing.T) {
 	t.Parallel()
 	db, err := gorm.Open(postgres.Open(pgtest.DSN(t)), &gorm.Config{Logger: logger.Discard})

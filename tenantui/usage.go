@@ -68,7 +68,7 @@ func (a asking) query(p tenant.Period, by ...tenant.Group) tenant.Query {
 }
 
 func (q *request) ask(query tenant.Query) (tenant.UsageAnswer, error) {
-	return tenant.QueryUsage(q.Context(), q.db, query)
+	return tenant.QueryUsage(q.Context(), q.ledger.ReadDB(q.Context()), query)
 }
 
 // overTime is what was used over the chosen span, beside the span before.

@@ -10,6 +10,7 @@ import (
 var (
 	ErrInvalidTenant    = errors.New("tenant: invalid tenant")
 	ErrUnknownTenant    = errors.New("tenant: unknown tenant")
+	ErrReadDB           = errors.New("tenant: the replica of WithReadDB")
 	ErrRowsOpen         = errors.New("tenant: rows are still open on this transaction; close them, or read them all, before anything else is asked on it")
 	ErrTenantRequired   = errors.New("tenant: the call has no tenant, and its agent requires one")
 	ErrTenantSuspended  = errors.New("tenant: the tenant is suspended")
