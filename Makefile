@@ -1,6 +1,6 @@
 # Every target walks all modules of the repository: the root and whatever has a go.mod below it.
 
-.PHONY: all fmt fmt-check vet lint test race bench profile prices examples tidy tidy-check help
+.PHONY: all fmt fmt-check vet lint test newest race bench profile prices examples tidy tidy-check help
 
 all: fmt-check vet lint test ## What to run before a commit
 
@@ -36,6 +36,15 @@ lint: ## Run the pinned linters, which also check the imports' directions
 
 test: ## Run all tests
 	$(call each,$(MODULES),go test ./...)
+
+# What a version of PostgreSQL could do otherwise: the store, and whatever adds up, locks, plans or makes tables.
+NEWEST := HardLimit|Linearizable|Hierarchy|Verify|Repair|QueryUsage|Partition|RowSecurity|PgBouncer|Migrat|Prune
+
+newest: ## Run the store's conformance suite and the tests of exactness on the newest PostgreSQL, where npm can get it
+	@bin=$$(./tools/newest-postgres); case $$? in 0) ;; \
+		75) echo "NOT RUN on the newest PostgreSQL: its programs could not be had"; exit 0 ;; *) exit 1 ;; esac; \
+	export TENANT_TEST_POSTGRES="$$bin" TENANT_TEST_DATABASE_URL=; \
+	go test -timeout 15m ./internal/store/postgres && go test -timeout 15m -run '$(NEWEST)' .
 
 # SQLite itself, which is C that was translated to Go and locks by itself, is left out of the detector: under it a test on SQLite takes
 # three times as long, most of which it would watch that.

@@ -34,9 +34,17 @@ type installation struct {
 	user      *syscall.Credential // nil for the user that runs the tests
 }
 
+// ProgramsVariable names the folder of the programs of a PostgreSQL, which is then taken in the place of the one that is installed.
+const ProgramsVariable = "TENANT_TEST_POSTGRES"
+
 func findInstallation(ctx context.Context) (*installation, error) {
 	bin, err := findBinaries(exec.LookPath, packaged)
 	libraries := ""
+	if named := os.Getenv(ProgramsVariable); named != "" {
+		if bin, err = named, nil; !complete(bin) {
+			return nil, fmt.Errorf("pgtest: $%s is %q, where initdb and postgres are not, or may not be run", ProgramsVariable, named)
+		}
+	}
 	if err != nil {
 		if bin, libraries, err = fetchBinaries(ctx); err != nil {
 			return nil, noPostgresError(os.Geteuid(), err)

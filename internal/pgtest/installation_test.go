@@ -35,6 +35,18 @@ func TestBinaries_OfTheNewestPackagedVersionAreTaken(t *testing.T) {
 	require.Equal(t, newest, bin)
 }
 
+func TestPostgres_ThatIsNamedIsTaken(t *testing.T) {
+	named := fakePostgres(t, t.TempDir(), "18")
+	t.Setenv(ProgramsVariable, named)
+	found, err := findInstallation(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, named, found.bin)
+
+	t.Setenv(ProgramsVariable, t.TempDir())
+	_, err = findInstallation(t.Context())
+	require.ErrorContains(t, err, ProgramsVariable)
+}
+
 func TestPostgres_ThatIsMissingFailsWithTheLineToType(t *testing.T) {
 	t.Parallel()
 	_, cause := findBinaries(nothingOnPath, []string{t.TempDir() + "/*/bin"})

@@ -11,7 +11,8 @@
 // The server is, in this order:
 //
 //  1. the one that $TENANT_TEST_DATABASE_URL names, which may be shared by many test binaries at once;
-//  2. a throw-away cluster, made by the initdb on PATH or the newest in the folders where packages put it;
+//  2. a throw-away cluster, made by the initdb in the folder that $TENANT_TEST_POSTGRES names, else by that on PATH or the newest in
+//     the folders where packages put it;
 //  3. a throw-away cluster, made by binaries that apt-get downloads into a cache folder, where there is apt-get;
 //  4. a failure that gives the line to type.
 //
