@@ -153,7 +153,8 @@ func (s *secured) tables(t *testing.T) (all []*securedTable) {
 		}
 		value, ok := map[string]string{
 			"uuid": "gen_random_uuid()", "text": "gen_random_uuid()::text", "timestamp with time zone": "now()", "bigint": "1", "boolean": "false",
-			"jsonb": "'{}'", "numeric": "0", "uuid[]": "'{}'", "integer": "1", "bytea": "''", "timestamp without time zone": "now()",
+			"jsonb": "'{}'", "numeric": "0", "uuid[]": "'{}'", "integer": "1", "timestamp without time zone": "now()", "bytea": "''",
+			"smallint": "1", "text[]": "'{}'", "bigint[]": "'{}'", "date": "now()", "interval": "'1s'",
 		}[kind]
 		require.True(t, ok, "%s.%s is of a type that this test has no value for: %s", table, column, kind)
 		switch {
@@ -436,7 +437,7 @@ func TestRowSecurity_WithoutATenantThereIsNothing(t *testing.T) {
 			require.NoError(t, err)
 			nothing("set before")
 			for _, value := range []string{"", " ", "acme", "1", "'", s.ids["acme"] + " ", "{" + s.ids["acme"] + "}", strings.ToUpper(s.ids["acme"]), uuid.Nil.String(), uuid.Max.String(),
-				"00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", nobody} {
+				"00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", "00000000-0000-0000-0000-000000000003", nobody} {
 				tx, err := conn.Begin(t.Context())
 				require.NoError(t, err)
 				_, err = tx.Exec(t.Context(), `SELECT set_config('llmtenant.tenant', $1, true)`, value)
