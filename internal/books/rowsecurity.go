@@ -70,8 +70,12 @@ var securedTables = []securedTable{
 	{"llm_processes", nobodysRows, ""},
 	{"llm_thresholds", rowsOf("tenant"), ""},
 	{"llm_audit", rowsOf("tenant"), ""},
-	{"llm_migrations", nobodysRows, ""},
+	{"llm_usage_values", nobodysRows, ""},
+	{migrationsTable, nobodysRows, ""},
 }
+
+// migrationsTable is not there where the host migrates with another tool.
+const migrationsTable = "llm_migrations"
 
 // securedViews are the ledger's views, which show a role what it sees of their tables: by themselves they would show what their
 // owner sees.
@@ -85,7 +89,7 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = %[1]s, 
 DECLARE
 	setting text := coalesce(current_setting('` + rowSetting + `', true), '');
 BEGIN
-	IF setting !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' OR setting IN (%[2]s) THEN
+	IF setting !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' OR setting LIKE '00000000-0000-0000-0000-0000000000__' OR setting = '%[2]s' THEN
 		RETURN '{}';
 	END IF;
 	RETURN (WITH RECURSIVE below (id) AS (SELECT CAST(setting AS uuid)
@@ -174,11 +178,7 @@ func (b Books) createRowFunctions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var reserved []string
-	for _, id := range []book.ID{book.NoTenant, book.Root, Everybody, book.Defaults} {
-		reserved = append(reserved, "'"+id.String()+"'")
-	}
-	for _, statement := range strings.SplitAfter(fmt.Sprintf(rowFunctions, schema, strings.Join(reserved, ", ")), "$$;") {
+	for _, statement := range strings.SplitAfter(fmt.Sprintf(rowFunctions, schema, book.Defaults), "$$;") {
 		if _, err := b.Conn.ExecContext(ctx, statement); err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func (b Books) secure(ctx context.Context, t securedTable, roles string) error {
 	var (
 		on, open, everybody bool
 		now, comment        string
-		has                 bool
+		has, found          bool
 	)
 	err := b.query(ctx)(b.Bind(`SELECT c.relrowsecurity, o.oid IS NOT NULL, coalesce(o.polroles = '{0}', NOT c.relrowsecurity),
 			coalesce((SELECT string_agg(quote_ident(pg_get_userbyid(r)), ', ') FROM unnest(p.polroles) r), ''),
@@ -214,10 +214,11 @@ func (b Books) secure(ctx context.Context, t securedTable, roles string) error {
 			coalesce(to_regrole(?) = ANY (p.polroles), false)
 		FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = '`+rowPolicy+`'
 			LEFT JOIN pg_policy o ON o.polrelid = c.oid AND o.polname = '`+openPolicy+`'
-		WHERE c.oid = CAST(CAST(? AS text) AS regclass)`), []any{roles, t.name}, func(row sqldb.Row) error {
+		WHERE c.oid = to_regclass(?)`), []any{roles, t.name}, func(row sqldb.Row) error {
+		found = true
 		return row.Scan(&on, &open, &everybody, &now, &comment, &has)
 	})
-	if err != nil || on && open && has && comment == read {
+	if err != nil || !found && t.name == migrationsTable || on && open && has && comment == read {
 		return err
 	}
 	if now != "" && !has {
@@ -277,7 +278,7 @@ func (b Books) letRead(ctx context.Context, role string) error {
 	}
 	tables := slices.Clone(securedViews)
 	for _, t := range securedTables {
-		if t.own != nobodysRows {
+		if t.name != migrationsTable {
 			tables = append(tables, t.name)
 		}
 	}
