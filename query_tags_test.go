@@ -82,6 +82,18 @@ func TestQueryUsage_ByATagThatIsRolledUpOutlivesTheCalls(t *testing.T) {
 		found, err := ledger.Verify(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, found)
+		// One that lacks a day is found, and repaired.
+		require.NoError(t, db.Exec(`DELETE FROM llm_usage_windows WHERE tag <> '' AND window_unit = 'day'`).Error)
+		found, err = ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, found)
+		require.Contains(t, found[0].Where, `tag "feature" is`)
+		_, err = ledger.Repair(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, ledger.RollUp(t.Context()))
+		found, err = ledger.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, found)
 
 		// What is folded can be folded anew of what is left.
 		require.NoError(t, db.Exec(`DELETE FROM llm_usage_windows WHERE tag <> ''`).Error)

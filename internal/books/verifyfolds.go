@@ -32,14 +32,22 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 		version = max(version, r.version)
 	}
 	for _, r := range records {
-		if r.unit == period.Total || r.tag != "" {
-			continue // what is folded by a tag comes of executions, and not of hours
+		if r.unit == period.Total || r.tag != "" && id == EachTenant {
+			continue
+		}
+		q := Question{Tenant: id, Everybody: id == Everybody || id == EachTenant}
+		var values tagValues
+		if r.tag != "" {
+			q.By = []Group{{ByTag, r.tag}}
+			if values, err = b.tagValues(ctx, r.tag); err != nil {
+				return nil, err
+			}
 		}
 		w, ok := r.windows([]Span{{Range: Range{r.from, r.to}}}, zones, now.Add(-book.Late))
 		for ok && len(w.starts) > 1 {
 			n := min(foldedAtOnce, len(w.starts)-1)
 			f := folding{
-				answer: answer{Books: b, Question: Question{Tenant: id, Everybody: id == Everybody || id == EachTenant}}, whose: id,
+				answer: answer{Books: b, Question: q, values: values}, whose: id,
 				of: w, starts: w.starts[:n+1], rows: map[foldedKey]*[2]book.HourSum{},
 			}
 			current, err := f.read(ctx, version)
@@ -99,8 +107,14 @@ func (f *folding) read(ctx context.Context, version int64) (current bool, err er
 		if len(pieces) == 0 {
 			return
 		}
+		named := keys
+		if f.tag() != "" {
+			value, of := f.key(f.By[0], from)
+			f.args = append(f.args, of...)
+			named = value + " AS agent, '' AS model, '' AS billed_model, '' AS provider, '' AS service_tier, "
+		}
 		at, rows := f.within(pieces, from, where, args)
-		f.parts = append(f.parts, fmt.Sprintf("SELECT %s AS period, %s%s AS below, %s FROM %s", at, keys, below, from.columns, rows))
+		f.parts = append(f.parts, fmt.Sprintf("SELECT %s AS period, %s%s AS below, %s FROM %s", at, named, below, from.columns, rows))
 	}
 	id := f.whose.String()
 	mine, kept := "e.tenant = ?", []any{id}
@@ -108,9 +122,9 @@ func (f *folding) read(ctx context.Context, version int64) (current bool, err er
 		mine, kept = "NOT e.below", nil
 	}
 	c := f.cover(Span{Range: Range{f.starts[0], f.starts[len(f.starts)-1]}, Periods: f.starts[:len(f.starts)-1]})
-	hours := source{table: "llm_usage", at: "hour", columns: f.columns("e.@", "e.latencies") + noUnit}
+	hours := source{table: "llm_usage", at: "hour", rolled: true, columns: f.columns("e.@", "e.latencies") + noUnit}
 	add(c.hours, "e.below", hours, mine, kept...)
-	add(c.hours, "e.below", source{table: "llm_usage_units", at: "hour", columns: f.columns("0", f.NoCounts) + ", e.unit, e.amount"}, mine, kept...)
+	add(c.hours, "e.below", source{table: "llm_usage_units", at: "hour", rolled: true, columns: f.columns("0", f.NoCounts) + ", e.unit, e.amount"}, mine, kept...)
 	hours.columns = f.refused()
 	add(c.cut, "e.below", hours, and("e.refusals > 0", mine), kept...)
 	calls, each := f.callsAndUnits()
@@ -139,10 +153,10 @@ func (f *folding) ask(ctx context.Context, version int64, id string) (current bo
 	const noTime, noSums = "CAST(NULL AS timestamptz)", "(SELECT sums FROM llm_usage_windows WHERE 1 = 0)"
 	late, args := f.lateOf()
 	statement := other(foldedVersion, "(SELECT version FROM llm_usage_folds WHERE window_unit = 'total')", noTime, noSums) +
-		" UNION ALL " + other(foldedPacked, "0", "window_start", "sums") + ` FROM llm_usage_windows WHERE tenant = ? AND window_unit = ? AND time_zone = ?
-			AND tag = '' AND window_start >= ? AND window_start < ?` +
+		" UNION ALL " + other(foldedPacked, "0", "window_start", "sums") + ` FROM llm_usage_windows WHERE tenant = ? AND window_unit = ? AND time_zone = ? AND tag = ?
+			AND window_start >= ? AND window_start < ?` +
 		" UNION ALL " + other(foldedLate, "0", "hour", noSums) + late
-	args = append([]any{id, f.of.unit.String(), f.of.zone, f.Time(f.starts[0]), f.Time(f.starts[len(f.starts)-1])}, args...)
+	args = append([]any{id, f.of.unit.String(), f.of.zone, f.tag(), f.Time(f.starts[0]), f.Time(f.starts[len(f.starts)-1])}, args...)
 	if len(f.parts) > 0 {
 		statement += " UNION ALL SELECT " + strconv.Itoa(foldedHours) + ", period, " + of + ", CAST(sum(amount) AS bigint), " + f.SumOfCounts("latencies") +
 			totals.String() + ", " + noTime + ", " + noSums + " FROM (" + strings.Join(f.parts, " UNION ALL ") + ") u GROUP BY period, " + of
@@ -181,7 +195,11 @@ func (f *folding) ask(ctx context.Context, version int64, id string) (current bo
 				return &f.at(line, n)[0]
 			})
 		case foldedHours:
-			return sum.addTo(&f.at(k, n)[1])
+			line := k
+			if f.values != nil {
+				line.names[0] = f.values.named(line.names[0])
+			}
+			return sum.addTo(&f.at(line, n)[1])
 		}
 		return nil
 	})
@@ -201,6 +219,11 @@ func (f *folding) differences() (out []Difference) {
 		where := fmt.Sprintf(`%s of %s that begins at %s agent "%s" model "%s" billed as "%s" by "%s" in "%s"`, f.of.unit, f.of.zone,
 			f.starts[key.period].Format(time.RFC3339), key.names[0], key.names[1], key.names[2], key.names[3], key.names[4])
 		switch {
+		case f.tag() != "":
+			where = fmt.Sprintf(`%s of %s that begins at %s tag %q is %q`, f.of.unit, f.of.zone, f.starts[key.period].Format(time.RFC3339), f.tag(), key.names[0])
+			if key.below {
+				where += " of the tenants below"
+			}
 		case f.whose == EachTenant:
 			where = fmt.Sprintf(`%s of %s that begins at %s of the tenant %s`, f.of.unit, f.of.zone, f.starts[key.period].Format(time.RFC3339), key.names[0])
 		case key.below:
