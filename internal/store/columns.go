@@ -100,9 +100,9 @@ type Hour struct {
 	Generation int64 // of the tenant's balances, for a store that has generations
 }
 
-// Hours returns the rows of the roll-up that a batch adds to, in the order of their tenants.
-func Hours(eff *book.Effects) []Hour {
-	hours := make([]Hour, 0, len(eff.Hours))
+// Hours returns the rows of the roll-up that a batch adds to, in the order of their tenants, in the memory of those of another.
+func Hours(memory []Hour, eff *book.Effects) []Hour {
+	hours := slices.Grow(memory[:0], len(eff.Hours))
 	for key, sum := range eff.Hours {
 		hours = append(hours, Hour{HourKey: key, HourSum: sum})
 	}

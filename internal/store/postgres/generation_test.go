@@ -143,6 +143,7 @@ func TestUpdates_FindEachRowByItsKey(t *testing.T) {
 			var plan string
 			rows, err := conn.QueryContext(t.Context(), `EXPLAIN EXECUTE write (`+strings.TrimSuffix(strings.Repeat("NULL, ", arguments), ", ")+`)`)
 			require.NoError(t, err)
+			defer func() { _ = rows.Close() }() // at the latest
 			for rows.Next() {
 				var line string
 				require.NoError(t, rows.Scan(&line))

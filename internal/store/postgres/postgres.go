@@ -118,6 +118,7 @@ type session struct {
 	words    words
 	reads    *reader
 	buffer   buffer
+	hours    []store.Hour
 	limits   store.KnownLimits
 
 	mu   sync.Mutex

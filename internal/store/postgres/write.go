@@ -265,7 +265,7 @@ var (
 // to be rehearsed comes between the two.
 func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects) error {
 	batch := &request{untyped: s.untyped}
-	batch.effects(state, eff)
+	s.effects(batch, state, eff)
 	if rehearse != nil {
 		if err := s.send(ctx, conn, batch); err != nil {
 			return err
@@ -273,7 +273,7 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 		batch = &request{untyped: s.untyped}
 		if eff := rehearse(); !eff.Empty() {
 			batch.Queue("SAVEPOINT rehearsal")
-			batch.effects(state, &eff)
+			s.effects(batch, state, &eff)
 			batch.Queue("ROLLBACK TO SAVEPOINT rehearsal")
 			if err := s.send(ctx, conn, batch); err != nil {
 				return fmt.Errorf("what the call will have used could not be booked: %w", err)
@@ -293,7 +293,7 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 }
 
 // effects queues what writes them.
-func (r *request) effects(state *book.State, eff *book.Effects) {
+func (s *session) effects(r *request, state *book.State, eff *book.Effects) {
 	here, elsewhere := byPlace(eff.Update)
 	placed.queue(r, here) // what ends comes before what begins: it may free an idempotency key
 	updates.queue(r, elsewhere)
@@ -301,7 +301,8 @@ func (r *request) effects(state *book.State, eff *book.Effects) {
 	inserts.queue(r, store.Begun(eff))
 	wholes.queue(r, store.Over(eff))
 	takes.queue(r, store.Taken(eff), nil)
-	hours := store.Hours(eff)
+	s.hours = store.Hours(s.hours, eff)
+	hours := s.hours
 	sums, balances := split(rows(state, eff.Balances, hours))
 	added.queue(r, sums, nil)
 	balanced.queue(r, balances, nil)

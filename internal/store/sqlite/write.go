@@ -192,7 +192,7 @@ func write(ctx context.Context, conn *sql.Conn, eff *book.Effects) error {
 	if err := enterThreshold.run(ctx, conn, eff.Thresholds); err != nil {
 		return err
 	}
-	hours := store.Hours(eff)
+	hours := store.Hours(nil, eff)
 	if err := addHour.run(ctx, conn, hours); err != nil {
 		return err
 	}
