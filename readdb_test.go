@@ -104,7 +104,7 @@ func TestReadDB_OfAStreamingReplica(t *testing.T) {
 	require.Same(t, db, ledger.ReadDB(t.Context()))
 	reads, _ = ledger.ReadStatus(t.Context())
 	require.ErrorIs(t, reads.Err, tenant.ErrReadDB)
-	require.NotZero(t, len(idsOf(t, replica)))
+	require.NotEmpty(t, idsOf(t, replica))
 	require.NoError(t, call(t, ledger, acme, "0.01"), "calls know nothing of it")
 	standby.Start()
 	follows(t, ledger)

@@ -147,7 +147,7 @@ func (b Books) replace(ctx context.Context, p Prune, ids []book.ID) error {
 	head := `INSERT INTO llm_pruned (tenant, id, admitted_at, finished_at, ` + keys + `, `
 	where := ` WHERE e.tenant = ? AND ` + b.Among("e.id")
 	rows := ` FROM (SELECT e.*, ` + kept + ` AS kept FROM llm_executions e` + where + `) e`
-	args := append(named, of...)
+	args := slices.Concat(named, of)
 	var columns, inner, sums []string
 	for _, f := range prunedSums {
 		columns = append(columns, f.column)
