@@ -96,11 +96,11 @@ func (l *line) requests(from *bufio.Reader) error {
 		if ends {
 			l.expect(false)
 		}
+		if cut {
+			l.told(unanswered) // before the client can see it
+		}
 		if _, err := l.server.Write(m); err != nil {
 			return err
-		}
-		if cut {
-			l.told(unanswered)
 		}
 	}
 }

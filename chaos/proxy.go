@@ -234,5 +234,11 @@ func tell(client net.Conn, message, detail string) error {
 		return err
 	}
 	_, err = client.Write(text)
+	if tcp, ok := client.(*net.TCPConn); ok {
+		// A close with something unread would take from the client what it was told.
+		_ = tcp.CloseWrite()
+		_ = tcp.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, _ = io.Copy(io.Discard, tcp) // until the client ends it
+	}
 	return errors.Join(err, client.Close())
 }
