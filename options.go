@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
-	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -159,35 +158,6 @@ func WithWeekStart(day time.Weekday) OpenOption {
 			return fmt.Errorf("%w: WithWeekStart: a week begins on Monday or on Sunday, and not on %s", ErrInvalidOption, day)
 		}
 		o.weekStart = day
-		return nil
-	}
-}
-
-// maxRollupTags is how many tags are rolled up at most.
-const maxRollupTags = 8
-
-// WithRollupTags names tags (see [WithTag]) that are rolled up: questions by one of them ([ByTag]), and by it and a time, read
-// days and months that are folded from the executions, and [Ledger.Prune] keeps their values, so that they can be asked of calls that are gone.
-// A call costs nothing more for it. Of each tag, the first 1,000 values that come are told apart, and the
-// others are the value "other". All processes on one database must give the same.
-//
-// At most 8 tags; an empty name, one that is there twice and more than 8 are an [ErrInvalidOption]. Defaults to none: a question by a tag reads the
-// executions.
-func WithRollupTags(names ...string) OpenOption {
-	return func(o *openOptions) error {
-		o.tags = slices.Clone(names)
-		slices.Sort(o.tags)
-		for i, name := range o.tags {
-			if err := text.Valid(ErrInvalidOption, "name in WithRollupTags", name, true); err != nil {
-				return err
-			}
-			if i > 0 && name == o.tags[i-1] {
-				return fmt.Errorf("%w: WithRollupTags: the tag %q is there twice", ErrInvalidOption, name)
-			}
-		}
-		if len(names) > maxRollupTags {
-			return fmt.Errorf("%w: WithRollupTags: %d tags are more than %d", ErrInvalidOption, len(names), maxRollupTags)
-		}
 		return nil
 	}
 }
