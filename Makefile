@@ -49,7 +49,7 @@ newest: ## Run the store's conformance suite and the tests of exactness on the n
 # SQLite itself, which is C that was translated to Go and locks by itself, is left out of the detector: under it a test on SQLite takes
 # three times as long, most of which it would watch that.
 race: ## Run all tests under the race detector
-	$(call each,$(MODULES),go test -race -gcflags=modernc.org/sqlite/lib=-race=false -timeout 20m ./...)
+	$(call each,$(MODULES),go test -race -gcflags=modernc.org/sqlite/lib=-race=false -timeout 40m ./...)
 
 bench: ## Run each benchmark once, so that none rots
 	$(call each,$(MODULES),go test -run '^$$' -bench . -benchtime 1x ./...)
