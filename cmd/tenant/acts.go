@@ -365,15 +365,11 @@ func (c *historyCommand) Run(ctx context.Context, a *app) error {
 	if c.Limit < 1 || c.Limit > 1000 {
 		return wrong("--limit: %d is not between 1 and 1000", c.Limit)
 	}
-	l, end, err := a.open(ctx)
+	l, s, end, err := a.openAt(ctx, c.tenant())
 	if err != nil {
 		return err
 	}
 	defer end()
-	s, err := look(ctx, l.db, c.tenant())
-	if err != nil {
-		return err
-	}
 	var entries []tenant.AuditEntry
 	if err := tenant.AuditLog(ctx, l.db, c.tenant()).Order("id DESC").Limit(c.Limit).Find(&entries).Error; err != nil {
 		return err

@@ -171,6 +171,20 @@ func (a *app) open(ctx context.Context, options ...tenant.OpenOption) (*ledger, 
 	return a.openOn(ctx, false, append([]tenant.OpenOption{tenant.WithKnownTenantsOnly()}, options...))
 }
 
+// openAt opens the ledger and looks at one tenant.
+func (a *app) openAt(ctx context.Context, id tenant.ID) (*ledger, *shown, func(), error) {
+	l, end, err := a.open(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := look(ctx, l.db, id)
+	if err != nil {
+		end()
+		return nil, nil, nil, err
+	}
+	return l, s, end, nil
+}
+
 func (a *app) openOn(ctx context.Context, migrates bool, options []tenant.OpenOption) (*ledger, func(), error) {
 	db, name, err := a.connect(migrates)
 	if err != nil {

@@ -183,15 +183,11 @@ type erased struct {
 }
 
 func (c *eraseCommand) Run(ctx context.Context, a *app) error {
-	l, end, err := a.open(ctx)
+	l, s, end, err := a.openAt(ctx, c.tenant())
 	if err != nil {
 		return err
 	}
 	defer end()
-	s, err := look(ctx, l.db, c.tenant())
-	if err != nil {
-		return err
-	}
 	r := erased{EraseReport: tenant.EraseReport{UUID: s.UUID}, DryRun: c.DryRun}
 	if err := tenant.Executions(ctx, l.db, c.tenant()).Count(&r.Executions).Error; err != nil {
 		return err

@@ -27,16 +27,12 @@ func (c *topUpCommand) Run(ctx context.Context, a *app) error {
 	if err := c.into(&up.Limit); err != nil {
 		return err
 	}
-	l, end, err := a.open(ctx)
+	l, before, end, err := a.openAt(ctx, c.tenant())
 	if err != nil {
 		return err
 	}
 	defer end()
 	ctx = a.acting(ctx, c.Reason)
-	before, err := look(ctx, l.db, c.tenant())
-	if err != nil {
-		return err
-	}
 	if err := l.TopUp(ctx, c.tenant(), up); err != nil {
 		return err
 	}
@@ -99,16 +95,12 @@ func (c *adjustFlags) adjust(ctx context.Context, a *app, sign int64) error {
 	if amount.Decimal().IsZero() {
 		return wrong("the amount is zero; give US dollars, such as 5 or 0.25")
 	}
-	l, end, err := a.open(ctx)
+	l, before, end, err := a.openAt(ctx, c.tenant())
 	if err != nil {
 		return err
 	}
 	defer end()
 	ctx = a.acting(ctx, c.Reason)
-	before, err := look(ctx, l.db, c.tenant())
-	if err != nil {
-		return err
-	}
 	if c.DryRun {
 		return c.tried(ctx, a, l, before, amount.Decimal().Mul(decimal.NewFromInt(sign)))
 	}

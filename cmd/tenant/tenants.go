@@ -66,15 +66,11 @@ type shown struct {
 }
 
 func (c *showCommand) Run(ctx context.Context, a *app) error {
-	l, end, err := a.open(ctx)
+	l, s, end, err := a.openAt(ctx, c.tenant())
 	if err != nil {
 		return err
 	}
 	defer end()
-	s, err := look(ctx, l.db, c.tenant())
-	if err != nil {
-		return err
-	}
 	below := tenant.WithDescendants()
 	for _, ask := range []struct {
 		into *decimal.Decimal
