@@ -184,14 +184,10 @@ func (p *packed) uint() uint64 {
 	return n
 }
 
+// int is a number with a sign, which is the lowest bit.
 func (p *packed) int() int64 {
-	n, length := binary.Varint(p.rest)
-	if length <= 0 {
-		p.fail()
-		return 0
-	}
-	p.rest = p.rest[length:]
-	return n
+	n := p.uint()
+	return int64(n>>1) ^ -int64(n&1) // as binary.AppendVarint writes it
 }
 
 // count is a number of things that follow, each of a byte or more.
