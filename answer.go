@@ -15,14 +15,15 @@ import (
 // part is what is known of a row, now and before.
 type part struct{ now, before book.HourSum }
 
-// add adds what was used in a span: the first one, or that before it.
-func (p *part) add(span int, sum *book.HourSum) {
+// of is what was used in a span: the first one, or that before it.
+func (p *part) of(span int) *book.HourSum {
 	if span == 0 {
-		books.Merge(&p.now, sum)
-	} else {
-		books.Merge(&p.before, sum)
+		return &p.now
 	}
+	return &p.before
 }
+
+func (p *part) add(span int, sum *book.HourSum) { books.Merge(p.of(span), sum) }
 
 // spot is where a row belongs: its keys but for time, and its period.
 type spot struct {
@@ -36,11 +37,13 @@ func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (Usag
 	for i := range lines {
 		l := &lines[i]
 		of := at(whole, l.Keys)
-		of.add(l.Span, &l.HourSum)
-		switch {
-		case a.window == period.Total:
+		if a.window == period.Total {
+			*of.of(l.Span) = l.HourSum // there is one line of each
 			parts[spot{keys: l.Keys}] = of
-		case l.Span == 0 || l.Period < len(a.of.Spans[0].Periods):
+			continue
+		}
+		of.add(l.Span, &l.HourSum)
+		if l.Span == 0 || l.Period < len(a.of.Spans[0].Periods) {
 			at(parts, spot{l.Keys, l.Period}).add(l.Span, &l.HourSum)
 		}
 	}

@@ -294,7 +294,7 @@ func (l *Ledger) folded() books.Zones {
 	}}
 }
 
-// RollUp folds the hours of the roll-up that are over into days and months, which long questions are answered from. The ledger
+// RollUp folds the hours of the roll-up that are over into days and months, and everybody's hours since the last day, which long questions are answered from. The ledger
 // does so by itself, every few minutes; whoever has just brought in many old calls may want it at once. It goes on beside live
 // traffic, in short transactions, until there is nothing to do.
 //

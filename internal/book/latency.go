@@ -88,6 +88,16 @@ func (l *Latencies) Merge(o Latencies) {
 			missing++
 		}
 	}
+	if missing == 0 {
+		i = 0
+		for _, c := range o {
+			for (*l)[i].Bucket < c.Bucket {
+				i++
+			}
+			(*l)[i].Calls += c.Calls
+		}
+		return
+	}
 	// From the back, so that each is moved once.
 	i, to := len(*l)-1, len(*l)+missing-1
 	*l = slices.Grow(*l, missing)[:to+1]

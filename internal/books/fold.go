@@ -64,7 +64,7 @@ func (b Books) Fold(ctx context.Context, zones Zones, budget time.Duration) (mor
 			}
 		}
 	}
-	return false, nil
+	return f.hours(ctx, started.Add(budget))
 }
 
 // folder folds.
@@ -99,6 +99,9 @@ func (f *folder) want(ctx context.Context) error {
 				}
 			}
 		}
+	}
+	if hours := hoursOfEverybody(); f.record(&hours) == nil {
+		f.all = append(f.all, hours)
 	}
 	return nil
 }
@@ -214,7 +217,7 @@ func (f *folder) whose(r *record) (condition string, args []any) {
 	return " AND tenant = ?", []any{r.tenant.String()}
 }
 
-// fold writes the days of a record that begin at a time, and everybody's.
+// fold writes the days, or the hours, of a record that begin at a time, and everybody's.
 func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) error {
 	a := answer{Books: f.Books, Question: Question{Tenant: r.tenant, Everybody: r.tenant == Everybody}}
 	if r.tag != "" {
@@ -228,7 +231,7 @@ func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) erro
 	statement := `SELECT ` + strings.Join(list, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) x
 		GROUP BY tenant, ` + dimensions + `, below, unit ORDER BY tenant`
 	var (
-		p      = f.packer(r, period.Day, start, end)
+		p      = f.packer(r, r.unit, start, end)
 		sum    foldedSum
 		tenant string
 		k      foldKeys
@@ -255,7 +258,7 @@ func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) erro
 		return sum.addTo(p.own.at(k))
 	})
 	if err != nil {
-		return fmt.Errorf("folding a day of %v: %w", r.zone, err)
+		return fmt.Errorf("folding one %v of %v: %w", r.unit, r.zone, err)
 	}
 	return p.write(ctx)
 }
@@ -325,7 +328,9 @@ func (p *packer) packOwn() error {
 	if len(p.own.order) == 0 {
 		return nil
 	}
-	p.rows = append(p.rows, packedWindow{p.tenant, p.own.pack()})
+	if p.unit != period.Hour {
+		p.rows = append(p.rows, packedWindow{p.tenant, p.own.pack()})
+	}
 	if p.whose.tenant != Everybody {
 		return nil
 	}

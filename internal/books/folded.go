@@ -3,6 +3,7 @@ package books
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"slices"
 	"sort"
 	"strings"
@@ -18,7 +19,7 @@ import (
 // The roll-up by the hour is written by whoever books a call. Days and months are folded from it when they have been over for a
 // while, which nobody waits for: of all tenants, and of everybody together, in the ledger's time zone; of a tenant that has
 // another zone, in its own as well. Who changes an hour that may be folded already says so in llm_usage_late, in the same
-// transaction: such a day is read by its hours until it is folded anew.
+// transaction: such a day is read by its hours until it is folded anew. The hours since the last day are folded of everybody.
 
 // Everybody has the folded days and months of all tenants' calls together, by the dimensions of the roll-up; EachTenant has them by
 // tenant alone.
@@ -75,7 +76,7 @@ func (a *answer) look(ctx context.Context, zones Zones) error {
 			s.version = r.version
 			continue
 		}
-		if r.tag != a.tag() {
+		if r.tag != a.tag() || r.unit == period.Hour && !a.hasHours() {
 			continue
 		}
 		if w, ok := r.windows(a.Spans, zones, a.At.Add(-book.Late)); ok {
@@ -85,7 +86,7 @@ func (a *answer) look(ctx context.Context, zones Zones) error {
 	if len(s.of) == 0 {
 		return nil
 	}
-	// Months before days.
+	// Months before days, days before hours.
 	slices.SortStableFunc(s.of, func(x, y foldedWindows) int { return int(y.unit) - int(x.unit) })
 	from, who := a.lateOf()
 	err = a.query(ctx)(a.Bind(`SELECT hour`+from+` LIMIT ?`), append(who, maxLate+1), func(row sqldb.Row) error {
@@ -126,7 +127,7 @@ func (a *answer) guard() {
 
 // windows adds up what is folded of some spans.
 func (a *answer) windows(ctx context.Context, covers []cover) error {
-	r := windowReader{answer: a, covers: covers, ids: map[string]string{}}
+	r := windowReader{answer: a, covers: covers, ids: map[string]string{}, each: map[lineKey][]*book.HourSum{}}
 	for k := range a.state.of {
 		var pieces []piece
 		for _, c := range covers {
@@ -156,6 +157,9 @@ type windowReader struct {
 	packed unpacker
 	covers []cover
 	ids    map[string]string // of tenants, by their bytes
+
+	// each has the lines of each tenant, by the number of its text: they are looked up for each tenant in each window.
+	each map[lineKey][]*book.HourSum
 }
 
 // read adds up the windows of the k-th kind that begin in a range.
@@ -174,7 +178,7 @@ func (r *windowReader) read(ctx context.Context, k int, in Range) error {
 	var (
 		tenant string
 		start  time.Time
-		sums   []byte
+		sums   sql.RawBytes // not copied: they are large, and read at once
 	)
 	return r.query(ctx)(r.Bind(`SELECT CAST(tenant AS text), window_start, sums FROM llm_usage_windows
 		WHERE time_zone = ? AND window_unit = ? AND tag = ? AND window_start >= ? AND window_start < ? AND `+who), args, func(row sqldb.Row) error {
@@ -197,7 +201,7 @@ func (r *windowReader) read(ctx context.Context, k int, in Range) error {
 
 // window adds up the lines of a window.
 func (r *windowReader) window(sums []byte, tenant string, of lineKey) error {
-	return r.packed.add(sums, func(k *foldKeys) *book.HourSum {
+	line := func(k *foldKeys) *book.HourSum {
 		if k.below && (r.Alone || r.Everybody) {
 			return nil
 		}
@@ -206,7 +210,23 @@ func (r *windowReader) window(sums []byte, tenant string, of lineKey) error {
 			l.keys[i] = r.keyOf(g.Dimension, k, tenant)
 		}
 		return r.line(l)
+	}
+	if tenant != eachTenant {
+		return r.packed.add(sums, line)
+	}
+	each := r.each[of]
+	err := r.packed.add(sums, func(k *foldKeys) *book.HourSum {
+		n := r.packed.first
+		if n >= len(each) {
+			each = append(each, make([]*book.HourSum, n+1-len(each))...)
+		}
+		if each[n] == nil {
+			each[n] = line(k)
+		}
+		return each[n]
 	})
+	r.each[of] = each
+	return err
 }
 
 // keyOf is the key of a line of a tenant's window in a dimension.

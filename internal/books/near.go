@@ -45,6 +45,7 @@ func (w Within) condition(id string) string {
 func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit int) (all []Near, err error) {
 	const (
 		spent   = `CASE metric WHEN 'cost' THEN CASE counts WHEN 'cost' THEN spent_cost ELSE spent_charge END WHEN 'tokens' THEN spent_tokens ELSE spent_calls END`
+		key     = "window_unit, agent, model, metric"
 		figures = "spent_cost, spent_charge, spent_tokens, spent_calls, held_cost, held_charge, held_tokens, held_calls"
 	)
 	// The day and the month of all calls stand in the anchor's row.
@@ -57,22 +58,27 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 		columns = append(columns, column(name, name))
 	}
 	scope := `b.agent = l.agent AND b.model = l.model AND b.window_unit = CASE ` + beside + ` WHEN 'day' THEN 'total' WHEN 'month' THEN 'total' ELSE l.window_unit END`
-	// A limit of the defaults holds for whoever inherits and has none of the same scope and metric.
+	// A limit of the defaults holds for whoever inherits and has none of the same scope and metric. What a tenant has, with its top-ups,
+	// is taken apart once.
 	with, args := w.with()
-	limits := func(whose, also string) string {
-		return `SELECT t.id, t.tenant_id, t.name, coalesce(nullif(t.counts, ''), (SELECT d.counts FROM llm_tenants d WHERE d.id = '` + book.Defaults.String() + `'), '') AS counts, l.window_unit, l.agent, l.model, l.metric, l.amount + coalesce((SELECT sum(u.amount) FROM llm_limits u
-				WHERE u.tenant = t.id AND u.window_unit = l.window_unit AND u.agent = l.agent AND u.model = l.model AND u.metric = l.metric
-				AND u.topup <> '' AND (u.ends_at IS NULL OR u.ends_at > ` + b.Clock + `)), 0) AS amount
-			FROM llm_tenants t JOIN llm_limits l ON l.tenant = ` + whose + ` AND l.topup = ''
-			WHERE t.deleted_at IS NULL AND t.tenant_id IS NOT NULL` + w.condition("t.id") + also
-	}
-	inherited := ` AND t.inherit AND t.id NOT IN ('` + book.Root.String() + `', '` + book.Defaults.String() + `')
-		AND NOT EXISTS (SELECT 1 FROM llm_limits o WHERE o.tenant = t.id AND o.window_unit = l.window_unit
-			AND o.agent = l.agent AND o.model = l.model AND o.metric = l.metric AND o.topup = '')`
+	living := `t.deleted_at IS NULL AND t.tenant_id IS NOT NULL` + w.condition("t.id")
+	limits := `SELECT t.id, t.tenant_id, t.name, coalesce(nullif(t.counts, ''), (SELECT d.counts FROM llm_tenants d WHERE d.id = '` + book.Defaults.String() + `'), '') AS counts,
+			y.window_unit, y.agent, y.model, y.metric, y.amount
+		FROM (SELECT id, ` + key + `, max(CASE topup WHEN '' THEN amount END) + coalesce(sum(CASE topup WHEN '' THEN NULL ELSE amount END), 0) AS amount
+			FROM (SELECT t.id, l.window_unit, l.agent, l.model, l.metric, l.topup, l.amount
+				FROM llm_tenants t JOIN llm_limits l ON l.tenant = t.id AND (l.topup = '' OR l.ends_at IS NULL OR l.ends_at > ` + b.Clock + `)
+				WHERE ` + living + ` AND t.id <> '` + book.Defaults.String() + `'
+				UNION ALL SELECT t.id, l.window_unit, l.agent, l.model, l.metric, l.topup, l.amount
+				FROM llm_tenants t JOIN llm_limits l ON l.tenant = '` + book.Defaults.String() + `' AND l.topup = ''
+				WHERE ` + living + ` AND t.inherit AND t.id NOT IN ('` + book.Root.String() + `', '` + book.Defaults.String() + `')
+					AND NOT EXISTS (SELECT 1 FROM llm_limits o WHERE o.tenant = t.id AND o.window_unit = l.window_unit
+						AND o.agent = l.agent AND o.model = l.model AND o.metric = l.metric AND o.topup = '')) z
+			GROUP BY id, ` + key + ` HAVING max(CASE topup WHEN '' THEN 1 ELSE 0 END) = 1) y
+		JOIN llm_tenants t ON t.id = y.id`
 	statement := with + `SELECT tenant_id, name, counts, window_unit, agent, model, metric, amount, ` + figures + `, window_start, window_end
 		FROM (SELECT x.*, CASE WHEN amount = 0 THEN 1.0 ELSE CAST(` + spent + ` AS double precision) / CAST(amount AS double precision) END AS used
 			FROM (SELECT l.tenant_id, l.name, l.counts, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount, ` + strings.Join(columns, ", ") + `
-			FROM (` + limits("t.id", ` AND t.id <> '`+book.Defaults.String()+`'`) + ` UNION ALL ` + limits("'"+book.Defaults.String()+"'", inherited) + `) l
+			FROM (` + limits + `) l
 			JOIN llm_balances b ON b.tenant = l.id AND ` + scope + b.Present("b", "l.id") + `) x
 			WHERE window_end IS NULL OR window_end > ` + b.Clock + `) n
 		WHERE used >= CAST(? AS double precision) / 100 ORDER BY used DESC, tenant_id, window_unit, metric, agent, model LIMIT ?`

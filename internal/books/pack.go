@@ -99,9 +99,16 @@ func (f *foldSums) pack() []byte {
 
 // unpacker reads packed values. It keeps one string of each text that it has seen.
 type unpacker struct {
-	texts  map[string]string
-	named  []string       // of the value that is read
+	texts  map[string]*packedText
+	named  []*packedText  // of the value that is read
+	first  int            // which text is the first of the keys of the line that is read
 	counts book.Latencies // of the line that is read
+}
+
+// packedText is a text, by a number that it has in all values that are read.
+type packedText struct {
+	text   string
+	number int
 }
 
 var errPacked = errors.New("a folded window is not one")
@@ -114,21 +121,24 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 	r := packed{b[1:], false}
 	u.named = u.named[:0]
 	if u.texts == nil {
-		u.texts = map[string]string{}
+		u.texts = map[string]*packedText{}
 	}
 	for range r.count() {
 		raw := r.bytes()
 		text, ok := u.texts[string(raw)]
 		if !ok {
-			text = string(raw)
-			u.texts[text] = text
+			text = &packedText{string(raw), len(u.texts)}
+			u.texts[text.text] = text
 		}
 		u.named = append(u.named, text)
 	}
 	var k foldKeys
 	for len(r.rest) > 0 {
 		for i := range k.names {
-			k.names[i] = r.text(u.named)
+			t := r.text(u.named)
+			if k.names[i] = t.text; i == 0 {
+				u.first = t.number
+			}
 		}
 		k.below = r.uint() != 0
 		to := of(&k)
@@ -148,7 +158,7 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 		}
 		to.Latencies.Merge(u.counts)
 		for range r.count() {
-			unit := units.Unit(r.text(u.named))
+			unit := units.Unit(r.text(u.named).text)
 			to.Usage.Units = to.Usage.Units.Plus(units.Of(unit, r.int()))
 		}
 		if r.bad {
@@ -207,11 +217,11 @@ func (p *packed) bytes() []byte {
 	return b
 }
 
-func (p *packed) text(of []string) string {
+func (p *packed) text(of []*packedText) *packedText {
 	n := p.uint()
 	if n >= uint64(len(of)) {
 		p.fail()
-		return ""
+		return &packedText{}
 	}
 	return of[n]
 }

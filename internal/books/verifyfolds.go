@@ -32,10 +32,10 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 		version = max(version, r.version)
 	}
 	for _, r := range records {
-		if r.unit == period.Total || r.tag != "" && id == EachTenant {
+		q := Question{Tenant: id, Everybody: id == Everybody || id == EachTenant}
+		if r.unit == period.Total || r.tag != "" && id == EachTenant || r.unit == period.Hour && !q.Everybody {
 			continue
 		}
-		q := Question{Tenant: id, Everybody: id == Everybody || id == EachTenant}
 		var values tagValues
 		if r.tag != "" {
 			q.By = []Group{{ByTag, r.tag}}
