@@ -161,10 +161,17 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 			return err
 		}
 	}
-	const byKey = `(SELECT w.id FROM llm_tenants w
-		WHERE (w.owner_type = ? AND w.owner_id = ?) OR (w.tenant_id = ? AND (w.owner_type IS NULL AND w.deleted_at IS NULL OR ? = ''))
-		ORDER BY CASE WHEN w.owner_type IS NULL THEN 1 ELSE 0 END LIMIT 1)`
-	id, args := byKey, []any{q.who.OwnerType, q.who.OwnerID, q.who.Key, q.who.OwnerType}
+	const (
+		byKey   = `(SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?)`
+		byOwner = `(SELECT w.id FROM (
+			SELECT o.id, 0 AS place FROM llm_tenants o WHERE o.owner_type = ? AND o.owner_id = ?
+			UNION ALL SELECT k.id, 1 FROM llm_tenants k WHERE k.tenant_id = ? AND k.owner_type IS NULL AND k.deleted_at IS NULL
+			) w ORDER BY w.place LIMIT 1)`
+	)
+	id, args := byKey, []any{q.who.Key}
+	if q.who.OwnerType != "" {
+		id, args = byOwner, []any{q.who.OwnerType, q.who.OwnerID, q.who.Key}
+	}
 	if q.who.uuid != book.NoTenant {
 		id, args = "(?)", []any{q.who.uuid.String()}
 	}

@@ -27,6 +27,8 @@ type books struct {
 	// The tenants that calls are made for: their keys and, where they were prepared, their ids.
 	keys []tenant.ID
 	ids  []uuid.UUID
+
+	zone string // of the first tenant; empty: the ledger's
 }
 
 const poolSize = 40
@@ -69,6 +71,9 @@ func (s *books) prepare(ctx context.Context) error {
 	err := every(ctx, len(s.keys), func(ctx context.Context, i int) error {
 		return tenant.ConfigureBudget(ctx, s.db, s.keys[i], func(b *tenant.Budget) error {
 			b.Enforcement = tenant.Hard
+			if i == 0 {
+				b.TimeZone = s.zone
+			}
 			b.Limits = tenant.Limits{DailyCost: tenant.USD("1000000000"), MonthlyTokens: tenant.Count(1 << 60)}
 			return nil
 		})

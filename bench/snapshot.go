@@ -71,7 +71,7 @@ func (b *bench) grow(ctx context.Context, all ...*books) error {
 // compare measures two databases by turns: one caller, many callers, and one who asks.
 func (b *bench) compare(ctx context.Context, beside, without *books) ([]Figure, error) {
 	of := [2]*books{beside, without}
-	var lone, look [2]time.Duration
+	var lone, look, sum [2]time.Duration
 	calls := 0
 	for start := time.Now(); time.Since(start) < 2*b.duration; calls++ {
 		for i, s := range of {
@@ -83,8 +83,13 @@ func (b *bench) compare(ctx context.Context, beside, without *books) ([]Figure, 
 			if _, err := tenant.CostToday(ctx, s.db, s.keys[0]); err != nil {
 				return nil, err
 			}
+			looked := time.Now()
+			if _, err := tenant.QueryUsage(ctx, s.db, tenant.Query{Tenant: s.keys[0], Period: tenant.Today}); err != nil {
+				return nil, err
+			}
 			lone[i] += called.Sub(from)
-			look[i] += time.Since(called)
+			look[i] += looked.Sub(called)
+			sum[i] += time.Since(looked)
 		}
 	}
 	const slices = 5
@@ -109,5 +114,7 @@ func (b *bench) compare(ctx context.Context, beside, without *books) ([]Figure, 
 			Value: many[0], Baseline: many[1], Against: against},
 		{Key: "snapshot_cost_today", Name: "CostToday" + title, Unit: "us",
 			Value: average(look[0]), Baseline: average(look[1]), Against: against},
+		{Key: "snapshot_questions_today", Name: "QueryUsage of today" + title, Unit: "us",
+			Value: average(sum[0]), Baseline: average(sum[1]), Against: against},
 	}, nil
 }

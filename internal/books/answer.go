@@ -51,17 +51,52 @@ func (a *answer) ask(ctx context.Context) (current bool, err error) {
 	if err := a.windows(ctx, covers); err != nil {
 		return false, err
 	}
-	whole := Ever
-	if a.LocksRows || !a.Sliced() {
-		return a.rest(ctx, covers, whole)
+	left := leftOf(covers)
+	if a.LocksRows || left.To.Sub(left.From) <= slice {
+		return a.rest(ctx, covers)
 	}
 	first, last, err := a.Extent(ctx, a.Question)
-	for at := first; err == nil && !first.IsZero() && !at.After(last); at = at.Add(slice) {
-		if current, err = a.rest(ctx, covers, Range{at, at.Add(slice)}); !current {
+	if err != nil {
+		return false, err
+	}
+	left = left.cut(Range{first, last.Add(time.Hour)})
+	for at := left.From; at.Before(left.To); at = at.Add(slice) {
+		// Nothing is asked where nothing is left, which is most of the time where days are folded.
+		some := cutTo(covers, Range{at, at.Add(slice)})
+		if leftOf(some).empty() {
+			continue
+		}
+		if current, err = a.rest(ctx, some); !current {
 			return false, err
 		}
 	}
-	return true, err
+	return a.rest(ctx, nil)
+}
+
+// leftOf is the time in which there is something to be added up that is not folded; it is empty where there is nothing.
+func leftOf(covers []cover) (left Range) {
+	for _, c := range covers {
+		for _, pieces := range [][]piece{c.hours, c.calls, c.cut} {
+			for _, p := range pieces {
+				if left.empty() || p.From.Before(left.From) {
+					left.From = p.From
+				}
+				if p.To.After(left.To) {
+					left.To = p.To
+				}
+			}
+		}
+	}
+	return left
+}
+
+// cutTo returns what covers have in common with a range, but for what is folded.
+func cutTo(covers []cover, r Range) []cover {
+	some := make([]cover, len(covers))
+	for i, c := range covers {
+		some[i] = cover{hours: r.within(c.hours), calls: r.within(c.calls), cut: r.within(c.cut)}
+	}
+	return some
 }
 
 // slice is how much time a statement of SQLite looks at.
@@ -85,9 +120,6 @@ func (r Range) cut(o Range) Range {
 
 // within returns what pieces have in common with a range.
 func (r Range) within(pieces []piece) []piece {
-	if r == Ever {
-		return pieces
-	}
 	var some []piece
 	for _, p := range pieces {
 		if p.Range = p.cut(r); !p.empty() {
@@ -97,18 +129,20 @@ func (r Range) within(pieces []piece) []piece {
 	return some
 }
 
-// rest adds up what is not folded, as far as it lies in a range. It reports whether what is folded is what was looked up.
-func (a *answer) rest(ctx context.Context, covers []cover, r Range) (current bool, err error) {
+// rest adds up what is not folded. It reports whether what is folded is what was looked up.
+func (a *answer) rest(ctx context.Context, covers []cover) (current bool, err error) {
 	a.parts, a.args = nil, nil
 	for i, c := range covers {
-		a.span(i, cover{hours: r.within(c.hours), calls: r.within(c.calls), cut: r.within(c.cut)})
+		a.span(i, c)
 	}
 	current = !a.folded()
-	if !current {
-		a.guard()
-	}
-	if len(a.parts) == 0 {
+	switch {
+	case len(a.parts) == 0 && current:
 		return true, nil
+	case len(a.parts) == 0:
+		return a.unchanged(ctx)
+	case !current:
+		a.guard()
 	}
 	totals := make([]string, len(summed))
 	for i, f := range summed {
@@ -126,7 +160,7 @@ func (a *answer) rest(ctx context.Context, covers []cover, r Range) (current boo
 			return err
 		}
 		if k.span < 0 {
-			current = int64(k.period) == a.state.version && sum.amount == int64(len(a.state.late))
+			current = a.is(int64(k.period), sum.amount)
 			return nil
 		}
 		at := k

@@ -51,7 +51,7 @@ var (
 	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
 	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff')),
-present AS (SELECT b.* FROM who w JOIN llm_balances b ON b.tenant = w.id%[3]s)
+present AS (SELECT b.* FROM who w JOIN %[3]s)
 ` + windows(`SELECT 'balance' AS part, CAST(b.tenant AS text) AS id, @unit, @agent, @model, '', '', '', '', '', '',
 	@spent_cost, @spent_charge, @spent_tokens, @spent_calls, @held_cost, @held_charge, @held_tokens, @held_calls, @start, @end
 	FROM present b WHERE @here`) + `
@@ -64,17 +64,22 @@ SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforc
 UNION ALL
 SELECT 'clock', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
-	byKey = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ? OR (w.owner_type = ? AND w.owner_id = ?)`
-	byID  = `SELECT w.tenant FROM llm_balances w WHERE w.tenant = ? AND w.window_unit = 'total' AND w.agent = '' AND w.model = ''`
+	byKey   = `SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?`
+	byOwner = `SELECT w.id FROM llm_tenants w WHERE w.owner_type = ? AND w.owner_id = ?`
+	byID    = `SELECT w.id FROM (SELECT CAST(? AS %s) AS id) w JOIN %s`
 )
 
 // State reads a tenant and the defaults.
 func (b Books) State(ctx context.Context, who Who) (*State, error) {
-	which, args := byKey, []any{who.Key, who.OwnerType, who.OwnerID}
-	if who.Key == "" {
-		which, args = byID, []any{who.ID.String()}
+	// Each by itself, and not with OR, for which a planner may look at all tenants.
+	which, args := byKey, []any{who.Key}
+	if who.OwnerType != "" {
+		which, args = which+" UNION "+byOwner, append(args, who.OwnerType, who.OwnerID)
 	}
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("b", "w.id"), b.OneOf("t.id", "SELECT id FROM who"))), args...)
+	if who.Key == "" {
+		which, args = fmt.Sprintf(byID, b.UUID, b.Present("w.id", anchor)), []any{who.ID.String()}
+	}
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("w.id", "true"), b.OneOf("t.id", "SELECT id FROM who"))), args...)
 	if err != nil {
 		return nil, err
 	}

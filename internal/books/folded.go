@@ -116,12 +116,34 @@ func (a *answer) lateOf() (from string, args []any) {
 	return " FROM llm_usage_late WHERE tenant = ?", []any{a.Tenant.String()}
 }
 
+// whatChanges is two expressions: the version of what is folded, and how many hours have changed since.
+func (a *answer) whatChanges() (version, late string, args []any) {
+	from, args := a.lateOf()
+	return "(SELECT version FROM llm_usage_folds WHERE window_unit = 'total')", "(SELECT count(*)" + from + ")", args
+}
+
+// unchanged reports whether what is folded is what was looked up.
+func (a *answer) unchanged(ctx context.Context) (is bool, err error) {
+	version, late, args := a.whatChanges()
+	err = a.query(ctx)(a.Bind(`SELECT `+version+`, `+late), args, func(row sqldb.Row) error {
+		var now, changed int64
+		err := row.Scan(&now, &changed)
+		is = a.is(now, changed)
+		return err
+	})
+	return is, err
+}
+
+// is reports whether what is folded was looked up at a version, when so many hours had changed.
+func (a *answer) is(version, changed int64) bool {
+	return version == a.state.version && changed == int64(len(a.state.late))
+}
+
 // guard adds a row that says whether what is folded is what was looked up.
 func (a *answer) guard() {
-	from, args := a.lateOf()
+	version, late, args := a.whatChanges()
 	columns := strings.ReplaceAll(a.columns("0", a.NoCounts), " AS amount", "")
-	a.parts = append(a.parts, `SELECT -1 AS span, (SELECT version FROM llm_usage_folds WHERE window_unit = 'total') AS period, '' AS k0, '' AS k1, `+
-		columns+`, '' AS unit, (SELECT count(*)`+from+`) AS amount`)
+	a.parts = append(a.parts, `SELECT -1 AS span, `+version+` AS period, '' AS k0, '' AS k1, `+columns+`, '' AS unit, `+late+` AS amount`)
 	a.args = append(a.args, args...)
 }
 

@@ -79,7 +79,7 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 		FROM (SELECT x.*, CASE WHEN amount = 0 THEN 1.0 ELSE CAST(` + spent + ` AS double precision) / CAST(amount AS double precision) END AS used
 			FROM (SELECT l.tenant_id, l.name, l.counts, l.window_unit, l.agent, l.model, l.metric, CAST(l.amount AS bigint) AS amount, ` + strings.Join(columns, ", ") + `
 			FROM (` + limits + `) l
-			JOIN llm_balances b ON b.tenant = l.id AND ` + scope + b.Present("b", "l.id") + `) x
+			JOIN ` + b.Present("l.id", scope) + `) x
 			WHERE window_end IS NULL OR window_end > ` + b.Clock + `) n
 		WHERE used >= CAST(? AS double precision) / 100 ORDER BY used DESC, tenant_id, window_unit, metric, agent, model LIMIT ?`
 	args = append(args, percent, limit)
@@ -144,7 +144,7 @@ func (b Books) List(ctx context.Context, l List) (all []Listed, err error) {
 			b.month_end, b.month_spent_cost, b.month_spent_charge, b.month_spent_tokens, b.month_spent_calls, ` + b.Clock + `
 		FROM (SELECT * FROM llm_tenants t WHERE ` + conditions + search + ` ORDER BY t.tenant_id LIMIT ?) t
 		LEFT JOIN llm_tenants p ON p.id = t.parent
-		LEFT JOIN llm_balances b ON b.tenant = t.id AND ` + anchor + b.Present("b", "t.id") + `
+		LEFT JOIN ` + b.Present("t.id", anchor) + `
 		ORDER BY t.tenant_id`
 	args = append(args, l.Limit)
 	err = b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {

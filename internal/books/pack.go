@@ -99,10 +99,48 @@ func (f *foldSums) pack() []byte {
 
 // unpacker reads packed values. It keeps one string of each text that it has seen.
 type unpacker struct {
-	texts  map[string]*packedText
-	named  []*packedText  // of the value that is read
-	first  int            // which text is the first of the keys of the line that is read
-	counts book.Latencies // of the line that is read
+	texts   map[string]*packedText
+	named   []*packedText  // of the value that is read
+	first   int            // which text is the first of the keys of the line that is read
+	counts  book.Latencies // of the line that is read
+	tallies [4]tally       // of the sums that several of its lines are added to
+	nobody  book.HourSum   // of lines that nobody asks for
+}
+
+// tally is the counts of latencies of a sum, by bucket, which are merged into it at the end of a value.
+type tally struct {
+	to    *book.HourSum
+	calls [book.LatencyBuckets]int64
+}
+
+// merge enters what was counted.
+func (t *tally) merge(counts book.Latencies) book.Latencies {
+	if t.to == nil {
+		return counts
+	}
+	counts = counts[:0]
+	for bucket, calls := range &t.calls {
+		if calls != 0 {
+			counts = append(counts, book.LatencyCount{Bucket: bucket, Calls: calls})
+		}
+	}
+	t.to.Latencies.Merge(counts)
+	*t = tally{}
+	return counts
+}
+
+// tally is where the counts of a sum are added up; nil where too many sums are being added to.
+func (u *unpacker) tally(to *book.HourSum) *tally {
+	for i := range u.tallies {
+		switch t := &u.tallies[i]; t.to {
+		case nil:
+			t.to = to
+			return t
+		case to:
+			return t
+		}
+	}
+	return nil
 }
 
 // packedText is a text, by a number that it has in all values that are read.
@@ -132,6 +170,11 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 		}
 		u.named = append(u.named, text)
 	}
+	defer func() {
+		for i := range u.tallies {
+			u.counts = u.tallies[i].merge(u.counts)
+		}
+	}()
 	var k foldKeys
 	for len(r.rest) > 0 {
 		for i := range k.names {
@@ -143,7 +186,8 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 		k.below = r.uint() != 0
 		to := of(&k)
 		if to == nil {
-			to = &book.HourSum{}
+			u.nobody = book.HourSum{}
+			to = &u.nobody
 		}
 		set := r.uint()
 		for i, figure := range figuresOf(to) {
@@ -151,12 +195,7 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 				*figure = money.Add(*figure, r.int())
 			}
 		}
-		u.counts = u.counts[:0]
-		for range r.count() {
-			bucket := int(r.uint())
-			u.counts = append(u.counts, book.LatencyCount{Bucket: bucket, Calls: r.int()})
-		}
-		to.Latencies.Merge(u.counts)
+		u.latencies(&r, to)
 		for range r.count() {
 			unit := units.Unit(r.text(u.named).text)
 			to.Usage.Units = to.Usage.Units.Plus(units.Of(unit, r.int()))
@@ -169,6 +208,30 @@ func (u *unpacker) add(b []byte, of func(*foldKeys) *book.HourSum) error {
 		return errPacked
 	}
 	return nil
+}
+
+// latencies adds the counts of a line to a sum.
+func (u *unpacker) latencies(r *packed, to *book.HourSum) {
+	n := r.count()
+	if n == 0 {
+		return
+	}
+	if t := u.tally(to); t != nil {
+		for range n {
+			bucket := r.uint()
+			if bucket >= book.LatencyBuckets {
+				r.fail()
+				return
+			}
+			t.calls[bucket] = money.Add(t.calls[bucket], r.int())
+		}
+		return
+	}
+	u.counts = u.counts[:0]
+	for range n {
+		u.counts = append(u.counts, book.LatencyCount{Bucket: int(r.uint()), Calls: r.int()})
+	}
+	to.Latencies.Merge(u.counts)
 }
 
 // packed is what is left of a packed value.

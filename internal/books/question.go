@@ -117,9 +117,11 @@ func (a *answer) span(i int, c cover) {
 	a.rows(i, c.hours, rolled)
 	a.rows(i, c.hours, units)
 
-	calls, each := a.callsAndUnits()
-	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
-		a.rows(i, c.calls, from)
+	if len(c.calls) > 0 {
+		calls, each := a.callsAndUnits()
+		for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
+			a.rows(i, c.calls, from)
+		}
 	}
 
 	refusals := rolled

@@ -27,7 +27,7 @@ func (b Books) Lock(ctx context.Context, id book.ID) (bool, error) {
 	if b.LocksRows {
 		statement += ` FOR UPDATE`
 	}
-	return b.any(ctx, statement, id)
+	return b.any(ctx, statement, id.String())
 }
 
 // LockAnchor waits until every transaction that decides by the tenant's old limits has ended, and keeps new ones from
@@ -36,13 +36,14 @@ func (b Books) LockAnchor(ctx context.Context, id book.ID) error {
 	if !b.LocksRows {
 		return nil // there is one writer, and it is this transaction
 	}
-	_, err := b.any(ctx, `SELECT 1 FROM llm_balances WHERE tenant = ? AND window_unit = 'total' AND agent = '' AND model = ''
-		FOR NO KEY UPDATE`, id)
+	// Not those of older generations; it may be of a younger one when it is locked.
+	_, err := b.any(ctx, `SELECT 1 FROM llm_balances b WHERE b.tenant = ? AND b.generation >= `+b.Newest("?")+` AND `+anchor+`
+		FOR NO KEY UPDATE`, id.String(), id.String())
 	return err
 }
 
-func (b Books) any(ctx context.Context, statement string, id book.ID) (bool, error) {
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), id.String())
+func (b Books) any(ctx context.Context, statement string, args ...any) (bool, error) {
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(statement), args...)
 	if err != nil {
 		return false, err
 	}

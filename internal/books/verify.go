@@ -421,7 +421,7 @@ func (b Books) beyond() string {
 
 // Beyond reports whether a tenant has balances that nobody needs any more.
 func (b Books) Beyond(ctx context.Context, id book.ID) (bool, error) {
-	return b.any(ctx, `SELECT 1`+b.beyond()+` LIMIT 1`, id)
+	return b.any(ctx, `SELECT 1`+b.beyond()+` LIMIT 1`, id.String())
 }
 
 // DropBeyond removes them. It runs in a short transaction of its caller, which has locked the tenant's anchor.

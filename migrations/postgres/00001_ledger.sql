@@ -93,6 +93,9 @@ CREATE TABLE llm_balances (
     month_held_calls   bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, generation, window_unit, agent, model)
 ) WITH (fillfactor = 50);
+-- With statistics of it, a planner takes the few rows of a tenant for so few that it may as well collect and sort all of their
+-- versions as go to the end of the index.
+ALTER TABLE llm_balances ALTER COLUMN tenant SET STATISTICS 0;
 
 -- An execution: one LLM call, one row from the hold to the end.
 CREATE TABLE llm_executions (

@@ -277,7 +277,7 @@ CREATE TABLE llm_usage_windows (
     window_start TIMESTAMP   NOT NULL,
     sums         BLOB       NOT NULL,                      -- all lines of the window, packed
     PRIMARY KEY (tenant, time_zone, window_unit, tag, window_start)
-);
+) WITHOUT ROWID; -- so that the windows of a tenant are beside each other
 CREATE INDEX llm_usage_windows_start ON llm_usage_windows (window_unit, tag, window_start);
 
 -- From when to when they are folded; offsets are those of the time zone then. The row of total is locked by whoever folds, and

@@ -65,8 +65,8 @@ const (
 
 	tenants = `SELECT ` + store.TenantColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_tenants t WHERE t.id = w.id` + apart + `) t`
-	busy = `SELECT w.id FROM ` + wanted + ` WHERE EXISTS (SELECT FROM llm_balances b WHERE b.tenant = w.id
-		AND b.generation = ` + generation + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = '')`
+	busy = `SELECT w.id FROM ` + wanted + ` CROSS JOIN LATERAL (SELECT FROM llm_balances b WHERE b.tenant = w.id
+		AND b.generation = ` + generation + ` AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''` + apart + `) b`
 	balances = `SELECT ` + store.BalanceColumns + ` FROM ` + wanted + ` CROSS JOIN LATERAL (
 		SELECT * FROM llm_balances b WHERE b.tenant = w.id AND b.generation = ` + generation + `
 			AND (b.window_unit, b.agent, b.model) <> ('total', '', '')` + apart + `) b`
