@@ -17,7 +17,7 @@ func (b Books) Left(ctx context.Context, id book.ID) (all, running int64, err er
 
 // Retire lets a tenant make no more calls. It runs in a short transaction of its caller.
 func (b Books) Retire(ctx context.Context, id book.ID) error {
-	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`),
+	if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET deleted_at = coalesce(deleted_at, (SELECT `+b.Clock+`)), updated_at = `+b.Clock+` WHERE id = ?`),
 		id.String()); err != nil {
 		return err
 	}
@@ -69,6 +69,6 @@ func (b Books) Forget(ctx context.Context, id book.ID) error {
 		return err
 	}
 	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET tenant_id = NULL, name = '', owner_type = NULL, owner_id = NULL,
-		time_zone = '', limits = '[]', deleted_at = coalesce(deleted_at, `+b.Clock+`), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
+		time_zone = '', limits = '[]', deleted_at = coalesce(deleted_at, (SELECT `+b.Clock+`)), updated_at = `+b.Clock+` WHERE id = ?`), id.String())
 	return err
 }

@@ -56,7 +56,7 @@ func (b Books) any(ctx context.Context, statement string, args ...any) (bool, er
 func (b Books) Save(ctx context.Context, id book.ID, s Settings, limits sqldb.Limits) error {
 	// The row is written also where it stays the same: that is what a transaction of a stricter isolation notices.
 	_, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_tenants SET name = ?, enforcement = ?, counts = ?, inherit = ?, time_zone = ?, limits = ?,
-		suspended_at = CASE WHEN ? THEN coalesce(suspended_at, `+b.Clock+`) END, updated_at = `+b.Clock+` WHERE id = ?`),
+		suspended_at = CASE WHEN ? THEN coalesce(suspended_at, (SELECT `+b.Clock+`)) END, updated_at = `+b.Clock+` WHERE id = ?`),
 		s.Name, string(s.Enforcement), string(s.Counts), s.Inherit, s.Zone, limits.String(), s.Suspended, id.String())
 	return err
 }

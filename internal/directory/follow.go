@@ -261,13 +261,13 @@ func (f *Following) done(ctx context.Context, statement string, args ...any) (bo
 }
 
 const followOneSQL = `WITH done AS (
-		UPDATE llm_tenants SET tenant_id = $2, name = $3, deleted_at = NULL, updated_at = clock_timestamp()
+		UPDATE llm_tenants SET tenant_id = $2, name = $3, deleted_at = NULL, updated_at = statement_timestamp()
 		WHERE id = CAST($1 AS uuid) AND coalesce(tenant_id, '') = $4
 			AND NOT EXISTS (SELECT 1 FROM llm_tenants h WHERE h.tenant_id = $2 AND h.id <> CAST($1 AS uuid))
 		RETURNING id),
 	log AS (
 		INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
-		SELECT d.id, CAST($5 AS uuid), $2, clock_timestamp(), $6, $7, $8, CAST($9 AS jsonb), CAST($10 AS jsonb) FROM done d)
+		SELECT d.id, CAST($5 AS uuid), $2, statement_timestamp(), $6, $7, $8, CAST($9 AS jsonb), CAST($10 AS jsonb) FROM done d)
 	SELECT count(*) FROM done`
 
 // Each tenant is looked up by itself, which OFFSET 0 and the array see to: a planner without statistics would read all of
@@ -281,12 +281,12 @@ const followSQL = `WITH moves AS MATERIALIZED (
 			SELECT t.tenant_id FROM llm_tenants t WHERE t.id = o.id OFFSET 0) t ON true WHERE coalesce(t.tenant_id, '') <> o.was),
 	done AS (
 		UPDATE llm_tenants t SET tenant_id = (SELECT m.tenant_id FROM moves m WHERE m.id = t.id),
-			name = (SELECT m.name FROM moves m WHERE m.id = t.id), deleted_at = NULL, updated_at = clock_timestamp()
+			name = (SELECT m.name FROM moves m WHERE m.id = t.id), deleted_at = NULL, updated_at = statement_timestamp()
 		WHERE t.id = ANY (ARRAY(SELECT m.id FROM moves m)) AND NOT EXISTS (SELECT 1 FROM hindered)
 		RETURNING t.id),
 	log AS (
 		INSERT INTO llm_audit (tenant, id, tenant_id, changed_at, actor, action, reason, was, became)
-		SELECT a.tenant, a.id, a.tenant_id, clock_timestamp(), $3, a.action, $4, a.was, a.became
+		SELECT a.tenant, a.id, a.tenant_id, statement_timestamp(), $3, a.action, $4, a.was, a.became
 		FROM jsonb_to_recordset(CAST(CAST($2 AS text) AS jsonb)) AS a (tenant uuid, id uuid, tenant_id text, action text, was jsonb, became jsonb)
 		WHERE EXISTS (SELECT 1 FROM done))
 	SELECT count(*) FROM done`
@@ -331,7 +331,7 @@ func (d Directory) remove(ctx context.Context, c sqldb.Conn, gone []*found) erro
 	for i, t := range gone {
 		ids[i] = t.id
 	}
-	if err := d.update(ctx, c, `owner_type = NULL, owner_id = NULL, deleted_at = coalesce(deleted_at, `+d.Clock+`)`, ids); err != nil {
+	if err := d.update(ctx, c, `owner_type = NULL, owner_id = NULL, deleted_at = coalesce(deleted_at, (SELECT `+d.Clock+`))`, ids); err != nil {
 		return err
 	}
 	had, err := d.limitsOf(ctx, c, ids)

@@ -7,6 +7,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/llmtenant/tenant/internal/citus"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -120,6 +121,37 @@ func (d *Declaration) tells(db *gorm.DB, table string) (bool, error) {
 	}
 	d.plain.Store(table, kind.String == "r")
 	return kind.String == "r", nil
+}
+
+// placeBefore asks where a table is before a statement inserts into it, if that cannot say it: Citus takes no subquery in an INSERT. It
+// is nil where it can.
+func (d *Declaration) placeBefore(db *gorm.DB, table string) (*place, error) {
+	if there, err := d.registry.onCitus(db); err != nil || !there {
+		return nil, err
+	}
+	var where sql.NullString
+	if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(table), &where); err != nil {
+		return nil, err
+	}
+	p := parsePlace(where.String)
+	return &p, nil
+}
+
+// onCitus reports whether the database has Citus. It is asked once.
+func (g *Registry) onCitus(db *gorm.DB) (bool, error) {
+	if !g.Dialect.Schemas {
+		return false, nil
+	}
+	if there := g.citus.Load(); there != nil {
+		return *there, nil
+	}
+	role, err := citus.RoleOf(db.Statement.Context, db.Statement.ConnPool)
+	if err != nil {
+		return false, err
+	}
+	there := role != citus.None
+	g.citus.Store(&there)
+	return there, nil
 }
 
 // elsewhere reports whether a statement goes to a database that the ledger's tables are not in: a resolver may send a model

@@ -79,6 +79,7 @@ type selection struct {
 	inserted bool   // whether an upsert has inserted the record
 	changes  bool   // whether an update has left it as it was, and, if not, who its tenant is
 	table    string // which table the statement means; see place
+	placed   *place // what it is, where that is known already
 }
 
 // primary selects the primary keys.
@@ -129,7 +130,7 @@ func (s selection) asksHidden() bool {
 }
 
 func (s selection) asksPlace() bool {
-	return s.hidden && s.declaration.registry.Dialect.Schemas
+	return s.hidden && s.placed == nil && s.declaration.registry.Dialect.Schemas
 }
 
 // width is how many columns it has.
@@ -196,6 +197,8 @@ func (s *scanner) scan(ctx context.Context, rows *sql.Rows, before []any) (refle
 		if s.declaration.ownerIn(f.place) == s.declaration.schema.Table {
 			f.tenant = directory.ParseSeen(changes.String)
 		}
+	} else if s.placed != nil {
+		f.place = *s.placed
 	} else {
 		f.place = place{home: true, again: true, there: true}
 	}

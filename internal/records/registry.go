@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 
@@ -46,7 +47,8 @@ type Tenant interface{ LLMTenantID() string }
 type Registry struct {
 	Config
 	stale stale
-	pools sync.Map // whether the ledger's tables are not behind a pool that is not its own, by *sql.DB
+	pools sync.Map             // whether the ledger's tables are not behind a pool that is not its own, by *sql.DB
+	citus atomic.Pointer[bool] // whether the database has Citus, once it was asked
 
 	mu      sync.RWMutex
 	byType  map[reflect.Type]*Declaration

@@ -43,6 +43,7 @@ type watched struct {
 	follows bool // and its records are to be followed
 
 	at       records
+	place    *place              // of the table, where the statement cannot say it
 	compares bool                // an update can say what it has left as it was
 	again    bool                // the records are to be read again: triggers may have changed them since
 	profiles []directory.Profile // what the records are now
@@ -180,6 +181,11 @@ func (w *watched) begin() (follows bool, err error) {
 			return fail(w.declaration.registry.Explain(err))
 		}
 	}
+	if w.kind == creating {
+		if w.place, err = w.declaration.placeBefore(w.db, tableOf(statement)); err != nil {
+			return fail(w.declaration.registry.Explain(err))
+		}
+	}
 	if w.kind == updating && !moves {
 		if w.compares, err = w.declaration.tells(w.db, tableOf(statement)); err != nil {
 			return fail(w.declaration.registry.Explain(err))
@@ -229,7 +235,7 @@ func (w *watched) run(ctx context.Context, query string, args []any, clause stri
 	_, _ = wants.WriteString(query + clause)
 	s := selection{
 		declaration: d, fields: d.columns, hidden: true, table: tableOf(statement),
-		inserted: w.kind == creating && w.upserts() && w.known == nil, changes: w.compares,
+		inserted: w.kind == creating && w.upserts() && w.known == nil, changes: w.compares, placed: w.place,
 	}
 	_, s.qualified = statement.Clauses["FROM"] // in which others have columns of the same names
 	s.qualified = s.qualified && w.kind == updating

@@ -21,9 +21,12 @@ type Conn interface {
 
 // Dialect is what differs between the databases outside the write path.
 type Dialect struct {
-	Name  string // as gorm and the migrations call it
-	Clock string // an expression for the present
-	UUID  string // the type of ids
+	Name string // as gorm and the migrations call it
+	// Clock is an expression for the present: when the statement began. One that changes within a statement could not be compared with an
+	// index, and Citus takes none in an UPDATE. Within a CASE or a coalesce of an UPDATE it is asked for by a subquery: Citus again.
+	Clock string
+
+	UUID string // the type of ids
 
 	// LocksRows: rows are locked one by one. Otherwise there is one lock, on everything, and one writer at a time.
 	LocksRows bool
@@ -45,7 +48,7 @@ type Dialect struct {
 
 // The dialects.
 var (
-	Postgres = &Dialect{Name: "postgres", Clock: "clock_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, Buckets: true, NoCounts: "0", numbered: true}
+	Postgres = &Dialect{Name: "postgres", Clock: "statement_timestamp()", UUID: "uuid", LocksRows: true, Schemas: true, Documents: true, Buckets: true, NoCounts: "0", numbered: true}
 	SQLite   = &Dialect{Name: "sqlite", Clock: "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')", UUID: "text", NoCounts: "'{}'"}
 )
 

@@ -113,7 +113,8 @@ var errConnection = errors.New("the connection to the database is broken")
 
 type session struct {
 	store    *Store
-	untyped  bool // of the connection
+	untyped  bool     // of the connection
+	preamble []string // of the connection; see preambleOf
 	ancestry ancestry
 	words    words
 	reads    *reader
@@ -149,9 +150,13 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 		conn, err := pgxOf(raw)
 		if err == nil {
 			s.untyped = untyped(conn)
+			s.preamble, _ = conn.PgConn().CustomData()[preambleKey].([]string)
 		}
 		return err
 	})
+	if err == nil && s.preamble == nil {
+		err = s.greet(ctx, conn)
+	}
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%w: %w", fault.ErrConnect, err)

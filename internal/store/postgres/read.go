@@ -23,16 +23,6 @@ var lockWait, lockNoWait = fmt.Sprintf(lock, "", ""), fmt.Sprintf(lock, " AND b.
 const (
 	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-	// A process that is stopped between its lock and its commit must not keep others out; nor may a host's default
-	// make a commit less than durable. Every lookup is of a few rows by their keys, so there is one right plan, which
-	// need not be made anew each time, nor compiled. The highest generation is found in the order of the index: to collect all
-	// and sort them would be to look at the older ones too, and once a table has statistics a planner may think it cheaper.
-	preamble = `SELECT set_config('idle_in_transaction_session_timeout', '2000', true), set_config('lock_timeout', '100', true),
-		set_config('statement_timeout', '5000', true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
-		set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
-		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('synchronous_commit',
-		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
-
 	// Tenants are asked for by their ids, $1, and by their keys, $2. All that stand above them are wanted too.
 	search = `WITH RECURSIVE wanted (id) AS (
 			(SELECT unnest($1::uuid[]) UNION ALL SELECT t.id FROM llm_tenants t WHERE t.tenant_id = ANY($2::text[]))
@@ -119,7 +109,9 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 func (s *session) begun() *request {
 	r := &request{untyped: s.untyped}
 	r.Queue(begin)
-	r.Queue(preamble)
+	for _, statement := range s.preamble {
+		r.Queue(statement)
+	}
 	return r
 }
 
