@@ -35,6 +35,27 @@ func TestDollars_KeepTwoDigitsOfWhatIsLessThanACent(t *testing.T) {
 	})
 }
 
+// On the days on which clocks are changed, times say which clock: an hour is there twice, or is not there.
+func TestTimes_SayWhichClockWhereClocksAreChanged(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ zone, at, want string }{
+		{"Europe/Vienna", "2027-10-31T00:15:00Z", "2027-10-31 02:15 CEST"},
+		{"Europe/Vienna", "2027-10-31T01:15:00Z", "2027-10-31 02:15 CET"},
+		{"Europe/Vienna", "2027-03-28T01:00:00Z", "2027-03-28 03:00 CEST"},
+		{"Europe/Vienna", "2027-10-29T22:15:00Z", "2027-10-30 00:15"},
+		{"Europe/Vienna", "2027-10-31T23:00:00Z", "2027-11-01 00:00"},
+		{"America/Santiago", "2026-04-05T03:30:00Z", "2026-04-04 23:30 -04"},
+		{"America/Santiago", "2026-04-05T02:30:00Z", "2026-04-04 23:30 -03"},
+		{"UTC", "2027-10-31T01:15:00Z", "2027-10-31 01:15"},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		require.NoError(t, err)
+		when, err := time.Parse(time.RFC3339, c.at)
+		require.NoError(t, err)
+		require.Equal(t, c.want, at(when, zone), "%s in %s", c.at, c.zone)
+	}
+}
+
 func TestChart_BarsAreAsHighAsTheirValues(t *testing.T) {
 	t.Parallel()
 	d := func(values ...int64) (all []decimal.Decimal) {

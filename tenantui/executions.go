@@ -1,6 +1,7 @@
 package tenantui
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -165,7 +166,7 @@ func (q *request) filterFields() []field {
 		return field{Name: name, Label: label, Value: q.query(name), Check: true}
 	}
 	texts := func(name, label string) field { return field{Name: name, Label: label, Value: q.query(name)} }
-	return []field{
+	fields := []field{
 		{Name: "status", Label: "Status", Value: q.query("status"), Options: choices},
 		texts("agent", "Agent"), texts("model", "Model"), texts("provider", "Provider"), texts("actor", "Actor"), texts("tag", "Tag (name=value)"),
 		{Name: "from", Label: "From", Value: q.query("from"), Mode: "date"}, {Name: "to", Label: "Through", Value: q.query("to"), Mode: "date"},
@@ -173,6 +174,10 @@ func (q *request) filterFields() []field {
 		{Name: "order", Label: "Order", Value: q.query("order"), Options: []option{{"newest", ""}, {"dearest", "cost"}}},
 		marks("estimated", "Estimated"), marks("unpriced", "Without a price"), marks("overrun", "Overrun"),
 	}
+	if q.viewer.All && q.query("tenant") == "" {
+		fields = slices.Insert(fields, 0, texts("tenant", "Tenant's id"))
+	}
+	return fields
 }
 
 func executionRow(e *tenant.Execution, of string, zone *time.Location) []cell {

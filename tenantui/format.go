@@ -106,7 +106,7 @@ func change(now, before decimal.Decimal) string {
 	case by.IsZero():
 		return "as before"
 	case by.GreaterThanOrEqual(decimal.NewFromInt(1000)):
-		return "> 10 times"
+		return "> 10 ×"
 	case by.IsPositive():
 		return "+" + by.Round(0).String() + " %"
 	}
@@ -119,19 +119,24 @@ const (
 )
 
 // at writes a time in a zone, to the minute.
-func at(t time.Time, zone *time.Location) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.In(zone).Format(minuteLayout)
-}
+func at(t time.Time, zone *time.Location) string { return clock(t, zone, minuteLayout) }
 
 // exactly writes a time in a zone, to the second.
-func exactly(t time.Time, zone *time.Location) string {
+func exactly(t time.Time, zone *time.Location) string { return clock(t, zone, secondLayout) }
+
+// clock writes a time in a zone. On a day on which its clocks are changed it says which of them is meant: an hour may be there twice.
+func clock(t time.Time, zone *time.Location, layout string) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.In(zone).Format(secondLayout)
+	t = t.In(zone)
+	year, month, day := t.Date()
+	_, before := time.Date(year, month, day, 0, 0, 0, 0, zone).Zone()
+	_, after := time.Date(year, month, day+1, 0, 0, 0, 0, zone).Zone()
+	if before != after {
+		layout += " MST"
+	}
+	return t.Format(layout)
 }
 
 // lasting writes a span of time in its largest one or two units.

@@ -159,6 +159,12 @@ func TestExecutions_FilterAndPage(t *testing.T) {
 			require.Equal(t, want, row[column], filter)
 		}
 	}
+	require.Contains(t, c.ok("executions"), `name="tenant"`, "whoever sees all can ask for one tenant")
+	require.NotContains(t, dashboard(t, ledger, tenantui.Viewer{Tenants: []tenant.Tenant{tenant.ID("stark")}}).ok("executions"), `<label>Tenant`)
+	one := c.rows("executions?tenant=stark&agent=&csv=executions")
+	require.Len(t, one, int(n)+1, "as the form sends it")
+	require.Equal(t, http.StatusNotFound, c.get("executions?tenant=nobody").status)
+
 	tagged := c.rows("executions?csv=executions&tag=feature%3Dchat&min=1.50&order=cost")
 	require.Greater(t, len(tagged), 5)
 	require.GreaterOrEqual(t, decimalText(t, tagged[1][10]).Cmp(decimalText(t, tagged[2][10])), 0, "the dearest first")
@@ -188,6 +194,29 @@ func TestExecution_ShowsEveryClassAndItsCorrections(t *testing.T) {
 	}
 	require.Equal(t, s.Cost.String(), sum.String(), "the parts add up")
 	require.Equal(t, body, c.ok("execution?id="+s.ExecutionID+"&tenant=acme"))
+}
+
+// A model that is not in the book is no wrong cost: the program may have said what its calls cost. Nor is a small share none.
+func TestPrices_TellCallsWithoutAPriceFromModelsThatAreNotInTheBook(t *testing.T) {
+	t.Parallel()
+	_, ledger := uitest.Open(t)
+	record := func(model string, cost tenant.Money) {
+		t.Helper()
+		_, err := ledger.Record(t.Context(), tenant.ID("acme"), tenant.Actual{Provider: "inhouse", Model: model, Cost: cost, Usage: tenant.Usage{Input: 10}})
+		require.NoError(t, err)
+	}
+	c := dashboard(t, ledger, staff)
+	record("private-large", tenant.USD("70"))
+	record("private-small", tenant.USD("0.0001"))
+	page := c.ok("prices")
+	require.Contains(t, page, "2 models of the last 30 days are not in the price book now")
+	require.NotContains(t, page, "calls without a price.")
+	require.Contains(t, page, "not in the book</span>")
+	require.Contains(t, c.ok(""), "&lt; 1 %")
+	record("private-next", tenant.Money{})
+	page = c.ok("prices")
+	require.Contains(t, page, "1 model of the last 30 days had calls without a price.")
+	require.Contains(t, page, "2 models of the last 30 days are not in the price book now")
 }
 
 func TestPrices_SayWhatAListWouldChange(t *testing.T) {

@@ -15,7 +15,8 @@ import (
 
 type pricesBody struct {
 	AsOf      string
-	Unpriced  int
+	Unpriced  int // models that had calls without a price
+	Unknown   int // those of which the book has none now, and whose calls were charged nevertheless
 	Table     *table
 	Compared  *table
 	Error     string
@@ -94,10 +95,14 @@ func (d *dashboard) priceList(q *request) (*pricesBody, error) {
 		Head:  heads("Model", "Provider", "Row of the price book", "#Input", "#Cache read", "#Output", "#Calls", "#Without a price", "#Cost"),
 		Empty: "No model was used in the last 30 days."}
 	for _, m := range models {
-		if m.rank() < 2 {
-			body.Unpriced++
-		}
 		row := cell{Text: "no price", Badge: "bad"}
+		switch {
+		case m.Unpriced > 0:
+			body.Unpriced++
+		case !m.known:
+			body.Unknown++
+			row = cell{Text: "not in the book", Badge: "warn"}
+		}
 		in, read, out := named("", "—"), named("", "—"), named("", "—")
 		if m.known {
 			row = cell{Text: m.price.Row, Class: "id"}

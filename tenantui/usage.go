@@ -218,6 +218,9 @@ func (q *request) parts(a asking, answer tenant.UsageAnswer, id, caption string,
 		if whole.IsPositive() {
 			p := part.Mul(hundred).DivRound(whole, 2)
 			share = cell{Text: percent(p), Value: p.String()}
+			if p.IsZero() && part.IsPositive() {
+				share.Text = "< 1 %"
+			}
 		}
 		before := "—"
 		if r.Before != nil {

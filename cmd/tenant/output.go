@@ -157,7 +157,19 @@ func instant(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "—"
 	}
-	return t.In(zone).Format("2006-01-02 15:04:05")
+	return clock(t, zone, "2006-01-02 15:04:05")
+}
+
+// clock writes a time in a zone. On a day on which its clocks are changed it says which of them is meant: an hour may be there twice.
+func clock(t time.Time, zone *time.Location, layout string) string {
+	t = t.In(zone)
+	year, month, day := t.Date()
+	_, before := time.Date(year, month, day, 0, 0, 0, 0, zone).Zone()
+	_, after := time.Date(year, month, day+1, 0, 0, 0, 0, zone).Zone()
+	if before != after {
+		layout += " MST"
+	}
+	return t.Format(layout)
 }
 
 func yes(b bool) string {

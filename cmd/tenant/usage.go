@@ -143,5 +143,5 @@ func span(a tenant.UsageAnswer) string {
 	if err != nil {
 		zone = time.UTC
 	}
-	return a.From.In(zone).Format(minute) + " to " + a.To.In(zone).Format(minute)
+	return clock(a.From, zone, minute) + " to " + clock(a.To, zone, minute)
 }
