@@ -100,8 +100,41 @@ func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (cur
 	return who, err
 }
 
-// saveDefaults writes the default settings and the root's budget that Open was given.
+// SavedDays says in which days the books are kept.
+type SavedDays struct {
+	TimeZone  string       // in which the days and months of tenants without one of their own begin: an IANA name
+	WeekStart time.Weekday // on which weeks begin
+}
+
+// SavedDays returns the time zone and the day on which weeks begin that the programs on this database have ([WithDefaultTimeZone],
+// [WithWeekStart]), as the one that made its first call last has saved them: UTC and Monday where none has said anything else. It
+// is for tools beside these programs, which open the ledger with the same, and with [WithDefaultsUnsaved].
+//
+// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
+func (l *Ledger) SavedDays(ctx context.Context) (SavedDays, error) {
+	saved, err := l.directory().Days(ctx, l.pool)
+	if err != nil {
+		return SavedDays{}, l.failure(ctx, err)
+	}
+	return SavedDays{saved.Zone, saved.WeekStart}, nil
+}
+
+// saveDefaults writes the default settings and the root's budget that Open was given, and the days.
 func (l *Ledger) saveDefaults(ctx context.Context) error {
+	if l.options.unsaved {
+		return nil
+	}
+	days := directory.Days{Zone: l.options.zone, WeekStart: l.options.weekStart}
+	saved, err := l.directory().Days(ctx, l.pool)
+	if err != nil {
+		return err
+	}
+	if saved != days {
+		err := l.transaction(ctx, l.db, func(tx *gorm.DB) error { return l.directory().SaveDays(ctx, tx.Statement.ConnPool, days) })
+		if err != nil {
+			return err
+		}
+	}
 	if l.options.limits == nil && l.options.enforcement == "" && l.options.counts == "" && l.options.root == nil {
 		return nil
 	}

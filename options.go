@@ -87,6 +87,7 @@ type openOptions struct {
 
 	admitWhenUnavailable bool
 	knownOnly            bool
+	unsaved              bool
 }
 
 // WithPrices gives the ledger its price book. Defaults to none: every model is then without a price.
@@ -138,7 +139,8 @@ func WithDefaultCounts(c Counts) OpenOption {
 }
 
 // WithDefaultTimeZone sets the time zone, an IANA name such as "Europe/Berlin", in which the days and months of tenants
-// without one of their own begin. All processes on one database must give the same. Defaults to UTC.
+// without one of their own begin. All processes on one database must give the same; it is kept there for tools beside them (see
+// [Ledger.SavedDays]). Defaults to UTC.
 func WithDefaultTimeZone(name string) OpenOption {
 	return func(o *openOptions) error {
 		if _, err := period.LoadZone(name); err != nil {
@@ -158,6 +160,15 @@ func WithWeekStart(day time.Weekday) OpenOption {
 			return fmt.Errorf("%w: WithWeekStart: a week begins on Monday or on Sunday, and not on %s", ErrInvalidOption, day)
 		}
 		o.weekStart = day
+		return nil
+	}
+}
+
+// WithDefaultsUnsaved keeps out of the database what Open is given for all its tenants: default limits, enforcement and counting, the root's budget, the time
+// zone and the start of weeks. It is for tools that open the ledger beside the programs whose defaults hold. Defaults to off.
+func WithDefaultsUnsaved() OpenOption {
+	return func(o *openOptions) error {
+		o.unsaved = true
 		return nil
 	}
 }

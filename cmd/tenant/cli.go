@@ -19,8 +19,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found, 4 no such tena
 type cli struct {
 	Database     string `short:"d" placeholder:"URL" help:"The database, postgres://user@host/database or sqlite:FILE. Without a password: others see it. Defaults to $$TENANT_DATABASE_URL."`
 	DatabaseFile string `placeholder:"FILE" help:"A file with the URL of the database, which may have a password."`
-	TimeZone     string `env:"TENANT_TIME_ZONE" default:"UTC" placeholder:"ZONE" help:"The ledger's time zone, as its program says it (WithDefaultTimeZone). Defaults to UTC."`
-	WeekStart    string `env:"TENANT_WEEK_START" enum:"monday,sunday" default:"monday" help:"The day on which the ledger's weeks begin, monday or sunday (WithWeekStart)."`
+	TimeZone     string `env:"TENANT_TIME_ZONE" placeholder:"ZONE" help:"The ledger's time zone (WithDefaultTimeZone). Defaults to the one that its programs have saved."`
+	WeekStart    string `env:"TENANT_WEEK_START" enum:",monday,sunday" default:"" placeholder:"DAY" help:"The day on which the ledger's weeks begin, monday or sunday (WithWeekStart). Defaults to the one that its programs have saved."`
 	JSON         bool   `help:"Print JSON in the place of tables."`
 	Quiet        bool   `short:"q" help:"Tell nothing of progress."`
 	Actor        string `name:"actor" placeholder:"NAME" help:"Who acts, for the audit log. Defaults to the user of this machine."`

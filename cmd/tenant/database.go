@@ -202,18 +202,41 @@ func (a *app) openOn(ctx context.Context, migrates bool, options []tenant.OpenOp
 	if err := pool.PingContext(ctx); err != nil {
 		return fail(fmt.Errorf("%s cannot be used: %w", name, err))
 	}
-	if l.zone, err = time.LoadLocation(a.TimeZone); err != nil || a.TimeZone == "" || a.TimeZone == "Local" {
-		return fail(wrong("--time-zone: %q is no IANA name such as Europe/Berlin", a.TimeZone))
-	}
-	weekStart := time.Monday
-	if a.WeekStart == "sunday" {
-		weekStart = time.Sunday
+	days, err := a.days()
+	if err != nil {
+		return fail(err)
 	}
 	log := slog.New(slog.NewTextHandler(a.problems, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	options = append([]tenant.OpenOption{
-		tenant.WithLogger(log), tenant.WithObserver(silent{}), tenant.WithDefaultTimeZone(a.TimeZone), tenant.WithWeekStart(weekStart),
-	}, options...)
-	if l.Ledger, err = tenant.Open(db, options...); err != nil {
+	open := func() (err error) {
+		all := append([]tenant.OpenOption{
+			tenant.WithLogger(log), tenant.WithObserver(silent{}), tenant.WithDefaultsUnsaved(),
+			tenant.WithDefaultTimeZone(days.TimeZone), tenant.WithWeekStart(days.WeekStart),
+		}, options...)
+		l.Ledger, err = tenant.Open(db, all...)
+		return err
+	}
+	if err := open(); err != nil {
+		return fail(err)
+	}
+	if !migrates {
+		saved, err := l.SavedDays(ctx)
+		switch {
+		case errors.Is(err, tenant.ErrNotMigrated):
+			saved = days // whatever needs the tables says that they are not there
+		case err != nil:
+			return fail(err)
+		}
+		if chosen := a.settled(saved); chosen != days {
+			if err := l.Close(ctx); err != nil {
+				return fail(err)
+			}
+			days = chosen
+			if err := open(); err != nil {
+				return fail(err)
+			}
+		}
+	}
+	if l.zone, err = time.LoadLocation(days.TimeZone); err != nil {
 		return fail(err)
 	}
 	end := func() {
@@ -231,6 +254,40 @@ func (a *app) openOn(ctx context.Context, migrates bool, options []tenant.OpenOp
 		}
 	}
 	return l, end, nil
+}
+
+// days are those that the flags say, otherwise UTC and Monday.
+func (a *app) days() (days tenant.SavedDays, err error) {
+	days = tenant.SavedDays{TimeZone: "UTC", WeekStart: time.Monday}
+	if a.TimeZone != "" {
+		days.TimeZone = a.TimeZone
+	}
+	if _, err := time.LoadLocation(days.TimeZone); err != nil || days.TimeZone == "Local" {
+		return days, wrong("--time-zone: %q is no IANA name such as Europe/Berlin", a.TimeZone)
+	}
+	if a.WeekStart == "sunday" {
+		days.WeekStart = time.Sunday
+	}
+	return days, nil
+}
+
+// settled is what is saved, but for what the flags say. Where they say something else, that is told.
+func (a *app) settled(saved tenant.SavedDays) tenant.SavedDays {
+	days, _ := a.days()
+	differ := func(flag, given, its string) {
+		if given != its {
+			a.problems.say("tenant: --%s is %s, and the programs of this ledger have %s: days, weeks and months are not theirs", flag, given, its)
+		}
+	}
+	if a.TimeZone == "" {
+		days.TimeZone = saved.TimeZone
+	}
+	if a.WeekStart == "" {
+		days.WeekStart = saved.WeekStart
+	}
+	differ("time-zone", days.TimeZone, saved.TimeZone)
+	differ("week-start", strings.ToLower(days.WeekStart.String()), strings.ToLower(saved.WeekStart.String()))
+	return days
 }
 
 // suits returns an error where the tables are of another version of the library.

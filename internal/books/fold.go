@@ -78,7 +78,7 @@ type folder struct {
 // want adds the records that should be there: of all tenants in the ledger's zone, and of each that has another one.
 func (f *folder) want(ctx context.Context) error {
 	wanted := []record{{tenant: Everybody, zone: f.zones.Ledger}}
-	err := f.query(ctx)(f.Bind(`SELECT id, time_zone FROM llm_tenants WHERE time_zone <> '' AND time_zone <> ?`), []any{f.zones.Ledger},
+	err := f.query(ctx)(f.Bind(`SELECT id, time_zone FROM llm_tenants WHERE time_zone <> '' AND time_zone <> ? AND id <> ?`), []any{f.zones.Ledger, book.Defaults.String()},
 		func(row sqldb.Row) error {
 			var r record
 			err := row.Scan(&r.tenant, &r.zone)

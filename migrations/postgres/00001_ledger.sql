@@ -16,6 +16,7 @@ CREATE TABLE llm_tenants (
     counts       text        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      boolean     NOT NULL DEFAULT true,       -- takes limits that it does not set from the ledger's defaults
     time_zone    text        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    week_start   text        NOT NULL DEFAULT '',         -- of the ledger's defaults: the day on which weeks begin, sunday; '': monday
     limits       jsonb       NOT NULL DEFAULT '[]',       -- its limits and top-ups: an object with the columns of llm_limits for each, without those that are empty
     suspended_at timestamptz,
     deleted_at   timestamptz,

@@ -16,6 +16,7 @@ CREATE TABLE llm_tenants (
     counts       TEXT        NOT NULL DEFAULT '',         -- what limits of cost count: charge, cost; '': the ledger's, else charge
     inherit      BOOLEAN     NOT NULL DEFAULT 1,       -- takes limits that it does not set from the ledger's defaults
     time_zone    TEXT        NOT NULL DEFAULT '',         -- IANA name; '': the ledger's
+    week_start   TEXT        NOT NULL DEFAULT '',         -- of the ledger's defaults: the day on which weeks begin, sunday; '': monday
     limits       TEXT        NOT NULL DEFAULT '[]',       -- its limits and top-ups, as JSON: an object with the columns of llm_limits for each, without those that are empty
     suspended_at TIMESTAMP,
     deleted_at   TIMESTAMP,
