@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	hot.callers, many.callers, many.tenants, asked = 8, 8, 20, 20
+	hot.callers, many.callers, many.tenants, asked, days, repeated = 8, 8, 20, 20, 70, 3
 	pgtest.Main(m)
 }
 
@@ -34,7 +34,7 @@ func TestJSON_HasExactlyTheDocumentedKeysEachWithItsBaseline(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{
-		"-json", "-db", pgtest.Empty(t), "-duration", "30ms", "-tenants", "50", "-age", "100ms", "-executions", "6000",
+		"-json", "-db", pgtest.Empty(t), "-duration", "30ms", "-tenants", "40", "-age", "50ms", "-executions", "1000",
 	}, &out))
 
 	var report struct {

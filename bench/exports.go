@@ -21,7 +21,7 @@ import (
 // exports measures how long an export of all executions takes, beside psql's \copy of the same rows, and what it needs of the
 // heap.
 func (b *bench) exports(ctx context.Context) (_ []Figure, err error) {
-	const tenants = 1000
+	tenants := asked
 	folder, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err

@@ -15,11 +15,8 @@ import (
 
 // imports measures how fast calls that were made elsewhere are booked, beside COPY of the rows that this has made.
 func (b *bench) imports(ctx context.Context) ([]Figure, error) {
-	const (
-		tenants = 1000
-		most    = 200_000
-	)
-	n := min(b.executions, most)
+	const most = 200_000
+	n, tenants := min(b.executions, most), asked
 	url, err := b.database(ctx)
 	if err != nil {
 		return nil, err

@@ -15,8 +15,8 @@ import (
 // partitions measures what it costs to keep executions by month. There are two databases with the same executions of a year, one of
 // them with fourteen months apart. Both are measured by turns, statement after statement.
 func (b *bench) partitions(ctx context.Context) (_ []Figure, err error) {
-	const tenants, most = 1000, 1_000_000
-	n := min(b.executions, most)
+	const most = 1_000_000
+	n, tenants := min(b.executions, most), asked
 	var of [2]*books
 	for i := range of {
 		url, err := b.database(ctx)

@@ -11,6 +11,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver that the server is asked with
 
 	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/migrations"
 )
 
 // bench is a server to measure on, and how.
@@ -23,7 +24,7 @@ type bench struct {
 	server *url.URL
 	admin  *sql.DB
 	stop   func() error
-	made   []string
+	made   []string // the first has the ledger's tables, and the others are made of it
 }
 
 // open connects to the server of a URL, or starts one.
@@ -63,10 +64,33 @@ func (b *bench) version(ctx context.Context) (s string, err error) {
 	return s, err
 }
 
-// database makes a database, and returns its URL.
+// database makes a database with the ledger's tables, and returns its URL.
 func (b *bench) database(ctx context.Context) (string, error) {
+	if len(b.made) == 0 {
+		if err := b.migrated(ctx); err != nil {
+			return "", err
+		}
+	}
+	return b.create(ctx, " TEMPLATE "+b.made[0])
+}
+
+// migrated makes the database of which the others are made.
+func (b *bench) migrated(ctx context.Context) (err error) {
+	of, err := b.create(ctx, "")
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("pgx", of)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return migrations.Up(ctx, db, "postgres")
+}
+
+func (b *bench) create(ctx context.Context, template string) (string, error) {
 	name := fmt.Sprintf("tenant_bench_%d_%d", time.Now().UnixNano(), len(b.made))
-	if _, err := b.admin.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
+	if _, err := b.admin.ExecContext(ctx, "CREATE DATABASE "+name+template); err != nil {
 		return "", err
 	}
 	b.made = append(b.made, name)

@@ -172,7 +172,7 @@ func (b *bench) processes(ctx context.Context) ([]Figure, error) {
 
 // memory measures the heap of a process that has made a call for each of many tenants.
 func (b *bench) memory(ctx context.Context) ([]Figure, error) {
-	const few = 1_000
+	few := asked
 	measure := func(tenants int) (heap float64, err error) {
 		url, err := b.database(ctx)
 		if err != nil {
