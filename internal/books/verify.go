@@ -293,9 +293,9 @@ func (b Books) differences(ctx context.Context, id book.ID, figures []figure, st
 	return out, err
 }
 
-// NextDay returns the first whole day in UTC, from a given time on, in which a tenant has executions or hours. It reports
-// false where there is none.
-func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, bool, error) {
+// NextDays returns so many whole days in UTC, of which the first is the first one, from a given time on, in which a tenant has
+// executions or hours. It reports false where there is none.
+func (b Books) NextDays(ctx context.Context, id book.ID, from time.Time, days int) (Range, bool, error) {
 	descendants, err := b.hasDescendants(ctx, id)
 	if err != nil {
 		return Range{}, false, err
@@ -310,7 +310,7 @@ func (b Books) NextDay(ctx context.Context, id book.ID, from time.Time) (Range, 
 		func(row sqldb.Row) error { return row.Scan(sqldb.Instant(&first)) })
 	const day = 24 * time.Hour
 	start := first.Truncate(day)
-	return Range{From: start, To: start.Add(day)}, !first.IsZero(), err
+	return Range{From: start, To: start.Add(time.Duration(days) * day)}, !first.IsZero(), err
 }
 
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
