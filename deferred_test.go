@@ -6,8 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
@@ -19,6 +22,24 @@ func deferredCall(t *testing.T, ledger *tenant.Ledger, who tenant.Tenant, key st
 	hold, err := ledger.Reserve(t.Context(), who, tenant.Estimate{Model: "m", Cost: tenant.USD("1"), InputTokens: 10})
 	require.NoError(t, err)
 	require.NoError(t, ledger.Defer(t.Context(), hold, key))
+	return hold
+}
+
+// deferredElsewhere has another process defer a call. That one waits as long as a busy machine takes; whoever settles the call need not.
+func deferredElsewhere(t *testing.T, db *gorm.DB, who tenant.Tenant, key string) *tenant.Hold {
+	t.Helper()
+	pool, err := db.DB()
+	require.NoError(t, err)
+	dialector := postgres.New(postgres.Config{Conn: pool})
+	if db.Name() == "sqlite" {
+		dialector = &sqlite.Dialector{Conn: pool}
+	}
+	elsewhere, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
+	require.NoError(t, err)
+	ledger, err := tenant.Open(elsewhere, waitsToDefer)
+	require.NoError(t, err)
+	hold := deferredCall(t, ledger, who, key)
+	require.NoError(t, ledger.Close(t.Context()))
 	return hold
 }
 
@@ -158,13 +179,13 @@ func TestSettleDeferred_OfACallThatCannotBeReadIsPendingUntilItIsBooked(t *testi
 			t.Parallel()
 			var s *service
 			if c.dialect == "postgres" {
-				s = newService(t, waitsToDefer)
+				s = newService(t)
 			} else {
 				db := openDatabase(t, "sqlite")
 				s = &service{owner: db, db: db, witness: &witness{}}
-				s.ledger = openLedger(t, db, tenant.WithObserver(s.witness), waitsToDefer)
+				s.ledger = openLedger(t, db, tenant.WithObserver(s.witness), shortly)
 			}
-			hold := deferredCall(t, s.ledger, tenant.ID("acme"), "r-1")
+			hold := deferredElsewhere(t, s.db, tenant.ID("acme"), "r-1")
 			end := sync.OnceFunc(func() { s.do(t, s.owner, c.end) })
 			t.Cleanup(end)
 			s.do(t, s.owner, c.begin)
@@ -177,8 +198,8 @@ func TestSettleDeferred_OfACallWhoseDatabaseIsStoppedIsPendingUntilItIsBooked(t 
 	t.Parallel()
 	server, db := cluster(t)
 	w := &witness{}
-	ledger := openLedger(t, db, waitsToDefer, tenant.WithObserver(w))
-	hold := deferredCall(t, ledger, tenant.ID("acme"), "r-1")
+	ledger := openLedger(t, db, shortly, tenant.WithObserver(w))
+	hold := deferredElsewhere(t, db, tenant.ID("acme"), "r-1")
 	server.Stop(pgtest.Immediate)
 	deferredStands(t, db, ledger, w, hold, server.Start)
 }
@@ -224,9 +245,9 @@ func deferredStands(t *testing.T, owner *gorm.DB, ledger *tenant.Ledger, w *witn
 func TestSettleDeferred_OfACallThatCannotBeReadIsNamedByClose(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")
-	ledger, err := tenant.Open(db, waitsToDefer)
+	ledger, err := tenant.Open(db, shortly)
 	require.NoError(t, err)
-	deferredCall(t, ledger, tenant.ID("acme"), "r-1")
+	deferredElsewhere(t, db, tenant.ID("acme"), "r-1")
 	require.NoError(t, db.Exec(`ALTER TABLE llm_executions RENAME TO elsewhere`).Error)
 	s, err := ledger.SettleDeferred(t.Context(), tenant.ID("acme"), "r-1", tenant.Actual{Usage: tenant.Usage{Output: 7}})
 	require.NoError(t, err)

@@ -164,7 +164,7 @@ func TestRequest_ThatMayHaveBeenReceivedIsNotCalledUnbilled(t *testing.T) {
 		{"the connection breaks", hangUp, nil, io.EOF},
 		{"the body is cut short, after its usage", cut, nil, io.ErrUnexpectedEOF},
 		{"the body is cut short, before its usage", half, nil, io.ErrUnexpectedEOF},
-		{"the answer takes too long", slow, option.WithRequestTimeout(50 * time.Millisecond), context.DeadlineExceeded},
+		{"the answer takes too long", slow, option.WithRequestTimeout(2 * time.Second), context.DeadlineExceeded},
 		{"the answer is no JSON", reply(200, "not json"), nil, nil},
 		{"the answer is a page", html, nil, nil},
 		{"the HTTP client cannot be watched", reply(200, ""), option.WithHTTPClient(blind{}), errBlind},

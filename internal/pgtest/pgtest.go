@@ -48,13 +48,14 @@ const startTimeout = 5 * time.Minute
 // body of TestMain.
 //
 // Where TMPDIR is not set, the tests' temporary files are in memory. Where -parallel is not set, more tests run at once than
-// there are processors, because tests of a database mostly wait for it. What is written to the default logger is dropped: it
+// there are processors, because tests of a database mostly wait for it. Where GOGC is not set, garbage is collected less often. What is written to the default logger is dropped: it
 // would bury the names of the tests that fail. A test that reads a log gives a logger of its own.
 func Main(m *testing.M, options ...goleak.Option) {
 	if err := errors.Join(inMemory(sharedMemory), runMore()); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		os.Exit(2)
 	}
+	collectLess()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	code := m.Run()
 	// The cluster goes first: its own goroutine is no leak of the tests.
