@@ -14,12 +14,28 @@ export GOWORK := off
 # path, with which the flags of a module do not become those that the linter is built with.
 GOLANGCI_LINT := $$(go tool -n -modfile=$(CURDIR)/tools/go.mod golangci-lint)
 
+# SQLite itself, which is C that was translated to Go, with its allocator and its C library, and locks by itself, is left out of the
+# detector: under it a test on SQLite takes three times as long, most of which it would watch that. No goroutine is left when a
+# test binary ends, so that there is nothing to wait for then, as the detector does for a second.
+UNWATCHED := modernc.org/sqlite/lib modernc.org/libc modernc.org/memory
+RACE := -race $(UNWATCHED:%=-gcflags=%=-race=false) -timeout=40m
+export GORACE ?= atexit_sleep_ms=0
+
 # $(call each,modules,command) runs a command in each module, up to the first that fails. The SDKs in compat are much to
 # compile: whatever is done there is done with the race detector, so that it is done once.
 define each
 @set -e; for module in $(1); do echo "-- $$module: $(2)"; flags="$$GOFLAGS"; \
-	case $$module in ./compat*) flags="-race $$flags" ;; esac; \
+	case $$module in ./compat*) flags="$(RACE) $$flags" ;; esac; \
 	(cd $$module && GOFLAGS="$$flags" $(2)); done
+endef
+
+# $(call tests,flags) runs the tests of all modules: those of the root, which are most, and then two modules at a time, because most
+# others are one package that waits for its compiler, a database or a browser. What a module prints comes at its end.
+define tests
+@echo "-- .: go test ./... (GOFLAGS=$(strip $(1) $(GOFLAGS)))"
+@GOFLAGS="$(1) $$GOFLAGS" go test ./...
+@printf '%s\n' $(filter-out .,$(MODULES)) | GOFLAGS="$(1) $$GOFLAGS" xargs -P 2 -I '{}' sh -c 'case {} in ./compat*) export GOFLAGS="$(RACE) $$GOFLAGS" ;; esac; \
+	out=$$(cd {} && go test ./... 2>&1); code=$$?; printf "%s\n" "-- {}: go test ./..." "$$out"; exit $$code'
 endef
 
 fmt: ## Format all code
@@ -35,7 +51,7 @@ lint: ## Run the pinned linters, which also check the imports' directions
 	$(call each,$(MODULES),$(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...)
 
 test: ## Run all tests
-	$(call each,$(MODULES),go test ./...)
+	$(call tests,)
 
 # What a version of PostgreSQL could do otherwise: the store, and whatever adds up, locks, plans or makes tables.
 NEWEST := HardLimit|Linearizable|Hierarchy|Verify|Repair|QueryUsage|Partition|RowSecurity|PgBouncer|Migrat|Prune
@@ -46,13 +62,15 @@ newest: ## Run the store's conformance suite and the tests of exactness on the n
 	export TENANT_TEST_POSTGRES="$$bin" TENANT_TEST_DATABASE_URL=; \
 	go test -timeout 15m ./internal/store/postgres && go test -timeout 15m -run '$(NEWEST)' .
 
-# SQLite itself, which is C that was translated to Go and locks by itself, is left out of the detector: under it a test on SQLite takes
-# three times as long, most of which it would watch that.
 race: ## Run all tests under the race detector
-	$(call each,$(MODULES),go test -race -gcflags=modernc.org/sqlite/lib=-race=false -timeout 40m ./...)
+	$(call tests,$(RACE))
 
+# A package without a benchmark would be linked for nothing.
 bench: ## Run each benchmark once, so that none rots
-	$(call each,$(MODULES),go test -run '^$$' -bench . -benchtime 1x ./...)
+	@set -e; for module in $(MODULES); do cd $(CURDIR)/$$module; \
+		packages=$$(go list -f '{{$$d := .Dir}}{{range .TestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}} {{end}}' ./... | \
+			xargs -r grep -l '^func Benchmark' | xargs -r -n 1 dirname | sort -u); \
+		test -z "$$packages" || { echo "-- $$module: the benchmarks"; go test -run '^$$' -bench . -benchtime 1x $$packages; }; done
 
 PROFILES ?= profiles
 
