@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -182,6 +183,35 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 }
 
 const pollLock = 10 * time.Millisecond
+
+// briefly changes tables in a transaction, which waits for a table for a short time only, because calls wait behind it, and
+// is tried a few times.
+func (l *Ledger) briefly(ctx context.Context, step func(context.Context, books.Books) error) error {
+	const tries = 20
+	once := func() error {
+		tx, err := l.pool.BeginTx(ctx, l.isolation())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		if err := l.dialect.Yield(ctx, tx); err != nil {
+			return err
+		}
+		if err := step(ctx, books.Books{Dialect: l.dialect, Conn: tx}); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	for try := 1; ; try++ {
+		err := once()
+		if err == nil || try == tries || !l.faults(err).Passes() {
+			return err
+		}
+		if err := sqldb.Pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
 
 func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
 	begin := func() error { return l.dialect.Begin(ctx, c) }

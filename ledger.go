@@ -280,8 +280,8 @@ func (l *Ledger) makeMonths(ctx context.Context) error {
 	b := books.Books{Dialect: l.dialect, Conn: l.pool}
 	is, err := b.Partitioned(ctx)
 	for more := is; more && err == nil; {
-		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-			more, err = books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.NextMonth(ctx)
+		err = l.briefly(ctx, func(ctx context.Context, b books.Books) (err error) {
+			more, err = b.NextMonth(ctx)
 			return err
 		})
 	}

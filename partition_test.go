@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // idOf is an id as a process makes it at a time.
@@ -193,4 +198,157 @@ func TestPartition_IsNotForSQLite(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "sqlite")
 	require.ErrorIs(t, openLedger(t, db).Partition(t.Context()), tenant.ErrInvalidOption)
+}
+
+// keptByMonth has executions lie in partitions of months long ago, as if they had been kept by month since then: some calls of a tenant in each.
+func keptByMonth(t testing.TB, db *gorm.DB, ledger *tenant.Ledger, who tenant.Tenant, months, calls int) (names []string) {
+	t.Helper()
+	first := time.Now().UTC().AddDate(-2, 0, 0)
+	month := func(n int) time.Time {
+		return time.Date(first.Year(), first.Month()+time.Month(n), 1, 0, 0, 0, 0, time.UTC)
+	}
+	bound := func(when time.Time) string { return "'" + idOf(when).String()[:13] + "-0000-0000-000000000000'" }
+	_, err := ledger.Import(t.Context(), "old-gateway", func(yield func(tenant.ImportedCall, error) bool) {
+		for i := range months * calls {
+			at := month(i%months).AddDate(0, 0, 10).Add(time.Duration(i) * time.Minute)
+			if !yield(tenant.ImportedCall{ID: fmt.Sprint(i), Tenant: who, At: at, Actual: tenant.Actual{Cost: tenant.USD("1")}}, nil) {
+				return
+			}
+		}
+	})
+	require.NoError(t, err)
+	require.NoError(t, ledger.Partition(t.Context()))
+	var until string
+	require.NoError(t, db.Raw(`SELECT substring(pg_get_expr(relpartbound, oid) from 'TO \((.*)\)$') FROM pg_class WHERE relname = 'llm_executions_past'`).Scan(&until).Error)
+	statements := []string{
+		`ALTER TABLE llm_executions DETACH PARTITION llm_executions_past`, `ALTER TABLE llm_executions_past RENAME TO moved`,
+	}
+	for n := range months + 1 {
+		name, to := "llm_executions"+month(n).Format("_2006_01"), bound(month(n+1))
+		if n == months { // what came after them
+			to = until
+		} else {
+			names = append(names, name)
+			statements = append(statements, fmt.Sprintf(`UPDATE moved SET id = CAST(overlay(CAST(id AS text) placing '%s' from 1) AS uuid) WHERE admitted_at >= '%s' AND admitted_at < '%s'`,
+				idOf(month(n).AddDate(0, 0, 10)).String()[:13], month(n).Format(time.RFC3339), month(n+1).Format(time.RFC3339)))
+		}
+		statements = append(statements, `CREATE TABLE `+name+` PARTITION OF llm_executions FOR VALUES FROM (`+bound(month(n))+`) TO (`+to+`)`)
+	}
+	statements = append(statements, `INSERT INTO llm_executions SELECT * FROM moved`, `DROP TABLE moved`,
+		`UPDATE llm_idempotency k SET execution = e.id FROM llm_executions e WHERE e.tenant = k.tenant AND e.idempotency_key = k.key`)
+	for _, statement := range statements {
+		require.NoError(t, db.Exec(statement).Error, statement)
+	}
+	return names
+}
+
+// Months leave while calls go on. Calls wait behind that for as long as a lock is waited for, and not for as long as somebody reads, who
+// keeps the months from leaving.
+func TestPartition_MonthsLeaveBesideCalls(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger := openLedger(t, db)
+	const months, calls = 3, 200
+	names := keptByMonth(t, db, ledger, acme, months, calls)
+	for _, name := range names {
+		require.EqualValues(t, calls, inPartition(t, db)[name])
+	}
+	requireVerified(t, db, ledger)
+
+	reader := db.Begin()
+	require.NoError(t, reader.Error)
+	defer reader.Rollback()
+	var n int64
+	require.NoError(t, reader.Raw(`SELECT count(*) FROM llm_executions`).Scan(&n).Error)
+	require.EqualValues(t, months*calls, n)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var (
+		wg      sync.WaitGroup
+		made    atomic.Int64
+		longest atomic.Int64
+	)
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				start := time.Now()
+				if !assertNoError(t, call(t, ledger, acme, "1")) {
+					return
+				}
+				made.Add(1)
+				for took := int64(time.Since(start)); took > longest.Load(); {
+					longest.Store(took)
+				}
+			}
+		})
+	}
+	before := time.Now().AddDate(0, 0, -100)
+	report, err := ledger.Prune(t.Context(), before)
+	require.NoError(t, err)
+	require.EqualValues(t, months*calls, report.Executions)
+	require.True(t, report.More, "the reader keeps the months")
+	for _, name := range names {
+		require.Contains(t, inPartition(t, db), name)
+	}
+	beside := made.Load()
+	require.Positive(t, beside, "calls are made meanwhile")
+
+	require.NoError(t, reader.Rollback().Error)
+	require.Eventually(t, func() bool { // who looks at the partitions may be in the way
+		report, err = ledger.Prune(t.Context(), before)
+		require.NoError(t, err)
+		return !report.More
+	}, time.Minute, time.Millisecond)
+	require.Zero(t, report.Executions)
+	for _, name := range names {
+		require.NotContains(t, inPartition(t, db), name)
+	}
+	require.Eventually(t, func() bool { return made.Load() > beside }, time.Minute, time.Millisecond)
+	stop()
+	wg.Wait()
+	t.Logf("%d calls; the longest took %v", made.Load(), time.Duration(longest.Load()))
+
+	count, err := tenant.ExecutionCount(t.Context(), db, acme, tenant.AllTime)
+	require.NoError(t, err)
+	require.EqualValues(t, months*calls+made.Load(), count)
+	differences, err := ledger.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
+
+// What a role does not own it cannot drop: it prunes all the same.
+func TestPartition_ARoleThatDoesNotOwnTheTablePrunes(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	db := openAt(t, postgres.Open(dsn))
+	owner := openLedger(t, db)
+	names := keptByMonth(t, db, owner, acme, 2, 20)
+	require.NoError(t, owner.Close(t.Context()))
+	role := "app_" + uuid.NewString()[:8]
+	for _, statement := range []string{
+		`CREATE ROLE ` + role + ` LOGIN`, `GRANT USAGE ON SCHEMA public TO ` + role,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ` + role,
+	} {
+		require.NoError(t, db.Exec(statement).Error)
+	}
+	t.Cleanup(func() {
+		require.NoError(t, db.WithContext(context.Background()).Exec(`DROP OWNED BY `+role).Error)
+		require.NoError(t, db.WithContext(context.Background()).Exec(`DROP ROLE `+role).Error)
+	})
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	config.RuntimeParams["role"] = role
+	app := openAt(t, postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}))
+	ledger := openLedger(t, app)
+	report, err := ledger.Prune(t.Context(), time.Now().AddDate(0, 0, -100))
+	require.NoError(t, err)
+	require.EqualValues(t, 40, report.Executions)
+	require.False(t, report.More)
+	for _, name := range names {
+		require.Contains(t, inPartition(t, db), name)
+	}
+	differences, err := ledger.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, differences)
 }

@@ -71,7 +71,8 @@ type PruneReport struct {
 	Batches    int64 // transactions that it took
 	Tenants    int64 // that were looked at; one with all zeros is the calls without a tenant
 
-	// More says that the time was over before all were gone. Another Prune goes on.
+	// More says that the time was over before all were gone, or that a month of executions could not be dropped yet because somebody reads it. Another
+	// Prune goes on.
 	More bool
 }
 
@@ -92,7 +93,8 @@ type PruneReport struct {
 // It runs beside calls: each transaction takes a bounded number of rows, locks these alone, waits for nobody's lock longer than
 // two seconds, and is followed by a pause as long as itself. Several may run at once. A Prune that is ended at any moment has
 // lost nothing, and the next one goes on. PostgreSQL takes the space of the rows that are gone for new ones after its vacuum, SQLite at once: the
-// files do not shrink. Where executions are kept by month ([Ledger.Partition]), a month that nothing is left of is dropped.
+// files do not shrink. Where executions are kept by month ([Ledger.Partition]), a month that nothing is left of is dropped, by a role that owns the table:
+// calls wait for a tenth of a second at most for whoever else has locked it, each time that it is tried.
 //
 // Errors: [ErrInvalidOption] for a time that is zero or to come and for an option that is invalid; [ErrNotMigrated],
 // [ErrUnavailable], [ErrClosed], and ctx's own, each with what was done before.
@@ -250,20 +252,39 @@ func (p *pruning) tenantUntil(ctx context.Context, id book.ID, before, unsettled
 	return nil
 }
 
-// months drops the months of executions that nothing is left of, where they are kept by month.
+// months drops the months of executions that nothing is left of, where they are kept by month. One that somebody keeps from that, who
+// reads it for long, is left to the next Prune: calls would wait as long.
 func (p *pruning) months(ctx context.Context) error {
 	is, err := p.books.Partitioned(ctx)
-	for more := is; more && err == nil; {
-		err = p.step(ctx, func(b books.Books) (int64, error) {
-			name, err := b.DropMonth(ctx, p.report.Before)
-			more = name != ""
-			return 0, err
+	if err != nil || !is {
+		return err
+	}
+	names, err := p.books.Emptied(ctx, p.report.Before)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := p.goesOn(); err != nil {
+			return err
+		}
+		if !p.until.IsZero() && !time.Now().Before(p.until) {
+			p.report.More = true
+			return nil
+		}
+		if err := p.books.Shrink(ctx, name); err != nil {
+			return err
+		}
+		dropped := false
+		err := p.briefly(ctx, func(ctx context.Context, b books.Books) (err error) {
+			dropped, err = b.DropMonth(ctx, name)
+			return err
 		})
+		if err != nil && !p.faults(err).Passes() {
+			return err
+		}
+		p.report.More = p.report.More || !dropped
 	}
-	if errors.Is(err, errPruneTime) {
-		p.report.More, err = true, nil
-	}
-	return err
+	return nil
 }
 
 // maxPruneTries is how often a batch is tried that somebody else's locks are in the way of.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -296,7 +295,7 @@ func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 		return fmt.Errorf("%w: MigrateRowSecurity: SQLite has no row-level security; it needs PostgreSQL", ErrInvalidOption)
 	}
 	for _, step := range books.RowSecuritySteps(role) {
-		if err := l.rowSecurityStep(ctx, step); err != nil {
+		if err := l.briefly(ctx, step); err != nil {
 			if refused := (*books.RoleError)(nil); errors.As(err, &refused) {
 				return fmt.Errorf("%w: MigrateRowSecurity: %w", ErrInvalidOption, err)
 			}
@@ -304,34 +303,6 @@ func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 		}
 	}
 	return nil
-}
-
-// rowSecurityStep makes a step in a transaction, which waits for a table for a short time only, because calls wait behind it.
-func (l *Ledger) rowSecurityStep(ctx context.Context, step func(context.Context, books.Books) error) error {
-	const tries = 20
-	once := func() error {
-		tx, err := l.pool.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		if err := l.dialect.Yield(ctx, tx); err != nil {
-			return err
-		}
-		if err := step(ctx, books.Books{Dialect: l.dialect, Conn: tx}); err != nil {
-			return err
-		}
-		return tx.Commit()
-	}
-	for try := 1; ; try++ {
-		err := once()
-		if err == nil || try == tries || !l.faults(err).Passes() {
-			return err
-		}
-		if err := sqldb.Pause(ctx, 100*time.Millisecond); err != nil {
-			return err
-		}
-	}
 }
 
 // WithRowSecurity runs a function in a transaction that sees the rows of a tenant, and of those below it, and no others, whatever

@@ -22,6 +22,9 @@ const (
 	monthsAhead = 2
 	clocks      = 48 * time.Hour
 
+	// mostLookedAt is how large a partition may be, in bytes, that is looked through while everybody waits.
+	mostLookedAt = 8 << 20
+
 	// mostMoved is how many rows that no month was made for in time are moved into theirs.
 	mostMoved = 10_000
 )
@@ -170,16 +173,16 @@ func (b Books) NextMonth(ctx context.Context) (made bool, err error) {
 	return true, nil
 }
 
-// DropMonth drops the first partition whose executions were all made before a time, by any process's clock, and are all gone. It
-// returns its name, or nothing where there is none. It runs in a short transaction of its caller.
-func (b Books) DropMonth(ctx context.Context, before time.Time) (name string, err error) {
+// Emptied are the partitions whose executions were all made before a time, by any process's clock, and are all gone, as far as the
+// role may drop them.
+func (b Books) Emptied(ctx context.Context, before time.Time) (names []string, err error) {
 	all, err := b.partitions(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	months, err := b.months(ctx)
 	if err != nil || len(months) == 0 {
-		return "", err
+		return nil, err
 	}
 	for _, partition := range all {
 		end := months[0]
@@ -193,27 +196,57 @@ func (b Books) DropMonth(ctx context.Context, before time.Time) (name string, er
 		if end.Add(clocks).After(before) || partition == partitionOf(months[len(months)-1]) {
 			continue
 		}
+		if may, err := b.owns(ctx, partition); err != nil || !may {
+			return nil, err
+		}
 		full, err := b.holds(ctx, partition)
-		if err != nil || full {
-			if err != nil {
-				return "", err
-			}
-			continue
+		if err != nil {
+			return nil, err
 		}
-		if _, err := b.Conn.ExecContext(ctx, `LOCK TABLE `+executionsTable+` IN ACCESS EXCLUSIVE MODE`); err != nil {
-			return "", err
+		if !full {
+			names = append(names, partition)
 		}
-		if full, err = b.holds(ctx, partition); err != nil || full {
-			return "", err
-		}
-		for _, statement := range []string{`ALTER TABLE ` + executionsTable + ` DETACH PARTITION ` + partition, `DROP TABLE ` + partition} {
-			if _, err := b.Conn.ExecContext(ctx, statement); err != nil {
-				return "", err
-			}
-		}
-		return partition, nil
 	}
-	return "", nil
+	return names, nil
+}
+
+// Shrink gives back the pages of a partition that nothing is left of, so that to look at it once more, while everybody waits, takes no time.
+// An open snapshot keeps it from that. It runs in no transaction.
+func (b Books) Shrink(ctx context.Context, partition string) error {
+	_, err := b.Conn.ExecContext(ctx, `VACUUM (SKIP_LOCKED) `+partition)
+	return err
+}
+
+// DropMonth drops a partition that is empty and small. It reports whether it has. It runs in a short transaction of its caller, which
+// does not wait for locks for long: calls wait behind it.
+func (b Books) DropMonth(ctx context.Context, partition string) (dropped bool, err error) {
+	if _, err := b.Conn.ExecContext(ctx, `LOCK TABLE ONLY `+executionsTable+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+		return false, err
+	}
+	if _, err := b.Conn.ExecContext(ctx, `LOCK TABLE ONLY `+partition+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+		return false, err
+	}
+	var large bool
+	if err := b.query(ctx)(fmt.Sprintf(`SELECT pg_relation_size('%s') > %d`, partition, mostLookedAt), nil,
+		func(row sqldb.Row) error { return row.Scan(&large) }); err != nil || large {
+		return false, err
+	}
+	if full, err := b.holds(ctx, partition); err != nil || full {
+		return false, err
+	}
+	for _, statement := range []string{`ALTER TABLE ` + executionsTable + ` DETACH PARTITION ` + partition, `DROP TABLE ` + partition} {
+		if _, err := b.Conn.ExecContext(ctx, statement); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// owns reports whether the role may change a table.
+func (b Books) owns(ctx context.Context, table string) (may bool, err error) {
+	err = b.query(ctx)(`SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('`+table+`')`, nil,
+		func(row sqldb.Row) error { return row.Scan(&may) })
+	return may, err
 }
 
 // holds reports whether there is a row in a partition.
