@@ -156,6 +156,54 @@ func TestReprice_OfAKilledProcessIsFinishedByAnother(t *testing.T) {
 	requireVerified(t, db, ledger)
 }
 
+// A correction of which nobody has heard whether it is on the books is not booked again by whoever goes on.
+func TestReprice_WhoseConnectionsAreCutIsFinishedByTheNext(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"postgres", "sqlite"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			cut, live := &onThreshold{}, pricing.NewLive(bookOf(t, flat("m", "1")))
+			open := postgres.Open
+			dsn := pgtest.DSN(t)
+			if dialect == "sqlite" {
+				open, dsn = sqlite.Open, sqliteDSN(t)
+			}
+			db := openAt(t, open(dsn))
+			ledger, err := tenant.Open(db, tenant.WithPrices(live), tenant.WithThresholds(100), tenant.WithObserver(cut), tenant.WithSettleWait(time.Minute))
+			require.NoError(t, err)
+			require.NoError(t, ledger.Migrate(t.Context()))
+			mispriced(t, db, ledger, live, 600)
+			cut.do = func() {
+				if dialect == "postgres" { // all sessions but that which says so
+					assertNoError(t, openAt(t, open(dsn)).Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`).Error)
+					return
+				}
+				pool, err := db.DB()
+				assertNoError(t, err)
+				assertNoError(t, pool.Close())
+			}
+			report, err := ledger.Reprice(t.Context(), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+			again := openAt(t, open(dsn))
+			t.Logf("%d were corrected, as it says; %d were, by the books; %v", report.Corrected, corrections(t, again), err)
+			require.Positive(t, corrections(t, again))
+			if dialect == "sqlite" {
+				require.Error(t, err)
+				require.Less(t, corrections(t, again), int64(600), "it was cut in the middle")
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			_ = ledger.Close(ctx) // whose database may be gone
+
+			other := openLedger(t, again, tenant.WithPrices(live), tenant.WithThresholds())
+			repriceAll(t, other)
+			require.Equal(t, map[int64]int{2: 600}, histogram(t, again))
+			require.EqualValues(t, 600, corrections(t, again), "each once")
+			requireVerified(t, again, other)
+			require.Zero(t, repriceAll(t, other).Corrected)
+		})
+	}
+}
+
 // repriceTold is what the helper processes of these tests do.
 func repriceTold(t *testing.T, db *gorm.DB, _ []string) {
 	ledger := openLedger(t, db, tenant.WithPrices(bookOf(t, flat("m", "2"))))
