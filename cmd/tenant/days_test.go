@@ -66,3 +66,26 @@ func TestDays_AreThoseOfTheProgramsOfTheLedger(t *testing.T) {
 		require.Equal(t, []string{"2026-03-02"}, days.Rows[0].Keys)
 	})
 }
+
+// On the day on which clocks are put back, an hour is there twice, and the command says which one is meant.
+func TestTimes_SayWhichClockWhereClocksAreChanged(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *books) {
+		b.fill(3)
+		_, err := b.Import(t.Context(), "october", func(yield func(tenant.ImportedCall, error) bool) {
+			for i, at := range []string{"2025-10-26T00:40:00Z", "2025-10-26T01:40:00Z"} {
+				when, err := time.Parse(time.RFC3339, at)
+				require.NoError(t, err)
+				if !yield(tenant.ImportedCall{ID: at, Tenant: tenant.ID("evil"), At: when, Actual: tenant.Actual{Cost: tenant.USD("1"), Usage: tenant.Usage{Input: int64(i)}}}, nil) {
+					return
+				}
+			}
+		})
+		require.NoError(t, err)
+		require.Contains(t, b.ok("usage", "evil", "--period", "2025-10-26"), "2025-10-26 00:00 CEST to 2025-10-27 00:00 ")
+		hours := b.ok("usage", "evil", "--period", "2025-10-26T00:00:00Z..2025-10-26T02:00:00Z", "--by", "hour")
+		require.Contains(t, hours, "2025-10-26 02:00 CEST to 2025-10-26 03:00 CET")
+		require.Contains(t, hours, "2025-10-26T02:00:00+02:00")
+		require.Contains(t, hours, "2025-10-26T02:00:00+01:00")
+	})
+}
