@@ -107,18 +107,21 @@ func (q *request) nearest(below tenant.Tenant, n int) (*table, error) {
 	return t, nil
 }
 
-// signals are the numbers that somebody may have to look at, of the time that is shown; what is not metered is of this process.
+// signals are the numbers that somebody may have to look at, of the time that is shown, as are the lists that they lead to; what is not metered is of this process.
 func (q *request) signals(a asking, m tenant.Measures) ([]signal, error) {
+	list := func(filter, value string) string {
+		return address("executions", filter, value, "from", q.chosen().first(q.now.In(a.zone)).String())
+	}
 	overruns, err := tenant.Overruns(q.Context(), q.db, q.chosen().period(q.now, a.zone))
 	if err != nil {
 		return nil, err
 	}
 	return []signal{
 		{Name: "refused", N: count(m.Refusals), On: m.Refusals > 0},
-		{Name: "failed", N: count(m.Errors), Link: address("executions", "status", "failed"), On: m.Errors > 0},
-		{Name: "overrun", N: count(overruns), Link: address("executions", "overrun", "yes"), On: overruns > 0},
-		{Name: "estimated", N: count(m.Estimated), Link: address("executions", "estimated", "yes"), On: m.Estimated > 0},
-		{Name: "without a price", N: count(m.Unpriced), Link: address("executions", "unpriced", "yes"), On: m.Unpriced > 0},
+		{Name: "failed", N: count(m.Errors), Link: list("status", "failed"), On: m.Errors > 0},
+		{Name: "overrun", N: count(overruns), Link: list("overrun", "yes"), On: overruns > 0},
+		{Name: "estimated", N: count(m.Estimated), Link: list("estimated", "yes"), On: m.Estimated > 0},
+		{Name: "without a price", N: count(m.Unpriced), Link: list("unpriced", "yes"), On: m.Unpriced > 0},
 		{Name: "unmetered by this process", N: count(q.ledger.Unmetered()), On: q.ledger.Unmetered() > 0},
 	}, nil
 }

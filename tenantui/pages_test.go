@@ -3,8 +3,11 @@ package tenantui_test
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -89,6 +92,22 @@ func TestOverview_SaysWhatTheLibrarySays(t *testing.T) {
 	require.Len(t, c.rows("executions?csv=executions&overrun=yes"), 2)
 	require.Contains(t, c.ok("?tag=feature"), "By tag feature")
 	require.Len(t, c.rows("?csv=tags&tag=feature"), 5, "three values, and what has none")
+}
+
+// What is counted on the overview is what the list behind it has: of the same time.
+func TestOverview_ItsSignalsLeadToTheExecutionsThatTheyCount(t *testing.T) {
+	t.Parallel()
+	_, ledger := books(t)
+	c := dashboard(t, ledger, staff)
+	counted := regexp.MustCompile(`<a href="(executions\?[^"]*)" class="on"><b>(\d+)</b>`)
+	for _, days := range []string{"7", "30", "90", "365"} {
+		found := counted.FindAllStringSubmatch(c.ok("?days="+days), -1)
+		require.NotEmpty(t, found, days)
+		for _, f := range found {
+			rows := c.rows(html.UnescapeString(f[1]) + "&csv=executions")
+			require.Equal(t, f[2], strconv.Itoa(len(rows)-1), "%s days: %s", days, f[1])
+		}
+	}
 }
 
 func TestPages_SayWhatToDoWhereThereIsNothing(t *testing.T) {
