@@ -102,16 +102,16 @@ func (s *books) export(ctx context.Context, file string, format tenant.ExportFor
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for tick := time.NewTicker(20 * time.Millisecond); ; {
+		for tick, last := time.NewTicker(20*time.Millisecond), false; !last; {
 			select {
-			case <-done:
+			case <-done: // a short one may be over before it was looked at
 				tick.Stop()
-				return
+				last = true
 			case <-tick.C:
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				most.Store(max(most.Load(), m.HeapInuse))
 			}
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most.Store(max(most.Load(), m.HeapInuse))
 		}
 	}()
 	start := time.Now()
