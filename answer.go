@@ -12,15 +12,21 @@ import (
 	"github.com/llmtenant/tenant/internal/period"
 )
 
-// part is what is known of a row, now and before.
-type part struct{ now, before book.HourSum }
+// part is what is known of a row, now and before; nil: it was not asked about, or there was nothing.
+type part struct {
+	now  book.HourSum
+	past *book.HourSum
+}
 
 // of is what was used in a span: the first one, or that before it.
 func (p *part) of(span int) *book.HourSum {
 	if span == 0 {
 		return &p.now
 	}
-	return &p.before
+	if p.past == nil {
+		p.past = &book.HourSum{}
+	}
+	return p.past
 }
 
 func (p *part) add(span int, sum *book.HourSum) { books.Merge(p.of(span), sum) }
@@ -44,13 +50,15 @@ func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (Usag
 		}
 		of.add(l.Span, &l.HourSum)
 		if l.Span == 0 || l.Period < len(a.of.Spans[0].Periods) {
-			at(parts, spot{l.Keys, l.Period}).add(l.Span, &l.HourSum)
+			*at(parts, spot{l.Keys, l.Period}).of(l.Span) = l.HourSum // here, too
 		}
 	}
 	var total part
 	for _, p := range whole {
 		total.add(0, &p.now)
-		total.add(1, &p.before)
+		if p.past != nil {
+			total.add(1, p.past)
+		}
 	}
 	if len(a.of.By) == 0 {
 		at(whole, [2]string{}) // it is there without a call, too
@@ -61,7 +69,7 @@ func (q *question) rows(ctx context.Context, a *asked, lines []books.Line) (Usag
 	}
 	if a.Compare {
 		r := a.of.Spans[1].Range
-		answer.Before = &UsageBefore{From: r.From, To: r.To, Total: measures(&total.before)}
+		answer.Before = &UsageBefore{From: r.From, To: r.To, Total: measures(total.of(1))}
 	}
 	places, err := a.places(parts, whole)
 	if err != nil {
@@ -147,7 +155,7 @@ func sorted(m map[[2]string]*part, most func(x, y *part) int, byKeys func(x, y [
 func (a *asked) row(p spot, sums *part, names map[string]string) UsageRow {
 	row := UsageRow{Measures: measures(&sums.now)}
 	if a.Compare {
-		was := measures(&sums.before)
+		was := measures(sums.of(1))
 		row.Before = &was
 	}
 	next := 0
