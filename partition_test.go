@@ -311,7 +311,7 @@ func TestPartition_MonthsLeaveBesideCalls(t *testing.T) {
 
 	count, err := tenant.ExecutionCount(t.Context(), db, acme, tenant.AllTime)
 	require.NoError(t, err)
-	require.EqualValues(t, months*calls+made.Load(), count)
+	require.Equal(t, months*calls+made.Load(), count)
 	differences, err := ledger.Verify(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, differences)
