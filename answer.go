@@ -189,7 +189,7 @@ func (q *question) names(ctx context.Context, a *asked, places []spot) (map[stri
 		for _, p := range places {
 			ids[p.keys[i]] = true
 		}
-		names, err := q.books.Keys(ctx, slices.Collect(maps.Keys(ids)))
+		names, err := q.home().Keys(ctx, slices.Collect(maps.Keys(ids)))
 		if err != nil {
 			return nil, q.failure(ctx, err)
 		}

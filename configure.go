@@ -116,7 +116,7 @@ func (c *configuration) fail(err error) error {
 }
 
 func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error {
-	c.books.Conn = tx.Statement.ConnPool
+	c.over(tx.Statement.ConnPool)
 	if !own {
 		if err := c.books.Write(ctx); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (c *configuration) within(ctx context.Context, tx *gorm.DB, own bool) error
 	}
 	if became != nil {
 		change := directory.Change{Tenant: id.String(), Key: s.Tenant.Key, Action: c.action, Was: was, Became: became}
-		if err := c.directory().Audit(ctx, c.books.Conn, change); err != nil {
+		if err := c.directory().Audit(ctx, c.home().Conn, change); err != nil {
 			return err
 		}
 	}
@@ -188,14 +188,14 @@ func (c *configuration) move(ctx context.Context, id book.ID, parent string) err
 		if err != nil {
 			return c.fail(fmt.Errorf("ConfigureBudget: ParentID: %w", err))
 		}
-		if above, err = c.directory().ByKey(ctx, c.books.Conn, parent); err != nil {
+		if above, err = c.directory().ByKey(ctx, c.home().Conn, parent); err != nil {
 			return err
 		}
 		if above == book.NoTenant {
 			return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: there is no tenant %q", ErrHierarchy, parent))
 		}
 	}
-	err := c.directory().Place(ctx, c.books.Conn, id, above)
+	err := c.directory().Place(ctx, c.home().Conn, id, above)
 	if wrong := (*directory.PlaceError)(nil); errors.As(err, &wrong) {
 		return c.fail(fmt.Errorf("%w: ConfigureBudget: ParentID: %q below %q: %s", ErrHierarchy, c.who.Key, parent, wrong.Reason))
 	}
@@ -210,11 +210,13 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 	}
 	if !c.made(s) {
 		if l := c.Ledger; l.options.knownOnly && c.action != "ConfigureBudget" && c.who.Declaration == nil && c.who.Key != string(Root) {
-			if err := l.unknown(ctx, c.books.Conn, c.who.Key); err != nil {
+			if err := l.unknown(ctx, c.home().Conn, c.who.Key); err != nil {
 				return book.ID{}, err
 			}
 		}
 		c.who, err = c.makeTenant(ctx, tx, c.who)
+		c.at = c.Ledger.at(c.who.Key)
+		c.over(tx.Statement.ConnPool)
 		if errors.Is(err, ErrTenantSuspended) {
 			err = c.fail(fmt.Errorf("%w: tenant %q was deleted", ErrNoBudget, c.who.Key))
 		}

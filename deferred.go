@@ -10,6 +10,7 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -41,7 +42,18 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		return fault.NotAvailable(err, false)
 	}
 	defer end()
-	done, err := books.Defer(ctx, l.dialect, l.pool, h.exec.Tenant, h.exec.ID, key)
+	deferred := func() (bool, error) {
+		at := l.at(h.exec.TenantKey)
+		return books.Defer(ctx, l.dialect, l.pool, at.schema, h.exec.Tenant, h.exec.ID, key)
+	}
+	done, err := deferred()
+	if err == nil && !done {
+		moved := false
+		asked := directory.Who{ID: h.exec.Tenant, Key: h.exec.TenantKey}
+		if moved, err = l.elsewhere(ctx, l.pool, asked); moved && err == nil {
+			done, err = deferred()
+		}
+	}
 	if err != nil {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
 			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost), Charge: money.Decimal(taken.Charged.Charge)}
@@ -100,7 +112,7 @@ func (l *Ledger) SettleDeferred(ctx context.Context, t Tenant, key string, a Act
 		l.mu.Unlock()
 		task := l.carry(h, l.lanes.Submit(*found, h.exec.TenantKey))
 		<-task.Done()
-		return l.finished(ctx, h, task)
+		return l.finished(ctx, h, task, found)
 	})
 	if s.Outcome == AlreadyReleased {
 		return s, ErrReleased
@@ -160,10 +172,20 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		e       book.Execution
 		parents string
 	)
-	err := l.pool.QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
+	at := l.at(tenantID)
+	err := at.schema.On(l.pool).QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
 		e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text)
 		FROM llm_idempotency k JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution WHERE `+of+` AND k.key = ?`), args...).
 		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
+	if errors.Is(err, sql.ErrNoRows) && tenantID != "" {
+		moved, failed := l.elsewhere(ctx, l.pool, directory.Who{Key: tenantID})
+		if failed != nil {
+			return nil, failed
+		}
+		if moved {
+			return l.deferred(ctx, tenantID, key)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

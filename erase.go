@@ -45,7 +45,7 @@ func (l *Ledger) Erase(ctx context.Context, t Tenant) (EraseReport, error) {
 	if who.none() || who.Key == string(Root) {
 		return EraseReport{}, fmt.Errorf("%w: Erase: calls without a tenant, and the root, name nobody", ErrInvalidOption)
 	}
-	q := question{l, who, books.Books{Dialect: l.dialect, Conn: l.pool}, l.db.WithContext(ctx)}
+	q := l.questionAbout(who, l.pool, l.db.WithContext(ctx))
 	s, err := q.state(ctx)
 	switch {
 	case err != nil:
@@ -53,7 +53,7 @@ func (l *Ledger) Erase(ctx context.Context, t Tenant) (EraseReport, error) {
 	case !q.made(s):
 		return EraseReport{}, fmt.Errorf("%w: Erase: there is no tenant %q", ErrInvalidOption, who.Key)
 	}
-	e := &erasing{pruning: pruning{Ledger: l, books: q.books, batch: 1000, nameless: true, told: func(PruneReport) {}}, id: s.Tenant.ID}
+	e := &erasing{pruning: pruning{place: q.at, books: q.books, batch: 1000, nameless: true, told: func(PruneReport) {}}, id: s.Tenant.ID}
 	err = e.run(ctx)
 	report := EraseReport{UUID: UUID(e.id.String()), Executions: e.report.Executions}
 	switch {
@@ -140,6 +140,6 @@ func (e *erasing) unname(ctx context.Context, b books.Books) error {
 // short runs a short transaction.
 func (e *erasing) short(ctx context.Context, do func(books.Books, *gorm.DB) error) error {
 	return e.transaction(ctx, e.db, func(tx *gorm.DB) error {
-		return do(books.Books{Dialect: e.dialect, Conn: tx.Statement.ConnPool}, tx)
+		return do(e.on(tx.Statement.ConnPool), tx)
 	})
 }

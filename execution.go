@@ -155,6 +155,12 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 		db.Where(table+".tenant = ?", book.NoTenant.String())
 		return nil
 	}
+	if len(q.places) > 1 && table == (Execution{}).TableName() {
+		if _, err := q.state(ctx); err != nil {
+			return err
+		}
+		q.at.table(db)
+	}
 	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's, nor was.
 	if q.who.uuid != book.NoTenant || q.who.Key == string(Root) || q.options.knownOnly && q.who.Declaration == nil {
 		if _, err := q.answer(ctx); err != nil {

@@ -297,7 +297,7 @@ func (l *lister) export(ctx context.Context, at exportPlace, enter func([][]byte
 	case l.Everybody && l.dialect.LocksRows:
 		return l.exportSlices(ctx, at, enter, kept)
 	case l.Everybody:
-		return l.eachTenant(ctx, own)
+		return l.at.eachTenant(ctx, own)
 	case !l.Descendants:
 		return own(l.whose)
 	}
@@ -322,15 +322,29 @@ func (l *lister) exportSlices(ctx context.Context, at exportPlace, enter func([]
 		left.To = at.last.AdmittedAt
 	}
 	at.whose = whoseAll
-	of := l.all.Where(books.Ended).Session(&gorm.Session{})
+	parts := append([]*lister{l}, l.others...)
+	of := make([]*gorm.DB, len(parts))
+	for i, part := range parts {
+		of[i] = part.all.Where(books.Ended).Session(&gorm.Session{})
+		if part.first.Before(l.first) {
+			l.first = part.first
+		}
+		if part.last.After(l.last) {
+			l.last = part.last
+		}
+	}
 	for left.From.Before(left.To) {
 		var slice books.Range
 		slice, left = l.slice(left)
-		n, _, err := l.books.ReadExported(func(list string) (*sql.Rows, error) {
-			return of.Where("admitted_at >= ? AND admitted_at < ?", slice.From, slice.To).Select(list).Rows()
-		}, enter)
-		if err != nil {
-			return l.failure(ctx, err)
+		n := 0
+		for _, of := range of {
+			found, _, err := l.books.ReadExported(func(list string) (*sql.Rows, error) {
+				return of.Where("admitted_at >= ? AND admitted_at < ?", slice.From, slice.To).Select(list).Rows()
+			}, enter)
+			if err != nil {
+				return l.failure(ctx, err)
+			}
+			n += found
 		}
 		if at.last.AdmittedAt = slice.To; !l.Ascending {
 			at.last.AdmittedAt = slice.From

@@ -12,7 +12,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
-	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -184,38 +183,9 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 
 const pollLock = 10 * time.Millisecond
 
-// briefly changes tables in a transaction, which waits for a table for a short time only, because calls wait behind it, and
-// is tried a few times.
-func (l *Ledger) briefly(ctx context.Context, step func(context.Context, books.Books) error) error {
-	const tries = 20
-	once := func() error {
-		tx, err := l.pool.BeginTx(ctx, l.isolation())
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		if err := l.dialect.Yield(ctx, tx); err != nil {
-			return err
-		}
-		if err := step(ctx, books.Books{Dialect: l.dialect, Conn: tx}); err != nil {
-			return err
-		}
-		return tx.Commit()
-	}
-	for try := 1; ; try++ {
-		err := once()
-		if err == nil || try == tries || !l.faults(err).Passes() {
-			return err
-		}
-		if err := sqldb.Pause(ctx, 100*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
 func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
 	begin := func() error { return l.dialect.Begin(ctx, c) }
-	if _, ok := l.store.(*sqlite.Store); ok {
+	if _, ok := l.places[0].store.(*sqlite.Store); ok {
 		return sqlite.Briefly(ctx, c, begin)
 	}
 	return begin()
@@ -223,7 +193,7 @@ func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
 
 // lockWriter lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
 func (l *Ledger) lockWriter(ctx context.Context) (end func(), err error) {
-	if s, ok := l.store.(*sqlite.Store); ok {
+	if s, ok := l.places[0].store.(*sqlite.Store); ok {
 		return s.LockWriter(ctx)
 	}
 	return func() {}, nil

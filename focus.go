@@ -184,7 +184,7 @@ func (e *focusExport) place(cursor string) (time.Time, error) {
 
 // write writes the rows of one slice of time after the other.
 func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kept func(string) error) error {
-	first, last, err := e.books.Extent(ctx, books.Question{Tenant: e.of.Tenant, Everybody: e.of.Everybody})
+	first, last, err := e.extent(ctx, books.Question{Tenant: e.of.Tenant, Everybody: e.of.Everybody})
 	if err != nil {
 		return e.failure(ctx, err)
 	}
@@ -206,7 +206,7 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 			slice.To = all.To
 		}
 		rows := 0
-		err := e.books.EachHour(ctx, slice, func(l *books.HourLine) error {
+		write := func(l *books.HourLine) error {
 			line, err := e.line(l)
 			if err != nil {
 				return err
@@ -215,7 +215,13 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 				rows++
 				return enter(cells)
 			})
-		})
+		}
+		var err error
+		if e.of.Everybody {
+			err = e.everywhere(func(b books.Books) error { return b.EachHour(ctx, slice, write) })
+		} else {
+			err = e.books.EachHour(ctx, slice, write)
+		}
 		if err != nil {
 			return e.failure(ctx, err)
 		}

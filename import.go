@@ -15,6 +15,7 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/text"
 )
@@ -303,7 +304,10 @@ func (i *importing) taken(who identity, keys []string) (map[string]bool, error) 
 			return nil, nil
 		}
 	}
-	taken, err := i.onPool().KeysTaken(i.ctx, id, keys)
+	if _, err := i.elsewhere(i.ctx, i.pool, directory.Who{ID: id, Key: who.Key}); err != nil {
+		return nil, i.failure(i.ctx, err)
+	}
+	taken, err := i.at(who.Key).on(i.pool).KeysTaken(i.ctx, id, keys)
 	if err != nil {
 		return nil, i.failure(i.ctx, err)
 	}
@@ -343,8 +347,14 @@ func (i *importing) end(u *underway) (again bool, err error) {
 	case err != nil:
 		return false, i.explain(err)
 	case (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !u.who.none() && u.tries < maxFirstUses:
+		moved, err := i.moved(ctx, &u.op, u.who)
+		if err != nil {
+			return false, err
+		}
 		who, known := i.met[u.asked]
-		if !known || u.tries > 0 {
+		if moved {
+			who = u.who
+		} else if !known || u.tries > 0 {
 			if who, err = i.firstUse(ctx, u.who); err != nil {
 				return false, err
 			}
@@ -449,7 +459,7 @@ func (i *importing) unpruned(who identity, at time.Time) error {
 	}
 	to, known := i.pruned[who.Key]
 	if !known {
-		q := &question{i.Ledger, who, i.onPool(), i.db.WithContext(i.ctx)}
+		q := i.questionAbout(who, i.pool, i.db.WithContext(i.ctx))
 		s, err := q.state(i.ctx)
 		if err != nil && !errors.Is(err, ErrIdentityConflict) {
 			return err
@@ -459,7 +469,7 @@ func (i *importing) unpruned(who identity, at time.Time) error {
 			id = s.Tenant.ID
 		}
 		if who.none() || id != book.NoTenant {
-			if to, err = i.onPool().PrunedTo(i.ctx, id); err != nil {
+			if to, err = q.books.PrunedTo(i.ctx, id); err != nil {
 				return i.failure(i.ctx, err)
 			}
 		}
@@ -471,12 +481,14 @@ func (i *importing) unpruned(who identity, at time.Time) error {
 	return nil
 }
 
-func (i *importing) onPool() books.Books { return books.Books{Dialect: i.dialect, Conn: i.pool} }
-
 func (i *importing) anyPruned(ctx context.Context) (bool, error) {
-	any, err := i.onPool().AnyPruned(ctx)
-	if err != nil {
-		return false, i.failure(ctx, err)
+	for _, p := range i.places {
+		if any, err := p.on(i.pool).AnyPruned(ctx); err != nil || any {
+			if err != nil {
+				return false, i.failure(ctx, err)
+			}
+			return true, nil
+		}
 	}
-	return any, nil
+	return false, nil
 }

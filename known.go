@@ -153,7 +153,7 @@ func FormerTenants(ctx context.Context, db *gorm.DB, id ID) ([]FormerTenant, err
 	if err != nil {
 		return nil, err
 	}
-	found, err := q.directory().Formers(ctx, q.books.Conn, q.who.Key)
+	found, err := q.directory().Formers(ctx, q.home().Conn, q.who.Key)
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
@@ -190,7 +190,7 @@ func (q *question) answerable(ctx context.Context, s *books.State) error {
 	case q.who.Key == string(Root) || q.who.Declaration != nil || !q.options.knownOnly:
 		return nil
 	}
-	err := q.unknownTenant(ctx, q.books.Conn, q.who.Key)
+	err := q.unknownTenant(ctx, q.home().Conn, q.who.Key)
 	if _, known := err.(*UnknownTenantError); known { //nolint:errorlint // it is never wrapped
 		return err
 	}

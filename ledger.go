@@ -19,11 +19,9 @@ import (
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/lane"
-	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/internal/sqldb"
-	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
 	"github.com/llmtenant/tenant/internal/store/sqlite"
 	"github.com/llmtenant/tenant/migrations"
@@ -37,9 +35,10 @@ type Ledger struct {
 	host    *sql.DB // of db
 	pool    *sql.DB // of the write path
 	dialect *sqldb.Dialect
-	store   store.Store
-	faults  fault.Reader // of the store
-	lanes   *lane.Set
+	places  []*place     // the home first
+	placed  atomic.Bool  // the database has them
+	faults  fault.Reader // of the stores
+	lanes   *lane.Places
 	options openOptions
 	zones   zones
 	reads   *reads // nil: there is no replica
@@ -83,7 +82,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: Open: the *gorm.DB is nil", ErrInvalidOption)
 	}
 	o := openOptions{
-		log: slog.Default(), lanes: 2, zone: "UTC", weekStart: time.Monday, clock: time.Now,
+		log: slog.Default(), zone: "UTC", weekStart: time.Monday, clock: time.Now,
 		thresholds: []int64{50, 80, 100},
 		settleWait: 2 * time.Second, lease: 30 * time.Second, callTime: time.Hour, keysKept: 365 * 24 * time.Hour, maxReadLag: 30 * time.Second,
 	}
@@ -93,6 +92,12 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		}
 		if err := option(&o); err != nil {
 			return nil, err
+		}
+	}
+	if o.lanes == 0 {
+		o.lanes = 2
+		if len(o.places) > 0 {
+			o.lanes = 1 // of each place
 		}
 	}
 	if len(o.observers) == 0 {
@@ -110,9 +115,8 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 	if err := l.connect(); err != nil {
 		return nil, err
 	}
-	l.faults = l.store.Classify
 	c := records.Config{
-		DB: db, Dialect: l.dialect, Log: o.log, Faults: l.faults, Parent: parentOf, LimitTags: limitTags,
+		DB: db, Dialect: l.dialect, Places: o.places, Log: o.log, Faults: l.faults, Parent: parentOf, LimitTags: limitTags,
 		Transaction: func(ctx context.Context, do func(*gorm.DB) error) error { return l.transaction(ctx, db, do) },
 	}
 	if o.knownOnly {
@@ -123,11 +127,7 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		return nil, err
 	}
 	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
-	l.lanes = lane.New(lane.Config{
-		Store: l.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, LockWriter: l.lockWriter},
-		Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
-		Lanes: l.options.lanes, Lease: o.lease, Log: o.log, Prepare: l.saveDefaults, Zones: l.seenText, Living: l.compareZones, Idle: l.idle(),
-	})
+	l.openLanes()
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())
 		return nil, err
@@ -148,8 +148,8 @@ func (l *Ledger) DB() *gorm.DB { return l.db }
 // Prices returns the price book that the ledger was opened with; nil where it has none.
 func (l *Ledger) Prices() Prices { return l.options.prices }
 
-// Lanes returns how many operations wait in each of this process's lanes for the next transaction, for status pages. It asks
-// nothing of the database.
+// Lanes returns how many operations wait in each of this process's lanes for the next transaction, one place after the other, for status
+// pages. It asks nothing of the database.
 func (l *Ledger) Lanes() []int { return l.lanes.Queued() }
 
 // Unmetered returns how many requests of this process package tenanthttp has let pass without metering them; see
@@ -170,29 +170,43 @@ func (l *Ledger) connect() error {
 		pool = l.options.laneDB
 	}
 	l.pool = pool
+	l.places = []*place{{Ledger: l}}
+	if len(l.options.places) > 0 {
+		l.places[0].schema = &sqldb.Schema{}
+	}
+	for _, name := range l.options.places {
+		l.places = append(l.places, &place{Ledger: l, number: len(l.places), schema: &sqldb.Schema{Name: name}})
+	}
 	switch name := l.db.Name(); name {
 	case "postgres":
 		l.dialect = sqldb.Postgres
-		if most := postgres.MaxConns(pool); most > 0 && most < l.options.lanes+1 {
+		sessions := l.sessions()
+		if most := postgres.MaxConns(pool); most > 0 && most < sessions+1 {
 			return fmt.Errorf("%w: Open: %s allows %d connections, and %d lanes need %d: raise SetMaxOpenConns (MaxConns of a pgxpool), or use WithLanes or WithLaneDB",
-				ErrInvalidOption, l.poolName(), most, l.options.lanes, l.options.lanes+1)
+				ErrInvalidOption, l.poolName(), most, sessions, sessions+1)
 		}
-		books, err := postgres.New(pool)
-		if err != nil {
-			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
+		for _, p := range l.places {
+			books, err := postgres.New(pool)
+			if err != nil {
+				return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
+			}
+			books.Sessions, books.Short, books.Schema = sessions, l.shortOf, p.schema
+			p.store = books
 		}
-		books.Sessions, books.Short = l.options.lanes, l.shortOf
-		l.store = books
 	case "sqlite":
 		l.dialect = sqldb.SQLite
+		if len(l.options.places) > 0 {
+			return fmt.Errorf("%w: Open: WithPlaces: SQLite has no schemas; places need PostgreSQL", ErrInvalidOption)
+		}
 		l.options.lanes = 1
 		if err := sqlite.Configure(context.Background(), pool); err != nil {
 			return fmt.Errorf("%w: Open: %w", ErrInvalidOption, err)
 		}
-		l.store = sqlite.New(pool, nil)
+		l.places[0].store = sqlite.New(pool, nil)
 	default:
 		return fmt.Errorf("%w: Open: the database is %q, and the ledger runs on postgres and sqlite", ErrInvalidOption, name)
 	}
+	l.faults = l.places[0].store.Classify
 	return nil
 }
 
@@ -207,7 +221,7 @@ func (l *Ledger) poolName() string {
 // shortOf reports a pool that was made smaller after Open.
 func (l *Ledger) shortOf(most int) {
 	l.options.log.Warn("tenant: "+l.poolName()+" was cut to fewer connections than the ledger's lanes need, which keep none now and wait for the host's "+
-		"queries: raise SetMaxOpenConns, or give the ledger a pool of its own with WithLaneDB", "connections", most, "needed", l.options.lanes+1)
+		"queries: raise SetMaxOpenConns, or give the ledger a pool of its own with WithLaneDB", "connections", most, "needed", l.sessions()+1)
 }
 
 // crowded says so where no connection of a pool was left to wait for.
@@ -235,7 +249,9 @@ func (l *Ledger) crowded(err error) error {
 	return err
 }
 
-func (l *Ledger) directory() directory.Directory { return directory.Directory{Dialect: l.dialect} }
+func (l *Ledger) directory() directory.Directory {
+	return directory.Directory{Dialect: l.dialect, Places: l.options.places}
+}
 
 // Migrate creates the ledger's tables, or brings them up to date. It may be called at every start, by several processes
 // at once, but not through a PgBouncer in transaction mode, where their lock is not kept: there, let one process migrate,
@@ -245,7 +261,10 @@ func (l *Ledger) directory() directory.Directory { return directory.Directory{Di
 //
 // Errors are those of the database and ctx's own.
 func (l *Ledger) Migrate(ctx context.Context) error {
-	return migrations.Up(ctx, l.pool, l.dialect.Name)
+	if err := migrations.Up(ctx, l.pool, l.dialect.Name); err != nil || len(l.options.places) == 0 {
+		return err
+	}
+	return l.migratePlaces(ctx)
 }
 
 // Partition has PostgreSQL keep the executions by month from the end of the present month on, so that what [Ledger.Prune] has
@@ -263,24 +282,23 @@ func (l *Ledger) Partition(ctx context.Context) error {
 	if !l.dialect.LocksRows {
 		return fmt.Errorf("%w: Partition: SQLite has no partitions", ErrInvalidOption)
 	}
-	err := l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-		return books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.Partition(ctx)
-	})
-	if err == nil {
-		err = l.makeMonths(ctx)
-	}
-	if err != nil {
-		return l.failure(ctx, err)
+	for _, p := range l.places {
+		err := p.definition(ctx, func(b books.Books) error { return b.Partition(ctx) })
+		if err == nil {
+			err = p.makeMonths(ctx)
+		}
+		if err != nil {
+			return l.failure(ctx, err)
+		}
 	}
 	return nil
 }
 
 // makeMonths makes the partitions that are to be made ahead, where executions are kept by month.
-func (l *Ledger) makeMonths(ctx context.Context) error {
-	b := books.Books{Dialect: l.dialect, Conn: l.pool}
-	is, err := b.Partitioned(ctx)
+func (p *place) makeMonths(ctx context.Context) error {
+	is, err := p.on(p.pool).Partitioned(ctx)
 	for more := is; more && err == nil; {
-		err = l.briefly(ctx, func(ctx context.Context, b books.Books) (err error) {
+		err = p.briefly(ctx, func(ctx context.Context, b books.Books) (err error) {
 			more, err = b.NextMonth(ctx)
 			return err
 		})
@@ -289,8 +307,8 @@ func (l *Ledger) makeMonths(ctx context.Context) error {
 }
 
 // idle is what a process does beside its calls: it folds the roll-up, and makes the months ahead.
-func (l *Ledger) idle() func(context.Context) {
-	fold, every := l.foldNow(), time.Hour
+func (p *place) idle() func(context.Context) {
+	fold, every := p.foldNow(), time.Hour
 	next := time.Now().Add(time.Minute)
 	return func(ctx context.Context) {
 		fold(ctx)
@@ -298,8 +316,8 @@ func (l *Ledger) idle() func(context.Context) {
 			return
 		}
 		next = time.Now().Add(every)
-		if err := l.makeMonths(ctx); err != nil && ctx.Err() == nil {
-			l.options.log.Info("tenant: the next month of executions has no partition yet; calls go into the last one", "error", err)
+		if err := p.makeMonths(ctx); err != nil && ctx.Err() == nil {
+			p.options.log.Info("tenant: the next month of executions has no partition yet; calls go into the last one", "error", err)
 		}
 	}
 }
@@ -385,7 +403,7 @@ func (l *Ledger) enterWith(h *Hold) error {
 
 // start makes sure that the lanes run.
 func (l *Ledger) start(ctx context.Context, op *decide.Op) error {
-	if l.lanes.Started() {
+	if l.lanes.Started(op.Key) {
 		return nil
 	}
 	within := ctx
@@ -394,7 +412,7 @@ func (l *Ledger) start(ctx context.Context, op *decide.Op) error {
 		within, cancel = context.WithTimeout(ctx, l.outages.patience())
 		defer cancel()
 	}
-	if err := l.lanes.Start(within); err != nil {
+	if err := l.lanes.Start(within, op.Key); err != nil {
 		return l.explain(err)
 	}
 	return nil

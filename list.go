@@ -18,6 +18,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // ExecutionQuery says which executions to list, and in which order: the newest first. Its zero value lists those of the calls
@@ -182,6 +183,7 @@ type lister struct {
 	width       time.Duration
 	after       *mark
 	nobody      bool
+	others      []*lister // of everybody, in the other places
 }
 
 // open finds out whose executions a list is of.
@@ -201,6 +203,25 @@ func (q ExecutionQuery) open(ctx context.Context, db *gorm.DB) (*lister, error) 
 	if err != nil {
 		return nil, err
 	}
+	l, err := q.openIn(ctx, db, asked, s, after)
+	if err != nil || !q.Everybody {
+		return l, err
+	}
+	for _, p := range asked.places[1:] {
+		there := *asked
+		there.at = p
+		there.over(sqldb.Under(asked.books.Conn))
+		other, err := q.openIn(ctx, db, &there, s, after)
+		if err != nil {
+			return nil, err
+		}
+		l.others = append(l.others, other)
+	}
+	return l, nil
+}
+
+// openIn is open for the place of a question.
+func (q ExecutionQuery) openIn(ctx context.Context, db *gorm.DB, asked *question, s *books.State, after *mark) (_ *lister, err error) {
 	l := &lister{question: asked, ExecutionQuery: q, after: after, nobody: s.Tenant == nil && !q.Everybody, span: books.Ever, width: time.Hour}
 	l.sliced = !asked.dialect.LocksRows || !q.ByCost && (q.Everybody || q.Descendants)
 	if q.Period != nil {
@@ -210,7 +231,7 @@ func (q ExecutionQuery) open(ctx context.Context, db *gorm.DB) (*lister, error) 
 		}
 	}
 	l.span.From, l.span.To = books.Admission(l.span.From), books.Admission(l.span.To)
-	l.rows = db.WithContext(ctx).Model(&Execution{})
+	l.rows = asked.at.table(db.WithContext(ctx).Model(&Execution{}))
 	if err := l.conditions(); err != nil {
 		return nil, err
 	}
@@ -279,6 +300,22 @@ func (l *lister) conditions() error {
 
 // page reads on from where the list is. What runs is few, and found by an index of its own; what ends in between is in both.
 func (l *lister) page(ctx context.Context, size int) ([]Execution, error) {
+	found, err := l.pageHere(ctx, size)
+	for _, other := range l.others {
+		if err != nil {
+			return nil, err
+		}
+		var more []Execution
+		other.after = l.after
+		if more, err = other.pageHere(ctx, size); len(more) > 0 {
+			found = l.merged(found, more, size)
+		}
+	}
+	return found, err
+}
+
+// pageHere is page in one place.
+func (l *lister) pageHere(ctx context.Context, size int) ([]Execution, error) {
 	if l.nobody || !l.span.From.Before(l.span.To) {
 		return nil, nil
 	}

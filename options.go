@@ -74,7 +74,8 @@ type openOptions struct {
 	told        bool // they are told of what happens with every call; see listens
 	thresholds  []int64
 	log         *slog.Logger
-	lanes       int
+	lanes       int      // of each place
+	places      []string // beside the home
 	laneDB      *sql.DB
 	readDB      *gorm.DB
 	maxReadLag  time.Duration
@@ -186,7 +187,8 @@ func WithLogger(log *slog.Logger) OpenOption {
 }
 
 // WithLanes sets how many transactions the ledger runs at a time, each on a database connection of its own. More are
-// not faster where tenants share rows. SQLite has one writer, and always one lane. Defaults to 2.
+// not faster where tenants share rows. SQLite has one writer, and always one lane. With [WithPlaces] it is those of each place. Defaults to 2, and with
+// places to 1.
 func WithLanes(n int) OpenOption {
 	return func(o *openOptions) error {
 		if n < 1 || n > 64 {

@@ -73,7 +73,7 @@ func (q *question) processes(ctx context.Context) ([]Process, error) {
 		if row.ID, err = uuid.Parse(p.ID); err != nil {
 			return nil, fmt.Errorf("the id of a process: %w", err)
 		}
-		p.Own, p.Lease = row.ID == q.lanes.ID, time.Duration(lease)*time.Millisecond
+		p.Own, p.Lease = row.ID == q.lanes.ID(), time.Duration(lease)*time.Millisecond
 		p.Alive = now.Sub(p.BeatAt) < p.Lease
 		p.OtherTimeZones = sortedKeys(own.differences(seenBy(row)))
 		all = append(all, p)
@@ -231,7 +231,7 @@ func (l *Ledger) compareZones(living []book.Process) {
 			if !l.zones.tell(name) {
 				continue
 			}
-			e := &TimeZoneDiffersEvent{TimeZone: name, Year: differences[name], ProcessID: l.lanes.ID.String(), OtherProcessID: p.ID.String()}
+			e := &TimeZoneDiffersEvent{TimeZone: name, Year: differences[name], ProcessID: l.lanes.ID().String(), OtherProcessID: p.ID.String()}
 			l.options.log.Warn("tenant: another process has other days in a time zone, by zone data of another version; "+
 				"a window ends where its stored end is: give both the same zone data",
 				"zone", e.TimeZone, "year", e.Year, "process", e.ProcessID, "other", e.OtherProcessID)

@@ -99,7 +99,7 @@ type PruneReport struct {
 // Errors: [ErrInvalidOption] for a time that is zero or to come and for an option that is invalid; [ErrNotMigrated],
 // [ErrUnavailable], [ErrClosed], and ctx's own, each with what was done before.
 func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOption) (PruneReport, error) {
-	p := &pruning{Ledger: l, books: books.Books{Dialect: l.dialect, Conn: l.pool}, batch: 1000, told: func(PruneReport) {}}
+	p := &pruning{place: l.places[0], books: l.places[0].on(l.pool), batch: 1000, told: func(PruneReport) {}}
 	var err error
 	for _, option := range options {
 		switch {
@@ -130,13 +130,17 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 	}
 	p.unsettled, p.keys = now.Add(-lateSettles), now.Add(-l.options.keysKept)
 	p.report.Before = closed(before, now, l.windows.WeekStart)
-	failed := l.eachTenant(ctx, func(id book.ID) error {
-		p.report.Tenants++
-		err = p.tenant(ctx, id)
-		return err
-	})
-	if failed == nil && !p.dry {
-		failed = p.months(ctx)
+	var failed error
+	for i := 0; i < len(l.places) && failed == nil && !p.report.More; i++ {
+		p.place, p.books = l.places[i], l.places[i].on(l.pool)
+		failed = p.eachTenant(ctx, func(id book.ID) error {
+			p.report.Tenants++
+			err = p.tenant(ctx, id)
+			return err
+		})
+		if failed == nil && !p.dry {
+			failed = p.months(ctx)
+		}
 	}
 	switch {
 	case errors.Is(err, errPruneTime):
@@ -150,7 +154,7 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 
 // pruning is one run of Prune.
 type pruning struct {
-	*Ledger
+	*place
 	books     books.Books
 	batch     int
 	dry       bool
@@ -304,7 +308,7 @@ func (p *pruning) step(ctx context.Context, batch func(books.Books) (int64, erro
 		start := time.Now()
 		var n int64
 		err := p.transaction(ctx, p.db, func(tx *gorm.DB) (err error) {
-			b := books.Books{Dialect: p.dialect, Conn: tx.Statement.ConnPool}
+			b := p.on(tx.Statement.ConnPool)
 			if err := b.Bound(ctx, pruneTimeout); err != nil {
 				return err
 			}

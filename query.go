@@ -216,6 +216,32 @@ func answerUsage(ctx context.Context, db *gorm.DB, query Query, asked asked) (Us
 
 // add adds up calls, as of one moment.
 func (q *question) add(ctx context.Context, of books.Question) ([]books.Line, error) {
+	if of.Everybody && len(q.places) > 1 {
+		var lines []books.Line
+		type which struct {
+			keys         [2]string
+			span, period int
+		}
+		known := map[which]int{}
+		err := q.everywhere(func(b books.Books) error {
+			more, err := b.Answer(ctx, of, q.folded())
+			for i := range more {
+				l := &more[i]
+				w := which{l.Keys, l.Span, l.Period}
+				if at, there := known[w]; there {
+					books.Merge(&lines[at].HourSum, &l.HourSum)
+					continue
+				}
+				known[w] = len(lines)
+				lines = append(lines, *l)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, q.failure(ctx, err)
+		}
+		return lines, nil
+	}
 	b := q.books
 	if _, transaction := b.Conn.(gorm.TxCommitter); !transaction && !b.LocksRows && of.Sliced() {
 		// Whatever the host has its transactions begin with, this one locks nothing.
@@ -235,6 +261,24 @@ func (q *question) add(ctx context.Context, of books.Question) ([]books.Line, er
 		return nil, q.failure(ctx, err)
 	}
 	return lines, nil
+}
+
+// extent is from when to when something is on the roll-up.
+func (q *question) extent(ctx context.Context, of books.Question) (first, last time.Time, err error) {
+	if !of.Everybody {
+		return q.books.Extent(ctx, of)
+	}
+	err = q.everywhere(func(b books.Books) error {
+		from, to, err := b.Extent(ctx, of)
+		if !from.IsZero() && (first.IsZero() || from.Before(first)) {
+			first = from
+		}
+		if to.After(last) {
+			last = to
+		}
+		return err
+	})
+	return first, last, err
 }
 
 // asked is a query that was checked.
@@ -385,7 +429,7 @@ func (q *question) periods(ctx context.Context, a *asked, s *books.State, r book
 		if s.Tenant == nil && !a.of.Everybody {
 			return span, nil
 		}
-		first, last, err := q.books.Extent(ctx, a.of)
+		first, last, err := q.extent(ctx, a.of)
 		if err != nil {
 			return span, q.failure(ctx, err)
 		}

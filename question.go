@@ -12,6 +12,7 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/decide"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -114,6 +115,7 @@ func ledgerOf(db *gorm.DB) (*Ledger, error) {
 // question is a tenant that is asked about on a handle of the host.
 type question struct {
 	*Ledger
+	at    *place // in which the tenant is thought to be
 	who   identity
 	books books.Books
 	db    *gorm.DB
@@ -143,8 +145,55 @@ func askThere(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := books.Books{Dialect: l.dialect, Conn: db.Statement.ConnPool}
-	return &question{l, who, b, db.Session(&gorm.Session{NewDB: true, Context: ctx})}, ctx.Err()
+	q := l.questionAbout(who, db.Statement.ConnPool, db.Session(&gorm.Session{NewDB: true, Context: ctx}))
+	// A role that row-level security holds may not look, and there are no places then.
+	if p := db.Plugins[pluginName].(*plugin); p.attached && !p.replica {
+		return q, ctx.Err()
+	}
+	if err := l.checkPlacesOver(ctx, db.Statement.ConnPool); err != nil {
+		if errors.Is(err, ErrInvalidOption) {
+			return nil, err
+		}
+		return nil, q.failure(ctx, err)
+	}
+	return q, ctx.Err()
+}
+
+// questionAbout is a question that is asked over a connection.
+func (l *Ledger) questionAbout(who identity, conn sqldb.Conn, db *gorm.DB) *question {
+	at := l.at(who.Key)
+	return &question{l, at, who, at.on(conn), db}
+}
+
+// over has the question asked over another connection.
+func (q *question) over(conn sqldb.Conn) { q.books = q.at.on(conn) }
+
+// elsewhere reports whether the tenant is in another place than where it was looked for, and is to be looked for once more.
+func (q *question) elsewhere(ctx context.Context) (bool, error) {
+	who := q.whom()
+	conn := sqldb.Under(q.books.Conn)
+	moved, err := q.Ledger.elsewhere(ctx, conn, directory.Who{ID: who.ID, Key: q.who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID})
+	if err != nil || !moved {
+		return false, err
+	}
+	q.at = q.Ledger.at(q.who.Key)
+	q.over(conn)
+	return true, nil
+}
+
+// home is the tables of the home as they are, for who is who, of the tenants of all places.
+func (q *question) home() books.Books {
+	return books.Books{Dialect: q.dialect, Conn: sqldb.Under(q.books.Conn)}
+}
+
+// everywhere asks something in each place.
+func (q *question) everywhere(ask func(books.Books) error) error {
+	for _, p := range q.places {
+		if err := ask(p.on(sqldb.Under(q.books.Conn))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
@@ -152,6 +201,15 @@ func (q *question) state(ctx context.Context) (*books.State, error) {
 	s, err := q.books.State(ctx, q.whom())
 	if err != nil {
 		return nil, q.failure(ctx, err)
+	}
+	if s.Tenant == nil && len(q.places) > 1 && !q.who.none() {
+		moved, err := q.elsewhere(ctx)
+		if err != nil {
+			return nil, q.failure(ctx, err)
+		}
+		if moved {
+			return q.state(ctx)
+		}
 	}
 	switch other, err := q.other(s.Tenant); {
 	case err != nil:
@@ -288,14 +346,17 @@ func (q *question) failure(ctx context.Context, err error) error {
 // at every start, for several roles one after the other, and is to be called again after a Migrate that has added a table: each table is locked
 // for a moment where something is to be changed, and not at all otherwise.
 //
-// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, and for a role that is not there or that
+// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, with [WithPlaces], and for a role that is not there or that
 // no row-level security would hold; [ErrNotMigrated]; otherwise those of the database and ctx's own.
 func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 	if !l.dialect.LocksRows {
 		return fmt.Errorf("%w: MigrateRowSecurity: SQLite has no row-level security; it needs PostgreSQL", ErrInvalidOption)
 	}
+	if len(l.places) > 1 {
+		return fmt.Errorf("%w: MigrateRowSecurity: with places there is none yet", ErrInvalidOption)
+	}
 	for _, step := range books.RowSecuritySteps(role) {
-		if err := l.briefly(ctx, step); err != nil {
+		if err := l.places[0].briefly(ctx, step); err != nil {
 			if refused := (*books.RoleError)(nil); errors.As(err, &refused) {
 				return fmt.Errorf("%w: MigrateRowSecurity: %w", ErrInvalidOption, err)
 			}
@@ -341,7 +402,8 @@ func WithRowSecurity(ctx context.Context, db *gorm.DB, t Tenant, do func(tx *gor
 	}
 	_, within := db.Statement.ConnPool.(gorm.TxCommitter)
 	return db.Session(&gorm.Session{Context: ctx}).Transaction(func(tx *gorm.DB) (err error) {
-		q.db, q.books.Conn = tx, tx.Statement.ConnPool
+		q.db = tx
+		q.over(tx.Statement.ConnPool)
 		before, err := q.showRows(ctx)
 		if err != nil {
 			return err

@@ -142,7 +142,7 @@ func (l *Ledger) Reprice(ctx context.Context, from, to time.Time, options ...Rep
 
 func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []RepriceOption) (*repricing, error) {
 	r := &repricing{
-		Ledger: l, told: func(int64) {}, books: books.Books{Dialect: l.dialect, Conn: l.pool},
+		Ledger: l, told: func(int64) {},
 		span:  books.Range{From: books.Admission(from), To: books.Admission(to)},
 		actor: callctx.Actor(ctx), reason: cmp.Or(callctx.Reason(ctx), "price correction"),
 	}
@@ -176,6 +176,7 @@ func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []Re
 // repricing is one run of Reprice.
 type repricing struct {
 	*Ledger
+	at            *place // of the tenant at hand
 	books         books.Books
 	span          books.Range
 	dry           bool
@@ -198,40 +199,47 @@ const (
 
 func (r *repricing) run(ctx context.Context) (err error) {
 	if len(r.only) > 0 {
-		ids, err := r.ids(ctx)
-		for _, id := range ids {
+		ids, places, err := r.ids(ctx)
+		for i, id := range ids {
 			if err == nil {
+				r.at, r.books = places[i], places[i].on(r.pool)
 				err = r.tenant(ctx, id)
 			}
 		}
 		return err
 	}
-	failed := r.eachTenant(ctx, func(id book.ID) error {
-		err = r.tenant(ctx, id)
-		return err
-	})
-	return cmp.Or(err, failed)
+	for _, p := range r.places {
+		r.at, r.books = p, p.on(r.pool)
+		failed := p.eachTenant(ctx, func(id book.ID) error {
+			err = r.tenant(ctx, id)
+			return err
+		})
+		if err = cmp.Or(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// ids are the tenants that were asked for, each once.
-func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
+// ids are the tenants that were asked for, each once, and where their books are.
+func (r *repricing) ids(ctx context.Context) (ids []book.ID, places []*place, err error) {
 	for _, t := range r.only {
 		who, err := r.asked(t)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		q := question{r.Ledger, who, r.books, r.db.WithContext(ctx)}
+		q := r.questionAbout(who, r.pool, r.db.WithContext(ctx))
 		s, err := q.state(ctx)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case !q.made(s):
-			return nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.Key)
+			return nil, nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.Key)
 		case !slices.Contains(ids, s.Tenant.ID):
-			ids = append(ids, s.Tenant.ID)
+			ids, places = append(ids, s.Tenant.ID), append(places, q.at)
 		}
 	}
-	return ids, nil
+	return ids, places, nil
 }
 
 // tenant reprices the calls of one tenant, page by page. Where another run was first with some correction, the page is read
@@ -347,7 +355,7 @@ func (p *page) correct(ctx context.Context, calls []repriced) (beaten bool, err 
 				return false, err
 			}
 		}
-		tasks[i] = p.lanes.Submit(ops[i], c.TenantKey)
+		tasks[i] = p.lanes.SubmitIn(p.at.number, ops[i], c.TenantKey)
 	}
 	for i, task := range tasks {
 		if err == nil {
@@ -381,7 +389,7 @@ func (r *repricing) correction(c repriced) decide.Op {
 	return decide.Op{Kind: decide.Correct, Key: c.TenantKey, Exec: book.Execution{
 		Tenant: c.Tenant, ID: book.NewID(), Ancestors: c.Ancestors, TenantKey: c.TenantKey, Agent: c.Agent, Provider: c.Provider,
 		Model: c.Model, BilledModel: c.BilledModel, ServiceTier: c.ServiceTier, Tags: c.Tags, AdmittedAt: c.AdmittedAt,
-		Process: r.lanes.ID, Actor: r.actor, Reason: r.reason, Corrects: c.ID, Reported: -1, Price: c.row,
+		Process: r.lanes.ID(), Actor: r.actor, Reason: r.reason, Corrects: c.ID, Reported: -1, Price: c.row,
 		IdempotencyKey: fmt.Sprintf("reprice:%s:%d", c.ID, c.Times+1),
 		Charged:        book.Amount{Cost: money.Sub(c.right.cost, c.booked.cost), Charge: money.Sub(c.right.charge, c.booked.charge)},
 	}}

@@ -288,7 +288,7 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 	}
 	op.Key, op.OwnerType, op.OwnerID = who.Key, who.OwnerType, who.OwnerID
 	e := &op.Exec
-	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID, who.Key, -1
+	e.ID, e.Process, e.TenantKey, e.Reported = book.NewID(), l.lanes.ID(), who.Key, -1
 	e.Agent, e.IdempotencyKey, e.Tags, e.Actor = o.agent, o.idempotency, tags, callctx.Actor(ctx)
 	for _, f := range []struct{ what, value string }{
 		{"provider", e.Provider}, {"model", e.Model}, {"actor in ContextWithActor", e.Actor},
@@ -332,6 +332,12 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 		}
 		l.outages.over()
 		if (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !a.who.none() && attempt < maxFirstUses {
+			if moved, err := l.moved(ctx, &a.op, a.who); err != nil || moved {
+				if err != nil {
+					return out, err
+				}
+				continue
+			}
 			who, err := l.firstUse(ctx, a.who)
 			if err != nil {
 				return out, err

@@ -149,20 +149,33 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	defer l.timers.stop(timer)
 	select {
 	case <-task.Done():
-		return l.finished(ctx, h, task)
+		return l.finished(ctx, h, task, &op)
 	case <-timer.C:
 	}
 	s, over := l.postpone(ctx, h, &op, since)
 	go func() {
 		<-task.Done()
-		_, err := l.finished(ctx, h, task)
+		_, err := l.finished(ctx, h, task, &op)
 		over(err)
 	}()
 	return s, nil
 }
 
-func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task) (Settlement, error) {
+func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task, op *decide.Op) (Settlement, error) {
 	out, err := task.Outcome()
+	for err == nil && out.Code == decide.Unknown && len(l.places) > 1 {
+		moved := false
+		err = l.insist(l.lanes.Context(), h, func() (err error) {
+			moved, err = l.moved(l.lanes.Context(), op, known(h.exec.TenantKey))
+			return err
+		})
+		if err != nil || !moved {
+			break
+		}
+		task = l.carry(h, l.lanes.Submit(*op, h.exec.TenantKey))
+		<-task.Done()
+		out, err = task.Outcome()
+	}
 	if err != nil {
 		err = l.explain(err)
 	}

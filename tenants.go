@@ -1,9 +1,11 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +63,15 @@ func ListTenants(ctx context.Context, db *gorm.DB, list TenantList) ([]ListedTen
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.books.List(ctx, books.List{Within: within, Search: strings.ToLower(list.Search), After: list.After, Limit: limit})
+	var rows []books.Listed
+	err = q.within(list.Below, func(b books.Books) error {
+		more, err := b.List(ctx, books.List{Within: within, Search: strings.ToLower(list.Search), After: list.After, Limit: limit})
+		rows = append(rows, more...)
+		return err
+	})
+	if err == nil && list.Below == nil && len(q.places) > 1 {
+		rows, err = q.inOrder(ctx, rows, limit)
+	}
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
@@ -113,9 +123,18 @@ func NearLimits(ctx context.Context, db *gorm.DB, list LimitList) ([]NearLimit, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.books.NearLimits(ctx, within, int64(percent), limit)
+	var rows []books.Near
+	err = q.within(list.Below, func(b books.Books) error {
+		more, err := b.NearLimits(ctx, within, int64(percent), limit)
+		rows = append(rows, more...)
+		return err
+	})
 	if err != nil {
 		return nil, q.failure(ctx, err)
+	}
+	if list.Below == nil && len(q.places) > 1 {
+		slices.SortStableFunc(rows, books.CompareNear)
+		rows = rows[:min(limit, len(rows))]
 	}
 	all := make([]NearLimit, len(rows))
 	for i := range rows {
@@ -123,6 +142,28 @@ func NearLimits(ctx context.Context, db *gorm.DB, list LimitList) ([]NearLimit, 
 		all[i] = NearLimit{r.Name, limitStatus(&book.Tenant{Key: r.TenantID}, &r.Limit, &r.Balance)}
 	}
 	return all, nil
+}
+
+// within asks in the place of the tenant below which all stand that are meant; in each place, where it is nil.
+func (q *question) within(below Tenant, ask func(books.Books) error) error {
+	if below != nil {
+		return ask(q.books)
+	}
+	return q.everywhere(ask)
+}
+
+// inOrder puts tenants of several places in the order of their ids, as the database has it, and keeps the first ones.
+func (q *question) inOrder(ctx context.Context, rows []books.Listed, limit int) ([]books.Listed, error) {
+	ids := make([]book.ID, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	order, err := q.directory().InOrder(ctx, q.home().Conn, ids)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(rows, func(a, b books.Listed) int { return cmp.Compare(order[a.ID], order[b.ID]) })
+	return rows[:min(limit, len(rows))], nil
 }
 
 // askWithin is ask for a question about many tenants: all of them, or those below one.
@@ -172,7 +213,15 @@ func Running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
 	if err != nil {
 		return RunningCalls{}, err
 	}
-	r, err := q.books.Running(ctx)
+	var r books.Running
+	err = q.everywhere(func(b books.Books) error {
+		there, err := b.Running(ctx)
+		r.Calls, r.Overdue, r.Held = r.Calls+there.Calls, r.Overdue+there.Overdue, r.Held.Plus(there.Held)
+		if r.Oldest.IsZero() || !there.Oldest.IsZero() && there.Oldest.Before(r.Oldest) {
+			r.Oldest = there.Oldest
+		}
+		return err
+	})
 	if err != nil {
 		return RunningCalls{}, q.failure(ctx, err)
 	}
@@ -192,7 +241,12 @@ func Overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := q.books.Overruns(ctx, r)
+	var n int64
+	err = q.everywhere(func(b books.Books) error {
+		there, err := b.Overruns(ctx, r)
+		n += there
+		return err
+	})
 	if err != nil {
 		return 0, q.failure(ctx, err)
 	}
@@ -245,7 +299,7 @@ func LastVerify(ctx context.Context, db *gorm.DB) (Verification, bool, error) {
 		found bool
 		last  Verification
 	)
-	err = q.directory().LastAudit(ctx, q.books.Conn, book.NoTenant, verifyAction, func(at time.Time, actor string, became []byte) error {
+	err = q.directory().LastAudit(ctx, q.home().Conn, book.NoTenant, verifyAction, func(at time.Time, actor string, became []byte) error {
 		var v verification
 		if err := json.Unmarshal(became, &v); err != nil {
 			return err

@@ -123,7 +123,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *waiter) (decide.Outcome, error) {
 	refuses := func(err error) bool { return op.Kind == decide.Record && w.answer(Settlement{}, err) }
 	for attempt := 0; ; {
-		if !l.lanes.Started() {
+		if !l.lanes.Started(h.who.Key) {
 			err := l.insist(ctx, h, func() error {
 				err := l.oneAtATime(ctx, func() error { return l.start(ctx, &op) })
 				if errors.Is(err, ErrNotMigrated) && refuses(err) { // they may never have been there
@@ -152,6 +152,17 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 		}
 		err = l.refusal(&op, &out)
 		if attempt++; attempt <= maxFirstUses {
+			moved := false
+			err = l.insist(ctx, h, func() (err error) {
+				moved, err = l.moved(ctx, &op, h.who)
+				return err
+			})
+			if err == nil && moved {
+				h.task = nil // that one has done nothing
+				continue
+			}
+		}
+		if err == nil && attempt <= maxFirstUses {
 			err = l.insist(ctx, h, func() error {
 				who, err := l.firstUse(ctx, h.who)
 				if err == nil {

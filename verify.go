@@ -114,15 +114,10 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 		return nil, err
 	}
 	began := time.Now()
-	err = l.eachTenant(ctx, func(id book.ID) error {
-		found, err := l.verify(ctx, books.Books{Dialect: l.dialect, Conn: l.pool}, id)
-		v.add(found)
-		return err
-	})
-	if err == nil {
-		var found []Difference
-		found, err = l.verifyFolded(ctx, books.Books{Dialect: l.dialect, Conn: l.pool})
-		v.everybody(found)
+	for _, p := range l.places {
+		if err = p.verifyAll(ctx, v); err != nil {
+			break
+		}
 	}
 	if err == nil && !v.dry {
 		l.verified(ctx, len(v.found), time.Since(began))
@@ -141,9 +136,34 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 	if err != nil {
 		return nil, err
 	}
-	err = l.eachTenant(ctx, func(id book.ID) error {
-		pool := books.Books{Dialect: l.dialect, Conn: l.pool}
-		found, err := l.verify(ctx, pool, id)
+	for _, p := range l.places {
+		if err := p.repairAll(ctx, v); err != nil {
+			return v.found, err
+		}
+	}
+	return v.found, nil
+}
+
+// verifyAll compares the books of all tenants of the place with their executions.
+func (p *place) verifyAll(ctx context.Context, v *verifying) error {
+	err := p.eachTenant(ctx, func(id book.ID) error {
+		found, err := p.verify(ctx, p.on(p.pool), id)
+		v.add(found)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	found, err := p.verifyFolded(ctx, p.on(p.pool))
+	v.everybody(found)
+	return err
+}
+
+// repairAll mends the books of the place.
+func (p *place) repairAll(ctx context.Context, v *verifying) error {
+	err := p.eachTenant(ctx, func(id book.ID) error {
+		pool := p.on(p.pool)
+		found, err := p.verify(ctx, pool, id)
 		if err != nil {
 			return err
 		}
@@ -158,8 +178,8 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 		if err != nil || len(found) == 0 && !beyond {
 			return err
 		}
-		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-			b := books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}
+		err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
+			b := p.on(tx.Statement.ConnPool)
 			if err := b.LockAnchor(ctx, id); err != nil {
 				return err
 			}
@@ -167,7 +187,7 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 				return err
 			}
 			// What Verify saw may be out of date by now; this is not.
-			if found, err = l.verify(ctx, b, id); err != nil || len(found) == 0 {
+			if found, err = p.verify(ctx, b, id); err != nil || len(found) == 0 {
 				return err
 			}
 			if err := b.Mend(ctx, id); err != nil {
@@ -181,19 +201,19 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 		return err
 	})
 	if err != nil {
-		return v.found, err
+		return err
 	}
-	found, err := l.verifyFolded(ctx, books.Books{Dialect: l.dialect, Conn: l.pool})
+	found, err := p.verifyFolded(ctx, p.on(p.pool))
 	if err == nil && len(found) > 0 && !v.dry {
-		err = l.transaction(ctx, l.db, func(tx *gorm.DB) error {
-			return books.Books{Dialect: l.dialect, Conn: tx.Statement.ConnPool}.Unfold(ctx, books.Everybody)
+		err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
+			return p.on(tx.Statement.ConnPool).Unfold(ctx, books.Everybody)
 		})
 	}
 	if err != nil {
-		return v.found, l.failure(ctx, err)
+		return p.failure(ctx, err)
 	}
 	v.everybody(found)
-	return v.found, nil
+	return nil
 }
 
 // verifyFolded compares the days and months of everybody with their hours.
@@ -279,18 +299,19 @@ func daysAtOnce(days int, took time.Duration) int {
 
 const tenantsPage = 500
 
-func (l *Ledger) eachTenant(ctx context.Context, do func(book.ID) error) error {
-	b := books.Books{Dialect: l.dialect, Conn: l.pool}
+// eachTenant does something for each tenant whose books are in the place; for the calls without one too.
+func (p *place) eachTenant(ctx context.Context, do func(book.ID) error) error {
+	b := p.on(p.pool)
 	var after *book.ID
 	for {
 		ids, err := b.Tenants(ctx, after, tenantsPage)
 		for _, id := range ids {
-			if err == nil {
+			if err == nil && !(id == book.NoTenant && p.number > 0) { // whose calls are in the home
 				err = do(id)
 			}
 		}
 		if err != nil {
-			return l.failure(ctx, err)
+			return p.failure(ctx, err)
 		}
 		if len(ids) < tenantsPage {
 			return nil
@@ -316,8 +337,17 @@ func (l *Ledger) folded() books.Zones {
 //
 // Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
 func (l *Ledger) RollUp(ctx context.Context) error {
+	for _, p := range l.places {
+		if err := p.rollUp(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *place) rollUp(ctx context.Context) error {
 	for {
-		more, err := l.foldOnce(ctx)
+		more, err := p.foldOnce(ctx)
 		if errors.Is(err, errFolding) {
 			if err = sqldb.Pause(ctx, 100*time.Millisecond); err == nil {
 				continue
@@ -330,27 +360,27 @@ func (l *Ledger) RollUp(ctx context.Context) error {
 }
 
 // foldOnce folds in one transaction, which sees one moment.
-func (l *Ledger) foldOnce(ctx context.Context) (more bool, err error) {
+func (p *place) foldOnce(ctx context.Context) (more bool, err error) {
 	const budget = 200 * time.Millisecond
 	options := &sql.TxOptions{}
-	if l.dialect.LocksRows {
+	if p.dialect.LocksRows {
 		options.Isolation = sql.LevelRepeatableRead
 	}
-	tx, err := l.pool.BeginTx(ctx, options)
+	tx, err := p.pool.BeginTx(ctx, options)
 	if err != nil {
-		return false, l.failure(ctx, err)
+		return false, p.failure(ctx, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if more, err = (books.Books{Dialect: l.dialect, Conn: tx}).Fold(ctx, l.folded(), budget); err == nil {
+	if more, err = p.on(tx).Fold(ctx, p.folded(), budget); err == nil {
 		err = tx.Commit()
 	}
-	switch class := l.store.Classify(err); {
+	switch class := p.store.Classify(err); {
 	case err == nil:
 		return more, nil
 	case class == fault.Conflict || class == fault.Locked:
 		return false, errFolding
 	default:
-		return false, l.failure(ctx, err)
+		return false, p.failure(ctx, err)
 	}
 }
 
@@ -358,7 +388,7 @@ func (l *Ledger) foldOnce(ctx context.Context) (more bool, err error) {
 var errFolding = errors.New("tenant: another process rolls up days and months")
 
 // foldNow returns what folds from time to time, a second at most at a time.
-func (l *Ledger) foldNow() func(context.Context) {
+func (p *place) foldNow() func(context.Context) {
 	const every, most = 5 * time.Minute, time.Second
 	next := time.Now().Add(every)
 	return func(ctx context.Context) {
@@ -368,9 +398,9 @@ func (l *Ledger) foldNow() func(context.Context) {
 		}
 		for more := true; more; {
 			var err error
-			if more, err = l.foldOnce(ctx); err != nil {
+			if more, err = p.foldOnce(ctx); err != nil {
 				if ctx.Err() == nil && !errors.Is(err, errFolding) {
-					l.options.log.Warn("tenant: days and months were not rolled up; long questions take longer until they are", "error", err)
+					p.options.log.Warn("tenant: days and months were not rolled up; long questions take longer until they are", "error", err)
 				}
 				break
 			}

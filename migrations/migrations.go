@@ -3,11 +3,13 @@
 package migrations
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -19,7 +21,7 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-//go:embed postgres/*.sql sqlite/*.sql
+//go:embed postgres/*.sql sqlite/*.sql places/*.sql
 var files embed.FS
 
 // Table is where the applied versions are kept. It is not goose's default table, so that a host that uses goose for its
@@ -44,6 +46,63 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 	if err != nil {
 		return err
 	}
+	return apply(ctx, db, dialect, Table, dir)
+}
+
+// UpPlace applies what is missing of a place of the books, a schema of PostgreSQL, which it makes where it is not there. The tables
+// that say who is who are there already. The name is one that needs no quotes.
+func UpPlace(ctx context.Context, db *sql.DB, place string) error {
+	if _, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+place); err != nil {
+		return fmt.Errorf("tenant: migrate: %w", err)
+	}
+	dir, err := FS("postgres")
+	if err != nil {
+		return err
+	}
+	return apply(ctx, db, "postgres", place+"."+Table, ofPlace{dir, place})
+}
+
+// ofPlace is the files of a place: those of PostgreSQL, whose tables are made in its schema, and for those of the tables that say who
+// is who, the ones that stand in the folder places.
+type ofPlace struct {
+	fs.FS
+	name string
+}
+
+// Open implements fs.FS.
+func (p ofPlace) Open(name string) (fs.File, error) {
+	file, err := p.FS.Open(name)
+	if err != nil || !strings.HasSuffix(name, ".sql") {
+		return file, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	content, err := files.ReadFile("places/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		const begins = "-- +goose Up\n"
+		content, err = io.ReadAll(file)
+		content = bytes.Replace(content, []byte(begins), []byte(begins+"SET LOCAL search_path = @place;\n"), 1)
+	}
+	return placeFile{bytes.NewReader(bytes.ReplaceAll(content, []byte("@place"), []byte(p.name))), info}, err
+}
+
+// placeFile is a file of a place.
+type placeFile struct {
+	*bytes.Reader
+	info fs.FileInfo
+}
+
+// Stat implements fs.File.
+func (f placeFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+
+// Close implements fs.File.
+func (f placeFile) Close() error { return nil }
+
+// apply applies the files of a folder that are missing, by a table of versions.
+func apply(ctx context.Context, db *sql.DB, dialect, table string, dir fs.FS) error {
 	goDialect, options := database.DialectSQLite3, []goose.ProviderOption(nil)
 	if dialect == "postgres" {
 		goDialect = database.DialectPostgres
@@ -53,7 +112,7 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	store, err := database.NewStore(goDialect, Table)
+	store, err := database.NewStore(goDialect, table)
 	if err != nil {
 		return err
 	}

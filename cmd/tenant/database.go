@@ -207,6 +207,14 @@ func (a *app) openOn(ctx context.Context, migrates bool, options []tenant.OpenOp
 		return fail(err)
 	}
 	log := slog.New(slog.NewTextHandler(a.problems, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	places, err := tenant.Places(ctx, db)
+	switch {
+	case errors.Is(err, tenant.ErrNotMigrated): // which is told once it is known what is to be done
+	case err != nil:
+		return fail(fmt.Errorf("%s cannot be used: %w", name, err))
+	case len(places) > 0:
+		options = append(options, tenant.WithPlaces(places...))
+	}
 	open := func() (err error) {
 		all := append([]tenant.OpenOption{
 			tenant.WithLogger(log), tenant.WithObserver(silent{}), tenant.WithDefaultsUnsaved(),

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,4 +200,21 @@ func TestTables_AreBounded(t *testing.T) {
 		require.Contains(t, out, `There may be more: --after "acme-support"`)
 		require.Regexp(t, `(?m)^evil `, b.ok("tenant", "list", "--after", "acme-support"))
 	})
+}
+
+func TestStatus_OfBooksInPlacesCountsThemAll(t *testing.T) {
+	t.Parallel()
+	b := open(t, "postgres", true)
+	require.NoError(t, b.Close(t.Context()))
+	ledger, err := tenant.Open(b.db, tenant.WithPlaces("east", "west"), tenant.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	require.NoError(t, ledger.Migrate(t.Context()))
+	for _, id := range []tenant.ID{"acme", "globex", "initech", "umbrella"} {
+		_, err := ledger.Record(t.Context(), id, tenant.Actual{Cost: tenant.USD("0.25")})
+		require.NoError(t, err)
+	}
+	require.NoError(t, ledger.Close(t.Context()))
+	require.Contains(t, b.ok("usage", "--period", "all"), "1.00")
+	require.Contains(t, b.ok("tenant", "show", "umbrella"), "umbrella")
+	b.ok("verify")
 }

@@ -11,7 +11,7 @@ import (
 
 // Defer gives a running execution an idempotency key, where it has none. It reports false where it has one, or has ended. It
 // changes no column that a lane writes, and locks no row but the execution's own.
-func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, tenant, id book.ID, key string) (done bool, err error) {
+func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, schema *sqldb.Schema, tenant, id book.ID, key string) (done bool, err error) {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
@@ -20,7 +20,8 @@ func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, tenant, id book.
 	if err := d.Begin(ctx, tx); err != nil {
 		return false, err
 	}
-	result, err := tx.ExecContext(ctx, d.Bind(`UPDATE llm_executions SET idempotency_key = ?
+	conn := schema.On(tx)
+	result, err := conn.ExecContext(ctx, d.Bind(`UPDATE llm_executions SET idempotency_key = ?
 		WHERE tenant = ? AND id = ? AND status = 'running' AND idempotency_key IS NULL`), key, tenant.String(), id.String())
 	if err != nil {
 		return false, err
@@ -28,7 +29,7 @@ func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, tenant, id book.
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return false, err
 	}
-	if _, err := tx.ExecContext(ctx, d.Bind(`INSERT INTO llm_idempotency (tenant, key, execution, status, taken_at)
+	if _, err := conn.ExecContext(ctx, d.Bind(`INSERT INTO llm_idempotency (tenant, key, execution, status, taken_at)
 		SELECT tenant, idempotency_key, id, status, admitted_at FROM llm_executions WHERE tenant = ? AND id = ?`),
 		tenant.String(), id.String()); err != nil {
 		return false, err

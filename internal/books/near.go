@@ -1,7 +1,9 @@
 package books
 
 import (
+	"cmp"
 	"context"
+	"math/big"
 	"strings"
 	"time"
 
@@ -105,6 +107,20 @@ func (b Books) NearLimits(ctx context.Context, w Within, percent int64, limit in
 		return err
 	})
 	return all, err
+}
+
+// CompareNear puts the limits of several places in the order of NearLimits, as far as that says how much is used.
+func CompareNear(a, b Near) int {
+	used := func(n Near) (spent, of int64) {
+		if n.Limit.Max == 0 {
+			return 1, 1
+		}
+		return n.Limit.Of(n.Balance.Spent), n.Limit.Max
+	}
+	spentA, ofA := used(a)
+	spentB, ofB := used(b)
+	x, y := new(big.Int).Mul(big.NewInt(spentA), big.NewInt(ofB)), new(big.Int).Mul(big.NewInt(spentB), big.NewInt(ofA))
+	return cmp.Or(y.Cmp(x), cmp.Compare(a.TenantID, b.TenantID))
 }
 
 // Listed is a tenant of a list.

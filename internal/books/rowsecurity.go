@@ -71,6 +71,7 @@ var securedTables = []securedTable{
 	{"llm_thresholds", rowsOf("tenant"), ""},
 	{"llm_audit", rowsOf("tenant"), ""},
 	{"llm_usage_values", nobodysRows, ""},
+	{"llm_places", nobodysRows, ""},
 	{migrationsTable, nobodysRows, ""},
 }
 
@@ -79,7 +80,7 @@ const migrationsTable = "llm_migrations"
 
 // securedViews are the ledger's views, which show a role what it sees of their tables: by themselves they would show what their
 // owner sees.
-var securedViews = []string{"llm_limits"}
+var securedViews = []string{"llm_limits", "llm_home_tenants"}
 
 // rowFunctions are run as the owner of the tables, who sees them all, and name the schema, so that no other table of the name
 // stands in for theirs. Which tenant a key or a record has can be asked without a tenant: the setting has its id.

@@ -72,6 +72,9 @@ func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Pro
 
 // made makes tenants that are alike, with their anchors, but for those whose key or record has one already, and returns how many.
 func (d Directory) made(ctx context.Context, c sqldb.Conn, ids []string, profiles []Profile) (int, error) {
+	if len(d.Places) > 0 {
+		return d.madeInPlaces(ctx, c, ids, profiles)
+	}
 	p := &profiles[0]
 	args := []any{sqldb.Limits{Own: p.Limits}.String(), sqldb.Nullable(p.OwnerType), string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone}
 	if !d.Documents {

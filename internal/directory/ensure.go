@@ -16,7 +16,10 @@ import (
 )
 
 // Directory is the tables that say who is who, of one kind of database.
-type Directory struct{ *sqldb.Dialect }
+type Directory struct {
+	*sqldb.Dialect
+	Places []string // beside the home, into which tenants are put that are made; none: they are made in the home
+}
 
 // Profile is who a tenant is to be, and the settings that it gets when it is made.
 type Profile struct {
@@ -286,6 +289,9 @@ func (d Directory) setLimits(ctx context.Context, c sqldb.Conn, id string, chang
 
 // MakeRoot makes the tenant that stands above all others, where it is not there yet.
 func (d Directory) MakeRoot(ctx context.Context, c sqldb.Conn, key string) error {
+	if len(d.Places) > 0 {
+		return RootInPlaces()
+	}
 	id := book.Root.String()
 	result, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, tenant_id, name, inherit) VALUES (?, ?, 'all tenants', ?)
 		ON CONFLICT (id) DO NOTHING`), id, key, false)

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +38,9 @@ func (d Directory) Place(ctx context.Context, c sqldb.Conn, id, parent book.ID) 
 	}
 	if slices.Contains(ancestors, id) {
 		return &PlaceError{"it would stand above itself"}
+	}
+	if err := d.together(ctx, c, id.String(), parent.String()); err != nil {
+		return err
 	}
 	if err := d.put(ctx, c, id.String(), from, parent.String()); err != nil {
 		return err
@@ -199,6 +203,12 @@ func (d Directory) Move(ctx context.Context, c sqldb.Conn, strayed []Placement, 
 		}
 		if p.Was == to {
 			continue
+		}
+		if err := d.together(ctx, c, p.ID, to); err != nil {
+			if apart := (*PlaceError)(nil); errors.As(err, &apart) {
+				return d.misplaced(ctx, c, p, to, apart.Reason)
+			}
+			return err
 		}
 		if err := d.put(ctx, c, p.ID, p.Was, to); err != nil {
 			return err

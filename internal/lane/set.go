@@ -35,6 +35,7 @@ type Processes interface {
 
 // Config is what a set of lanes is made of.
 type Config struct {
+	ID        book.ID // of the process
 	Store     store.Store
 	Processes Processes
 	Decide    decide.Config
@@ -53,8 +54,9 @@ type Config struct {
 	Ran   func(int, time.Duration, error)
 	Swept func(int, error)
 
-	// Prepare is called once, before the first task, with the tables in place.
-	Prepare func(context.Context) error
+	// Check is called before anything is written; a nil one is not called. Prepare is called once, before the first task, with the
+	// tables in place.
+	Check, Prepare func(context.Context) error
 
 	// Zones says how this process sees its time zones, and Living is told of the other processes that live, with each
 	// heartbeat. Nil ones are not called.
@@ -76,6 +78,7 @@ type Set struct {
 	ended     func(decide.Outcome)
 	ran       func(int, time.Duration, error)
 	swept     func(int, error)
+	check     func(context.Context) error
 	prepare   func(context.Context) error
 	zones     func() string
 	living    func([]book.Process)
@@ -111,9 +114,9 @@ func New(c Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Set{
 		store: c.Store, faults: c.Store.Classify, processes: c.Processes, decide: c.Decide, lease: c.Lease, log: c.Log, ended: c.Ended,
-		prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
+		check: c.Check, prepare: c.Prepare, ran: c.Ran, swept: c.Swept,
 		zones: c.Zones, living: c.Living, idle: c.Idle, refusedWait: c.Refused,
-		ID: book.NewID(), seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
+		ID: c.ID, seed: maphash.MakeSeed(), start: make(chan struct{}, 1),
 		beats: make(chan *beat), ctx: ctx, cancel: cancel, drain: make(chan struct{}), quit: make(chan struct{}),
 	}
 	if s.refusedWait == 0 {
@@ -148,6 +151,11 @@ func (s *Set) Start(ctx context.Context) error {
 	}
 	if s.started.Load() {
 		return nil
+	}
+	if s.check != nil {
+		if err := s.check(ctx); err != nil {
+			return s.explain(ctx, err)
+		}
 	}
 	// The first lane has a connection from now on, for the heartbeats that follow.
 	var first beat

@@ -14,7 +14,8 @@ import (
 // Table keeps the heartbeats.
 type Table struct {
 	*sqldb.Dialect
-	DB *sql.DB
+	DB     *sql.DB
+	Schema *sqldb.Schema
 
 	// LockWriter waits for the right to write, where writers have to wait in line.
 	LockWriter func(context.Context) (end func(), err error)
@@ -22,6 +23,7 @@ type Table struct {
 
 // Beat implements lane.Processes.
 func (p Table) Beat(ctx context.Context, conn sqldb.Conn, own book.Process) (all []book.Process, now time.Time, err error) {
+	conn = p.Schema.On(conn)
 	_, err = conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_processes (id, started_at, beat_at, lease_ms, zones)
 		VALUES (?, `+p.Clock+`, `+p.Clock+`, ?, ?) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, zones = excluded.zones`),
 		own.ID.String(), own.Lease.Milliseconds(), own.Zones)
@@ -54,7 +56,7 @@ func (p Table) Lapsed(ctx context.Context, gone []book.Process, limit int) ([]bo
 		of += "?, "
 		args = append(args, process.ID.String())
 	}
-	rows, err := p.DB.QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process, CAST(e.parents AS text)
+	rows, err := p.Schema.On(p.DB).QueryContext(ctx, p.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.process, CAST(e.parents AS text)
 		FROM llm_executions e LEFT JOIN llm_processes p ON p.id = e.process
 		WHERE e.status = 'running' AND (e.deadline_at <= `+p.Clock+` OR p.id IS NULL OR p.id IN (`+of+`NULL)) LIMIT ?`),
 		append(args, limit)...)
@@ -86,6 +88,6 @@ func (p Table) Leave(ctx context.Context, id book.ID) error {
 		return err
 	}
 	defer end()
-	_, err = p.DB.ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
+	_, err = p.Schema.On(p.DB).ExecContext(ctx, p.Bind(`DELETE FROM llm_processes WHERE id = ?`), id.String())
 	return err
 }

@@ -22,6 +22,7 @@ import (
 type Config struct {
 	DB      *gorm.DB // the ledger's own handle
 	Dialect *sqldb.Dialect
+	Places  []string // see directory.Directory
 	Log     *slog.Logger
 
 	// Faults says what an error of the database means.
@@ -63,7 +64,9 @@ func New(c Config) *Registry {
 	}
 }
 
-func (g *Registry) directory() directory.Directory { return directory.Directory{Dialect: g.Dialect} }
+func (g *Registry) directory() directory.Directory {
+	return directory.Directory{Dialect: g.Dialect, Places: g.Places}
+}
 
 // Declare reads a model, given as a pointer to its struct, with its tags and what options say of it. It is not a tenant before it
 // is added.

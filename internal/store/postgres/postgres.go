@@ -29,6 +29,9 @@ type Store struct {
 	Sessions int
 	Short    func(most int)
 
+	// Schema is where the tables of the books stand; nil: where a search_path finds them. It is set before the first session.
+	Schema *sqldb.Schema
+
 	db    *sql.DB
 	under int // the limit of a pgxpool under the pool
 	warn  sync.Once
@@ -52,6 +55,9 @@ func (s *Store) Session() store.Session { return &session{store: s} }
 
 // Classify implements store.Store.
 func (s *Store) Classify(err error) fault.Class { return class(err) }
+
+// Classify is that of every store.
+var Classify fault.Reader = class
 
 func class(err error) fault.Class {
 	var (
@@ -239,7 +245,7 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 		return err
 	}
 	if want.Missing != nil {
-		if err := fill(ctx, conn, want.Missing(state)); err != nil {
+		if err := fill(ctx, conn, s.store.Schema, want.Missing(state)); err != nil {
 			return err
 		}
 	}

@@ -11,17 +11,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/internal/sqldb"
 	"github.com/llmtenant/tenant/internal/store"
 	"github.com/llmtenant/tenant/internal/store/postgres"
 	"github.com/llmtenant/tenant/internal/store/storetest"
+	"github.com/llmtenant/tenant/migrations"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -51,6 +54,31 @@ func books(t *testing.T) *storetest.Books {
 func TestStore_KeepsItsContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, open)
+}
+
+func TestStore_KeepsItsContractInAPlace(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, openPlace)
+}
+
+// openPlace opens a store on a place beside the home. What the test writes by itself goes there too: its connections find the place's
+// tables first, and tenants that it makes are the place's.
+func openPlace(t testing.TB) (store.Store, *sql.DB) {
+	t.Helper()
+	dsn := pgtest.DSN(t)
+	home := pool(t, dsn)
+	require.NoError(t, migrations.UpPlace(t.Context(), home, "east"))
+	_, err := home.ExecContext(t.Context(), `ALTER TABLE llm_tenants ALTER COLUMN place SET DEFAULT 'east'`)
+	require.NoError(t, err)
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	config.RuntimeParams["search_path"] = "east, public"
+	db := stdlib.OpenDB(*config)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	s, err := postgres.New(home)
+	require.NoError(t, err)
+	s.Schema = &sqldb.Schema{Name: "east"}
+	return s, db
 }
 
 func BenchmarkBatch(b *testing.B) { storetest.Benchmark(b, open) }

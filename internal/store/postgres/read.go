@@ -101,13 +101,13 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 		return nil, err
 	}
 	// Where something moved meanwhile, the decision has those wait who stand below somebody that is not locked.
-	state, _, err := s.locked(ctx, conn, want, &request{untyped: s.untyped}, ids)
+	state, _, err := s.locked(ctx, conn, want, s.request(), ids)
 	return state, err
 }
 
 // begun is a request that begins a transaction.
 func (s *session) begun() *request {
-	r := &request{untyped: s.untyped}
+	r := s.request()
 	r.Queue(begin)
 	for _, statement := range s.preamble {
 		r.Queue(statement)
@@ -203,7 +203,7 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	}
 	r.met = met
 	complete := s.ancestry.learn(want, tenantIDs, met)
-	more := &request{untyped: s.untyped}
+	more := s.request()
 	if len(missing) > 0 {
 		for _, id := range missing {
 			s.ancestry.scoped[id] = true
@@ -323,10 +323,10 @@ func (i idTarget) ScanUUID(v pgtype.UUID) error {
 }
 
 // fill gives balances that are not stored yet what their windows have seen.
-func fill(ctx context.Context, conn *pgx.Conn, sums []book.Sum) error {
+func fill(ctx context.Context, conn *pgx.Conn, schema *sqldb.Schema, sums []book.Sum) error {
 	for i := range sums {
 		err := books.Fill(sqldb.Postgres, &sums[i], func(statement string, args []any, enter func(sqldb.Row) error) error {
-			rows, err := conn.Query(ctx, statement, args...)
+			rows, err := conn.Query(ctx, schema.Statement(statement), args...)
 			if err != nil {
 				return err
 			}

@@ -3,11 +3,14 @@ package postgres
 import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // request is the statements of one round trip.
 type request struct {
 	pgx.Batch
+	schema  *sqldb.Schema
 	untyped bool
 	size    int // in bytes, at least
 }
@@ -30,8 +33,10 @@ func (r *request) Queue(statement string, args ...any) *pgx.QueuedQuery {
 			args[i] = texts(ids)
 		}
 	}
-	return r.Batch.Queue(statement, args...)
+	return r.Batch.Queue(r.schema.Statement(statement), args...)
 }
+
+func (s *session) request() *request { return &request{schema: s.store.Schema, untyped: s.untyped} }
 
 func texts(ids [][16]byte) []string {
 	out := make([]string, len(ids))

@@ -264,13 +264,13 @@ var (
 // write sends all effects and the commit in one round trip. A statement that fails keeps the commit from being run. What is
 // to be rehearsed comes between the two.
 func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, eff *book.Effects, rehearse func() book.Effects) error {
-	batch := &request{untyped: s.untyped}
+	batch := s.request()
 	s.effects(batch, state, eff)
 	if rehearse != nil {
 		if err := s.send(ctx, conn, batch); err != nil {
 			return err
 		}
-		batch = &request{untyped: s.untyped}
+		batch = s.request()
 		if eff := rehearse(); !eff.Empty() {
 			batch.Queue("SAVEPOINT rehearsal")
 			s.effects(batch, state, &eff)
@@ -278,7 +278,7 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 			if err := s.send(ctx, conn, batch); err != nil {
 				return fmt.Errorf("what the call will have used could not be booked: %w", err)
 			}
-			batch = &request{untyped: s.untyped}
+			batch = s.request()
 		}
 	}
 	var tag string

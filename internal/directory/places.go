@@ -1,0 +1,236 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/sqldb"
+)
+
+// PlacesError says that the places of the database are not those that are named.
+type PlacesError struct{ Reason string }
+
+func (e *PlacesError) Error() string { return e.Reason }
+
+// AddPlaces writes down that there are the directory's places, with those that were there before.
+func (d Directory) AddPlaces(ctx context.Context, c sqldb.Conn) error {
+	there, err := d.PlacesThere(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, name := range there {
+		if !slices.Contains(d.Places, name) {
+			return d.differ(there)
+		}
+	}
+	if err := d.unrooted(ctx, c); err != nil {
+		return err
+	}
+	for _, name := range d.Places {
+		if _, err := c.ExecContext(ctx, `INSERT INTO llm_places (name) VALUES ($1) ON CONFLICT DO NOTHING`, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckPlaces returns a *PlacesError where the directory's places are not those that were written down, or have no tables.
+func (d Directory) CheckPlaces(ctx context.Context, c sqldb.Conn) error {
+	there, err := d.PlacesThere(ctx, c)
+	if err != nil {
+		return err
+	}
+	named := slices.Sorted(slices.Values(d.Places))
+	if !slices.Equal(there, named) {
+		return d.differ(there)
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	for _, name := range named {
+		var tables []bool
+		if err := sqldb.List(ctx, c, &tables, `SELECT to_regclass($1) IS NOT NULL`, name+".llm_balances"); err != nil {
+			return err
+		}
+		if !tables[0] {
+			return &PlacesError{fmt.Sprintf("the place %q has no tables: call ledger.Migrate(ctx) first", name)}
+		}
+	}
+	return d.unrooted(ctx, c)
+}
+
+// PlacesThere returns the places that were written down.
+func (d Directory) PlacesThere(ctx context.Context, c sqldb.Conn) (names []string, err error) {
+	err = sqldb.List(ctx, c, &names, `SELECT name FROM llm_places ORDER BY name COLLATE "C"`)
+	return names, err
+}
+
+func (d Directory) differ(there []string) error {
+	list := func(names []string) string {
+		if len(names) == 0 {
+			return "none"
+		}
+		return strings.Join(names, ", ")
+	}
+	way := "; all processes name the same, and Migrate with more of them adds some"
+	return &PlacesError{"the places of the database are " + list(there) + ", and this ledger names " + list(slices.Sorted(slices.Values(d.Places))) + way}
+}
+
+// unrooted returns an error where there is a root.
+func (d Directory) unrooted(ctx context.Context, c sqldb.Conn) error {
+	var found []int
+	err := sqldb.List(ctx, c, &found, `SELECT 1 FROM llm_tenants WHERE id = $1`, book.Root.String())
+	if err == nil && len(found) > 0 {
+		err = RootInPlaces()
+	}
+	return err
+}
+
+// RootInPlaces is the error of a root with places.
+func RootInPlaces() error {
+	return &PlacesError{"there is a budget of the root, which counts every call in one row, and places have none in common: it cannot be with places"}
+}
+
+// Who is a tenant by its id, or else by its key or its record.
+type Who struct {
+	ID                      book.ID
+	Key, OwnerType, OwnerID string
+}
+
+// PlaceOf returns in which place the books of a tenant are; empty for the home. It reports false where there is no such tenant.
+func (d Directory) PlaceOf(ctx context.Context, c sqldb.Conn, who Who) (name string, found bool, err error) {
+	var names []string
+	if who.ID != book.NoTenant {
+		err = sqldb.List(ctx, c, &names, d.Bind(`SELECT place FROM llm_tenants WHERE id = ?`), who.ID.String())
+	} else {
+		err = sqldb.List(ctx, c, &names, d.Bind(`SELECT place FROM llm_tenants WHERE (owner_type = ? AND owner_id = ?) OR tenant_id = ?
+			ORDER BY CASE WHEN owner_type = ? AND owner_id = ? THEN 0 ELSE 1 END`), who.OwnerType, who.OwnerID, who.Key, who.OwnerType, who.OwnerID)
+	}
+	if err != nil || len(names) == 0 {
+		return "", false, err
+	}
+	return names[0], true, nil
+}
+
+// InOrder numbers tenants in the order of their keys.
+func (d Directory) InOrder(ctx context.Context, c sqldb.Conn, ids []book.ID) (map[book.ID]int, error) {
+	order := make(map[book.ID]int, len(ids))
+	err := sqldb.EachRow(ctx, c, d.Bind(`SELECT id FROM llm_tenants WHERE `+d.Among("id")+` ORDER BY tenant_id`), []any{d.IDs(ids)}, func(row sqldb.Row) error {
+		var id book.ID
+		err := row.Scan(&id)
+		order[id] = len(order)
+		return err
+	})
+	return order, err
+}
+
+// Member is a tenant that goes along when another one is moved.
+type Member struct {
+	ID         book.ID
+	Key, Place string
+	Parent     string // the key of whoever is above it
+}
+
+// Family returns a tenant with all that stand below it, and whoever has counted calls of one of them, or had its own counted, in the
+// order of their ids: what is on the books of one of them is so on the books of another. It locks them where they are.
+func (d Directory) Family(ctx context.Context, c sqldb.Conn, who Who) (family []Member, err error) {
+	// UNION, which leaves out who is there already.
+	const members = `WITH RECURSIVE family (id) AS (SELECT CAST($1 AS uuid)
+		UNION SELECT x.id FROM family f CROSS JOIN LATERAL (
+			SELECT t.id FROM llm_tenants t WHERE t.parent = f.id
+			UNION ALL SELECT t.parent FROM llm_tenants t WHERE t.id = f.id AND t.parent IS NOT NULL
+			UNION ALL SELECT o.tenant FROM llm_former o WHERE o.parent = f.id
+			UNION ALL SELECT o.parent FROM llm_former o WHERE o.tenant = f.id) x)
+		SELECT CAST(id AS text) FROM family ORDER BY id`
+	var ids []string
+	if err := sqldb.List(ctx, c, &ids, members, who.ID.String()); err != nil {
+		return nil, err
+	}
+	err = sqldb.EachRow(ctx, c, `SELECT t.id, coalesce(t.tenant_id, ''), t.place, coalesce((SELECT p.tenant_id FROM llm_tenants p WHERE p.id = t.parent), '')
+		FROM llm_tenants t WHERE t.id = ANY(CAST($1 AS uuid[])) ORDER BY t.id FOR UPDATE OF t`, []any{d.list(ids)}, func(row sqldb.Row) error {
+		var m Member
+		err := row.Scan(&m.ID, &m.Key, &m.Place, &m.Parent)
+		family = append(family, m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var again []string
+	if err := sqldb.List(ctx, c, &again, members, who.ID.String()); err != nil {
+		return nil, err
+	}
+	if len(again) != len(ids) {
+		return nil, fmt.Errorf("somebody else changes who stands below %q at the moment", who.Key)
+	}
+	return family, nil
+}
+
+// SetPlace writes down that the books of tenants are in a place.
+func (d Directory) SetPlace(ctx context.Context, c sqldb.Conn, ids []book.ID, place string) error {
+	_, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET place = ?, updated_at = `+d.Clock+` WHERE `+d.Among("id")), place, d.IDs(ids))
+	return err
+}
+
+// madeInPlaces is made where there are places: a tenant is put into that of whoever is above it, or else into one by its key, and its
+// anchor stands there.
+func (d Directory) madeInPlaces(ctx context.Context, c sqldb.Conn, ids []string, profiles []Profile) (int, error) {
+	p := &profiles[0]
+	var places strings.Builder
+	for i := range profiles {
+		element(&places, d.Places[book.Put(profiles[i].Key, d.Places)], false)
+	}
+	args := []any{sqldb.Limits{Own: p.Limits}.String(), sqldb.Nullable(p.OwnerType), string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone}
+	args = append(append(args, columns(ids, profiles)...), places.String()+"}")
+	made := map[string][]string{}
+	n := 0
+	err := sqldb.EachRow(ctx, c, `INSERT INTO llm_tenants (limits, owner_type, enforcement, counts, inherit, time_zone, id, tenant_id, name, owner_id, parent, place)
+		SELECT (SELECT CAST(CAST($1 AS text) AS jsonb)), $2, $3, $4, CAST($5 AS boolean), $6, t.id, t.tenant_id, t.name, t.owner_id, t.parent, coalesce(above.place, t.place)
+		FROM unnest(CAST(CAST($7 AS text) AS uuid[]), CAST(CAST($8 AS text) AS text[]), CAST(CAST($9 AS text) AS text[]),
+			CAST(CAST($10 AS text) AS text[]), CAST(CAST($11 AS text) AS uuid[]), CAST(CAST($12 AS text) AS text[])) t (id, tenant_id, name, owner_id, parent, place)
+			LEFT JOIN llm_tenants above ON above.id = t.parent
+		ON CONFLICT DO NOTHING RETURNING CAST(id AS text), place`, args, func(row sqldb.Row) error {
+		var id, place string
+		err := row.Scan(&id, &place)
+		made[place] = append(made[place], id)
+		n++
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for place, ids := range made {
+		in := c
+		if place != "" {
+			in = (&sqldb.Schema{Name: place}).On(c)
+		}
+		if _, err := in.ExecContext(ctx, `INSERT INTO llm_balances (tenant, window_unit, window_end) SELECT unnest(CAST(CAST($1 AS text) AS uuid[])), 'total', NULL`,
+			d.list(ids)); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// together returns an error where a tenant is in another place than the one that is to stand above it.
+func (d Directory) together(ctx context.Context, c sqldb.Conn, id, parent string) error {
+	if len(d.Places) == 0 || parent == "" {
+		return nil
+	}
+	var places []string
+	err := sqldb.List(ctx, c, &places, `SELECT t.place || ' ' || p.place FROM llm_tenants t CROSS JOIN llm_tenants p WHERE t.id = $1 AND p.id = $2 AND t.place <> p.place`, id, parent)
+	if err != nil || len(places) == 0 {
+		return err
+	}
+	name := func(place string) string {
+		if place == "" {
+			return "the home"
+		}
+		return `the place "` + place + `"`
+	}
+	own, above, _ := strings.Cut(places[0], " ")
+	return &PlaceError{"its books are in " + name(own) + ", and those of whoever is to stand above it in " + name(above) + "; ledger.Move takes it there first"}
+}
