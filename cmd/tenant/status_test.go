@@ -19,16 +19,16 @@ func TestMigrate_MakesTheTablesOnce(t *testing.T) {
 		b := open(t, name, false)
 		if name == "postgres" {
 			require.Contains(t, b.fails(1, "status"), "type `tenant migrate`")
-			require.Contains(t, b.ok("migrate", "--dry-run"), "would be brought from version 0 to 1. Nothing was written.")
+			require.Contains(t, b.ok("migrate", "--dry-run"), "would be brought from version 0 to 2. Nothing was written.")
 			require.Contains(t, b.fails(1, "status"), "type `tenant migrate`")
 		} else {
 			require.Contains(t, b.fails(1, "status"), "there is no file")
 			require.Contains(t, b.fails(1, "migrate", "--dry-run"), "there is no file")
 			require.NoFileExists(t, strings.TrimPrefix(b.url, "sqlite:"))
 		}
-		require.Contains(t, b.ok("migrate"), "was brought from version 0 to 1.")
-		require.Contains(t, b.ok("migrate"), "is up to date: version 1.")
-		require.Contains(t, b.ok("status"), "version 1")
+		require.Contains(t, b.ok("migrate"), "was brought from version 0 to 2.")
+		require.Contains(t, b.ok("migrate"), "is up to date: version 2.")
+		require.Contains(t, b.ok("status"), "version 2")
 		require.Contains(t, b.ok("tenant", "list"), "no tenants")
 		require.Empty(t, b.ok("tenant", "list", "--json"))
 	}
