@@ -257,7 +257,8 @@ func TestPrune_LeavesTheSpaceToLaterCalls(t *testing.T) {
 		}
 		t.Logf("after two rounds %d, at the end %d", second, last)
 		require.Less(t, last, 2*second, "it is three times as large where nothing is used again")
-		require.EqualValues(t, rounds*live, countRows(t, db, "llm_executions"))
+		// One that was taken back, because the machine was busy, is no call that was made.
+		require.EqualValues(t, rounds*live, countRows(t, db, "llm_executions WHERE status = 'succeeded'"))
 		differences, err := ledger.Verify(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, differences)
