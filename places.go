@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/citus"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
@@ -170,6 +171,9 @@ func (l *Ledger) openLanes() {
 func (l *Ledger) migratePlaces(ctx context.Context) error {
 	if err := l.directory().AddPlaces(ctx, l.pool); err != nil {
 		return l.placesError(err)
+	}
+	if err := citus.Prepare(ctx, l.pool, l.options.places, directory.Tables); err != nil {
+		return fmt.Errorf("Citus: %w", err)
 	}
 	for _, name := range l.options.places {
 		if err := migrations.UpPlace(ctx, l.pool, name); err != nil {

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/citus"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/records"
@@ -220,12 +222,30 @@ func (l *Ledger) Register(record any, options ...RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("%w: Register %T: %w", ErrInvalidOption, record, err)
 	}
+	if err := l.commitsTogether(d); err != nil {
+		return fmt.Errorf("%w: Register %T: %w", ErrInvalidOption, record, err)
+	}
 	if err := l.records.Add(d); err != nil {
 		return err
 	}
 	if inherited := l.options.enforcement != "" && d.Inherit; len(d.Limits) > 0 && d.Enforcement == book.Inherited && !inherited {
 		l.options.log.Warn("tenant: a model was registered with limits and without an enforcement: it is Soft, so that the limits are counted "+
 			"and refuse nobody; say WithEnforcement(tenant.Hard), or WithEnforcement(tenant.Soft) if that is meant", "model", d.Type.String())
+	}
+	return nil
+}
+
+// commitsTogether returns an error where Citus would commit the records of a model apart from their budgets. Of a database that does not answer
+// nothing is known; each INSERT asks again.
+func (l *Ledger) commitsTogether(d *declaration) error {
+	if len(l.options.places) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := d.CommitsWithPlaces(l.db.WithContext(ctx))
+	if local := (*citus.LocalTableError)(nil); errors.As(err, &local) {
+		return local
 	}
 	return nil
 }

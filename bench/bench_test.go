@@ -106,7 +106,7 @@ func TestMeasurement_EndsWithTheErrorOfAFailedCall(t *testing.T) {
 func TestMeasurement_ThatIsUnknownIsAnErrorThatNamesTheKnown(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, run(t.Context(), []string{"-only", "hot,cold"}, io.Discard), `-only: there is no measurement "cold"; `+
-		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, dashboard, hooks, telemetry, import, snapshot, export, partitions")
+		"there are hot, many, root, lone, load, lanes, processes, memory, sqlite, questions, dashboard, hooks, telemetry, import, snapshot, export, partitions, places")
 }
 
 func TestProfile_WritesBothProfiles(t *testing.T) { //nolint:paralleltest // a process has one CPU profile at a time

@@ -55,6 +55,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		only       = flags.String("only", strings.Join(names, ","), "the measurements to make, by `name`")
 		executions = flags.Int("executions", 5_000_000, "how many executions the large database of the questions has")
 		tenants    = flags.Int("tenants", 100_000, "how many tenants the ledger has seen whose memory is measured")
+		citus      = flags.String("citus", "", "the `URL` of a database on a Citus coordinator on this machine, for -only places; empty: it is left out")
 		age        = flags.Duration("age", 5*time.Minute, "how old the snapshot is beside which a hot tenant is measured")
 		profiles   = flags.String("profile", "", "measure nothing, and write profiles of the hot tenant's calls (with -only many: of the 1,000 tenants') to a `folder`")
 	)
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer b.close()
-	b.duration, b.age, b.executions, b.tenants = *duration, *age, *executions, *tenants
+	b.duration, b.age, b.executions, b.tenants, b.citus = *duration, *age, *executions, *tenants, *citus
 	if *profiles != "" {
 		w := hot
 		if *only == many.name {

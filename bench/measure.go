@@ -39,6 +39,7 @@ var measurements = []measurement{
 	{"snapshot", (*bench).snapshot},
 	{"export", (*bench).exports},
 	{"partitions", (*bench).partitions},
+	{"places", (*bench).places},
 }
 
 // workload is who calls.

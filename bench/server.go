@@ -20,6 +20,7 @@ type bench struct {
 	age        time.Duration // of a snapshot
 	executions int
 	tenants    int
+	citus      string // the URL of a coordinator; empty: there is none
 
 	server *url.URL
 	admin  *sql.DB

@@ -5,6 +5,8 @@ package citus
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -121,4 +123,59 @@ func CommitsWith(ctx context.Context, c sqldb.Conn, table string, schemas ...str
 		return apart
 	}
 	return nil
+}
+
+// prepareLock is the advisory lock that Prepare holds: "llmplace" in ASCII.
+const prepareLock = 0x6c6c6d706c616365
+
+// Prepare makes schemas that Citus keeps on one node each, where the database has Citus and they are not there yet. Everywhere are tables of
+// which each node gets a copy, so that what is in a schema can be read together with them. They are found by the search_path. Whatever is
+// written together with one of them is committed in two phases. It may be called by several at once.
+func Prepare(ctx context.Context, db *sql.DB, schemas, everywhere []string) (err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	role, err := RoleOf(ctx, conn)
+	switch {
+	case err != nil || role == None:
+		return err
+	case role == Worker:
+		return errors.New("this is a worker node of Citus; tables are made through the coordinator")
+	}
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(prepareLock)); err != nil {
+		return err
+	}
+	defer func() {
+		_, e := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(prepareLock))
+		err = errors.Join(err, e)
+	}()
+	for _, table := range everywhere {
+		if _, err := conn.ExecContext(ctx, `SELECT create_reference_table(t.oid) FROM pg_catalog.pg_class t WHERE t.oid = to_regclass($1)
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition d WHERE d.logicalrelid = t.oid)`, table); err != nil {
+			return fmt.Errorf("copy the table %s to every node: %w", table, err)
+		}
+	}
+	for _, schema := range schemas {
+		if err := keep(ctx, conn, schema); err != nil {
+			return fmt.Errorf("make the schema %s: %w", schema, err)
+		}
+	}
+	return nil
+}
+
+// keep makes a schema that Citus keeps. It is a transaction of its own, so that the setting ends with it.
+func keep(ctx context.Context, conn *sql.Conn, schema string) error {
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for _, statement := range []string{`SET LOCAL citus.enable_schema_based_sharding = on`, `CREATE SCHEMA IF NOT EXISTS ` + schema} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }

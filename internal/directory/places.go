@@ -10,6 +10,9 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
+// Tables are those that say who is who, of which every place has to see those of its own tenants.
+var Tables = []string{"llm_tenants", "llm_former", "llm_places"}
+
 // PlacesError says that the places of the database are not those that are named.
 type PlacesError struct{ Reason string }
 

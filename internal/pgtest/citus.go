@@ -89,3 +89,41 @@ func dropCitusSchema(t testing.TB, base, name string) {
 		t.Errorf("pgtest: drop the schema %s: %v", name, err)
 	}
 }
+
+// CitusHome makes a schema of the test's own on a Citus coordinator that Citus does not keep on one node, and returns a URL with it for
+// the search_path, and its name. What tests make beside it, in schemas whose names begin with its own, is dropped with it.
+func CitusHome(t testing.TB) (dsn, name string) {
+	t.Helper()
+	base := Citus(t)
+	name = newName(time.Now())
+	conn, err := pgx.Connect(t.Context(), base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := conn.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatalf("pgtest: make the schema %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), dropTimeout)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, base)
+		if err != nil {
+			t.Errorf("pgtest: drop the schemas of %s: %v", name, err)
+			return
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+		rows, err := conn.Query(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname, $1) ORDER BY nspname DESC`, name)
+		var names []string
+		if err == nil {
+			names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			t.Errorf("pgtest: drop the schemas of %s: %v", name, err)
+		}
+		for _, n := range names {
+			dropCitusSchema(t, base, n)
+		}
+	})
+	return searching(t, base, name), name
+}

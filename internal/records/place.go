@@ -33,11 +33,15 @@ func (d *Declaration) placeSQL(table string) string {
 
 // regclass is the table of a name as an expression of SQL.
 func regclass(table string) string {
+	return `to_regclass('` + strings.ReplaceAll(quoted(table), `'`, `''`) + `')`
+}
+
+func quoted(table string) string {
 	parts := strings.Split(table, ".")
 	for i, p := range parts {
 		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
 	}
-	return `to_regclass('` + strings.ReplaceAll(strings.Join(parts, "."), `'`, `''`) + `')`
+	return strings.Join(parts, ".")
 }
 
 func parsePlace(s string) place {
@@ -129,12 +133,28 @@ func (d *Declaration) placeBefore(db *gorm.DB, table string) (*place, error) {
 	if there, err := d.registry.onCitus(db); err != nil || !there {
 		return nil, err
 	}
+	if err := d.commitsWithPlaces(db, table); err != nil {
+		return nil, err
+	}
 	var where sql.NullString
 	if err := sqldb.One(db.Statement.Context, db.Statement.ConnPool, "SELECT "+d.placeSQL(table), &where); err != nil {
 		return nil, err
 	}
 	p := parsePlace(where.String)
 	return &p, nil
+}
+
+// CommitsWithPlaces returns a [citus.LocalTableError] where records of the declared table and their budgets would not be committed together. It
+// is nil where that is not there yet.
+func (d *Declaration) CommitsWithPlaces(db *gorm.DB) error {
+	return d.commitsWithPlaces(db, d.schema.Table)
+}
+
+func (d *Declaration) commitsWithPlaces(db *gorm.DB, table string) error {
+	if len(d.registry.Places) == 0 {
+		return nil
+	}
+	return citus.CommitsWith(db.Statement.Context, db.Statement.ConnPool, quoted(table), d.registry.Places...)
 }
 
 // onCitus reports whether the database has Citus. It is asked once.

@@ -1,5 +1,11 @@
 package postgres
 
+import (
+	"time"
+
+	"github.com/llmtenant/tenant/internal/store"
+)
+
 // ErrConnection is what marks an error after which the connection could not be used any more.
 var ErrConnection = errConnection
 
@@ -29,3 +35,6 @@ func enter[T any](all map[string]int, writers ...*writer[T]) {
 		all[w.arrays] = len(w.columns) + 1
 	}
 }
+
+// LookAnew has a session look for the node of its schema with its next batch.
+func LookAnew(s store.Session) { s.(*session).way.looked = time.Time{} }

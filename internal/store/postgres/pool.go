@@ -130,6 +130,9 @@ func poolLimit(v reflect.Value, depth int) int {
 
 // short reports whether the pool has too few connections for sessions to keep theirs: nobody else would get one.
 func (s *session) short() bool {
+	if s.way.db != nil {
+		return false // it is no connection of the host's
+	}
 	most := s.store.most(s.store.db.Stats().MaxOpenConnections)
 	if most == 0 || most > s.store.Sessions {
 		return false

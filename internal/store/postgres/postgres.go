@@ -35,6 +35,9 @@ type Store struct {
 	db    *sql.DB
 	under int // the limit of a pgxpool under the pool
 	warn  sync.Once
+
+	engine engine
+	node   lastNode
 }
 
 // New returns the store on a pool of pgx connections, which others may be wrapped around. It does not connect but to look
@@ -129,27 +132,35 @@ type session struct {
 	limits   store.KnownLimits
 
 	mu   sync.Mutex
+	way  straight
 	conn *sql.Conn // that is kept, nil while it is used
 	look *time.Timer
 }
 
 // Close implements store.Session.
 func (s *session) Close() error {
-	conn := s.kept()
-	if conn == nil {
-		return nil
+	var err error
+	if conn := s.kept(); conn != nil {
+		err = conn.Close()
 	}
-	return conn.Close()
+	return errors.Join(err, s.way.close())
 }
 
 // take returns the session's connection, which it has no more until it is given back: if what uses it panics, database/sql
 // closes it.
 func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 	if conn := s.kept(); conn != nil {
-		return conn, nil
+		if !s.stale(ctx, conn) {
+			return conn, nil
+		}
+		_ = conn.Close()
+		_ = s.way.close()
 	}
-	conn, err := s.store.db.Conn(ctx)
+	conn, err := s.connect(ctx)
 	if err != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
 		return nil, fmt.Errorf("%w: %w", fault.ErrConnect, err)
 	}
 	err = conn.Raw(func(raw any) error {

@@ -1,0 +1,88 @@
+package tenant_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/llmtenant/tenant"
+	"github.com/llmtenant/tenant/internal/pgtest"
+)
+
+// citusDatabase is a schema of a Citus coordinator for the home, found by the search_path, and names for places.
+func citusDatabase(t testing.TB) (db *gorm.DB, places []string) {
+	t.Helper()
+	dsn, home := pgtest.CitusHome(t)
+	return openAt(t, postgres.Open(dsn)), []string{home + "_east", home + "_west"}
+}
+
+func TestPlaces_OnCitusTakeCallsAndMoves(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	require.NoError(t, ledger.Migrate(t.Context()), "again")
+	var nodes []string
+	require.NoError(t, db.Raw(`SELECT DISTINCT nodename || nodeport FROM citus_shards WHERE table_name IN (to_regclass(?), to_regclass(?))`,
+		places[0]+".llm_balances", places[1]+".llm_balances").Scan(&nodes).Error)
+	require.Len(t, nodes, 2, "each on a node of its own")
+
+	ids := []tenant.ID{"ash", "beech", "cedar", "elm", "fir", "oak", "pine", "yew"}
+	seen := map[string]int{}
+	for _, id := range ids {
+		for range 2 {
+			require.NoError(t, call(t, ledger, id, "0.25"), id)
+		}
+		seen[placeOf(t, db, string(id))]++
+	}
+	require.Len(t, seen, 2, "%v", seen)
+	require.NoError(t, call(t, ledger, nil, "0.5"))
+	for _, to := range []string{"", places[0], places[1]} {
+		_, err := ledger.Move(t.Context(), ids[0], to)
+		require.NoError(t, err, to)
+		require.NoError(t, call(t, ledger, ids[0], "0.25"), to)
+	}
+	all, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Everybody: true, Period: tenant.Between(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))})
+	require.NoError(t, err)
+	require.Equal(t, "5.25", all.Total.Cost.String())
+	cost, err := tenant.CostToday(t.Context(), db, ids[0])
+	require.NoError(t, err)
+	require.Equal(t, "1.25", cost.String())
+	differences, err := ledger.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
+
+func TestRegister_OnCitusRefusesATableThatIsCommittedApart(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	require.NoError(t, ledger.Register(&Firm{}, tenant.WithKey("Slug"), tenant.WithBudget()), "its table is not there yet")
+	require.NoError(t, db.AutoMigrate(&Firm{}))
+	err := db.Create(&Firm{Slug: "acme"}).Error
+	require.ErrorContains(t, err, `SELECT citus_add_local_table_to_metadata('`)
+	require.NoError(t, ledger.Close(context.WithoutCancel(t.Context())))
+
+	again := openPlaces(t, db, places)
+	err = again.Register(&Firm{}, tenant.WithKey("Slug"), tenant.WithBudget())
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, `.firms is no Citus table`)
+	require.NoError(t, db.Exec(`SELECT citus_add_local_table_to_metadata('firms')`).Error)
+	require.NoError(t, again.Register(&Firm{}, tenant.WithKey("Slug"), tenant.WithBudget()))
+	firm := Firm{Slug: "acme"}
+	require.NoError(t, db.Create(&firm).Error)
+	require.Contains(t, places, placeOf(t, db, "acme"))
+	require.NoError(t, call(t, again, again.Tenant(&firm), "0.25"))
+
+	require.Error(t, db.Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.Create(&Firm{Slug: "gone"}).Error)
+		return context.Canceled
+	}))
+	require.Empty(t, placeOf(t, db, "gone"))
+	differences, err := again.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
