@@ -106,6 +106,9 @@ func (c *configuration) done(ctx context.Context, err error) error {
 			return err
 		}
 	}
+	if told := c.placesError(err); errors.Is(told, ErrInvalidOption) {
+		return told
+	}
 	return c.failure(ctx, err)
 }
 

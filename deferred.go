@@ -42,15 +42,16 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		return fault.NotAvailable(err, false)
 	}
 	defer end()
+	var at *place
 	deferred := func() (bool, error) {
-		at := l.at(h.exec.TenantKey)
+		at = l.at(h.exec.TenantKey)
 		return books.Defer(ctx, l.dialect, l.pool, at.schema, h.exec.Tenant, h.exec.ID, key)
 	}
 	done, err := deferred()
 	if err == nil && !done {
 		moved := false
 		asked := directory.Who{ID: h.exec.Tenant, Key: h.exec.TenantKey}
-		if moved, err = l.elsewhere(ctx, l.pool, asked); moved && err == nil {
+		if moved, err = l.elsewhere(ctx, l.pool, asked, at.number); moved && err == nil {
 			done, err = deferred()
 		}
 	}
@@ -178,7 +179,7 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		FROM llm_idempotency k JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution WHERE `+of+` AND k.key = ?`), args...).
 		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
 	if errors.Is(err, sql.ErrNoRows) && tenantID != "" {
-		moved, failed := l.elsewhere(ctx, l.pool, directory.Who{Key: tenantID})
+		moved, failed := l.elsewhere(ctx, l.pool, directory.Who{Key: tenantID}, at.number)
 		if failed != nil {
 			return nil, failed
 		}

@@ -45,7 +45,7 @@ func deferredElsewhere(t *testing.T, db *gorm.DB, who tenant.Tenant, key string)
 
 func TestDefer_AnyProcessSettlesTheCall(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		for _, who := range []tenant.Tenant{tenant.ID("acme"), nil} {
 			hold := deferredCall(t, ledger, who, "r-1")
 			ended, cancel := context.WithCancel(t.Context())

@@ -39,6 +39,9 @@ type EraseReport struct {
 // [ErrNotMigrated], [ErrUnavailable], [ErrClosed], and ctx's own.
 func (l *Ledger) Erase(ctx context.Context, t Tenant) (EraseReport, error) {
 	who, err := l.asked(t)
+	if err == nil {
+		err = l.inPlaces(ctx)
+	}
 	if err != nil {
 		return EraseReport{}, err
 	}

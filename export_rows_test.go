@@ -168,7 +168,7 @@ func (f *full) Write(p []byte) (int, error) {
 
 func TestExport_GoesOnWhereItWasCutOff(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "")
 		place(t, db, "acme", "company", "")
 		_, err := ledger.Import(t.Context(), "s", each(ago(12_000, "acme", "globex", "company")...))

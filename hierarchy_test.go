@@ -16,7 +16,7 @@ import (
 
 func TestHierarchy_ACallIsHeldToEveryBudgetAboveItsTenant(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "10")
 		place(t, db, "red", "company", "7")
 		place(t, db, "blue", "company", "")
@@ -234,7 +234,7 @@ func TestRootBudget_CanBeMadeWhileCallsGoOn(t *testing.T) {
 // However the teams of a company share its budget, all of it can be used, and no more.
 func TestHierarchy_TeamsShareTheBudgetAboveThemExactly(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "1")
 		teams := make([]tenant.ID, 8)
 		for i := range teams {

@@ -161,6 +161,7 @@ type underway struct {
 	who    identity
 	op     decide.Op
 	tries  int
+	moves  int
 	task   *lane.Task
 }
 
@@ -304,7 +305,7 @@ func (i *importing) taken(who identity, keys []string) (map[string]bool, error) 
 			return nil, nil
 		}
 	}
-	if _, err := i.elsewhere(i.ctx, i.pool, directory.Who{ID: id, Key: who.Key}); err != nil {
+	if _, err := i.elsewhere(i.ctx, i.pool, directory.Who{ID: id, Key: who.Key}, i.at(who.Key).number); err != nil {
 		return nil, i.failure(i.ctx, err)
 	}
 	taken, err := i.at(who.Key).on(i.pool).KeysTaken(i.ctx, id, keys)
@@ -347,13 +348,15 @@ func (i *importing) end(u *underway) (again bool, err error) {
 	case err != nil:
 		return false, i.explain(err)
 	case (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !u.who.none() && u.tries < maxFirstUses:
-		moved, err := i.moved(ctx, &u.op, u.who)
+		moved, err := i.moved(ctx, &u.op, u.who, u.task)
 		if err != nil {
 			return false, err
 		}
 		who, known := i.met[u.asked]
-		if moved {
+		if moved && u.moves < maxMoves {
 			who = u.who
+			u.moves++
+			u.tries--
 		} else if !known || u.tries > 0 {
 			if who, err = i.firstUse(ctx, u.who); err != nil {
 				return false, err

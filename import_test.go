@@ -42,7 +42,7 @@ func ago(n int, of ...string) (calls []tenant.ImportedCall) {
 
 func TestImport_BooksEachCallOnceInItsOwnTime(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "")
 		place(t, db, "acme", "company", "")
 		const n = 3000 // two days and two hours

@@ -14,7 +14,7 @@ import (
 // A typo is refused by whatever takes an id, and makes no tenant.
 func TestKnownTenantsOnly_RefusesATypoAndSaysWhoIsMeant(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		ctx := t.Context()
 		org := newOrganization(t, db, ledger, "acme", dollar, tenant.WithEnforcement(tenant.Hard))
 		require.NoError(t, tenant.ConfigureBudget(ctx, db, tenant.ID("umbrella"), func(*tenant.Budget) error { return nil }), "it makes an id known")

@@ -172,6 +172,9 @@ func (l *Ledger) connect() error {
 	l.pool = pool
 	l.places = []*place{{Ledger: l}}
 	if len(l.options.places) > 0 {
+		if l.options.root != nil {
+			return fmt.Errorf("%w: Open: WithPlaces: %w (WithRootBudget)", ErrInvalidOption, directory.RootInPlaces())
+		}
 		l.places[0].schema = &sqldb.Schema{}
 	}
 	for _, name := range l.options.places {

@@ -15,11 +15,9 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // event is the beginning or the end of one operation on a budget. Money is in cents, and times are of the clock that all
@@ -193,40 +191,40 @@ const (
 // Histories of several processes on one budget are those of a budget that does one thing after the other.
 func TestLinearizable_HistoriesOf3Processes(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.DSN(t)
-	db := openAt(t, postgres.Open(dsn))
-	ledger := openLedger(t, db)
-	newOrganization(t, db, ledger, "unused", tenant.WithEnforcement(tenant.Hard), tenant.WithLimits(tenant.Limits{MonthlyCost: tenant.USD("1")}))
-	var processes []*peer
-	for i := range historyProcesses {
-		processes = append(processes, start(t, fmt.Sprintf("history %d", i), dsn))
-	}
-	for _, p := range processes {
-		require.Equal(t, "ready", p.hear(t))
-	}
-	results := map[string]int{}
-	for i, trouble := range []string{"", "", "", "connections", "connections", "connections", "kill"} {
-		org := &Organization{Slug: fmt.Sprintf("history-%d", i)}
-		require.NoError(t, db.Create(org).Error)
-		history := runHistory(t, db, processes, org.Slug, trouble)
-		for _, e := range history {
-			if e.Result != "" {
-				results[trouble+" "+e.Kind+" "+e.Result]++
-			}
+	overOneAndPlaces(t, func(t *testing.T, dsn string, db *gorm.DB) {
+		ledger := openLedger(t, db)
+		newOrganization(t, db, ledger, "unused", tenant.WithEnforcement(tenant.Hard), tenant.WithLimits(tenant.Limits{MonthlyCost: tenant.USD("1")}))
+		var processes []*peer
+		for i := range historyProcesses {
+			processes = append(processes, start(t, fmt.Sprintf("history %d", i), dsn))
 		}
-		switch porcupine.CheckOperationsTimeout(specification, operations(t, history), time.Minute) {
-		case porcupine.Illegal:
+		for _, p := range processes {
+			require.Equal(t, "ready", p.hear(t))
+		}
+		results := map[string]int{}
+		for i, trouble := range []string{"", "", "", "connections", "connections", "connections", "kill"} {
+			org := &Organization{Slug: fmt.Sprintf("history-%d", i)}
+			require.NoError(t, db.Create(org).Error)
+			history := runHistory(t, db, processes, org.Slug, trouble)
 			for _, e := range history {
-				t.Logf("%+v", e)
+				if e.Result != "" {
+					results[trouble+" "+e.Kind+" "+e.Result]++
+				}
 			}
-			require.FailNow(t, "this history is not that of a budget")
-		case porcupine.Unknown:
-			t.Log("a history was too much to check")
+			switch porcupine.CheckOperationsTimeout(specification, operations(t, history), time.Minute) {
+			case porcupine.Illegal:
+				for _, e := range history {
+					t.Logf("%+v", e)
+				}
+				require.FailNow(t, "this history is not that of a budget")
+			case porcupine.Unknown:
+				t.Log("a history was too much to check")
+			}
 		}
-	}
-	t.Log(results)
-	require.Positive(t, results[" reserve ok"])
-	require.Positive(t, results[" reserve contended"])
+		t.Log(results)
+		require.Positive(t, results[" reserve ok"])
+		require.Positive(t, results[" reserve contended"])
+	})
 }
 
 // runHistory lets the processes work on a budget at once, and returns what they and a reader of the rows report.

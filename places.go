@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -213,6 +214,15 @@ func (l *Ledger) checkPlacesOver(ctx context.Context, c sqldb.Conn) error {
 	return l.placesError(err)
 }
 
+// inPlaces is checkPlaces for what works on the books of all places.
+func (l *Ledger) inPlaces(ctx context.Context) error {
+	err := l.checkPlaces(ctx)
+	if err == nil || errors.Is(err, ErrInvalidOption) {
+		return err
+	}
+	return l.failure(ctx, err)
+}
+
 func (l *Ledger) placesError(err error) error {
 	if differ := (*directory.PlacesError)(nil); errors.As(err, &differ) {
 		return fmt.Errorf("%w: WithPlaces: %w", ErrInvalidOption, err)
@@ -220,15 +230,15 @@ func (l *Ledger) placesError(err error) error {
 	return err
 }
 
-// moved reports whether the tenant of an operation is in another place than the one that did not know it, where it is tried next.
-func (l *Ledger) moved(ctx context.Context, op *decide.Op, who identity) (bool, error) {
+// moved reports whether the tenant of an operation is in another place than that of the task, which did not know it. It is tried there next.
+func (l *Ledger) moved(ctx context.Context, op *decide.Op, who identity, task *lane.Task) (bool, error) {
 	if len(l.places) == 1 || who.none() {
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	asked := directory.Who{ID: op.Exec.Tenant, Key: who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID}
-	moved, err := l.elsewhere(ctx, l.db.Statement.ConnPool, asked)
+	moved, err := l.elsewhere(ctx, l.db.Statement.ConnPool, asked, l.lanes.Of(task))
 	switch {
 	case err == nil && moved:
 		err = l.start(ctx, op)
@@ -242,9 +252,9 @@ func (l *Ledger) moved(ctx context.Context, op *decide.Op, who identity) (bool, 
 // at is the place in which the tenant of a key is thought to be.
 func (l *Ledger) at(key string) *place { return l.places[l.lanes.At(key)] }
 
-// elsewhere finds out whether a tenant that was not found where it was thought to be is in another place, where it is looked for from
-// now on. With an id it goes by that, otherwise by the key or the record.
-func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who) (bool, error) {
+// elsewhere finds out whether a tenant that was not found in a place is in another one, where it is looked for from now on: also where somebody
+// else has found that out meanwhile. With an id it goes by that, otherwise by the key or the record.
+func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who, from int) (bool, error) {
 	if len(l.places) == 1 {
 		return false, nil
 	}
@@ -256,11 +266,23 @@ func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who)
 	if number < 0 {
 		return false, fmt.Errorf("%w: WithPlaces: the tenant %q is in the place %q, which this ledger does not name", ErrInvalidOption, who.Key, name)
 	}
-	if l.lanes.At(who.Key) == number {
-		return false, nil
-	}
 	l.lanes.Learn(who.Key, number)
-	return true, nil
+	return number != from, nil
+}
+
+// ofOneMoment asks in a transaction in which all statements see the same moment, because a tenant could be moved to another place between
+// two of them. In the host's own transaction it is as the host has it.
+func ofOneMoment[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
+	l, closed := ledgerOf(db)
+	if _, within := db.Statement.ConnPool.(gorm.TxCommitter); closed != nil || len(l.places) == 1 || within || db.Error != nil {
+		return ask(db)
+	}
+	tx := db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if tx.Error != nil {
+		return ask(db) // which says what is wrong
+	}
+	defer tx.Rollback()
+	return ask(tx)
 }
 
 // MoveReport is what a [Ledger.Move] has done.
@@ -321,7 +343,7 @@ func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, e
 		return m.report, nil
 	case errors.As(err, &strangers):
 		return MoveReport{}, fmt.Errorf("%w: Move: %w", ErrInvalidOption, err)
-	case errors.Is(err, ErrHierarchy), errors.Is(err, ErrInvalidOption):
+	case errors.Is(err, ErrHierarchy), errors.Is(err, ErrInvalidOption), errors.Is(err, ErrUnavailable):
 		return MoveReport{}, err
 	}
 	return MoveReport{}, l.failure(ctx, err)

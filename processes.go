@@ -418,7 +418,7 @@ func (l *Ledger) replicaFailed(ctx context.Context, db *gorm.DB, err error) (nam
 
 // onReplica asks the primary where the replica fails.
 func onReplica[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
-	answer, err := ask(db)
+	answer, err := ofOneMoment(ctx, db, ask)
 	if err == nil || !isReplica(db) {
 		return answer, err
 	}
@@ -430,5 +430,5 @@ func onReplica[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T
 	if !again {
 		return answer, named
 	}
-	return ask(l.primary(ctx, db))
+	return ofOneMoment(ctx, l.primary(ctx, db), ask)
 }

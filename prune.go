@@ -112,6 +112,9 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 	}
 	var now time.Time
 	if err == nil {
+		if err := l.inPlaces(ctx); err != nil {
+			return p.report, err
+		}
 		if now, err = p.books.Now(ctx); err != nil {
 			return p.report, l.failure(ctx, err)
 		}

@@ -172,7 +172,7 @@ func TestQueryUsage_IsTheSameQuestionAskedOfTheExecutions(t *testing.T) {
 
 func count(t *testing.T, db *gorm.DB, table string) (n int64) {
 	t.Helper()
-	require.NoError(t, db.Raw("SELECT count(*) FROM "+table).Scan(&n).Error)
+	require.NoError(t, db.Raw(wide(db, "SELECT count(*) FROM "+table)).Scan(&n).Error)
 	return n
 }
 

@@ -172,7 +172,7 @@ func (q *question) over(conn sqldb.Conn) { q.books = q.at.on(conn) }
 func (q *question) elsewhere(ctx context.Context) (bool, error) {
 	who := q.whom()
 	conn := sqldb.Under(q.books.Conn)
-	moved, err := q.Ledger.elsewhere(ctx, conn, directory.Who{ID: who.ID, Key: q.who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID})
+	moved, err := q.Ledger.elsewhere(ctx, conn, directory.Who{ID: who.ID, Key: q.who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID}, q.at.number)
 	if err != nil || !moved {
 		return false, err
 	}

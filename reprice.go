@@ -130,6 +130,9 @@ func (t RepriceTotals) ChargeDifference() decimal.Decimal { return t.RightCharge
 // [ErrUnavailable]; [ErrNotMigrated]; [ErrClosed]; and ctx's own.
 func (l *Ledger) Reprice(ctx context.Context, from, to time.Time, options ...RepriceOption) (RepriceReport, error) {
 	r, err := l.repricing(ctx, from, to, options)
+	if err == nil {
+		err = l.inPlaces(ctx)
+	}
 	if err != nil {
 		return RepriceReport{}, err
 	}

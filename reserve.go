@@ -303,6 +303,9 @@ func (l *Ledger) describe(ctx context.Context, op *decide.Op, who identity, o *c
 // maxFirstUses is how often an operation finds that its tenant is not there, or is somebody else, and tries to mend it.
 const maxFirstUses = 3
 
+// maxMoves is how often it finds that its tenant was moved to another place meanwhile, and follows.
+const maxMoves = 100
+
 // asking is a reserve or a record on its way: whose it is, and the last task that carries it.
 type asking struct {
 	who  identity
@@ -318,7 +321,7 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 	if err := l.start(ctx, &a.op); err != nil {
 		return decide.Outcome{}, err
 	}
-	for attempt := 0; ; attempt++ {
+	for attempt, moves := 0, 0; ; {
 		a.task = l.lanes.Submit(a.op, a.who.Key)
 		if err := l.await(ctx, a.task, &a.op, wait); err != nil {
 			if errors.Is(err, ErrBudgetExceeded) {
@@ -332,12 +335,15 @@ func (l *Ledger) admit(ctx context.Context, a *asking, wait time.Duration) (deci
 		}
 		l.outages.over()
 		if (out.Code == decide.Unknown || out.Code == decide.WrongOwner) && !a.who.none() && attempt < maxFirstUses {
-			if moved, err := l.moved(ctx, &a.op, a.who); err != nil || moved {
-				if err != nil {
-					return out, err
-				}
+			moved, err := l.moved(ctx, &a.op, a.who, a.task)
+			if err != nil {
+				return out, err
+			}
+			if moved && moves < maxMoves {
+				moves++
 				continue
 			}
+			attempt++
 			who, err := l.firstUse(ctx, a.who)
 			if err != nil {
 				return out, err

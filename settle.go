@@ -163,13 +163,13 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 
 func (l *Ledger) finished(ctx context.Context, h *Hold, task *lane.Task, op *decide.Op) (Settlement, error) {
 	out, err := task.Outcome()
-	for err == nil && out.Code == decide.Unknown && len(l.places) > 1 {
+	for tries := 0; err == nil && out.Code == decide.Unknown && len(l.places) > 1; tries++ {
 		moved := false
 		err = l.insist(l.lanes.Context(), h, func() (err error) {
-			moved, err = l.moved(l.lanes.Context(), op, known(h.exec.TenantKey))
+			moved, err = l.moved(l.lanes.Context(), op, known(h.exec.TenantKey), task)
 			return err
 		})
-		if err != nil || !moved {
+		if err != nil || !moved && tries >= maxFirstUses || tries >= maxMoves { // it may have come back meanwhile
 			break
 		}
 		task = l.carry(h, l.lanes.Submit(*op, h.exec.TenantKey))

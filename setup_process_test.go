@@ -33,6 +33,7 @@ var tasks = map[string]func(t *testing.T, db *gorm.DB, args []string){
 	"locked":     lockAndWait,
 	"unbooked":   callUnbooked,
 	"hold":       holdAndWait,
+	"move":       moveAndSay,
 	"backfill":   backfillAndSay,
 	"reprice":    repriceTold,
 	"import":     importTold,
@@ -133,13 +134,21 @@ func TestHelperProcess_DoesWhatATestTellsIt(t *testing.T) {
 	if task == "" {
 		t.Skip("the body of the processes that other tests start")
 	}
-	db := openAt(t, postgres.Open(os.Getenv(helperDSN)))
+	dsn := os.Getenv(helperDSN)
+	db := openAt(t, postgres.Open(dsn))
+	if there, err := tenant.Places(t.Context(), db); err == nil && len(there) > 0 {
+		db = openOverPlaces(t, dsn)
+	}
 	switch task {
 	case "spend":
 		ledger := openLedger(t, db)
 		fmt.Println("admitted", spend(t, ledger, tenant.ID("acme"), 16))
 	case "hang":
-		ledger, err := tenant.Open(db, tenant.WithLease(time.Second))
+		options := []tenant.OpenOption{tenant.WithLease(time.Second)}
+		if overPlaces(db) {
+			options = append(options, tenant.WithPlaces(eastAndWest...))
+		}
+		ledger, err := tenant.Open(db, options...)
 		require.NoError(t, err)
 		_, err = ledger.Reserve(t.Context(), tenant.ID("acme"), tenant.Estimate{Cost: tenant.USD("0.25")})
 		require.NoError(t, err)

@@ -28,8 +28,11 @@ import (
 // openDatabase opens a new database, with the ledger's tables in it.
 func openDatabase(t testing.TB, dialect string) *gorm.DB {
 	t.Helper()
-	if dialect == "postgres" {
+	switch dialect {
+	case "postgres":
 		return openAt(t, postgres.Open(pgtest.DSN(t)))
+	case "places":
+		return openOverPlaces(t, pgtest.DSN(t))
 	}
 	db := openAt(t, sqlite.Open(sqliteDSN(t)))
 	ledger, err := tenant.Open(db)
@@ -58,7 +61,11 @@ func openAt(t testing.TB, dialector gorm.Dialector) *gorm.DB {
 func openLedger(t testing.TB, db *gorm.DB, options ...tenant.OpenOption) *tenant.Ledger {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(newOutput(t), nil))
-	ledger, err := tenant.Open(db, append([]tenant.OpenOption{tenant.WithLogger(log), tenant.WithSettleWait(time.Minute)}, options...)...)
+	always := []tenant.OpenOption{tenant.WithLogger(log), tenant.WithSettleWait(time.Minute)}
+	if overPlaces(db) {
+		always = append(always, tenant.WithPlaces(eastAndWest...))
+	}
+	ledger, err := tenant.Open(db, append(always, options...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -101,6 +108,31 @@ func eachDatabase(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *ten
 			t.Parallel()
 			db := openDatabase(t, dialect)
 			test(t, db, openLedger(t, db, options...))
+		})
+	}
+}
+
+// everywhere is [eachDatabase], and over places too.
+func everywhere(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
+	eachDatabase(t, test, options...)
+	t.Run("places", func(t *testing.T) {
+		t.Parallel()
+		db := openDatabase(t, "places")
+		test(t, db, openLedger(t, db, options...))
+	})
+}
+
+// overOneAndPlaces runs a test of several processes on a database of PostgreSQL, and on one with places.
+func overOneAndPlaces(t *testing.T, test func(t *testing.T, dsn string, db *gorm.DB)) {
+	for _, places := range []bool{false, true} {
+		t.Run(fmt.Sprintf("places %t", places), func(t *testing.T) {
+			t.Parallel()
+			dsn := pgtest.DSN(t)
+			db := openAt(t, postgres.Open(dsn))
+			if places {
+				db = openOverPlaces(t, dsn)
+			}
+			test(t, dsn, db)
 		})
 	}
 }
@@ -348,7 +380,7 @@ type execution struct {
 func executions(t *testing.T, db *gorm.DB) []execution {
 	t.Helper()
 	var rows []execution
-	require.NoError(t, db.Raw("SELECT * FROM llm_executions ORDER BY id").Scan(&rows).Error)
+	require.NoError(t, db.Raw(wide(db, "SELECT * FROM llm_executions ORDER BY id")).Scan(&rows).Error)
 	return rows
 }
 

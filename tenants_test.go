@@ -22,7 +22,7 @@ func listed(t *testing.T, db *gorm.DB, list tenant.TenantList) (ids []string) {
 
 func TestListTenants_PagesSearchesAndStaysBelow(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "20")
 		place(t, db, "team-a", "company", "10")
 		place(t, db, "team-b", "company", "10")
@@ -58,7 +58,7 @@ func TestListTenants_PagesSearchesAndStaysBelow(t *testing.T) {
 func TestNearLimits_AreTheMostUsedUpFirst(t *testing.T) {
 	t.Parallel()
 	limits := tenant.Limits{DailyCalls: tenant.Count(4)}
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		place(t, db, "company", "", "100")
 		place(t, db, "team", "company", "10")
 		place(t, db, "idle", "company", "10")

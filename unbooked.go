@@ -95,9 +95,24 @@ func (a *asking) unbooked() *book.Execution {
 // giveUp drops what a reserve may have been granted that got no answer.
 func (l *Ledger) giveUp(a *asking, err error) {
 	var away *fault.UnreachableError
-	if a.task != nil && errors.As(err, &away) {
-		l.lanes.After(a.task, decide.Op{Kind: decide.Release, Key: a.op.Key, Exec: a.op.Exec})
+	if a.task == nil || !errors.As(err, &away) {
+		return
 	}
+	op := decide.Op{Kind: decide.Release, Key: a.op.Key, Exec: a.op.Exec}
+	task := l.lanes.After(a.task, op)
+	if len(l.places) == 1 {
+		return
+	}
+	go func() {
+		<-task.Done()
+		out, err := task.Outcome()
+		if err != nil || out.Code != decide.Unknown {
+			return
+		}
+		if moved, err := l.moved(l.lanes.Context(), &op, a.who, task); err == nil && moved {
+			l.lanes.Submit(op, a.who.Key) // what was granted has gone along
+		}
+	}()
 }
 
 // finishUnbooked brings the end of an unbooked call to the books, in the background where the database stays away. What is
@@ -122,7 +137,7 @@ func (l *Ledger) finishUnbooked(ctx context.Context, h *Hold, op decide.Op) (Set
 // it has to. What is recorded is refused as long as somebody waits to hear why. Ctx ends with the lanes.
 func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *waiter) (decide.Outcome, error) {
 	refuses := func(err error) bool { return op.Kind == decide.Record && w.answer(Settlement{}, err) }
-	for attempt := 0; ; {
+	for attempt, moves := 0, 0; ; {
 		if !l.lanes.Started(h.who.Key) {
 			err := l.insist(ctx, h, func() error {
 				err := l.oneAtATime(ctx, func() error { return l.start(ctx, &op) })
@@ -154,10 +169,12 @@ func (l *Ledger) bringToBooks(ctx context.Context, h *Hold, op decide.Op, w *wai
 		if attempt++; attempt <= maxFirstUses {
 			moved := false
 			err = l.insist(ctx, h, func() (err error) {
-				moved, err = l.moved(ctx, &op, h.who)
+				moved, err = l.moved(ctx, &op, h.who, h.task)
 				return err
 			})
-			if err == nil && moved {
+			if err == nil && moved && moves < maxMoves {
+				moves++
+				attempt--
 				h.task = nil // that one has done nothing
 				continue
 			}

@@ -110,6 +110,9 @@ func (v *verifying) everybody(found []Difference) {
 // Errors: [ErrInvalidOption]; [ErrNotMigrated], [ErrUnavailable], and ctx's own, each with the differences that were found before.
 func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Difference, error) {
 	v, err := verifyingWith("Verify", options)
+	if err == nil {
+		err = l.inPlaces(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +136,9 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 // Errors: those of [Ledger.Verify], each with the differences that were mended before.
 func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Difference, error) {
 	v, err := verifyingWith("Repair", options)
+	if err == nil {
+		err = l.inPlaces(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -337,6 +343,9 @@ func (l *Ledger) folded() books.Zones {
 //
 // Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
 func (l *Ledger) RollUp(ctx context.Context) error {
+	if err := l.inPlaces(ctx); err != nil {
+		return err
+	}
 	for _, p := range l.places {
 		if err := p.rollUp(ctx); err != nil {
 			return err

@@ -97,7 +97,7 @@ func TestVerify_FindsEachFigureThatIsNotTheSumOfTheExecutions(t *testing.T) {
 
 func TestRepair_MendsWhileCallsGoOn(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		org := newOrganization(t, db, ledger, "acme", tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("1000")}), tenant.WithEnforcement(tenant.Hard))
 		stop := make(chan struct{})
 		var wg sync.WaitGroup

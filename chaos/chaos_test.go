@@ -22,15 +22,22 @@ func TestMain(m *testing.M) {
 // Its length is short for the sake of CI's time. "go run ./chaos" makes longer ones.
 func TestChaos_BreaksNoPromise(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
-	c := defaults()
-	c.URL, c.Duration = server.URL(), 12*time.Second
-	c.Restart = func(ctx context.Context) error { return server.Restart(ctx, pgtest.Immediate) }
-	violations, err := run(t.Context(), c, t.Output())
-	require.NoError(t, err)
-	require.Empty(t, violations, report(violations))
+	for name, c := range map[string]config{
+		"in one place": {Places: 0, Duration: 12 * time.Second},
+		"in places":    {Places: 2, Duration: 8 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) { //nolint:paralleltest // each takes the machine
+			server, err := pgtest.Start(t.Context())
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, server.Close()) })
+			of := defaults()
+			of.URL, of.Duration, of.Places = server.URL(), c.Duration, c.Places
+			of.Restart = func(ctx context.Context) error { return server.Restart(ctx, pgtest.Immediate) }
+			violations, err := run(t.Context(), of, t.Output())
+			require.NoError(t, err)
+			require.Empty(t, violations, report(violations))
+		})
+	}
 }
 
 func TestLargest_IsTheLargestAmountThatMayHaveBeenInForce(t *testing.T) {

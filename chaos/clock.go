@@ -138,7 +138,7 @@ func (r *runner) jump(ctx context.Context, rng *rand.Rand, j jump) error {
 			now  time.Time
 			busy bool
 		)
-		if err := conn.QueryRow(ctx, `SELECT clock_timestamp(), EXISTS (SELECT FROM llm_executions WHERE status = 'running')`).Scan(&now, &busy); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT clock_timestamp(), EXISTS (SELECT FROM `+r.all()+`llm_executions WHERE status = 'running')`).Scan(&now, &busy); err != nil {
 			return err
 		}
 		if !busy {

@@ -169,6 +169,9 @@ func (r *runner) makeWorkers(ctx context.Context) error {
 	if r.Jump > 0 {
 		schemas = "public, chaos"
 	}
+	for _, name := range placeNames(r.Places) {
+		schemas += ", " + name
+	}
 	return r.session(ctx, func(conn *pgx.Conn) error {
 		for _, sql := range []string{
 			"CREATE ROLE " + worker + " LOGIN PASSWORD " + literal(password),
@@ -289,7 +292,7 @@ func (t *table) mend(ctx context.Context) error {
 }
 
 func (t *table) revoke(ctx context.Context, rng *rand.Rand) error {
-	name := tables[rng.IntN(len(tables))]
+	name := t.anywhere(rng, tables[rng.IntN(len(tables))])
 	if rng.IntN(3) == 0 {
 		name = "ALL TABLES IN SCHEMA public"
 	}
@@ -301,10 +304,11 @@ func (t *table) revoke(ctx context.Context, rng *rand.Rand) error {
 }
 
 func (t *table) raise(ctx context.Context, rng *rand.Rand) error {
-	name := tables[rng.IntN(5)] // calls write the others rarely
+	table := tables[rng.IntN(5)] // calls write the others rarely
+	name := t.anywhere(rng, table)
 	event := []string{"INSERT", "UPDATE", "INSERT OR UPDATE"}[rng.IntN(3)]
 	which := ""
-	if name != "llm_processes" && rng.IntN(2) == 0 { // only one tenant's
+	if table != "llm_processes" && rng.IntN(2) == 0 { // only one tenant's
 		which = " WHEN (NEW.tenant = " + literal(t.id(ctx, []string{hot, cold(0), cold(1)}[rng.IntN(3)])) + ")"
 	}
 	undo := []string{"DROP TRIGGER IF EXISTS chaos_raises ON " + name}
@@ -323,7 +327,8 @@ func (t *table) id(ctx context.Context, key string) string {
 }
 
 func (t *table) rename(ctx context.Context, rng *rand.Rand) error {
-	name := tables[rng.IntN(len(tables))]
-	undo := []string{"ALTER TABLE IF EXISTS " + name + "_away RENAME TO " + name}
-	return t.change(ctx, undo, "ALTER TABLE "+name+" RENAME TO "+name+"_away")
+	table := tables[rng.IntN(len(tables))]
+	name := t.anywhere(rng, table)
+	undo := []string{"ALTER TABLE IF EXISTS " + name + "_away RENAME TO " + table}
+	return t.change(ctx, undo, "ALTER TABLE "+name+" RENAME TO "+table+"_away")
 }

@@ -65,7 +65,8 @@ type change struct {
 
 // limits are those of all tenants, with their history. All times are the database's.
 type limits struct {
-	db *gorm.DB
+	db   *gorm.DB
+	rows *gorm.DB // which finds the rows of all places
 
 	mu      sync.Mutex
 	history map[string]map[rule][]change // in order; a tenant's are made by one goroutine at a time
@@ -206,7 +207,7 @@ func (l *limits) next(ctx context.Context, rng *rand.Rand, tenants int) (key str
 	amounts = map[rule]int64{}
 	for _, r := range of {
 		var spent int64
-		if err := l.db.WithContext(ctx).Raw(`SELECT coalesce(max(b.spent_`+r.metric+`), 0)
+		if err := l.rows.WithContext(ctx).Raw(`SELECT coalesce(max(b.spent_`+r.metric+`), 0)
 			FROM `+balances+` b JOIN llm_tenants t ON t.id = b.tenant
 			WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, key, r.window).Scan(&spent).Error; err != nil {
 			return "", nil, err

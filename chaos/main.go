@@ -1,6 +1,6 @@
 // Chaos makes calls from several processes, through the ledger and through the HTTP transport, and, meanwhile, all the
 // trouble that it can: it kills and stops processes, restarts Postgres without a shutdown, breaks connections, sits on
-// rows, changes limits, sets the clocks of the processes hours apart, and puts the database's clock forward, so that days
+// rows, changes limits, moves tenants to other places, sets the clocks of the processes hours apart, and puts the database's clock forward, so that days
 // and months end, and clocks change; and in the end, after a kill, back.
 //
 // Between the processes and the database there is a proxy, by which any statement fails with any SQLSTATE, requests are
@@ -53,6 +53,7 @@ func command() int {
 	flag.DurationVar(&c.Apart, "apart", c.Apart, "how far the clocks of the processes are from the database's: evenly spread from so far behind it to so far ahead")
 	flag.DurationVar(&c.Jump, "jump", c.Jump, "about how often the database's clock is put forward: in turn to just before a month ends, by 26 hours, and by 1 to 8; 0: never")
 	flag.BoolVar(&c.Faults, "faults", c.Faults, "whether the database refuses logins, statements fail, and tables are gone for a while")
+	flag.IntVar(&c.Places, "places", c.Places, "how many places the tenants' books are in, between which they are moved meanwhile; 0: all is in the home")
 	flag.DurationVar(&c.Patience, "patience", c.Patience, "how long the end of all calls is waited for")
 	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, whose server is not restarted; default: a throw-away server")
 	flag.Parse()
@@ -75,7 +76,7 @@ func command() int {
 // withServer runs on the server that the config names, or else on a new one.
 func withServer(ctx context.Context, c config) (violations []string, err error) {
 	if c.URL != "" {
-		db, ledger, err := open(c.URL, "UTC", time.Now)
+		db, ledger, err := open(c.URL, "UTC", 0, time.Now)
 		if err != nil {
 			return nil, err
 		}

@@ -25,6 +25,7 @@ type config struct {
 
 	Workers, Goroutines int // processes, and callers in each
 	Cold                int // tenants beside the hot one
+	Places              int // see WithPlaces
 
 	Faults bool // of the database: it refuses logins, statements fail, tables are gone
 
@@ -44,6 +45,8 @@ type runner struct {
 	config
 	dir      string // of the journals
 	limits   limits
+	ledger   *tenant.Ledger // of the run itself
+	rows     *gorm.DB       // which finds the rows of all places
 	clock    clock
 	tally    tally
 	workers  []*slot
@@ -98,6 +101,9 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 	if err := r.makeClock(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.makePlaces(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.makeWorkers(ctx); err != nil {
 		return nil, err
 	}
@@ -105,7 +111,7 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 		return nil, err
 	}
 	defer r.proxy.close()
-	db, ledger, err := open(r.URL, r.clock.zone.String(), time.Now)
+	db, ledger, err := open(r.URL, r.clock.zone.String(), r.Places, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +125,16 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 		defer cancel()
 		err = errors.Join(err, ledger.Close(closing))
 	}()
-	r.limits.db = db
+	r.limits.db, r.ledger = db, ledger
+	if r.rows, err = r.openRows(db); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if rows, failed := r.rows.DB(); failed == nil && r.rows != db {
+			err = errors.Join(err, rows.Close())
+		}
+	}()
+	r.limits.rows = r.rows
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -132,14 +147,14 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if err := r.quiet(ctx, db); err != nil {
+	if err := r.quiet(ctx, r.rows); err != nil {
 		return nil, err
 	}
 	journals, err := readJournals(r.dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.check(ctx, db, ledger, journals); err != nil {
+	if err := r.check(ctx, r.rows, ledger, journals); err != nil {
 		return nil, err
 	}
 	_, err = io.WriteString(out, r.summary(journals))

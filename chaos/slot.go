@@ -52,7 +52,7 @@ func (s *slot) live(ctx context.Context, life uint64) error {
 	}
 	o, err := json.Marshal(order{
 		URL: reached, Journal: journal, Seed: s.Seed, Slot: s.number, Life: life,
-		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number), Spared: s.spared,
+		Goroutines: s.Goroutines, Cold: s.Cold, Zone: s.clock.zone.String(), Ahead: s.ahead(s.number), Spared: s.spared, Places: s.Places,
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,9 @@ func (r *runner) expected() (rows, kinds []string) {
 		admissions, free, overruns, abandoned, corrected, stoppedLate, cancelled, windows, days, months, across, lateAcross, timed, promised, audits,
 	}
 	kinds = []string{starts, kills, stops, breaks, sittings, raises, cuts, ambiguous, restarts, toEve, byDay, toChange, byHours}
+	if r.Places > 0 {
+		kinds = append(kinds, moves)
+	}
 	if r.Faults {
 		rows = append(rows, living, orphaned)
 		kinds = append(kinds, pooled, pgpooled, passwords, nologins, closings, strays, led, revokes, raising, renames, storms, injected,

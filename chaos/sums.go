@@ -88,7 +88,7 @@ func (r *runner) audit(ctx context.Context, _ *rand.Rand) {
 	if r.unsound {
 		return
 	}
-	well, err := r.neverWrong(ctx, r.limits.db, "in mid-run, ", sums)
+	well, err := r.neverWrong(ctx, r.rows, "in mid-run, ", sums)
 	switch {
 	case err != nil: // the server is being restarted
 	case well:

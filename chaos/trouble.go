@@ -51,6 +51,9 @@ func (r *runner) trouble(ctx context.Context) {
 	start(3, 500*time.Millisecond, 1500*time.Millisecond, r.breakConnections)
 	start(4, 200*time.Millisecond, 1500*time.Millisecond, r.sit)
 	start(2, 200*time.Millisecond, 500*time.Millisecond, r.audit)
+	if r.Places > 0 {
+		start(24, 100*time.Millisecond, 400*time.Millisecond, r.move)
+	}
 	start(5, 50*time.Millisecond, 300*time.Millisecond, r.changeLimits)
 	if r.Restart != nil {
 		start(6, 3*time.Second, 6*time.Second, r.restart)
@@ -100,7 +103,7 @@ func (r *runner) stop(ctx context.Context, rng *rand.Rand) {
 			return true
 		}
 		var running int64
-		err := r.limits.db.WithContext(ctx).Raw("SELECT count(*) FROM llm_executions WHERE CAST(id AS text) IN ? AND status = 'running'", open).Scan(&running).Error
+		err := r.rows.WithContext(ctx).Raw("SELECT count(*) FROM llm_executions WHERE CAST(id AS text) IN ? AND status = 'running'", open).Scan(&running).Error
 		return err == nil && running == 0
 	})
 	if s.send(syscall.SIGCONT) && whole && !r.hush.Load() {
@@ -196,9 +199,11 @@ func (r *runner) sit(ctx context.Context, rng *rand.Rand) {
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `SELECT 1 FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
-			WHERE t.tenant_id = $1 ORDER BY b.window_unit FOR UPDATE OF b`, key); err != nil {
-			return err
+		for _, place := range r.schemas() {
+			if _, err := tx.Exec(ctx, `SELECT 1 FROM `+place+`llm_balances b JOIN llm_tenants t ON t.id = b.tenant
+				WHERE t.tenant_id = $1 ORDER BY b.window_unit FOR UPDATE OF b`, key); err != nil {
+				return err
+			}
 		}
 		r.tally.add(sittings)
 		wait(ctx, d)

@@ -49,6 +49,7 @@ type order struct {
 	Zone       string        // in which days begin
 	Ahead      time.Duration // how far the worker's clock is ahead of the machine's
 	Spared     bool          // nobody kills it, and it books all that there is to book
+	Places     int           // in which tenants' books are; zero: all is in the home
 }
 
 // now is the time by the worker's clock.
@@ -81,7 +82,7 @@ func (p prices) costs(u tenant.Usage, from, to time.Time) []int64 {
 }
 
 // open opens a ledger at a database that may be down at the moment.
-func open(url, zone string, clock func() time.Time) (*gorm.DB, *tenant.Ledger, error) {
+func open(url, zone string, places int, clock func() time.Time) (*gorm.DB, *tenant.Ledger, error) {
 	db, err := gorm.Open(postgres.Open(url), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 	if err != nil {
 		return nil, nil, err
@@ -91,9 +92,14 @@ func open(url, zone string, clock func() time.Time) (*gorm.DB, *tenant.Ledger, e
 		return nil, nil, err
 	}
 	pool.SetMaxOpenConns(8)
-	ledger, err := tenant.Open(db, tenant.WithPrices(prices{}), tenant.WithLease(lease), tenant.WithMaxCallTime(callTime),
-		tenant.WithDefaultTimeZone(zone), tenant.WithClock(clock),
-		tenant.WithSettleWait(time.Second), tenant.WithLogger(slog.New(slog.DiscardHandler)))
+	options := []tenant.OpenOption{
+		tenant.WithPrices(prices{}), tenant.WithLease(lease), tenant.WithMaxCallTime(callTime), tenant.WithDefaultTimeZone(zone), tenant.WithClock(clock),
+		tenant.WithSettleWait(time.Second), tenant.WithLogger(slog.New(slog.DiscardHandler)),
+	}
+	if places > 0 {
+		options = append(options, tenant.WithPlaces(placeNames(places)...))
+	}
+	ledger, err := tenant.Open(db, options...)
 	return db, ledger, err
 }
 
@@ -112,7 +118,7 @@ func workerMain() int {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return exitBroken
 	}
-	db, ledger, err := open(o.URL, o.Zone, o.now)
+	db, ledger, err := open(o.URL, o.Zone, o.Places, o.now)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return exitBroken

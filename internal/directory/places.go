@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
@@ -31,6 +32,19 @@ func (d Directory) AddPlaces(ctx context.Context, c sqldb.Conn) error {
 	}
 	if err := d.unrooted(ctx, c); err != nil {
 		return err
+	}
+	for _, name := range d.Places {
+		if slices.Contains(there, name) {
+			continue
+		}
+		var others []string
+		if err := sqldb.List(ctx, c, &others, `SELECT CAST(relname AS text) FROM pg_catalog.pg_class
+			WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY 1 LIMIT 1`, name); err != nil {
+			return err
+		}
+		if len(others) > 0 {
+			return &PlacesError{fmt.Sprintf("there is a schema %q already, with tables that are none of a place's (%s among them): a place is a schema of its own", name, others[0])}
+		}
 	}
 	for _, name := range d.Places {
 		if _, err := c.ExecContext(ctx, `INSERT INTO llm_places (name) VALUES ($1) ON CONFLICT DO NOTHING`, name); err != nil {
@@ -59,7 +73,7 @@ func (d Directory) CheckPlaces(ctx context.Context, c sqldb.Conn) error {
 			return err
 		}
 		if !tables[0] {
-			return &PlacesError{fmt.Sprintf("the place %q has no tables: call ledger.Migrate(ctx) first", name)}
+			return fmt.Errorf("%w (the place %q has no tables)", fault.ErrNotMigrated, name)
 		}
 	}
 	return d.unrooted(ctx, c)
@@ -152,25 +166,32 @@ func (d Directory) Family(ctx context.Context, c sqldb.Conn, who Who) (family []
 	if err := sqldb.List(ctx, c, &ids, members, who.ID.String()); err != nil {
 		return nil, err
 	}
-	err = sqldb.EachRow(ctx, c, `SELECT t.id, coalesce(t.tenant_id, ''), t.place, coalesce((SELECT p.tenant_id FROM llm_tenants p WHERE p.id = t.parent), '')
-		FROM llm_tenants t WHERE t.id = ANY(CAST($1 AS uuid[])) ORDER BY t.id FOR UPDATE OF t`, []any{d.list(ids)}, func(row sqldb.Row) error {
-		var m Member
-		err := row.Scan(&m.ID, &m.Key, &m.Place, &m.Parent)
-		family = append(family, m)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	for range mostTries {
+		family = nil
+		err = sqldb.EachRow(ctx, c, `SELECT t.id, coalesce(t.tenant_id, ''), t.place, coalesce((SELECT p.tenant_id FROM llm_tenants p WHERE p.id = t.parent), '')
+			FROM llm_tenants t WHERE t.id = ANY(CAST($1 AS uuid[])) ORDER BY t.id FOR UPDATE OF t`, []any{d.list(ids)}, func(row sqldb.Row) error {
+			var m Member
+			err := row.Scan(&m.ID, &m.Key, &m.Place, &m.Parent)
+			family = append(family, m)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		// Who was made below one of them while it was waited for is seen now.
+		was := ids
+		ids = nil
+		if err := sqldb.List(ctx, c, &ids, members, who.ID.String()); err != nil {
+			return nil, err
+		}
+		if slices.Equal(ids, was) {
+			return family, nil
+		}
 	}
-	var again []string
-	if err := sqldb.List(ctx, c, &again, members, who.ID.String()); err != nil {
-		return nil, err
-	}
-	if len(again) != len(ids) {
-		return nil, fmt.Errorf("somebody else changes who stands below %q at the moment", who.Key)
-	}
-	return family, nil
+	return nil, fault.NotAvailable(fmt.Errorf("somebody else changes who stands below %q at the moment", who.Key), false)
 }
+
+const mostTries = 10
 
 // SetPlace writes down that the books of tenants are in a place.
 func (d Directory) SetPlace(ctx context.Context, c sqldb.Conn, ids []book.ID, place string) error {
@@ -188,6 +209,15 @@ func (d Directory) madeInPlaces(ctx context.Context, c sqldb.Conn, ids []string,
 	}
 	args := []any{sqldb.Limits{Own: p.Limits}.String(), sqldb.Nullable(p.OwnerType), string(p.Enforcement), string(p.Counts), p.Inherit, p.Zone}
 	args = append(append(args, columns(ids, profiles)...), places.String()+"}")
+	var above []string
+	for i := range profiles {
+		if parent := profiles[i].parent(); parent != "" && !slices.Contains(above, parent) {
+			above = append(above, parent)
+		}
+	}
+	if err := d.stay(ctx, c, above...); err != nil {
+		return 0, err
+	}
 	made := map[string][]string{}
 	n := 0
 	err := sqldb.EachRow(ctx, c, `INSERT INTO llm_tenants (limits, owner_type, enforcement, counts, inherit, time_zone, id, tenant_id, name, owner_id, parent, place)
@@ -218,10 +248,53 @@ func (d Directory) madeInPlaces(ctx context.Context, c sqldb.Conn, ids []string,
 	return n, nil
 }
 
-// together returns an error where a tenant is in another place than the one that is to stand above it.
+// stay keeps tenants from being moved to another place until the transaction ends.
+func (d Directory) stay(ctx context.Context, c sqldb.Conn, ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return sqldb.EachRow(ctx, c, `SELECT 1 FROM llm_tenants WHERE id = ANY(CAST($1 AS uuid[])) ORDER BY id FOR KEY SHARE`, []any{d.list(ids)},
+		func(sqldb.Row) error { return nil })
+}
+
+// follow puts a tenant that is booked nowhere yet, and has none below it, into the place of the one that is to stand above it. It
+// reports false for any other.
+func (d Directory) follow(ctx context.Context, c sqldb.Conn, id, own, above string) (bool, error) {
+	from, to := &sqldb.Schema{Name: own}, &sqldb.Schema{Name: above}
+	// Whoever books a call of it meanwhile waits, and then does not find it there.
+	if err := sqldb.EachRow(ctx, from.On(c), `SELECT 1 FROM llm_balances WHERE tenant = $1 ORDER BY window_unit, agent, model FOR UPDATE`, []any{id},
+		func(sqldb.Row) error { return nil }); err != nil {
+		return false, err
+	}
+	var booked []bool
+	if err := sqldb.List(ctx, from.On(c), &booked, `SELECT EXISTS (SELECT FROM llm_executions e WHERE e.tenant = x.id) OR EXISTS (SELECT FROM llm_usage u WHERE u.tenant = x.id)
+		OR EXISTS (SELECT FROM llm_idempotency i WHERE i.tenant = x.id) OR EXISTS (SELECT FROM llm_pruned p WHERE p.tenant = x.id)
+		OR EXISTS (SELECT FROM llm_balances b WHERE b.tenant = x.id AND (b.spent_calls <> 0 OR b.held_calls <> 0))
+		OR EXISTS (SELECT FROM llm_tenants t WHERE t.parent = x.id)
+		FROM (SELECT CAST($1 AS uuid) AS id) x`, id); err != nil || booked[0] {
+		return false, err
+	}
+	for _, statement := range []string{
+		`INSERT INTO ` + to.Table("llm_balances") + ` SELECT * FROM ` + from.Table("llm_balances") + ` WHERE tenant = $1`,
+		`DELETE FROM ` + from.Table("llm_balances") + ` WHERE tenant = $1`,
+		`DELETE FROM ` + from.Table("llm_thresholds") + ` WHERE tenant = $1`,
+	} {
+		if _, err := c.ExecContext(ctx, statement, id); err != nil {
+			return false, err
+		}
+	}
+	_, err := c.ExecContext(ctx, `UPDATE llm_tenants SET place = $2, updated_at = `+d.Clock+` WHERE id = $1`, id, above)
+	return err == nil, err
+}
+
+// together sees to it that a tenant is in the place of the one that is to stand above it: one that is not booked yet is put there, and for any
+// other it returns an error.
 func (d Directory) together(ctx context.Context, c sqldb.Conn, id, parent string) error {
 	if len(d.Places) == 0 || parent == "" {
 		return nil
+	}
+	if err := d.stay(ctx, c, parent); err != nil {
+		return err
 	}
 	var places []string
 	err := sqldb.List(ctx, c, &places, `SELECT t.place || ' ' || p.place FROM llm_tenants t CROSS JOIN llm_tenants p WHERE t.id = $1 AND p.id = $2 AND t.place <> p.place`, id, parent)
@@ -235,5 +308,8 @@ func (d Directory) together(ctx context.Context, c sqldb.Conn, id, parent string
 		return `the place "` + place + `"`
 	}
 	own, above, _ := strings.Cut(places[0], " ")
+	if put, err := d.follow(ctx, c, id, own, above); err != nil || put {
+		return err
+	}
 	return &PlaceError{"its books are in " + name(own) + ", and those of whoever is to stand above it in " + name(above) + "; ledger.Move takes it there first"}
 }

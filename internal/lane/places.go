@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,6 +98,11 @@ func (p *Places) StartAll(ctx context.Context) error {
 
 // Started reports whether the place of a route takes tasks.
 func (p *Places) Started(route string) bool { return p.sets[p.At(route)].Started() }
+
+// Of returns the number of the place that a task was handed in to.
+func (p *Places) Of(task *Task) int {
+	return slices.IndexFunc(p.sets, func(s *Set) bool { return s == task.lane.Set })
+}
 
 // Submit hands an operation to the lane of a route. See [Set.Submit].
 func (p *Places) Submit(op decide.Op, route string) *Task {
