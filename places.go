@@ -174,7 +174,7 @@ func (l *Ledger) migratePlaces(ctx context.Context) error {
 		return l.placesError(err)
 	}
 	if err := citus.Prepare(ctx, l.pool, l.options.places, directory.Tables); err != nil {
-		return fmt.Errorf("Citus: %w", err)
+		return fmt.Errorf("the engine Citus: %w", err)
 	}
 	for _, name := range l.options.places {
 		if err := migrations.UpPlace(ctx, l.pool, name); err != nil {

@@ -26,7 +26,7 @@ func TestChaos_BreaksNoPromise(t *testing.T) {
 		"in one place": {Places: 0, Duration: 12 * time.Second},
 		"in places":    {Places: 2, Duration: 8 * time.Second},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // each takes the machine
+		t.Run(name, func(t *testing.T) {
 			server, err := pgtest.Start(t.Context())
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, server.Close()) })
