@@ -274,12 +274,15 @@ func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who,
 // two of them. In the host's own transaction it is as the host has it.
 func ofOneMoment[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
 	l, closed := ledgerOf(db)
-	if _, within := db.Statement.ConnPool.(gorm.TxCommitter); closed != nil || len(l.places) == 1 || within || db.Error != nil {
+	if closed != nil || len(l.places) == 1 || db.Error != nil {
+		return ask(db) // which says what is wrong, if something is
+	}
+	if _, within := db.Statement.ConnPool.(gorm.TxCommitter); within {
 		return ask(db)
 	}
 	tx := db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if tx.Error != nil {
-		return ask(db) // which says what is wrong
+		return ask(db)
 	}
 	defer tx.Rollback()
 	return ask(tx)
