@@ -286,7 +286,7 @@ func (l *Ledger) Partition(ctx context.Context) error {
 		return fmt.Errorf("%w: Partition: SQLite has no partitions", ErrInvalidOption)
 	}
 	for _, p := range l.places {
-		err := p.definition(ctx, func(b books.Books) error { return b.Partition(ctx) })
+		err := p.briefly(ctx, func(ctx context.Context, b books.Books) error { return b.Partition(ctx) })
 		if err == nil {
 			err = p.makeMonths(ctx)
 		}

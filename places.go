@@ -82,16 +82,6 @@ func (p *place) on(c sqldb.Conn) books.Books {
 	return books.Books{Dialect: p.dialect, Conn: p.schema.On(c)}
 }
 
-// definition runs a short transaction that makes or removes tables of the place. Such statements name what they make, and not where.
-func (p *place) definition(ctx context.Context, do func(books.Books) error) error {
-	return p.transaction(ctx, p.db, func(tx *gorm.DB) error {
-		if err := p.search(ctx, tx.Statement.ConnPool); err != nil {
-			return err
-		}
-		return do(books.Books{Dialect: p.dialect, Conn: tx.Statement.ConnPool})
-	})
-}
-
 // search has a transaction find the tables of the place by their names alone.
 func (p *place) search(ctx context.Context, c sqldb.Conn) error {
 	if p.name() == "" {
@@ -194,7 +184,7 @@ func Places(ctx context.Context, db *gorm.DB) ([]string, error) {
 	}
 	names, err := directory.Directory{Dialect: sqldb.Postgres}.PlacesThere(ctx, db.Statement.ConnPool)
 	if err != nil {
-		return nil, postgres.Classify.Of(err)
+		return nil, fault.Reader(postgres.Classify).Of(err)
 	}
 	return names, nil
 }
@@ -262,12 +252,30 @@ func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who,
 	if err != nil || !found {
 		return false, err
 	}
-	number := slices.IndexFunc(l.places, func(p *place) bool { return p.name() == name })
-	if number < 0 {
-		return false, fmt.Errorf("%w: WithPlaces: the tenant %q is in the place %q, which this ledger does not name", ErrInvalidOption, who.Key, name)
+	p, err := l.placeOf(who.Key, name)
+	if err != nil {
+		return false, err
 	}
-	l.lanes.Learn(who.Key, number)
-	return number != from, nil
+	l.lanes.Learn(who.Key, p.number)
+	return p.number != from, nil
+}
+
+// placeNamed is the place of a name; nil where the ledger names none so.
+func (l *Ledger) placeNamed(name string) *place {
+	for _, p := range l.places {
+		if p.name() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// placeOf is the place of a name that the directory has for a tenant.
+func (l *Ledger) placeOf(key, name string) (*place, error) {
+	if p := l.placeNamed(name); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("%w: WithPlaces: the tenant %q is in the place %q, which this ledger does not name", ErrInvalidOption, key, name)
 }
 
 // ofOneMoment asks in a transaction in which all statements see the same moment, because a tenant could be moved to another place between
@@ -306,8 +314,8 @@ type MoveReport struct {
 // seen with these places; [ErrHierarchy] for a tenant below another one; [ErrNoBudget] for a tenant that is not there; [ErrInvalidTenant];
 // [ErrUnavailable], also where somebody else keeps one of the tenants locked; [ErrNotMigrated]; [ErrClosed]; and ctx's own.
 func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, error) {
-	number := slices.IndexFunc(l.places, func(p *place) bool { return p.name() == name })
-	if number < 0 {
+	to := l.placeNamed(name)
+	if to == nil {
 		return MoveReport{}, fmt.Errorf("%w: Move: %q is no place of this ledger (WithPlaces)", ErrInvalidOption, name)
 	}
 	who, err := l.asked(t)
@@ -335,13 +343,13 @@ func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, e
 	case !q.made(s):
 		return MoveReport{}, fmt.Errorf("%w: Move: there is no tenant %q", ErrNoBudget, who.Key)
 	}
-	m := moving{Ledger: l, who: directory.Who{ID: s.Tenant.ID, Key: s.Tenant.Key}, to: l.places[number]}
+	m := moving{Ledger: l, who: directory.Who{ID: s.Tenant.ID, Key: s.Tenant.Key}, to: to}
 	err = l.transaction(ctx, l.db, func(tx *gorm.DB) error { return m.within(ctx, tx.Statement.ConnPool) })
 	var strangers *books.StrangersError
 	switch {
 	case err == nil:
 		for _, key := range m.report.Tenants {
-			l.lanes.Learn(key, number)
+			l.lanes.Learn(key, to.number)
 		}
 		return m.report, nil
 	case errors.As(err, &strangers):
@@ -375,11 +383,11 @@ func (m *moving) within(ctx context.Context, conn sqldb.Conn) error {
 		if one.Place == m.to.name() {
 			continue
 		}
-		number := slices.IndexFunc(m.places, func(p *place) bool { return p.name() == one.Place })
-		if number < 0 {
-			return fmt.Errorf("%w: WithPlaces: the tenant %q is in the place %q, which this ledger does not name", ErrInvalidOption, one.Key, one.Place)
+		p, err := m.placeOf(one.Key, one.Place)
+		if err != nil {
+			return err
 		}
-		from[m.places[number]] = append(from[m.places[number]], one.ID)
+		from[p] = append(from[p], one.ID)
 		changes = append(changes, directory.Change{
 			Tenant: one.ID.String(), Key: one.Key, Action: "Move", Was: map[string]string{"place": one.Place}, Became: map[string]string{"place": m.to.name()},
 		})

@@ -402,3 +402,48 @@ func TestPlaces_ATenantIsMadeWhereItsParentIs(t *testing.T) {
 	require.ErrorContains(t, err, "ledger.Move takes it there first")
 	requireConservation(t, db)
 }
+
+// A host that makes a tenant below another one, and then gives that another key, in one transaction: twice at once neither waits for the other
+// but for the row that both write.
+func TestPlaces_WhoMakesATenantAndRenamesItsParentWaitsForNobodyElse(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	type company struct {
+		ID   uint
+		Slug string
+	}
+	type team struct {
+		ID        uint
+		CompanyID uint
+	}
+	require.NoError(t, db.AutoMigrate(&company{}, &team{}))
+	ledger := openPlaces(t, db, []string{"east", "west"})
+	require.NoError(t, ledger.Register(&company{}, tenant.WithKey("Slug"), tenant.WithBudget()))
+	require.NoError(t, ledger.Register(&team{}, tenant.WithNamespace("team"), tenant.WithBudget(), tenant.WithParent("CompanyID", &company{})))
+	c := company{Slug: "acme"}
+	require.NoError(t, db.Create(&c).Error)
+
+	both := make(chan struct{}, 2)
+	wait := make(chan struct{})
+	errs := make(chan error, 2)
+	for i := range 2 {
+		go func() {
+			errs <- db.Transaction(func(tx *gorm.DB) error {
+				err := tx.Create(&team{CompanyID: c.ID}).Error
+				both <- struct{}{}
+				<-wait
+				if err != nil {
+					return err
+				}
+				return tx.Model(&company{}).Where("id = ?", c.ID).Update("slug", fmt.Sprint("acme-", i)).Error
+			})
+		}()
+	}
+	<-both
+	<-both
+	close(wait)
+	require.NoError(t, <-errs)
+	require.NoError(t, <-errs)
+	home := placeOf(t, db, "team:1")
+	require.Equal(t, home, placeOf(t, db, "team:2"))
+}

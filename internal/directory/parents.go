@@ -32,6 +32,11 @@ func (d Directory) Place(ctx context.Context, c sqldb.Conn, id, parent book.ID) 
 	if parent == book.NoTenant || parent == book.Root {
 		return d.put(ctx, c, id.String(), from, "")
 	}
+	if len(d.Places) > 0 { // before their rows, as whoever moves them does
+		if err := d.stay(ctx, c, parent.String()); err != nil {
+			return err
+		}
+	}
 	ancestors, err := d.chain(ctx, c, parent)
 	if err != nil {
 		return err

@@ -168,6 +168,9 @@ func (d Directory) Family(ctx context.Context, c sqldb.Conn, who Who) (family []
 	}
 	for range mostTries {
 		family = nil
+		if err := d.keep(ctx, c, "pg_advisory_xact_lock", ids); err != nil {
+			return nil, err
+		}
 		err = sqldb.EachRow(ctx, c, `SELECT t.id, coalesce(t.tenant_id, ''), t.place, coalesce((SELECT p.tenant_id FROM llm_tenants p WHERE p.id = t.parent), '')
 			FROM llm_tenants t WHERE t.id = ANY(CAST($1 AS uuid[])) ORDER BY t.id FOR UPDATE OF t`, []any{d.list(ids)}, func(row sqldb.Row) error {
 			var m Member
@@ -253,8 +256,14 @@ func (d Directory) stay(ctx context.Context, c sqldb.Conn, ids ...string) error 
 	if len(ids) == 0 {
 		return nil
 	}
-	return sqldb.EachRow(ctx, c, `SELECT 1 FROM llm_tenants WHERE id = ANY(CAST($1 AS uuid[])) ORDER BY id FOR KEY SHARE`, []any{d.list(ids)},
-		func(sqldb.Row) error { return nil })
+	return d.keep(ctx, c, "pg_advisory_xact_lock_shared", ids)
+}
+
+// keep takes an advisory lock of each of some tenants, in the order of their ids. It is no lock of their rows: a host's transaction that makes
+// a tenant below another one, and then changes the key of that, would wait for one that does the same.
+func (d Directory) keep(ctx context.Context, c sqldb.Conn, lock string, ids []string) error {
+	return sqldb.EachRow(ctx, c, `SELECT `+lock+`(hashtextextended('llm_places ' || id, 0)) FROM unnest(CAST($1 AS text[])) AS t (id) ORDER BY id`,
+		[]any{d.list(ids)}, func(sqldb.Row) error { return nil })
 }
 
 // follow puts a tenant that is booked nowhere yet, and has none below it, into the place of the one that is to stand above it. It

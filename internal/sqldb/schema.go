@@ -33,7 +33,6 @@ var tables = map[string]struct{ read bool }{
 	"llm_tenants":  {read: true},
 	"llm_balances": {}, "llm_executions": {}, "llm_idempotency": {}, "llm_pruned": {}, "llm_usage": {}, "llm_usage_units": {},
 	"llm_usage_windows": {}, "llm_usage_folds": {}, "llm_usage_values": {}, "llm_usage_late": {}, "llm_processes": {}, "llm_thresholds": {},
-	"llm_migrations": {},
 }
 
 // Statement returns a statement with the names of its tables qualified.

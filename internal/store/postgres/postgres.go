@@ -60,7 +60,7 @@ func (s *Store) Session() store.Session { return &session{store: s} }
 func (s *Store) Classify(err error) fault.Class { return class(err) }
 
 // Classify is that of every store.
-var Classify fault.Reader = class
+func Classify(err error) fault.Class { return class(err) }
 
 func class(err error) fault.Class {
 	var (
