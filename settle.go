@@ -153,9 +153,10 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	case <-timer.C:
 	}
 	s, over := l.postpone(ctx, h, &op, since)
+	late := op // the other one stays off the heap
 	go func() {
 		<-task.Done()
-		_, err := l.finished(ctx, h, task, &op)
+		_, err := l.finished(ctx, h, task, &late)
 		over(err)
 	}()
 	return s, nil

@@ -103,14 +103,15 @@ func (l *Ledger) giveUp(a *asking, err error) {
 	if len(l.places) == 1 {
 		return
 	}
+	who := a.who // not all of it, which would go to the heap with every call
 	go func() {
 		<-task.Done()
 		out, err := task.Outcome()
 		if err != nil || out.Code != decide.Unknown {
 			return
 		}
-		if moved, err := l.moved(l.lanes.Context(), &op, a.who, task); err == nil && moved {
-			l.lanes.Submit(op, a.who.Key) // what was granted has gone along
+		if moved, err := l.moved(l.lanes.Context(), &op, who, task); err == nil && moved {
+			l.lanes.Submit(op, who.Key) // what was granted has gone along
 		}
 	}()
 }
