@@ -98,10 +98,11 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 	ctx, r.abort = context.WithCancelCause(ctx)
 	defer r.abort(nil)
 
-	if err := r.makeClock(ctx); err != nil {
+	// Places come first: the clock is found before everything else, and tables would be made beside it.
+	if err := r.makePlaces(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.makePlaces(ctx); err != nil {
+	if err := r.makeClock(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.makeWorkers(ctx); err != nil {
