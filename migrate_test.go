@@ -112,3 +112,25 @@ func TestMigrationStatus_CountsWithoutWriting(t *testing.T) {
 		require.Equal(t, s.Latest, s.Applied, name)
 	}
 }
+
+// The search_path that PostgreSQL begins with is "$user", public: a schema with the user's name, made later for something else, comes
+// before the one that the tables were made in.
+func TestMigrate_MakesNoSecondSetOfTables(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	db := openAt(t, postgres.Open(dsn))
+	require.NoError(t, db.Exec("CREATE SCHEMA app").Error)
+	both := openAt(t, postgres.Open(dsn+"&search_path=app,public"))
+	ledger := openLedger(t, both)
+	err := ledger.Migrate(t.Context())
+	require.ErrorContains(t, err, `the ledger's tables are in the schema "public", and the search_path has "app" first`)
+	require.ErrorContains(t, err, `let the search_path begin with "public"`)
+	var n int
+	require.NoError(t, db.Raw("SELECT count(*) FROM pg_tables WHERE schemaname = 'app'").Scan(&n).Error)
+	require.Zero(t, n)
+
+	// A ledger of its own, in a schema of its own, is what somebody may want.
+	alone := openAt(t, postgres.Open(dsn+"&search_path=app"))
+	require.NoError(t, openLedger(t, alone).Migrate(t.Context()))
+	require.NoError(t, ledger.Migrate(t.Context()), "those that are found first are migrated")
+}

@@ -46,7 +46,28 @@ func Up(ctx context.Context, db *sql.DB, dialect string) error {
 	if err != nil {
 		return err
 	}
+	if dialect == "postgres" {
+		if err := once(ctx, db); err != nil {
+			return err
+		}
+	}
 	return apply(ctx, db, dialect, Table, dir)
+}
+
+// once refuses to make a second set of tables. Tables are made in the first schema of the search_path, where goose also looks for its
+// versions; those of a later schema would be hidden by new ones, which are empty.
+func once(ctx context.Context, db *sql.DB) error {
+	var has, first string
+	err := db.QueryRowContext(ctx, `SELECT n.nspname, current_schema() FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.oid = to_regclass('llm_tenants') AND n.nspname <> current_schema()`).Scan(&has, &first)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("tenant: migrate: %w", err)
+	}
+	return fmt.Errorf("tenant: migrate: the ledger's tables are in the schema %q, and the search_path has %q first, where a second set of them would be made, "+
+		"without limits and without calls: let the search_path begin with %[1]q", has, first)
 }
 
 // UpPlace applies what is missing of a place of the books, a schema of PostgreSQL, which it makes where it is not there. The tables
