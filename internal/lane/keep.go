@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -41,25 +42,40 @@ func (l *lane) beat(b *beat) {
 	b.answer <- l.send(ctx, l.session, b)
 }
 
-// beatOnce has a lane send a heartbeat. Where all of them are busy for too long, it goes over a connection of its own.
+// beatOnce has a lane send a heartbeat. Where all of them are busy for too long, it goes over a connection of its own; where none is to
+// be had, it waits for a lane all the same: there may be one lane only, and somebody else's locks keep it.
 func (s *Set) beatOnce(ctx context.Context) (*beat, error) {
 	b := &beat{answer: make(chan error, 1)}
 	busy := time.NewTimer(s.lease / 8)
 	defer busy.Stop()
 	select {
 	case s.beats <- b:
-		select {
-		case err := <-b.answer:
-			return b, err
-		case <-ctx.Done():
-			return &beat{}, ctx.Err()
-		}
+		return b.sent(ctx)
 	case <-busy.C:
-		session := s.store.Session()
-		defer func() { _ = session.Close() }()
-		return b, s.send(ctx, session, b)
 	case <-ctx.Done():
 		return b, ctx.Err()
+	}
+	session := s.store.Session()
+	defer func() { _ = session.Close() }()
+	err := s.send(ctx, session, b)
+	if !errors.Is(err, fault.ErrConnect) {
+		return b, err
+	}
+	select {
+	case s.beats <- b:
+		return b.sent(ctx)
+	case <-ctx.Done():
+		return b, err
+	}
+}
+
+// sent waits for a heartbeat that a lane has taken.
+func (b *beat) sent(ctx context.Context) (*beat, error) {
+	select {
+	case err := <-b.answer:
+		return b, err
+	case <-ctx.Done():
+		return &beat{}, ctx.Err()
 	}
 }
 

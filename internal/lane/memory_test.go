@@ -28,6 +28,8 @@ type memory struct {
 	sizes      []int
 	rehearsals int // the calls whose booking was rehearsed
 	beats      int
+	full       bool // no further connection is to be had
+	denied     int  // connections
 
 	// before and after are called around each commit; their error is the batch's. After before's, nothing was done; after
 	// after's, everything was.
@@ -61,8 +63,24 @@ func newMemory(limit int64) *memory {
 	return m
 }
 
-func (m *memory) Session() store.Session { return m }
-func (m *memory) Close() error           { return nil }
+func (m *memory) Session() store.Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return denied{m}
+	}
+	return m
+}
+
+// denied is a session without a connection.
+type denied struct{ *memory }
+
+func (d denied) Do(context.Context, func(context.Context, sqldb.Conn) error) error {
+	d.set(func() { d.denied++ })
+	return errAway
+}
+
+func (m *memory) Close() error { return nil }
 
 func (m *memory) Classify(err error) fault.Class {
 	switch {
