@@ -2,6 +2,9 @@ package tenant_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,11 +16,45 @@ import (
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
-// citusDatabase is a schema of a Citus coordinator for the home, found by the search_path, and names for places.
-func citusDatabase(t testing.TB) (db *gorm.DB, places []string) {
+// citusHome is the URL of a schema of a Citus coordinator for the home, by which sessions are known too, and names for places.
+func citusHome(t testing.TB) (dsn string, places []string) {
 	t.Helper()
 	dsn, home := pgtest.CitusHome(t)
-	return openAt(t, postgres.Open(dsn)), []string{home + "_east", home + "_west"}
+	return dsn + "&application_name=" + home, []string{home + "_east", home + "_west"}
+}
+
+// citusDatabase opens one.
+func citusDatabase(t testing.TB) (db *gorm.DB, places []string) {
+	t.Helper()
+	dsn, places := citusHome(t)
+	return openAt(t, postgres.Open(dsn)), places
+}
+
+// makeTable makes the table of a model, as one of Citus's where the places are.
+func makeTable(t testing.TB, db *gorm.DB, model any, table string) {
+	t.Helper()
+	require.NoError(t, db.AutoMigrate(model))
+	if onCitus(db) {
+		require.NoError(t, db.Exec(`SELECT citus_add_local_table_to_metadata(?)`, table).Error)
+	}
+}
+
+func onCitus(db *gorm.DB) bool {
+	names := placesOver(db)
+	return len(names) > 0 && !slices.Equal(names, eastAndWest)
+}
+
+// breakSessions ends all sessions of a test but the one that does it, also those straight to the nodes of Citus.
+func breakSessions(t testing.TB, db *gorm.DB) {
+	t.Helper()
+	const ended = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query <> ''`
+	if !onCitus(db) {
+		require.NoError(t, db.Exec(ended).Error)
+		return
+	}
+	own := ended + ` AND application_name = '` + strings.TrimSuffix(placesOver(db)[0], "_east") + `'`
+	require.NoError(t, db.Exec(`SELECT run_command_on_workers(?)`, own).Error)
+	require.NoError(t, db.Exec(own).Error)
 }
 
 func TestPlaces_OnCitusTakeCallsAndMoves(t *testing.T) {
@@ -30,7 +67,10 @@ func TestPlaces_OnCitusTakeCallsAndMoves(t *testing.T) {
 		places[0]+".llm_balances", places[1]+".llm_balances").Scan(&nodes).Error)
 	require.Len(t, nodes, 2, "each on a node of its own")
 
-	ids := []tenant.ID{"ash", "beech", "cedar", "elm", "fir", "oak", "pine", "yew"}
+	var ids []tenant.ID
+	for i := range 24 {
+		ids = append(ids, tenant.ID(fmt.Sprint("tree-", i)))
+	}
 	seen := map[string]int{}
 	for _, id := range ids {
 		for range 2 {
@@ -47,7 +87,7 @@ func TestPlaces_OnCitusTakeCallsAndMoves(t *testing.T) {
 	}
 	all, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Everybody: true, Period: tenant.Between(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))})
 	require.NoError(t, err)
-	require.Equal(t, "5.25", all.Total.Cost.String())
+	require.Equal(t, "13.25", all.Total.Cost.String())
 	cost, err := tenant.CostToday(t.Context(), db, ids[0])
 	require.NoError(t, err)
 	require.Equal(t, "1.25", cost.String())

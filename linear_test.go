@@ -280,8 +280,7 @@ func runHistory(t *testing.T, db *gorm.DB, processes []*peer, slug, trouble stri
 		}
 		read()
 		if trouble == "connections" {
-			require.NoError(t, db.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-				WHERE datname = current_database() AND pid <> pg_backend_pid() AND query <> ''`).Error)
+			breakSessions(t, db)
 		}
 	}
 	wg.Wait()

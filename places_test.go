@@ -1,6 +1,7 @@
 package tenant_test
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -16,38 +17,57 @@ import (
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
-// eastAndWest are those of tests that run over places too.
+// eastAndWest are those of tests that run over places too, but on Citus, where several tests share a database.
 var eastAndWest = []string{"east", "west"}
 
-// overPlacesSetting marks a handle of gorm whose ledgers have the two places.
+// overPlacesSetting marks a handle of gorm whose ledgers have places, which it names.
 const overPlacesSetting = "tenant_test:places"
 
-func overPlaces(db *gorm.DB) bool {
-	_, ok := db.Get(overPlacesSetting)
-	return ok
+// placesOver are the places of the ledgers of a handle; none where these have no places.
+func placesOver(db *gorm.DB) []string {
+	names, _ := db.Get(overPlacesSetting)
+	all, _ := names.([]string)
+	return all
 }
 
-// openOverPlaces opens a database, makes the two places in it where there are none, and marks the handle. For tests that read the tables
+// openOverPlaces opens a database, makes two places in it where there are none, and marks the handle. For tests that read the tables
 // themselves there are views of those of all places, in a schema of their own.
-func openOverPlaces(t testing.TB, dsn string) *gorm.DB {
+func openOverPlaces(t testing.TB, dsn string, names ...string) *gorm.DB {
 	t.Helper()
-	db := openAt(t, postgres.Open(dsn)).Set(overPlacesSetting, true).Session(&gorm.Session{})
-	there, err := tenant.Places(t.Context(), db)
-	require.NoError(t, err)
-	if len(there) > 0 {
-		return db
+	if names == nil {
+		names = eastAndWest
 	}
-	ledger, err := tenant.Open(openAt(t, postgres.Open(dsn)), tenant.WithPlaces(eastAndWest...))
+	db := openAt(t, postgres.Open(dsn))
+	there, err := tenant.Places(t.Context(), db)
+	if !errors.Is(err, tenant.ErrNotMigrated) {
+		require.NoError(t, err)
+	}
+	if len(there) > 0 {
+		return overPlaces(db, there)
+	}
+	ledger, err := tenant.Open(openAt(t, postgres.Open(dsn)), tenant.WithPlaces(names...))
 	require.NoError(t, err)
 	require.NoError(t, ledger.Migrate(t.Context()))
 	require.NoError(t, ledger.Close(t.Context()))
-	require.NoError(t, db.Exec("CREATE SCHEMA everywhere").Error)
+	db = overPlaces(db, names)
+	require.NoError(t, db.Exec("CREATE SCHEMA "+everywhereOf(db)).Error)
 	for _, table := range inPlaces {
-		// What has no tenant is in the home.
-		require.NoError(t, db.Exec(strings.NewReplacer("@", table, "$", ` WHERE tenant <> '00000000-0000-0000-0000-000000000000'`).Replace(`CREATE VIEW everywhere.@ AS SELECT * FROM @
-			UNION ALL SELECT * FROM east.@$ UNION ALL SELECT * FROM west.@$`)).Error)
+		view := "CREATE VIEW " + everywhereOf(db) + "." + table + " AS WITH a AS MATERIALIZED (SELECT * FROM " + table
+		for _, name := range names { // what has no tenant is in the home
+			view += " UNION ALL SELECT * FROM " + name + "." + table + " WHERE tenant <> '00000000-0000-0000-0000-000000000000'"
+		}
+		require.NoError(t, db.Exec(view+") SELECT * FROM a").Error)
 	}
 	return db
+}
+
+func overPlaces(db *gorm.DB, names []string) *gorm.DB {
+	return db.Set(overPlacesSetting, names).Session(&gorm.Session{})
+}
+
+// everywhereOf is the schema of the views of all places.
+func everywhereOf(db *gorm.DB) string {
+	return strings.TrimSuffix(placesOver(db)[0], "east") + "everywhere"
 }
 
 // inPlaces are tables that each place has, which tests read.
@@ -55,11 +75,11 @@ var inPlaces = []string{"llm_balances", "llm_executions", "llm_idempotency", "ll
 
 // wide has a query of the tables read those of all places.
 func wide(db *gorm.DB, query string) string {
-	if !overPlaces(db) {
+	if len(placesOver(db)) == 0 {
 		return query
 	}
 	for _, table := range inPlaces {
-		query = regexp.MustCompile(`\b(FROM|JOIN) `+table+`\b`).ReplaceAllString(query, "$1 everywhere."+table)
+		query = regexp.MustCompile(`\b(FROM|JOIN) `+table+`\b`).ReplaceAllString(query, "$1 "+everywhereOf(db)+"."+table)
 	}
 	return query
 }

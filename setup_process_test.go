@@ -145,8 +145,8 @@ func TestHelperProcess_DoesWhatATestTellsIt(t *testing.T) {
 		fmt.Println("admitted", spend(t, ledger, tenant.ID("acme"), 16))
 	case "hang":
 		options := []tenant.OpenOption{tenant.WithLease(time.Second)}
-		if overPlaces(db) {
-			options = append(options, tenant.WithPlaces(eastAndWest...))
+		if names := placesOver(db); names != nil {
+			options = append(options, tenant.WithPlaces(names...))
 		}
 		ledger, err := tenant.Open(db, options...)
 		require.NoError(t, err)

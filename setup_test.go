@@ -33,6 +33,9 @@ func openDatabase(t testing.TB, dialect string) *gorm.DB {
 		return openAt(t, postgres.Open(pgtest.DSN(t)))
 	case "places":
 		return openOverPlaces(t, pgtest.DSN(t))
+	case "citus":
+		dsn, names := citusHome(t)
+		return openOverPlaces(t, dsn, names...)
 	}
 	db := openAt(t, sqlite.Open(sqliteDSN(t)))
 	ledger, err := tenant.Open(db)
@@ -62,8 +65,8 @@ func openLedger(t testing.TB, db *gorm.DB, options ...tenant.OpenOption) *tenant
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(newOutput(t), nil))
 	always := []tenant.OpenOption{tenant.WithLogger(log), tenant.WithSettleWait(time.Minute)}
-	if overPlaces(db) {
-		always = append(always, tenant.WithPlaces(eastAndWest...))
+	if names := placesOver(db); names != nil {
+		always = append(always, tenant.WithPlaces(names...))
 	}
 	ledger, err := tenant.Open(db, append(always, options...)...)
 	require.NoError(t, err)
@@ -112,29 +115,35 @@ func eachDatabase(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *ten
 	}
 }
 
-// everywhere is [eachDatabase], and over places too.
+// everywhere is [eachDatabase], and over places too, also those of Citus.
 func everywhere(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
 	eachDatabase(t, test, options...)
-	t.Run("places", func(t *testing.T) {
-		t.Parallel()
-		db := openDatabase(t, "places")
-		test(t, db, openLedger(t, db, options...))
-	})
-}
-
-// overOneAndPlaces runs a test of several processes on a database of PostgreSQL, and on one with places.
-func overOneAndPlaces(t *testing.T, test func(t *testing.T, dsn string, db *gorm.DB)) {
-	for _, places := range []bool{false, true} {
-		t.Run(fmt.Sprintf("places %t", places), func(t *testing.T) {
+	for _, dialect := range []string{"places", "citus"} {
+		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			dsn := pgtest.DSN(t)
-			db := openAt(t, postgres.Open(dsn))
-			if places {
-				db = openOverPlaces(t, dsn)
-			}
-			test(t, dsn, db)
+			db := openDatabase(t, dialect)
+			test(t, db, openLedger(t, db, options...))
 		})
 	}
+}
+
+// overOneAndPlaces runs a test of several processes on a database of PostgreSQL, and on one with places, also those of Citus.
+func overOneAndPlaces(t *testing.T, test func(t *testing.T, dsn string, db *gorm.DB)) {
+	t.Run("one", func(t *testing.T) {
+		t.Parallel()
+		dsn := pgtest.DSN(t)
+		test(t, dsn, openAt(t, postgres.Open(dsn)))
+	})
+	t.Run("places", func(t *testing.T) {
+		t.Parallel()
+		dsn := pgtest.DSN(t)
+		test(t, dsn, openOverPlaces(t, dsn))
+	})
+	t.Run("citus", func(t *testing.T) {
+		t.Parallel()
+		dsn, names := citusHome(t)
+		test(t, dsn, openOverPlaces(t, dsn, names...))
+	})
 }
 
 // Organization is a model of a host, declared by its method and by its field alike.
@@ -149,7 +158,7 @@ func (o *Organization) LLMTenantID() string { return o.Slug }
 // newOrganization declares Organization with some options and creates one.
 func newOrganization(t testing.TB, db *gorm.DB, ledger *tenant.Ledger, slug string, options ...tenant.RegisterOption) *Organization {
 	t.Helper()
-	require.NoError(t, db.AutoMigrate(&Organization{}))
+	makeTable(t, db, &Organization{}, "organizations")
 	require.NoError(t, ledger.Register(&Organization{}, append([]tenant.RegisterOption{tenant.WithKey("Slug")}, options...)...))
 	org := &Organization{Slug: slug, Name: "Organization " + slug}
 	require.NoError(t, db.Create(org).Error)

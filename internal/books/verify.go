@@ -406,26 +406,31 @@ func (Books) same(a, b string) string {
 	return strings.Join(equal, " AND ")
 }
 
-// beyond are the balances of a tenant that nobody needs any more: the tenant was deleted and belongs to no record, nothing
-// of it is running, and it has them for limits that it had.
-func (b Books) beyond() string {
+// limited are the balances of a tenant that it has for limits, beside those that every tenant has.
+func limited() string {
 	var standing []string
 	for _, s := range book.Standing {
 		standing = append(standing, "'"+s.Window.String()+"'")
 	}
-	return ` FROM llm_balances WHERE tenant = ? AND (agent <> '' OR model <> '' OR window_unit NOT IN (` + strings.Join(standing, ", ") + `))
+	return ` FROM llm_balances WHERE tenant = ? AND (agent <> '' OR model <> '' OR window_unit NOT IN (` + strings.Join(standing, ", ") + `))`
+}
+
+// Beyond reports whether a tenant has balances that nobody needs any more: the tenant was deleted and belongs to no record, nothing
+// of it is running, and it has them for limits that it had.
+func (b Books) Beyond(ctx context.Context, id book.ID) (bool, error) {
+	return b.any(ctx, `SELECT 1`+limited()+`
 		AND EXISTS (SELECT 1 FROM llm_tenants t WHERE t.id = llm_balances.tenant AND t.deleted_at IS NOT NULL AND t.owner_type IS NULL)
 		AND EXISTS (SELECT 1 FROM llm_balances a WHERE a.tenant = llm_balances.tenant AND a.window_unit = 'total'
-			AND a.agent = '' AND a.model = '' AND a.held_calls = 0)`
+			AND a.agent = '' AND a.model = '' AND a.held_calls = 0) LIMIT 1`, id.String())
 }
 
-// Beyond reports whether a tenant has balances that nobody needs any more.
-func (b Books) Beyond(ctx context.Context, id book.ID) (bool, error) {
-	return b.any(ctx, `SELECT 1`+b.beyond()+` LIMIT 1`, id.String())
-}
-
-// DropBeyond removes them. It runs in a short transaction of its caller, which has locked the tenant's anchor.
+// DropBeyond removes them. It runs in a short transaction of its caller, which has locked the tenant's anchor. It is two statements: Citus
+// deletes nothing from a table that it does not keep by what stands in one that it does.
 func (b Books) DropBeyond(ctx context.Context, id book.ID) error {
-	_, err := b.Conn.ExecContext(ctx, b.Bind(`DELETE`+b.beyond()), id.String())
+	beyond, err := b.Beyond(ctx, id)
+	if err != nil || !beyond {
+		return err
+	}
+	_, err = b.Conn.ExecContext(ctx, b.Bind(`DELETE`+limited()), id.String())
 	return err
 }

@@ -40,8 +40,8 @@ func (d Directory) SaveDays(ctx context.Context, c sqldb.Conn, days Days) error 
 		return err
 	}
 	id := book.Defaults.String()
-	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, time_zone, week_start) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE
-		SET time_zone = excluded.time_zone, week_start = excluded.week_start, updated_at = `+d.Clock), id, days.Zone, weekStart(days.WeekStart)); err != nil {
+	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, time_zone, week_start, updated_at) VALUES (?, ?, ?, `+d.Clock+`) ON CONFLICT (id) DO UPDATE
+		SET time_zone = excluded.time_zone, week_start = excluded.week_start, updated_at = excluded.updated_at`), id, days.Zone, weekStart(days.WeekStart)); err != nil {
 		return err
 	}
 	return d.Audit(ctx, c, Change{Tenant: id, Action: "Open", Was: was.state(), Became: days.state()})

@@ -245,9 +245,9 @@ func (d Directory) update(ctx context.Context, c sqldb.Conn, set string, ids []a
 // adopt gives a tenant that has no record to one. What was set for it by hand stays; what was not is as declared.
 func (d Directory) adopt(ctx context.Context, c sqldb.Conn, id string, p Profile) error {
 	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET owner_type = ?, owner_id = ?, name = ?,
-			enforcement = CASE enforcement WHEN '' THEN ? ELSE enforcement END,
-			counts = CASE counts WHEN '' THEN ? ELSE counts END,
-			time_zone = CASE time_zone WHEN '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
+			enforcement = CASE WHEN enforcement = '' THEN ? ELSE enforcement END,
+			counts = CASE WHEN counts = '' THEN ? ELSE counts END,
+			time_zone = CASE WHEN time_zone = '' THEN ? ELSE time_zone END, updated_at = `+d.Clock+`
 		WHERE id = ? AND owner_type IS NULL AND deleted_at IS NULL`), p.OwnerType, p.OwnerID, p.Name, string(p.Enforcement), string(p.Counts), p.Zone, id)
 	if err != nil {
 		return err
@@ -312,10 +312,10 @@ func (d Directory) SaveSettings(ctx context.Context, c sqldb.Conn, who book.ID, 
 	if err != nil {
 		return err
 	}
-	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement, counts) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE
-		SET enforcement = CASE excluded.enforcement WHEN '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
-			counts = CASE excluded.counts WHEN '' THEN llm_tenants.counts ELSE excluded.counts END,
-			updated_at = `+d.Clock), id, string(e), string(counts)); err != nil {
+	if _, err := c.ExecContext(ctx, d.Bind(`INSERT INTO llm_tenants (id, enforcement, counts, updated_at) VALUES (?, ?, ?, `+d.Clock+`) ON CONFLICT (id) DO UPDATE
+		SET enforcement = CASE WHEN excluded.enforcement = '' THEN llm_tenants.enforcement ELSE excluded.enforcement END,
+			counts = CASE WHEN excluded.counts = '' THEN llm_tenants.counts ELSE excluded.counts END,
+			updated_at = excluded.updated_at`), id, string(e), string(counts)); err != nil {
 		return err
 	}
 	if setLimits {

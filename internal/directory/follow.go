@@ -419,7 +419,7 @@ func (d Directory) Rename(ctx context.Context, c sqldb.Conn, from, to string) (R
 	if r.From == "" || r.To != "" || r.OwnerType != "" {
 		return r, nil
 	}
-	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET tenant_id = ?, name = CASE name WHEN ? THEN ? ELSE name END,
+	result, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET tenant_id = ?, name = CASE WHEN name = ? THEN ? ELSE name END,
 		updated_at = `+d.Clock+` WHERE id = ? AND tenant_id = ? AND owner_type IS NULL AND deleted_at IS NULL`), to, from, to, r.From, from)
 	if err != nil {
 		return r, err
