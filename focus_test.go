@@ -202,6 +202,14 @@ func requireFocus(t testing.TB, row map[string]any) {
 			require.IsType(t, "", value)
 		}
 	}
+	if details, ok := row["SkuPriceDetails"].(map[string]any); ok { // skupricedetails.md
+		require.NotNil(t, row["SkuPriceId"])
+		require.NotEmpty(t, details)
+		for name, value := range details {
+			require.Regexp(t, focusCustomName, name)
+			require.IsType(t, "", value)
+		}
+	}
 }
 
 func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
@@ -214,7 +222,7 @@ func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 			period := tenant.Between(now.AddDate(0, -4, 0), now.Add(time.Minute))
 			rows := focusRows(t, db, tenant.FOCUS{Everybody: true, Period: period, By: []tenant.Group{tenant.ByAgent, tenant.ByTag("feature")}})
 			rows = append(rows, focusRows(t, db, tenant.FOCUS{Everybody: true, Period: period})...)
-			seen, sku := map[string]int{}, map[string]string{}
+			seen, sku, details := map[string]int{}, map[string]string{}, map[string]any{}
 			for _, row := range rows {
 				requireFocus(t, row)
 				require.Equal(t, "org-1", row["BillingAccountId"])
@@ -226,6 +234,10 @@ func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 						require.Equal(t, was, price, id)
 					}
 					sku[id] = price
+					if was, there := details[id]; there { // skupricedetails.md: the same in all charges
+						require.Equal(t, was, row["SkuPriceDetails"], id)
+					}
+					details[id] = row["SkuPriceDetails"]
 				}
 				kind := fmt.Sprint(row["ChargeCategory"], row["ChargeClass"])
 				seen[kind]++
@@ -238,6 +250,8 @@ func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 					seen[fmt.Sprint(row["Tags"])]++
 				}
 			}
+			require.Equal(t, map[string]any{"x_ServiceTier": "flex"}, details["openai/rich/output_tokens/flex"])
+			require.Equal(t, map[string]any{"x_PromptAbove": "1000"}, details["google/long/input_tokens/>1000"])
 			for _, want := range []string{
 				"Usage<nil>", "UsageCorrection", "Adjustment<nil>", "openai/rich/cache_read_tokens", "openai/rich/web_searches", "openai/rich/requests",
 				"price openai/rich/output_tokens/flex", "price google/long/input_tokens/>1000", "google/speech/input_audio_ms", "charge true", "unpriced true",
@@ -264,7 +278,7 @@ func TestFOCUS_HasItsColumnsInTheirOrder(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "sqlite")
 	openLedger(t, db)
-	for version, n := range map[tenant.FOCUSVersion]int{"": 39, tenant.FOCUS12: 39, tenant.FOCUS13: 41} {
+	for version, n := range map[tenant.FOCUSVersion]int{"": 40, tenant.FOCUS12: 40, tenant.FOCUS13: 42} {
 		var out bytes.Buffer
 		_, err := tenant.Export(t.Context(), db, &out, tenant.CSV(), tenant.FOCUS{Period: tenant.Today, BillingAccountID: "a", Version: version})
 		require.NoError(t, err)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"strconv"
 
 	"github.com/parquet-go/parquet-go"
@@ -50,32 +49,40 @@ func (format) Encoder(w io.Writer, columns []tenant.ExportColumn, continued bool
 	}, nil
 }
 
-// tags say what a column is, in the words of parquet-go, and types what a Go value of it is.
-var (
-	tags = map[tenant.ExportKind]string{
-		tenant.ExportText: "", tenant.ExportInteger: "", tenant.ExportMoney: ",decimal(9:18)",
-		tenant.ExportTime: ",timestamp(microsecond)", tenant.ExportSecond: ",timestamp(microsecond)", tenant.ExportBool: "", tenant.ExportJSON: ",json",
-	}
-	types = map[tenant.ExportKind]reflect.Type{
-		tenant.ExportText: reflect.TypeFor[string](), tenant.ExportInteger: reflect.TypeFor[int64](), tenant.ExportMoney: reflect.TypeFor[int64](),
-		tenant.ExportTime: reflect.TypeFor[int64](), tenant.ExportSecond: reflect.TypeFor[int64](), tenant.ExportBool: reflect.TypeFor[bool](), tenant.ExportJSON: reflect.TypeFor[string](),
-	}
-)
+// nodes say what a column is.
+var nodes = map[tenant.ExportKind]parquet.Node{
+	tenant.ExportText: parquet.String(), tenant.ExportInteger: parquet.Leaf(parquet.Int64Type), tenant.ExportMoney: parquet.Decimal(9, 18, parquet.Int64Type),
+	tenant.ExportTime: parquet.Timestamp(parquet.Microsecond), tenant.ExportSecond: parquet.Timestamp(parquet.Microsecond),
+	tenant.ExportBool: parquet.Leaf(parquet.BooleanType), tenant.ExportJSON: parquet.JSON(),
+}
 
-// schemaOf makes a schema by way of a struct, because only those keep the order of their columns.
+// inOrder is a group whose fields are in an order of their own: one of parquet-go has them by their names. A struct would keep the
+// order too, but its tags have no room for a name with a comma.
+type inOrder struct {
+	parquet.Group
+	fields []parquet.Field
+}
+
+// Fields implements [parquet.Node].
+func (g inOrder) Fields() []parquet.Field { return g.fields }
+
 func schemaOf(columns []tenant.ExportColumn) (*parquet.Schema, error) {
-	fields := make([]reflect.StructField, len(columns))
+	group, at := parquet.Group{}, map[string]int{}
 	for i, c := range columns {
-		t, ok := types[c.Kind]
-		if !ok {
+		node, ok := nodes[c.Kind]
+		switch _, twice := group[c.Name]; {
+		case !ok:
 			return nil, fmt.Errorf("the column %q is of a kind that Parquet does not know: %d", c.Name, c.Kind)
+		case twice:
+			return nil, fmt.Errorf("the column %q is there twice", c.Name)
 		}
-		fields[i] = reflect.StructField{
-			Name: "F" + strconv.Itoa(i), Type: t,
-			Tag: reflect.StructTag(`parquet:` + strconv.Quote(c.Name+",optional"+tags[c.Kind])),
-		}
+		group[c.Name], at[c.Name] = parquet.Optional(node), i
 	}
-	return parquet.NewSchema("tenant", parquet.SchemaOf(reflect.New(reflect.StructOf(fields)).Elem().Interface())), nil
+	fields := make([]parquet.Field, len(columns))
+	for _, f := range group.Fields() {
+		fields[at[f.Name()]] = f
+	}
+	return parquet.NewSchema("tenant", inOrder{group, fields}), nil
 }
 
 // encoder writes rows of values: of an optional field, parquet-go would take a zero for NULL.

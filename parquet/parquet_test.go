@@ -223,3 +223,25 @@ func TestFormat_HandsOverGroupsOfRows(t *testing.T) {
 	require.Len(t, read, rows)
 	require.Equal(t, json.Number(strconv.Itoa(rows-1)), read[rows-1]["n"])
 }
+
+// A tag has whatever name a host gives it.
+func TestFormat_HasColumnsOfAnyName(t *testing.T) {
+	t.Parallel()
+	db, ledger := tenanttest.Open(t)
+	names := []string{"a,b", "x,snappy", `q"u\ote`, "-", "(1)", " ", "ünï", "a.b"}
+	for _, name := range names {
+		_, err := ledger.Record(t.Context(), acme, tenant.Actual{Cost: tenant.USD("0.5")}, tenant.WithTag(name, "of "+name))
+		require.NoError(t, err)
+	}
+	for _, name := range names {
+		var file bytes.Buffer
+		_, err := tenant.Export(t.Context(), db, &file, tenantparquet.Format(), tenant.Query{
+			Tenant: acme, Period: tenant.Today, By: []tenant.Group{tenant.ByTag(name), tenant.ByDay}, Top: 1, OrderBy: tenant.CallsMeasure,
+		})
+		require.NoError(t, err, name)
+		columns, rows := cells(t, file.Bytes())
+		require.Equal(t, []string{"tag:" + name, "day", "cost"}, columns[:3])
+		require.Len(t, rows, 1)
+		require.Contains(t, []string{"", "of " + name}, rows[0]["tag:"+name])
+	}
+}

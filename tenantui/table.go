@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/shopspring/decimal"
+
+	"github.com/llmtenant/tenant/internal/export"
 )
 
 // table is a table of a page. Each is a CSV too.
@@ -123,13 +125,10 @@ func (c cell) plain() string {
 
 // harmless puts an apostrophe before what a spreadsheet would run. A number is none of that.
 func harmless(s string) string {
-	if s == "" || !strings.ContainsAny(s[:1], "=+-@\t\r\n") {
-		return s
-	}
 	if _, err := decimal.NewFromString(s); err == nil && s[0] != '+' {
 		return s
 	}
-	return "'" + s
+	return string(export.Harmless([]byte(s)))
 }
 
 // writeCSV writes a table.

@@ -3,6 +3,7 @@ package export
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -60,25 +61,42 @@ func (c *csv) Row(cells [][]byte) (err error) {
 	return c.end()
 }
 
-// appendCell appends a text, in quotes where it needs them.
+// appendCell appends a text, in quotes where it needs them: also for a semicolon or a tab, at which some programs end a cell too.
 func appendCell(b, cell []byte) []byte {
-	harmful := formula(cell)
-	if !harmful && !bytes.ContainsAny(cell, "\",\n\r") && (len(cell) == 0 || cell[0] != ' ' && cell[len(cell)-1] != ' ') {
+	safe := Harmless(cell)
+	if len(safe) == len(cell) && !bytes.ContainsAny(cell, "\",;\t\n\r") && (len(cell) == 0 || cell[0] != ' ' && cell[len(cell)-1] != ' ') {
 		return append(b, cell...)
 	}
 	b = append(b, '"')
-	if harmful {
-		b = append(b, '\'')
-	}
 	for {
-		i := bytes.IndexByte(cell, '"')
+		i := bytes.IndexByte(safe, '"')
 		if i < 0 {
 			break
 		}
-		b = append(append(b, cell[:i+1]...), '"')
-		cell = cell[i+1:]
+		b = append(append(b, safe[:i+1]...), '"')
+		safe = safe[i+1:]
 	}
-	return append(append(b, cell...), '"')
+	return append(append(b, safe...), '"')
+}
+
+// Harmless returns a text of which a spreadsheet runs nothing: where it would begin a formula, it begins with an apostrophe. So does
+// what comes behind a semicolon, at which a spreadsheet ends a cell where the comma is the decimal one, in the middle of quotes too.
+func Harmless(cell []byte) []byte {
+	if formula(cell) {
+		cell = append([]byte{'\''}, cell...)
+	}
+	for at := bytes.IndexByte(cell, ';'); at >= 0; {
+		at++
+		if rest := cell[at:]; formula(bytes.TrimLeft(rest, `"`)) {
+			cell = slices.Concat(cell[:at], []byte{'\''}, rest)
+		}
+		next := bytes.IndexByte(cell[at:], ';')
+		if next < 0 {
+			break
+		}
+		at += next
+	}
+	return cell
 }
 
 // formula reports whether a spreadsheet may run a text: if it begins with one of these, also in full width or behind spaces

@@ -162,6 +162,7 @@ func (v Version) columns() []column {
 		same("ServiceSubcategory", "Generative AI"),
 		of("SkuId", export.Text, func(r *row) []byte { return []byte(r.sku()) }),
 		of("SkuMeter", export.Text, func(r *row) []byte { return []byte(title(r.Part.Name)) }),
+		of("SkuPriceDetails", export.JSON, func(r *row) []byte { return r.details() }),
 		of("SkuPriceId", export.Text, func(r *row) []byte { return []byte(r.skuPrice()) }),
 		text("SubAccountId", func(r *row) string { return r.Tenant }),
 		text("SubAccountName", func(r *row) string { return cmp.Or(r.Line.Name, r.TenantID, r.Tenant) }),

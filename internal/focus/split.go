@@ -1,6 +1,7 @@
 package focus
 
 import (
+	"encoding/json"
 	"math"
 	"math/big"
 	"strings"
@@ -171,6 +172,22 @@ func (r *row) skuPrice() string {
 		id += "/>" + string(number(r.Above))
 	}
 	return id
+}
+
+// details says what the price depends on beside the SKU, one by one; nil: on nothing.
+func (r *row) details() []byte {
+	properties := map[string]string{}
+	if r.Tier != "" {
+		properties["x_ServiceTier"] = r.Tier
+	}
+	if r.Above > 0 {
+		properties["x_PromptAbove"] = string(number(r.Above))
+	}
+	if len(properties) == 0 {
+		return nil
+	}
+	object, _ := json.Marshal(properties) // of texts, which cannot fail
+	return object
 }
 
 // title is a name as people read it: input_tokens are Input Tokens.
