@@ -67,7 +67,7 @@ func TestCharge_IsByTheTermsAndTheCostIsNot(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []any{c.cost, c.charge, c.unpriced}, []any{s.Cost.String(), s.Charge.String(), s.Unpriced}, "%s %+v", c.who, c.actual)
 			var e tenant.Execution
-			require.NoError(t, db.First(&e, "id = ?", s.ExecutionID).Error)
+			require.NoError(t, booked(db).First(&e, "id = ?", s.ExecutionID).Error)
 			require.Equal(t, []string{c.cost, c.charge, c.price}, []string{e.Cost().String(), e.Charge().String(), e.Price}, "%s %+v", c.who, c.actual)
 			require.Equal(t, s.Charge.Sub(s.Cost).String(), e.Margin().String())
 		}
@@ -101,7 +101,7 @@ func TestCharge_HoldsBothAndAnAbandonedCallIsChargedBoth(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"0.001", "0.002"}, []string{s.Cost.String(), s.Charge.String()})
 		var e tenant.Execution
-		require.NoError(t, db.First(&e, "id = ?", s.ExecutionID).Error)
+		require.NoError(t, booked(db).First(&e, "id = ?", s.ExecutionID).Error)
 		took, known := e.Latency()
 		require.True(t, known)
 		require.Equal(t, 1500*time.Millisecond, took)
@@ -269,7 +269,7 @@ func requireAllAttempts(t *testing.T, db *gorm.DB, way string, attempts []tenant
 	var costs, charges int64
 	for _, s := range attempts {
 		var e tenant.Execution
-		require.NoError(t, db.First(&e, "id = ?", s.ExecutionID).Error)
+		require.NoError(t, booked(db).First(&e, "id = ?", s.ExecutionID).Error)
 		require.Equal(t, []string{e.Cost().String(), e.Charge().String()}, []string{s.Cost.String(), s.Charge.String()}, way)
 		costs, charges = costs+e.CostNano, charges+e.ChargeNano
 	}

@@ -22,7 +22,7 @@ func (d dated) Price(_, model string, at time.Time) (tenant.Price, bool) {
 
 func TestWithClock_ChoosesThePriceAndNeitherAWindowNorADeadline(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()

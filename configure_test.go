@@ -388,7 +388,7 @@ func TestAuditLog_HasWhatBecomesOfRecords(t *testing.T) {
 
 func TestAuditLog_HasChangesOfTheLedgersOwnSettings(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db := openDatabase(t, dialect)

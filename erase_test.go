@@ -71,6 +71,7 @@ func namedBooks(t testing.TB, db *gorm.DB, ledger *tenant.Ledger) *Organization 
 	org.Name = "Organization acme"
 	org.Slug = "acme-corp"
 	require.NoError(t, db.Save(org).Error)
+	together(t, db, ledger, "holding", "acme-corp")
 	require.NoError(t, tenant.ConfigureBudget(ctx, db, org, func(b *tenant.Budget) error {
 		b.ParentID, b.TimeZone, b.Limits = "holding", "Europe/Lisbon", tenant.Limits{DailyCost: tenant.USD("100")}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -218,7 +219,7 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 		}
 		var err error
 		if e.of.Everybody {
-			err = e.everywhere(func(b books.Books) error { return b.EachHour(ctx, slice, write) })
+			err = e.eachHour(ctx, slice, write)
 		} else {
 			err = e.books.EachHour(ctx, slice, write)
 		}
@@ -237,6 +238,27 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 		}
 	}
 	return nil
+}
+
+// eachHour hands over what everybody has used, hour by hour, whatever place it is in: so that a file is the same however it is sliced.
+func (e *focusExport) eachHour(ctx context.Context, slice books.Hourly, write func(*books.HourLine) error) error {
+	if len(e.places) == 1 {
+		return e.books.EachHour(ctx, slice, write)
+	}
+	var lines []*books.HourLine
+	err := e.everywhere(func(b books.Books) error {
+		return b.EachHour(ctx, slice, func(l *books.HourLine) error {
+			lines = append(lines, l)
+			return nil
+		})
+	})
+	slices.SortStableFunc(lines, func(a, b *books.HourLine) int { return a.Hour.Compare(b.Hour) })
+	for _, l := range lines {
+		if err == nil {
+			err = write(l)
+		}
+	}
+	return err
 }
 
 // line gives what was used in an hour its list prices.

@@ -214,7 +214,7 @@ func requireFocus(t testing.TB, row map[string]any) {
 
 func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db := openDatabase(t, dialect)
@@ -293,7 +293,7 @@ func TestFOCUS_HasItsColumnsInTheirOrder(t *testing.T) {
 
 func TestFOCUS_AddsUpToWhatQueryUsageSays(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db := openDatabase(t, dialect)
@@ -365,7 +365,7 @@ func TestFOCUS_AddsUpToWhatQueryUsageSays(t *testing.T) {
 
 func TestFOCUS_GoesOnWhereItWasCutOff(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db := openDatabase(t, dialect)

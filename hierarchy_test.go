@@ -189,7 +189,7 @@ func TestHierarchy_ASuspendedTenantStopsAllBelowIt(t *testing.T) {
 
 func TestRootBudget_CountsEveryCall(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		require.NoError(t, call(t, ledger, acme, "1"))
 		require.NoError(t, call(t, ledger, nil, "1"))
 		place(t, db, "team", acme, "")
@@ -215,7 +215,7 @@ func TestRootBudget_CountsEveryCall(t *testing.T) {
 
 func TestRootBudget_CanBeMadeWhileCallsGoOn(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		before, err := ledger.Reserve(t.Context(), acme, tenant.Estimate{Cost: tenant.USD("1")})
 		require.NoError(t, err)
 		require.NoError(t, tenant.ConfigureBudget(t.Context(), db, tenant.Root, func(b *tenant.Budget) error {
@@ -268,7 +268,7 @@ func TestHierarchy_TeamsShareTheBudgetAboveThemExactly(t *testing.T) {
 
 func TestRoot_IsNobodyElses(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		newOrganization(t, db, ledger, "acme", tenant.WithBudget())
 		require.NoError(t, call(t, ledger, nil, "0"))
 		require.ErrorContains(t, db.Create(&Organization{Slug: string(tenant.Root)}).Error, `the tenant id "llm_root" is the root's`)

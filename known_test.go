@@ -73,7 +73,7 @@ func TestKnownTenantsOnly_KnowsRecordsAndWhatOtherProcessesHaveSaid(t *testing.T
 		require.NoError(t, call(t, ledger, tenant.ID("oldest"), "0.1"))
 
 		require.ErrorIs(t, call(t, ledger, tenant.ID("later"), "0.1"), tenant.ErrUnknownTenant)
-		otherDB := openAt(t, db.Dialector)
+		otherDB := openAgain(t, db)
 		other := openLedger(t, otherDB)
 		require.NoError(t, tenant.ConfigureBudget(t.Context(), otherDB, tenant.ID("later"), func(*tenant.Budget) error { return nil }))
 		require.NoError(t, call(t, ledger, tenant.ID("later"), "0.1"))
@@ -182,7 +182,7 @@ func TestFormerTenants_CanBeAskedAbout(t *testing.T) {
 // Without a root budget nothing is counted for all tenants, which is something else than zero.
 func TestRoot_WithoutABudgetHasNoAnswer(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		ctx := t.Context()
 		require.NoError(t, call(t, ledger, tenant.ID("acme"), "0.25"))
 		ask := func() map[string]error {
@@ -222,6 +222,7 @@ func TestQuestions_SayThatRowsAreOpenOnTheTransaction(t *testing.T) {
 		org := newOrganization(t, db, ledger, "acme", dollar)
 		newOrganizations := []Organization{{Slug: "b"}, {Slug: "c"}}
 		require.NoError(t, db.Create(&newOrganizations).Error)
+		require.NoError(t, ledger.RollUp(ctx)) // so that it is known by now which places there are
 		tx := db.Begin()
 		require.NoError(t, tx.Error)
 		defer tx.Rollback()

@@ -172,7 +172,7 @@ func TestLimits_LargerThanThoseOfLongerWindowsCanBeLetPass(t *testing.T) {
 
 func TestEffectiveBudget_SaysWhereEachLimitComesFrom(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		org := newOrganization(t, db, ledger, "acme",
 			tenant.WithLimits(tenant.Limits{DailyCost: tenant.USD("10"), DailyCalls: tenant.Count(5)}), tenant.WithEnforcement(tenant.Hard))
 		require.NoError(t, call(t, ledger, nil, "1"), "the first call brings the ledger's own settings into the database")

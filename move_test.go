@@ -16,7 +16,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
-	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
 // moves are the places that a tenant is moved to and fro between; the empty one is the home.
@@ -25,7 +24,7 @@ var moves = []string{"east", "west", ""}
 // twoProcesses is a ledger on each of two handles of one database with places: the second hears nothing of what the first one moves.
 func twoProcesses(t testing.TB, options ...tenant.OpenOption) (db *gorm.DB, first, second *tenant.Ledger, secondDB *gorm.DB) {
 	t.Helper()
-	dsn := pgtest.DSN(t)
+	dsn := placesDSN(t)
 	db = openOverPlaces(t, dsn)
 	secondDB = openOverPlaces(t, dsn)
 	return db, openLedger(t, db, options...), openLedger(t, secondDB, options...), secondDB
@@ -194,7 +193,7 @@ func (c *cutting) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 
 func TestMove_ThatIsCutAtAnyStatementHasMovedAllOrNothing(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.DSN(t)
+	dsn := placesDSN(t)
 	db := openOverPlaces(t, dsn)
 	config, err := pgx.ParseConfig(dsn)
 	require.NoError(t, err)
@@ -253,7 +252,7 @@ func moveAndSay(t *testing.T, db *gorm.DB, args []string) {
 
 func TestMove_OfAProcessThatIsKilledHasMovedNothing(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.DSN(t)
+	dsn := placesDSN(t)
 	db := openOverPlaces(t, dsn)
 	ledger := openLedger(t, db)
 	require.NoError(t, call(t, ledger, acme, "0.5"))

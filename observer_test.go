@@ -13,7 +13,7 @@ import (
 )
 
 func eachWatched(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, w *witness), options ...tenant.OpenOption) {
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			w, db := &witness{}, openDatabase(t, dialect)
@@ -54,7 +54,7 @@ func TestThresholds_AreReportedOnceWhenTheyAreMet(t *testing.T) {
 
 func TestThresholds_AreReportedOnceAcrossLedgersAndRestarts(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db := openDatabase(t, dialect)

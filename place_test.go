@@ -111,9 +111,9 @@ func TestTable_OfTheDeclaredNameNeedNotBeThere(t *testing.T) {
 		require.NoError(t, db.Migrator().RenameTable("projects", "projects_07"))
 		tables := []string{"projects_07"}
 		if db.Name() == "postgres" {
-			require.NoError(t, db.Exec(`CREATE SCHEMA west`).Error)
-			require.NoError(t, db.Exec(`CREATE TABLE west.projects (LIKE projects_07 INCLUDING ALL)`).Error)
-			tables = append(tables, "west.projects")
+			require.NoError(t, db.Exec(`CREATE SCHEMA aside`).Error)
+			require.NoError(t, db.Exec(`CREATE TABLE aside.projects (LIKE projects_07 INCLUDING ALL)`).Error)
+			tables = append(tables, "aside.projects")
 		}
 		require.NoError(t, ledger.Register(&Project{}, dollar))
 		for _, table := range tables {

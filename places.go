@@ -225,18 +225,50 @@ func (l *Ledger) moved(ctx context.Context, op *decide.Op, who identity, task *l
 	if len(l.places) == 1 || who.none() {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	asked := directory.Who{ID: op.Exec.Tenant, Key: who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID}
-	moved, err := l.elsewhere(ctx, l.db.Statement.ConnPool, asked, l.lanes.Of(task))
+	name, found, err := l.findPlace(ctx, directory.Who{ID: op.Exec.Tenant, Key: who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID})
+	moved := false
+	if err == nil && found {
+		moved, err = l.learnPlace(who.Key, name, l.lanes.Of(task))
+	}
 	switch {
 	case err == nil && moved:
 		err = l.start(ctx, op)
 	case errors.Is(err, ErrInvalidOption):
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		err = fmt.Errorf("%w: it was not found out in %v where tenant %q is: %w", ErrUnavailable, patience, who.Key, l.crowded(err))
 	case err != nil && (l.faults.Unreachable(err) || l.faults(err).Passes()):
 		err = fault.NotAvailable(fmt.Errorf("it was not found out where tenant %q is: %w", who.Key, err), l.faults.Unreachable(err))
 	}
 	return moved, err
+}
+
+// findPlace asks where the books of a tenant are, of all places. A process that has just started meets all of its tenants at once, and those that
+// were moved are not where it looks first: calls of one tenant that come together ask once, and those of many take turns, as at a first use.
+func (l *Ledger) findPlace(ctx context.Context, who directory.Who) (name string, found bool, err error) {
+	type place struct {
+		name  string
+		found bool
+	}
+	key := strings.Join([]string{"place", who.ID.String(), who.Key, who.OwnerType, who.OwnerID}, "\x00")
+	answer := l.firstUses.DoChan(key, func() (any, error) {
+		select {
+		case l.making <- struct{}{}:
+			defer func() { <-l.making }()
+		case <-l.lanes.Context().Done():
+			return place{}, ErrClosed
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		name, found, err := l.directory().PlaceOf(ctx, l.db.Statement.ConnPool, who)
+		return place{name, found}, err
+	})
+	select {
+	case r := <-answer:
+		at := r.Val.(place)
+		return at.name, at.found, r.Err
+	case <-ctx.Done():
+		return "", false, ctx.Err()
+	}
 }
 
 // at is the place in which the tenant of a key is thought to be.
@@ -252,11 +284,16 @@ func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who,
 	if err != nil || !found {
 		return false, err
 	}
-	p, err := l.placeOf(who.Key, name)
+	return l.learnPlace(who.Key, name, from)
+}
+
+// learnPlace has a tenant looked for in the place of a name from now on. It reports whether that is another one than it was looked for in.
+func (l *Ledger) learnPlace(key, name string, from int) (bool, error) {
+	p, err := l.placeOf(key, name)
 	if err != nil {
 		return false, err
 	}
-	l.lanes.Learn(who.Key, p.number)
+	l.lanes.Learn(key, p.number)
 	return p.number != from, nil
 }
 

@@ -414,7 +414,7 @@ func TestSettle_KeepsWhatItWasChargedBy(t *testing.T) {
 			_, err = ledger.Settle(t.Context(), hold, c.actual)
 			require.NoError(t, err, c.name)
 			var e tenant.Execution
-			require.NoError(t, db.First(&e, "id = ?", hold.ExecutionID).Error)
+			require.NoError(t, booked(db).First(&e, "id = ?", hold.ExecutionID).Error)
 			require.Equal(t, []any{c.price, c.unpriced, c.actual.ServiceTier}, []any{e.Price, e.Unpriced, e.ServiceTier}, c.name)
 		}
 	}, tenant.WithPrices(termed{}))

@@ -70,7 +70,7 @@ func TestQueryUsage_ByATagThatIsRolledUpOutlivesTheCalls(t *testing.T) {
 		require.NoError(t, db.Exec(`UPDATE llm_executions SET cost = cost + 7, charge = charge + 8 WHERE agent = 'support'`).Error)
 		_, err := ledger.Repair(t.Context())
 		require.NoError(t, err)
-		require.NoError(t, db.Find(&executions).Error)
+		require.NoError(t, booked(db).Find(&executions).Error)
 		check(3)
 		require.NoError(t, ledger.RollUp(t.Context()))
 		check(4)

@@ -115,7 +115,7 @@ func twoHandles(t *testing.T, dialect string) [2]*gorm.DB {
 
 func TestReprice_ThatEndsInTheMiddleIsFinishedByTheNext(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			end, db, live := &onThreshold{}, openDatabase(t, dialect), pricing.NewLive(bookOf(t, flat("m", "1")))

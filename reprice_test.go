@@ -37,7 +37,11 @@ func withTerms(t testing.TB, b *pricing.Book, options ...pricing.Option) *pricin
 // eachPriced runs a test on every database, with a ledger whose price book can be replaced. The book that it begins with
 // says a dollar for a million tokens of the model m.
 func eachPriced(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live), options ...tenant.OpenOption) {
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	eachPricedOn(t, everyDatabase, test, options...)
+}
+
+func eachPricedOn(t *testing.T, databases []string, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live), options ...tenant.OpenOption) {
+	for _, dialect := range databases {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			db, live := openDatabase(t, dialect), pricing.NewLive(bookOf(t, flat("m", "1")))
@@ -166,9 +170,9 @@ func TestReprice_BooksWhatEachCallIsOffByToTheNano(t *testing.T) {
 		require.Equal(t, map[string]string{"": "-0.5", "m": "1.000535289", "m-2026-01-01": "0.003"}, costs)
 
 		var call, c tenant.Execution
-		require.NoError(t, db.First(&call, "id = ?", plain).Error)
+		require.NoError(t, booked(db).First(&call, "id = ?", plain).Error)
 		require.EqualValues(t, 423_000, call.CostNano, "the call stays as it was")
-		require.NoError(t, db.First(&c, "corrects = ?", plain).Error)
+		require.NoError(t, booked(db).First(&c, "corrects = ?", plain).Error)
 		require.Equal(t, []any{"acme", "adjusted", "support", "openai", "m", "m", "openai/m", "wrong list of 12 May", "ops@host", int64(47_789), int64(0), int64(0)},
 			[]any{c.TenantID, c.Status, c.Agent, c.Provider, c.Model, c.BilledModel, c.Price, c.Reason, c.Actor, c.CostNano, c.Tokens, c.Calls})
 		require.Equal(t, call.Tags, c.Tags)
@@ -237,7 +241,7 @@ func TestReprice_MovesBalancesOnlyInWindowsThatAreOpen(t *testing.T) {
 
 func TestReprice_CountsForWhoStoodAboveAtTheCall(t *testing.T) {
 	t.Parallel()
-	eachPriced(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live) {
+	eachPricedOn(t, []string{"postgres", "sqlite"}, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live) {
 		place(t, db, "old", "", "10")
 		place(t, db, "new", "", "10")
 		place(t, db, "team", "old", "10")

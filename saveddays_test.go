@@ -37,7 +37,7 @@ func TestSavedDays_AreThoseOfTheProgramThatCalledLast(t *testing.T) {
 			t.Helper()
 			require.NoError(t, ledger.Close(ctx))
 			var err error
-			ledger, err = tenant.Open(db, options...)
+			ledger, err = tenant.Open(db, append(inItsPlaces(db), options...)...)
 			require.NoError(t, err)
 		}
 		t.Cleanup(func() { _ = ledger.Close(context.Background()) })

@@ -24,10 +24,10 @@ func balanceOf(t testing.TB, db *gorm.DB, key, window string) balance {
 	t.Helper()
 	var b balance
 	in := beside(&window)
-	require.NoError(t, db.Raw(wide(db, strings.ReplaceAll(`SELECT @spent_cost AS spent_cost, @spent_tokens AS spent_tokens, @spent_calls AS spent_calls,
+	require.NoError(t, db.Raw(strings.ReplaceAll(`SELECT @spent_cost AS spent_cost, @spent_tokens AS spent_tokens, @spent_calls AS spent_calls,
 			@held_cost AS held_cost, @held_tokens AS held_tokens, @held_calls AS held_calls
 		FROM llm_balances b JOIN llm_tenants t ON t.id = b.tenant
-		WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, "@", "b."+in)), key, window).Scan(&b).Error)
+		WHERE t.tenant_id = ? AND b.window_unit = ? AND b.agent = '' AND b.model = ''`, "@", "b."+in), key, window).Scan(&b).Error)
 	return b
 }
 
@@ -59,7 +59,7 @@ func requireConservation(t testing.TB, db *gorm.DB) {
 	}
 	read := func(query string) map[string]sums {
 		var rows []sums
-		require.NoError(t, tx.Raw(wide(db, query)).Scan(&rows).Error)
+		require.NoError(t, tx.Raw(query).Scan(&rows).Error)
 		byTenant := map[string]sums{}
 		for _, r := range rows {
 			if r != (sums{Tenant: r.Tenant}) {
@@ -112,10 +112,10 @@ func (r tenantRow) key() string {
 }
 
 func tenantRows(db *gorm.DB) string {
-	return wide(db, `SELECT CAST(t.id AS text) AS id, t.tenant_id, t.name, t.owner_type, t.owner_id, t.deleted_at IS NOT NULL AS deleted,
+	return `SELECT CAST(t.id AS text) AS id, t.tenant_id, t.name, t.owner_type, t.owner_id, t.deleted_at IS NOT NULL AS deleted,
 	t.suspended_at IS NOT NULL AS suspended, (SELECT count(*) FROM llm_limits l WHERE l.tenant = t.id) AS limits,
 	(SELECT count(*) FROM llm_balances b WHERE b.tenant = t.id) AS balances
-	FROM llm_tenants t WHERE t.id <> 'ffffffff-ffff-ffff-ffff-ffffffffffff'`)
+	FROM llm_tenants t WHERE t.id <> 'ffffffff-ffff-ffff-ffff-ffffffffffff'`
 }
 
 // rowOf returns the tenant of a record; its ID is empty where there is none.
@@ -149,8 +149,8 @@ type executionRow struct {
 
 func executionRows(t testing.TB, db *gorm.DB) (rows []executionRow) {
 	t.Helper()
-	require.NoError(t, db.Raw(wide(db, `SELECT CAST(id AS text) AS id, status, coalesce(idempotency_key, '') AS idempotency_key, held_cost, cost, calls
-		FROM llm_executions ORDER BY id`)).Scan(&rows).Error)
+	require.NoError(t, db.Raw(`SELECT CAST(id AS text) AS id, status, coalesce(idempotency_key, '') AS idempotency_key, held_cost, cost, calls
+		FROM llm_executions ORDER BY id`).Scan(&rows).Error)
 	return rows
 }
 

@@ -103,7 +103,8 @@ func refused(t testing.TB, db *gorm.DB, key string, when time.Time, agent, model
 
 func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, refusals int) {
 	t.Helper()
-	require.NoError(t, db.Exec(`INSERT INTO llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, charge, tokens,
+	place := placeIn(t, db, id)
+	require.NoError(t, db.Exec(`INSERT INTO `+place+`llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, charge, tokens,
 			input_tokens, output_tokens, reasoning_tokens, web_searches)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below`+generation(db)+`) DO UPDATE SET calls = u.calls + excluded.calls,
@@ -114,7 +115,7 @@ func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, r
 		id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, calls, failed, refusals, c.cost, c.cost, c.tokens,
 		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
 	for unit, n := range c.usage.Units.All() {
-		require.NoError(t, db.Exec(`INSERT INTO llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
+		require.NoError(t, db.Exec(`INSERT INTO `+place+`llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`,
 			id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, string(unit), n).Error)
 	}

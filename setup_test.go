@@ -32,7 +32,9 @@ func openDatabase(t testing.TB, dialect string) *gorm.DB {
 	case "postgres":
 		return openAt(t, postgres.Open(pgtest.DSN(t)))
 	case "places":
-		return openOverPlaces(t, pgtest.DSN(t))
+		db := openOverPlaces(t, placesDSN(t))
+		mixPlaces(t, db)
+		return db
 	case "citus":
 		dsn, names := citusHome(t)
 		return openOverPlaces(t, dsn, names...)
@@ -65,9 +67,7 @@ func openLedger(t testing.TB, db *gorm.DB, options ...tenant.OpenOption) *tenant
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(newOutput(t), nil))
 	always := []tenant.OpenOption{tenant.WithLogger(log), tenant.WithSettleWait(time.Minute)}
-	if names := placesOver(db); names != nil {
-		always = append(always, tenant.WithPlaces(names...))
-	}
+	always = append(always, inItsPlaces(db)...)
 	ledger, err := tenant.Open(db, append(always, options...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -106,6 +106,11 @@ func (o *output) Write(b []byte) (int, error) {
 
 // eachDatabase runs a test on every database, each time with a new one and a ledger on it.
 func eachDatabase(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
+	eachDialect(t, func(t *testing.T, db *gorm.DB) { test(t, db, openLedger(t, db, options...)) })
+}
+
+// onOneSet is eachDatabase without places, for the root, which there cannot be with them, and for what is of one place.
+func onOneSet(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
 	for _, dialect := range []string{"postgres", "sqlite"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
@@ -115,16 +120,27 @@ func eachDatabase(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *ten
 	}
 }
 
-// everywhere is [eachDatabase], and over places too, also those of Citus.
-func everywhere(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
-	eachDatabase(t, test, options...)
-	for _, dialect := range []string{"places", "citus"} {
+// everyDatabase is what openDatabase opens: with the books in one place, and on PostgreSQL also in several, the home among them.
+var everyDatabase = []string{"postgres", "sqlite", "places"}
+
+// eachDialect runs a test on every database.
+func eachDialect(t *testing.T, test func(t *testing.T, db *gorm.DB)) {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			db := openDatabase(t, dialect)
-			test(t, db, openLedger(t, db, options...))
+			test(t, openDatabase(t, dialect))
 		})
 	}
+}
+
+// everywhere is [eachDatabase], and over the places of Citus too.
+func everywhere(t *testing.T, test func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger), options ...tenant.OpenOption) {
+	eachDatabase(t, test, options...)
+	t.Run("citus", func(t *testing.T) {
+		t.Parallel()
+		db := openDatabase(t, "citus")
+		test(t, db, openLedger(t, db, options...))
+	})
 }
 
 // overOneAndPlaces runs a test of several processes on a database of PostgreSQL, and on one with places, also those of Citus.
@@ -136,7 +152,7 @@ func overOneAndPlaces(t *testing.T, test func(t *testing.T, dsn string, db *gorm
 	})
 	t.Run("places", func(t *testing.T) {
 		t.Parallel()
-		dsn := pgtest.DSN(t)
+		dsn := placesDSN(t)
 		test(t, dsn, openOverPlaces(t, dsn))
 	})
 	t.Run("citus", func(t *testing.T) {
@@ -389,7 +405,7 @@ type execution struct {
 func executions(t *testing.T, db *gorm.DB) []execution {
 	t.Helper()
 	var rows []execution
-	require.NoError(t, db.Raw(wide(db, "SELECT * FROM llm_executions ORDER BY id")).Scan(&rows).Error)
+	require.NoError(t, db.Raw("SELECT * FROM llm_executions ORDER BY id").Scan(&rows).Error)
 	return rows
 }
 

@@ -18,7 +18,7 @@ import (
 
 func TestLapsed_AreCallsPastTheirDeadlineAndThoseOfProcessesThatAreGone(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
 		dialect := sqldb.Of(db.Name())
 		pool, err := db.DB()
 		require.NoError(t, err)

@@ -115,7 +115,7 @@ func TestClose_LetsRunningCallsSettle(t *testing.T) {
 		require.EqualValues(t, 1e7, balanceOf(t, db, "acme", "day").SpentCost)
 
 		require.NoError(t, db.Create(&Organization{Slug: "later"}).Error, "the host's writes go on")
-		again, err := tenant.Open(db)
+		again, err := tenant.Open(db, inItsPlaces(db)...)
 		require.NoError(t, err, "and another ledger takes the place")
 		require.NoError(t, again.Close(t.Context()))
 	})

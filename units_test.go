@@ -108,7 +108,7 @@ func TestReserve_HoldsWhatUnitsCostAtMost(t *testing.T) {
 
 func TestReprice_PricesTheUnitsThatHadNoPrice(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"postgres", "sqlite"} {
+	for _, dialect := range everyDatabase {
 		t.Run(dialect, func(t *testing.T) { repricesUnits(t, openDatabase(t, dialect)) })
 	}
 }

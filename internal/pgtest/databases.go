@@ -41,6 +41,9 @@ const (
 type databases struct {
 	admin    *url.URL // of the database through which the others are made
 	template func() (string, error)
+
+	mu       sync.Mutex
+	prepared map[string]func() (string, error) // by their names
 }
 
 func newDatabases(admin string) (*databases, error) {
@@ -85,6 +88,32 @@ func (d *databases) create(t testing.TB, template string) string {
 		}
 	})
 	return d.url(name)
+}
+
+// preparedTemplate returns the name of a database that a function has prepared, once for the binary.
+func (d *databases) preparedTemplate(ctx context.Context, name string, prepare func(url string) error) (string, error) {
+	d.mu.Lock()
+	once, ok := d.prepared[name]
+	if !ok {
+		ctx := context.WithoutCancel(ctx) // the others' too
+		once = sync.OnceValues(func() (string, error) {
+			template, err := d.template()
+			if err != nil {
+				return "", err
+			}
+			made := newName(time.Now())
+			if err := d.exec(ctx, createSQL(made, template)); err != nil {
+				return "", err
+			}
+			return made, prepare(d.url(made))
+		})
+		if d.prepared == nil {
+			d.prepared = map[string]func() (string, error){}
+		}
+		d.prepared[name] = once
+	}
+	d.mu.Unlock()
+	return once()
 }
 
 // exec uses a connection of its own each time: a pool would be one more thing for the tests' leak checks to overlook.

@@ -84,6 +84,17 @@ func DSN(t testing.TB) string {
 	return databases.create(t, template)
 }
 
+// Prepared is DSN for a database that a function has prepared, once for the binary and the name. It leaves no connection open.
+func Prepared(t testing.TB, name string, prepare func(url string) error) string {
+	t.Helper()
+	databases := open(t)
+	template, err := databases.preparedTemplate(t.Context(), name, prepare)
+	if err != nil {
+		t.Fatalf("pgtest: prepare %s: %v", name, err)
+	}
+	return databases.create(t, template)
+}
+
 // Empty is DSN without the migrations.
 func Empty(t testing.TB) string {
 	t.Helper()

@@ -98,6 +98,7 @@ func RowsOpen(ctx context.Context, c Conn, err error) bool {
 	if strings.Contains(err.Error(), busy) {
 		return true
 	}
+	c = Under(c)
 	host, ok := c.(interface {
 		PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 	})
