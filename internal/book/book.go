@@ -3,6 +3,8 @@
 package book
 
 import (
+	"bytes"
+	"crypto/rand"
 	"strconv"
 	"time"
 
@@ -19,6 +21,17 @@ type ID = uuid.UUID
 // NewID returns a UUIDv7, which sorts by the time of its making. It fails, by a panic of crypto/rand, only where the
 // operating system gives no random numbers.
 func NewID() ID { return uuid.Must(uuid.NewV7()) }
+
+// NewIDs returns n of NewID. To ask for random numbers costs more than to get some more of them.
+func NewIDs(n int) []ID {
+	random := make([]byte, n*len(ID{}))
+	_, _ = rand.Read(random) // which does not fail
+	ids, from := make([]ID, n), bytes.NewReader(random)
+	for i := range ids {
+		ids[i] = uuid.Must(uuid.NewV7FromReader(from))
+	}
+	return ids
+}
 
 // Three ids are nobody's: calls without a tenant are booked on NoTenant, the budget of the whole ledger is that of Root,
 // where there is one, and the ledger's default settings are kept under Defaults. Anchors are locked in the descending

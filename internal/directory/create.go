@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -51,8 +52,8 @@ func (p *Profile) alike(other *Profile) bool {
 // createAlike makes tenants that are alike.
 func (d Directory) createAlike(ctx context.Context, c sqldb.Conn, profiles []Profile) (taken []Profile, err error) {
 	ids := make([]string, len(profiles))
-	for i := range ids {
-		ids[i] = book.NewID().String()
+	for i, id := range book.NewIDs(len(ids)) {
+		ids[i] = id.String()
 	}
 	made, err := d.made(ctx, c, ids, profiles)
 	if err != nil || made == len(profiles) {
@@ -92,15 +93,23 @@ func (d Directory) made(ctx context.Context, c sqldb.Conn, ids []string, profile
 		}
 		return int(n), err
 	}
-	statement := createOneSQL
-	if len(profiles) == 1 {
-		args = append(args, ids[0], p.Key, p.Name, sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()))
-	} else {
-		statement, args = createSQL, append(args, columns(ids, profiles)...)
-	}
 	var n []int
-	err := sqldb.List(ctx, c, &n, statement, args...)
-	if err != nil {
+	if len(profiles) == 1 {
+		err := sqldb.List(ctx, c, &n, createOneSQL, append(args, ids[0], p.Key, p.Name, sqldb.Nullable(p.OwnerID), sqldb.Nullable(p.parent()))...)
+		if err != nil {
+			return 0, err
+		}
+		return n[0], nil
+	}
+	args = append(args, columns(ids, profiles)...)
+	var all []sql.NullInt64
+	if err := sqldb.List(ctx, c, &all, createNewSQL, args...); err != nil {
+		return 0, err
+	}
+	if all[0].Valid {
+		return int(all[0].Int64), nil
+	}
+	if err := sqldb.List(ctx, c, &n, createSQL, args...); err != nil {
 		return 0, err
 	}
 	return n[0], nil
@@ -117,8 +126,10 @@ const insertSQL = `INSERT INTO llm_tenants (limits, owner_type, enforcement, cou
 	`
 
 // The statements that make tenants on PostgreSQL: one, and many, which are arrays, so that it is the same statement, and prepared
-// once, for any number. Their anchors are made in the same round trip.
+// once, for any number. Their anchors are made in the same round trip. Many are first made as if nobody had their keys.
 var (
+	createNewSQL = `SELECT llm_make_tenants(CAST(CAST($1 AS text) AS jsonb), $2, $3, $4, CAST($5 AS boolean), $6, CAST(CAST($7 AS text) AS uuid[]),
+		CAST(CAST($8 AS text) AS text[]), CAST(CAST($9 AS text) AS text[]), CAST(CAST($10 AS text) AS text[]), CAST(CAST($11 AS text) AS uuid[]))`
 	createOneSQL = created(`VALUES (CAST($1 AS jsonb), $2, $3, $4, $5, $6, CAST($7 AS uuid), $8, $9, $10, CAST($11 AS uuid))`)
 	createSQL    = created(`SELECT (SELECT CAST(CAST($1 AS text) AS jsonb)), $2, $3, $4, CAST($5 AS boolean), $6, t.*
 		FROM unnest(CAST(CAST($7 AS text) AS uuid[]), CAST(CAST($8 AS text) AS text[]), CAST(CAST($9 AS text) AS text[]),

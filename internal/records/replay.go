@@ -15,6 +15,7 @@ type seen struct {
 	types   []*sql.ColumnType
 	rows    [][]any
 	n       int64
+	targets []any // what a row is scanned into
 }
 
 func newSeen(rows *sql.Rows, added int) (*seen, error) {
@@ -27,25 +28,22 @@ func newSeen(rows *sql.Rows, added int) (*seen, error) {
 		return nil, err
 	}
 	n := len(columns) - added
-	return &seen{columns: columns[:n], types: types[:n]}, nil
-}
-
-// row is what a row is scanned into.
-func (s *seen) row() []any {
-	values := make([]any, len(s.columns))
-	for i := range values {
-		values[i] = new(any)
+	s := &seen{columns: columns[:n], types: types[:n], targets: make([]any, n)}
+	for i := range s.targets {
+		s.targets[i] = new(any)
 	}
-	return values
+	return s, nil
 }
 
-func (s *seen) add(values []any) {
+// add enters the row that was scanned into targets.
+func (s *seen) add() {
 	s.n++
-	if len(values) == 0 {
+	if len(s.targets) == 0 {
 		return
 	}
-	for i, v := range values {
-		values[i] = *v.(*any) //nolint:forcetypeassert // of row
+	values := make([]any, len(s.targets))
+	for i, v := range s.targets {
+		values[i] = *v.(*any) //nolint:forcetypeassert // of newSeen
 	}
 	s.rows = append(s.rows, values)
 }

@@ -281,9 +281,8 @@ func (w *watched) read(rows *sql.Rows, s selection) (*seen, error) {
 	}
 	scanner := scanner{selection: s}
 	for first := true; rows.Next(); first = false {
-		hosts := result.row()
-		record, facts, err := scanner.scan(w.db.Statement.Context, rows, hosts)
-		result.add(hosts)
+		record, facts, err := scanner.scan(w.db.Statement.Context, rows, result.targets)
+		result.add()
 		if err != nil {
 			w.err = errors.Join(w.err, err)
 			return result, nil // and is undone

@@ -35,6 +35,27 @@ CREATE TABLE llm_former (
     PRIMARY KEY (parent, tenant)
 );
 
+-- Makes tenants that differ by who they are, with their anchors, and says how many; NULL: somebody has one of the keys or records already,
+-- and none is made. Few are in the way of new records, so that this looks for them by being refused: ON CONFLICT would look up each unique
+-- value before it writes it, and write each row twice.
+-- +goose StatementBegin
+CREATE FUNCTION llm_make_tenants(limits jsonb, owner_type text, enforcement text, counts text, inherit boolean, time_zone text,
+    ids uuid[], keys text[], names text[], owner_ids text[], parents uuid[]) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    WITH made AS (
+            INSERT INTO llm_tenants (limits, owner_type, enforcement, counts, inherit, time_zone, id, tenant_id, name, owner_id, parent)
+            SELECT $1, $2, $3, $4, $5, $6, t.* FROM unnest($7, $8, $9, $10, $11) t RETURNING id),
+        balances AS (
+            INSERT INTO llm_balances (tenant, window_unit, window_end) SELECT id, 'total', NULL FROM made)
+        SELECT count(*) INTO n FROM made;
+    RETURN n;
+EXCEPTION WHEN unique_violation THEN
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
 -- The limits of tenants, one a row, for questions; they stand in the rows of the tenants. A limit: one metric of one window and
 -- scope. Absent is no limit; zero allows nothing. A row with a top-up adds to the limit of its scope and metric while it lasts.
 CREATE VIEW llm_limits AS
@@ -77,5 +98,6 @@ DROP VIEW llm_home_tenants;
 DROP TABLE llm_places;
 DROP TABLE llm_audit;
 DROP VIEW llm_limits;
+DROP FUNCTION llm_make_tenants;
 DROP TABLE llm_former;
 DROP TABLE llm_tenants;
