@@ -35,6 +35,9 @@ const (
 
 	// dropTimeout bounds the clean-up of one test.
 	dropTimeout = time.Minute
+
+	// keptConnections is how many connections that make and drop databases stay open for the next test: as many as do so at once.
+	keptConnections = 4
 )
 
 // databases makes and drops databases on one server.
@@ -44,6 +47,9 @@ type databases struct {
 
 	mu       sync.Mutex
 	prepared map[string]func() (string, error) // by their names
+
+	kept  chan *pgx.Conn // open connections to it; nil where none are kept
+	files bool           // a database is made by copying files, where the server can
 }
 
 func newDatabases(admin string) (*databases, error) {
@@ -77,7 +83,7 @@ func (d *databases) url(name string) string {
 func (d *databases) create(t testing.TB, template string) string {
 	t.Helper()
 	name := newName(time.Now())
-	if err := d.exec(t.Context(), createSQL(name, template)); err != nil {
+	if err := d.clone(t.Context(), name, template); err != nil {
 		t.Fatalf("pgtest: create database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -116,13 +122,70 @@ func (d *databases) preparedTemplate(ctx context.Context, name string, prepare f
 	return once()
 }
 
-// exec uses a connection of its own each time: a pool would be one more thing for the tests' leak checks to overlook.
+// keep has connections stay open until close. They are no pool: that has goroutines, which the tests' leak checks would find.
+func (d *databases) keep() { d.kept = make(chan *pgx.Conn, keptConnections) }
+
+// close closes what is kept.
+func (d *databases) close() {
+	for {
+		select {
+		case conn := <-d.kept:
+			_ = conn.Close(context.Background())
+		default:
+			return
+		}
+	}
+}
+
+// connect returns a connection that was kept and still works, or a new one.
+func (d *databases) connect(ctx context.Context) (*pgx.Conn, error) {
+	for {
+		select {
+		case conn := <-d.kept:
+			if err := conn.Ping(ctx); err == nil {
+				return conn, nil
+			}
+			_ = conn.Close(context.WithoutCancel(ctx))
+		default:
+			return pgx.Connect(ctx, d.admin.String())
+		}
+	}
+}
+
+// done keeps a connection, or closes it.
+func (d *databases) done(ctx context.Context, conn *pgx.Conn) {
+	if !conn.IsClosed() {
+		select {
+		case d.kept <- conn:
+			return
+		default:
+		}
+	}
+	_ = conn.Close(context.WithoutCancel(ctx))
+}
+
 func (d *databases) exec(ctx context.Context, statement string) error {
-	conn, err := pgx.Connect(ctx, d.admin.String())
+	conn, err := d.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer d.done(ctx, conn)
+	_, err = conn.Exec(ctx, statement)
+	return err
+}
+
+// clone copies a template. To copy its files is half the work of writing all pages to the log, as PostgreSQL does by itself since
+// version 15. It takes two checkpoints, though, which only a server of the tests' own, whose files are mostly in memory, is asked for.
+func (d *databases) clone(ctx context.Context, name, template string) error {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.done(ctx, conn)
+	statement := createSQL(name, template)
+	if version, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), "."); d.files && len(version) == 2 && version >= "15" {
+		statement += " STRATEGY FILE_COPY"
+	}
 	_, err = conn.Exec(ctx, statement)
 	return err
 }

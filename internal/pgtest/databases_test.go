@@ -92,3 +92,28 @@ func databaseNames(t *testing.T, conn *pgx.Conn) []string {
 	require.NoError(t, err)
 	return names
 }
+
+func TestConnections_ThatAreKeptAreUsedAgainWhileTheyWork(t *testing.T) {
+	t.Parallel()
+	d, err := newDatabases(Cluster(t).cluster.url("postgres"))
+	require.NoError(t, err)
+	d.keep()
+	d.files = true
+	t.Cleanup(d.close)
+	require.NoError(t, d.clone(t.Context(), "one", "template0"))
+	first, err := d.connect(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, d.kept, "it is the one that has made the database")
+	pid := first.PgConn().PID()
+	d.done(t.Context(), first)
+
+	_, err = connect(t, d.url("postgres")).Exec(t.Context(), "SELECT pg_terminate_backend($1, 10000)", pid)
+	require.NoError(t, err)
+	require.NoError(t, d.exec(t.Context(), dropSQL("one")))
+	second, err := d.connect(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, pid, second.PgConn().PID())
+	d.done(t.Context(), second)
+	d.close()
+	require.True(t, second.IsClosed())
+}

@@ -129,20 +129,26 @@ func (b *binary) open() (*databases, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if url := os.Getenv(URLVariable); url != "" {
-		if b.databases, b.err = newDatabases(url); b.err == nil {
-			b.databases.sweep(ctx)
-		}
-		return b.databases, b.err
-	}
-	if b.cluster, b.err = newCluster(ctx); b.err == nil {
+		b.databases, b.err = newDatabases(url)
+	} else if b.cluster, b.err = newCluster(ctx); b.err == nil {
 		b.databases, b.err = newDatabases(b.cluster.url("postgres"))
 	}
-	return b.databases, b.err
+	if b.err != nil {
+		return nil, b.err
+	}
+	b.databases.keep()
+	if b.databases.files = b.cluster != nil; !b.databases.files {
+		b.databases.sweep(ctx)
+	}
+	return b.databases, nil
 }
 
 func (b *binary) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.databases != nil {
+		b.databases.close()
+	}
 	if b.cluster == nil {
 		return nil
 	}
