@@ -35,28 +35,40 @@ func TestBatch_KeepsItsPromisesOverAnyHistory(t *testing.T) {
 	t.Parallel()
 
 	histories, outcomes, grants := 0, map[decide.Code]int{}, map[string]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		histories++
-		h := newHistory(t)
-		h.outcomes = outcomes
-		for range rapid.IntRange(1, 25).Draw(t, "batches") {
-			h.time()
-			h.settings()
-			h.batch(grants)
+	missing := func() (what []string) {
+		for code := decide.Unknown; code <= decide.Alive; code++ {
+			if outcomes[code] == 0 {
+				what = append(what, names[code])
+			}
 		}
-	})
-
-	if t.Logf("%d histories", histories); histories < 50 {
-		return // too few to reach everything, as with -short
+		for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost", "correction", "free, where there is no room"} {
+			if grants[kind] == 0 {
+				what = append(what, kind)
+			}
+		}
+		return what
 	}
-	for code := decide.Unknown; code <= decide.Alive; code++ {
-		t.Logf("%-16s%6d", names[code], outcomes[code])
-		require.NotZero(t, outcomes[code], "no operation ended as %s: the histories do not reach it", names[code])
+	const most = 10 // rarely, the first hundred histories do not reach everything
+	for tries := 0; tries < most && len(missing()) > 0; tries++ {
+		rapid.Check(t, func(t *rapid.T) {
+			histories++
+			h := newHistory(t)
+			h.outcomes = outcomes
+			for range rapid.IntRange(1, 25).Draw(t, "batches") {
+				h.time()
+				h.settings()
+				h.batch(grants)
+			}
+		})
+		if t.Logf("%d histories", histories); histories < 50 {
+			return // too few to reach everything, as with -short
+		}
+	}
+	for code, n := range outcomes {
+		t.Logf("%-16s%6d", names[code], n)
 	}
 	t.Logf("%v", grants)
-	for _, kind := range []string{"whole", "shortened", "least", "soft, past a limit", "tombstone", "lost", "correction", "free, where there is no room"} {
-		require.NotZero(t, grants[kind], "nothing was %s: the histories do not reach it", kind)
-	}
+	require.Empty(t, missing(), "no history reaches them")
 }
 
 // counting is what limits of cost count; the empty one is what the ledger says, and what that leaves open is the charge.
