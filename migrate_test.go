@@ -16,6 +16,7 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
+	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
 )
 
@@ -111,6 +112,23 @@ func TestMigrationStatus_CountsWithoutWriting(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, s.Latest, s.Applied, name)
 	}
+}
+
+func TestMigrationStatus_NamesThePlaceThatIsBehind(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "places")
+	ledger := openLedger(t, db)
+	s, err := ledger.MigrationStatus(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"east": s.Latest, "west": s.Latest}, s.Places)
+	require.Empty(t, s.Behind())
+	require.NoError(t, db.Exec(`DELETE FROM west.llm_migrations WHERE version_id = ?`, s.Latest).Error)
+	more := openLedger(t, openAt(t, db.Dialector), tenant.WithPlaces("east", "north", "west"))
+	s, err = more.MigrationStatus(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, s.Latest, s.Applied)
+	require.Equal(t, map[string]int64{"east": s.Latest, "north": 0, "west": s.Latest - 1}, s.Places)
+	require.Equal(t, []string{"north", "west"}, s.Behind())
 }
 
 // The search_path that PostgreSQL begins with is "$user", public: a schema with the user's name, made later for something else, comes

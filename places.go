@@ -189,6 +189,24 @@ func Places(ctx context.Context, db *gorm.DB) ([]string, error) {
 	return names, nil
 }
 
+// PlaceFor returns the place that the books of a tenant are in, one of [WithPlaces]; empty for the home. [Ledger.Move] takes them elsewhere.
+//
+// Its errors are those of [UUIDFor]; it reads where [Cost] reads.
+func PlaceFor(ctx context.Context, db *gorm.DB, t Tenant) (string, error) {
+	q, err := ask(ctx, db, t)
+	if err != nil {
+		return "", err
+	}
+	s, err := q.answer(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case !q.made(s) || q.who.none():
+		return "", q.noBudget()
+	}
+	return q.at.name(), nil
+}
+
 // checkPlaces returns an error where the places of the database are not those of the ledger, before anything is written.
 func (l *Ledger) checkPlaces(ctx context.Context) error { return l.checkPlacesOver(ctx, l.pool) }
 

@@ -104,6 +104,13 @@ func TestMove_TakesATenantWithAllBelowItAndWhatRuns(t *testing.T) {
 	require.ErrorContains(t, err, `"company"`)
 	report, err := ledger.Move(t.Context(), company, away)
 	require.NoError(t, err)
+	for _, who := range []tenant.Tenant{company, team} {
+		in, err := tenant.PlaceFor(t.Context(), db, who)
+		require.NoError(t, err)
+		require.Equal(t, away, in)
+	}
+	_, err = tenant.PlaceFor(t.Context(), db, tenant.ID("nobody"))
+	require.ErrorIs(t, err, tenant.ErrNoBudget)
 	require.Equal(t, tenant.MoveReport{Tenants: []string{"company", "team"}, Executions: 5}, report)
 	require.Equal(t, []string{away, away}, []string{placeOf(t, db, "company"), placeOf(t, db, "team")})
 	again, err := ledger.Move(t.Context(), company, away)

@@ -257,9 +257,23 @@ func Overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
 type MigrationStatus struct {
 	Applied int64 // the number of the last migration; 0 where there is none, and where another tool has applied them
 	Latest  int64 // of this version of the library
+
+	// Places are the numbers of each place of the ledger's; 0 for one that has not been made. None without [WithPlaces].
+	Places map[string]int64 `json:",omitempty"`
 }
 
-// MigrationStatus returns which version of the ledger's tables the database has, for status pages, and for programs that would
+// Behind returns the places that lack a migration, in the order of their names.
+func (s MigrationStatus) Behind() (names []string) {
+	for name, applied := range s.Places {
+		if applied < s.Latest {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// MigrationStatus returns which version of the ledger's tables the database has, and which each of its places, for status pages, and for programs that would
 // rather not work on the tables of a newer version. It writes nothing.
 //
 // Errors: [ErrUnavailable], and ctx's own.
@@ -268,7 +282,16 @@ func (l *Ledger) MigrationStatus(ctx context.Context) (MigrationStatus, error) {
 	if err != nil {
 		return MigrationStatus{}, l.failure(ctx, err)
 	}
-	return MigrationStatus{Applied: applied, Latest: latest}, nil
+	s := MigrationStatus{Applied: applied, Latest: latest}
+	for _, name := range l.options.places {
+		if s.Places == nil {
+			s.Places = map[string]int64{}
+		}
+		if s.Places[name], err = migrations.PlaceVersion(ctx, l.pool, name); err != nil {
+			return MigrationStatus{}, l.failure(ctx, err)
+		}
+	}
+	return s, nil
 }
 
 // Verification is a [Ledger.Verify] that came to its end.

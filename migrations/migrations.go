@@ -154,6 +154,16 @@ func apply(ctx context.Context, db *sql.DB, dialect, table string, dir fs.FS) er
 // Version returns which migrations a database has, by the number of the last one, and which this version of the module has. It writes
 // nothing. It is 0 where none was applied, or where another tool has applied them.
 func Version(ctx context.Context, db *sql.DB, dialect string) (applied, latest int64, err error) {
+	return version(ctx, db, dialect, Table)
+}
+
+// PlaceVersion is Version of a place; 0 where there is none.
+func PlaceVersion(ctx context.Context, db *sql.DB, place string) (applied int64, err error) {
+	applied, _, err = version(ctx, db, "postgres", place+"."+Table)
+	return applied, err
+}
+
+func version(ctx context.Context, db *sql.DB, dialect, table string) (applied, latest int64, err error) {
 	dir, err := FS(dialect)
 	if err != nil {
 		return 0, 0, err
@@ -169,15 +179,15 @@ func Version(ctx context.Context, db *sql.DB, dialect string) (applied, latest i
 		}
 		latest = max(latest, number)
 	}
-	there := `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '` + Table + `'`
+	there := `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '` + table + `'`
 	if dialect == "postgres" {
-		there = `SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('` + Table + `')`
+		there = `SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('` + table + `')`
 	}
 	var n int
 	if err := db.QueryRowContext(ctx, there).Scan(&n); err != nil || n == 0 {
 		return 0, latest, err
 	}
-	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+Table+` WHERE is_applied`).Scan(&applied)
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+table+` WHERE is_applied`).Scan(&applied)
 	return applied, latest, err
 }
 

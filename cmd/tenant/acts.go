@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
@@ -335,6 +338,51 @@ func (c *renameCommand) Run(ctx context.Context, a *app) error {
 	a.tell(acted{Tenant: c.From, DryRun: c.DryRun, Changes: differences(before, &after, false)[:1]})
 	return nil
 }
+
+type moveCommand struct {
+	tenantArgument
+	Place string `arg:"" optional:"" help:"The place, as the status command lists them."`
+	Home  bool   `help:"To the home, the tables beside all places."`
+	actFlags
+}
+
+func (c *moveCommand) Run(ctx context.Context, a *app) error {
+	if (c.Place == "") != c.Home {
+		return wrong("it is either moved to a PLACE or, with --home, to the home")
+	}
+	l, end, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	from, err := tenant.PlaceFor(ctx, l.db, c.tenant())
+	if err != nil {
+		return err
+	}
+	if !c.Home && !slices.Contains(l.places, c.Place) {
+		return wrong("there is no place %q: the database has %s", c.Place, cmp.Or(strings.Join(l.places, ", "), "none"))
+	}
+	own, err := tenant.BudgetFor(ctx, l.db, c.tenant())
+	if err != nil {
+		return err
+	}
+	if c.DryRun && own.ParentID != "" {
+		return fmt.Errorf("%q stands below %q, and goes along with it: move that", c.ID, own.ParentID)
+	}
+	done := acted{Tenant: c.ID, DryRun: c.DryRun}
+	if from != c.Place {
+		done.Changes = []change{{"place", placeName(from), placeName(c.Place)}}
+	}
+	if !c.DryRun {
+		if _, err := l.Move(a.acting(ctx, c.Reason), c.tenant(), c.Place); err != nil {
+			return err
+		}
+	}
+	a.tell(done)
+	return nil
+}
+
+func placeName(name string) string { return cmp.Or(name, "the home") }
 
 // renames says whether a tenant could be given another id.
 func renames(ctx context.Context, l *ledger, from, to tenant.ID) error {

@@ -56,6 +56,7 @@ type tenantCommands struct {
 	Suspend  suspendCommand  `cmd:"" help:"Let a tenant make no calls."`
 	Resume   resumeCommand   `cmd:"" help:"Let a suspended tenant make calls again."`
 	Rename   renameCommand   `cmd:"" help:"Give a tenant another id."`
+	Move     moveCommand     `cmd:"" help:"Take a tenant, with all below it, to another place of the books."`
 }
 
 // tenantArgument is the tenant that a command is about.

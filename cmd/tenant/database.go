@@ -164,6 +164,8 @@ type ledger struct {
 	db   *gorm.DB
 	name string // of the database, without a password
 	zone *time.Location
+
+	places []string // beside the home
 }
 
 // open opens the ledger. Unknown tenants are refused, unless an option says otherwise.
@@ -213,6 +215,7 @@ func (a *app) openOn(ctx context.Context, migrates bool, options []tenant.OpenOp
 	case err != nil:
 		return fail(fmt.Errorf("%s cannot be used: %w", name, err))
 	case len(places) > 0:
+		l.places = places
 		options = append(options, tenant.WithPlaces(places...))
 	}
 	open := func() (err error) {
@@ -307,6 +310,9 @@ func (l *ledger) suits(ctx context.Context) error {
 	case schema.Applied > schema.Latest:
 		return fmt.Errorf("the database has the ledger's tables in version %d, and this command knows %d: it is too old, install a newer one",
 			schema.Applied, schema.Latest)
+	case len(schema.Behind()) > 0:
+		return fmt.Errorf("the tables of the place %s are older than version %d, which this command needs; to bring them up to date, type `tenant migrate`",
+			strings.Join(schema.Behind(), ", "), schema.Latest)
 	case schema.Applied > 0 && schema.Applied < schema.Latest:
 		return fmt.Errorf("the database has the ledger's tables in version %d, and this command needs %d; to bring them up to date, type `tenant migrate`",
 			schema.Applied, schema.Latest)

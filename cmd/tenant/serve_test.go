@@ -114,7 +114,7 @@ func TestHelp_OfEveryCommand(t *testing.T) {
 	page, err := os.ReadFile("../../docs/command.md")
 	require.NoError(t, err)
 	for _, name := range strings.Split("migrate|status|tenant|tenant list|tenant show|tenant history|tenant set-limit|tenant top-up|tenant credit|tenant debit|"+
-		"tenant suspend|tenant resume|tenant rename|usage|export|import|prices|prices show|prices diff|prices check|reprice|backfill|verify|repair|prune|erase|serve|completion", "|") {
+		"tenant suspend|tenant resume|tenant rename|tenant move|usage|export|import|prices|prices show|prices diff|prices check|reprice|backfill|verify|repair|prune|erase|serve|completion", "|") {
 		r := run(t, []string{"TENANT_DATABASE_URL=postgres://u:geheim@h/db"}, append(strings.Fields(name), "--help")...)
 		require.Equal(t, 0, r.code, name)
 		require.Contains(t, r.out, "Usage: tenant "+name)

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ type migrateCommand struct {
 type migrated struct {
 	Database        string
 	From, To        int64
+	Places          []string `json:",omitempty"` // which were behind
 	Changed, DryRun bool
 }
 
@@ -38,10 +41,12 @@ func (c *migrateCommand) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	m := migrated{Database: l.name, From: before.Applied, To: before.Latest, Changed: before.Applied < before.Latest && !c.DryRun, DryRun: c.DryRun}
+	m := migrated{Database: l.name, From: before.Applied, To: before.Latest, Places: before.Behind(), Changed: (before.Applied < before.Latest || len(before.Behind()) > 0) && !c.DryRun, DryRun: c.DryRun}
 	switch {
 	case a.JSON:
 		a.out.json(m)
+	case len(m.Places) > 0:
+		a.out.say("%s was brought to version %d, with the places %s.", plain(m.Database), m.To, strings.Join(m.Places, ", "))
 	case m.From == m.To:
 		a.out.say("%s is up to date: version %d.", plain(m.Database), m.To)
 	case c.DryRun:
@@ -119,6 +124,9 @@ func (s *status) print(a *app, zone *time.Location) {
 	}
 	a.out.say("Database       %s", plain(s.Database))
 	a.out.say("Tables         %s", version)
+	if len(s.Tables.Places) > 0 {
+		a.out.say("Places         %s", strings.Join(slices.Sorted(maps.Keys(s.Tables.Places)), ", "))
+	}
 	a.out.say("Running calls  %s", running)
 	a.out.say("Overruns       %d this month", s.Overruns)
 	a.out.say("Last verify    %s", verified)

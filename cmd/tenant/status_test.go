@@ -216,5 +216,29 @@ func TestStatus_OfBooksInPlacesCountsThemAll(t *testing.T) {
 	require.NoError(t, ledger.Close(t.Context()))
 	require.Contains(t, b.ok("usage", "--period", "all"), "1.00")
 	require.Contains(t, b.ok("tenant", "show", "umbrella"), "umbrella")
+	require.Contains(t, b.ok("status"), "Places         east, west\n")
+	require.Contains(t, b.ok("migrate"), "is up to date")
+
+	place := func() (name string) {
+		require.NoError(t, b.db.Raw(`SELECT place FROM llm_tenants WHERE tenant_id = 'umbrella'`).Scan(&name).Error)
+		return name
+	}
+	was := place()
+	away := map[string]string{"east": "west", "west": "east"}[was]
+	require.Contains(t, b.ok("tenant", "show", "umbrella"), "Place        "+was+"\n")
+	require.Equal(t, []string{"place: " + was + " -> " + away}, b.tried("tenant", "move", "umbrella", away, "--reason", "room"))
+	require.Equal(t, away, place())
+	require.Equal(t, []string{"place: " + away + " -> the home"}, b.tried("tenant", "move", "umbrella", "--home", "--reason", "room"))
+	require.Empty(t, place())
+	require.Contains(t, b.ok("tenant", "history", "umbrella"), "room")
+	require.Contains(t, b.ok("usage", "--period", "all"), "1.00")
+	require.Contains(t, b.fails(2, "tenant", "move", "umbrella", "north", "--reason", "x"), `there is no place "north": the database has east, west`)
+	require.Contains(t, b.fails(2, "tenant", "move", "umbrella", "--reason", "x"), "either moved to a PLACE or, with --home, to the home")
+	b.fails(2, "tenant", "move", "umbrella", "east", "--home", "--reason", "x")
+	b.fails(4, "tenant", "move", "nobody", "east", "--reason", "x")
 	b.ok("verify")
+
+	// A place that lags behind is named.
+	require.NoError(t, b.db.Exec(`DELETE FROM west.llm_migrations WHERE version_id = (SELECT max(version_id) FROM west.llm_migrations)`).Error)
+	require.Contains(t, b.fails(1, "status"), "the tables of the place west are older than version")
 }

@@ -58,6 +58,7 @@ type showCommand struct{ tenantArgument }
 type shown struct {
 	UUID                   tenant.UUID
 	Record                 *tenant.RecordKey `json:",omitempty"` // of the host's
+	Place                  string            `json:",omitempty"` // that its books are in; empty for the home
 	Budget                 *tenant.Budget
 	Effective              tenant.Effective
 	Status                 tenant.Status
@@ -106,6 +107,9 @@ func look(ctx context.Context, db *gorm.DB, id tenant.ID) (*shown, error) {
 	if s.Effective, err = tenant.EffectiveBudget(ctx, db, id); err != nil {
 		return nil, err
 	}
+	if s.Place, err = tenant.PlaceFor(ctx, db, id); err != nil {
+		return nil, err
+	}
 	record, found, err := tenant.RecordFor(ctx, db, id)
 	if err != nil {
 		return nil, err
@@ -133,6 +137,9 @@ func (s *shown) print(a *app) {
 	a.out.say("UUID         %s", s.UUID)
 	if s.Record != nil {
 		a.out.say("Record       %s %s", plain(s.Record.Table), plain(s.Record.Key))
+	}
+	if s.Place != "" {
+		a.out.say("Place        %s", s.Place)
 	}
 	a.out.say("Below        %s", cmp.Or(plain(b.ParentID), "—"))
 	a.out.say("Enforcement  %s (from the %s)", s.Effective.Enforcement, s.Effective.EnforcementFrom)
