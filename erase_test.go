@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -134,6 +135,7 @@ func TestErase_LeavesNothingThatNamesAnybody(t *testing.T) {
 
 		_, err = ledger.Reserve(t.Context(), tenant.ID("team"), tenant.Estimate{Model: "m"})
 		require.ErrorIs(t, err, tenant.ErrTenantSuspended, "it stands below one that is gone")
+		require.ErrorContains(t, err, `one that is gone, above "team": give that another parent`)
 		again, err := ledger.Erase(t.Context(), report.UUID)
 		require.NoError(t, err)
 		require.Equal(t, tenant.EraseReport{UUID: report.UUID}, again)
@@ -141,6 +143,61 @@ func TestErase_LeavesNothingThatNamesAnybody(t *testing.T) {
 		require.ErrorIs(t, err, tenant.ErrInvalidOption)
 		require.ErrorContains(t, err, `there is no tenant "acme-corp"`)
 	}, tenant.WithRollupTags("who"))
+}
+
+// Whatever a tenant was called, the entries of others lose its id as their parent, and nothing else.
+func TestErase_TakesAnIDOfAnyTextOutOfTheEntriesOfOthersAlone(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		for i, id := range []string{`R&D <west>`, `say "hi"`, `back\slash`, "line\u2028end", "hard", "parent", "enforcement", "null", "Zürich"} {
+			team := tenant.ID(fmt.Sprint("team-", i))
+			place(t, db, tenant.ID(id), "", "3")
+			place(t, db, team, tenant.ID(id), "2")
+			require.NoError(t, tenant.ConfigureBudget(t.Context(), db, team, func(b *tenant.Budget) error {
+				b.Name = "Team"
+				return nil
+			}))
+			entries := func() (all []string) {
+				var log []tenant.AuditEntry
+				require.NoError(t, tenant.AuditLog(t.Context(), db, team).Order("id").Find(&log).Error)
+				for _, e := range log {
+					for _, document := range []json.RawMessage{e.Was, e.Became} {
+						var settings map[string]any
+						if len(document) > 0 {
+							require.NoError(t, json.Unmarshal(document, &settings))
+						}
+						all = append(all, fmt.Sprint(settings))
+					}
+				}
+				return all
+			}
+			want := entries()
+			require.Contains(t, strings.Join(want, "\n"), "parent:"+id)
+			for j := range want {
+				want[j] = strings.ReplaceAll(want[j], "parent:"+id, "parent:")
+			}
+			_, err := ledger.Erase(t.Context(), tenant.ID(id))
+			require.NoError(t, err, id)
+			require.Equal(t, want, entries(), id)
+		}
+	})
+}
+
+// What a tenant was called before its record got another key is known by the audit log alone, where it made no call by it.
+func TestErase_TakesFormerIDsOutToo(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		org := newOrganization(t, db, ledger, "tools & toys", dollar)
+		place(t, db, "shop", "tools & toys", "0.5")
+		org.Slug = "toys"
+		require.NoError(t, db.Save(org).Error)
+		require.Contains(t, dump(t, db), "tools & toys")
+		_, err := ledger.Erase(t.Context(), org)
+		require.NoError(t, err)
+		after := dump(t, db)
+		require.NotContains(t, after, "toys")
+		require.Contains(t, after, "shop")
+	})
 }
 
 func TestErase_WaitsForWhatRuns(t *testing.T) {

@@ -446,7 +446,10 @@ func (l *Ledger) refusal(op *decide.Op, out *decide.Outcome) error {
 	case decide.WrongOwner:
 		return fmt.Errorf("%w: %q", ErrIdentityConflict, op.Key)
 	case decide.Suspended:
-		if out.Tenant != nil && out.Tenant.Key != op.Key {
+		switch {
+		case out.Tenant != nil && out.Tenant.Key == "":
+			return fmt.Errorf("%w: one that is gone, above %q: give that another parent, or none, by ConfigureBudget", ErrTenantSuspended, op.Key)
+		case out.Tenant != nil && out.Tenant.Key != op.Key:
 			return fmt.Errorf("%w: %q, above %q", ErrTenantSuspended, out.Tenant.Key, op.Key)
 		}
 		return fmt.Errorf("%w: %q", ErrTenantSuspended, op.Key)

@@ -2,7 +2,7 @@ package books
 
 import (
 	"context"
-	"encoding/json"
+	"strings"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -26,30 +26,24 @@ func (b Books) Retire(ctx context.Context, id book.ID) error {
 
 // Names returns the keys that a tenant has and has had, as far as the books know.
 func (b Books) Names(ctx context.Context, id book.ID) (names []string, err error) {
+	const key = "tenant_id" // as the audit log says what was renamed
 	err = sqldb.List(ctx, b.Conn, &names, b.Bind(`SELECT tenant_id FROM llm_tenants WHERE id = ? AND tenant_id IS NOT NULL
 		UNION SELECT tenant_id FROM llm_audit WHERE tenant = ? AND tenant_id <> ''
-		UNION SELECT tenant_id FROM llm_executions WHERE tenant = ? AND tenant_id <> ''`), id.String(), id.String(), id.String())
+		UNION SELECT `+b.Tag("was")+` FROM llm_audit WHERE tenant = ? AND `+b.Tag("was")+` <> ''
+		UNION SELECT tenant_id FROM llm_executions WHERE tenant = ? AND tenant_id <> ''`), id.String(), id.String(), key, id.String(), key, id.String())
 	return names, err
 }
 
 // Unname takes the names of a tenant out of the audit log's entries of others, which say whom they stand below.
 func (b Books) Unname(ctx context.Context, names []string) error {
-	document := func(column string) string {
-		replaced := "replace(CAST(" + column + " AS text), ?, ?)"
-		if b.LocksRows {
-			return column + " = CAST(" + replaced + " AS jsonb)"
-		}
-		return column + " = " + replaced
+	nobody := `json_set(@, '$.parent', '')`
+	if b.LocksRows {
+		nobody = `jsonb_set(@, '{parent}', '""')`
 	}
 	for _, name := range names {
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return err
-		}
-		was, now := string(quoted), `""`
 		for _, column := range []string{"was", "became"} {
-			if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_audit SET `+document(column)+` WHERE `+column+` IS NOT NULL
-				AND replace(CAST(`+column+` AS text), ?, ?) <> CAST(`+column+` AS text)`), was, now, was, now); err != nil {
+			if _, err := b.Conn.ExecContext(ctx, b.Bind(`UPDATE llm_audit SET `+column+` = `+strings.ReplaceAll(nobody, "@", column)+`
+				WHERE `+b.Tag(column)+` = ?`), "parent", name); err != nil {
 				return err
 			}
 		}
