@@ -96,3 +96,43 @@ func TestQueryUsage_OfEverybodyReadsTheFoldedHoursSinceTheLastDay(t *testing.T) 
 		right(7)
 	})
 }
+
+// The last lines of the roll-up are looked up one by one, and those before them are read together.
+func TestQueryUsage_OfHoursWithManyLinesHasEachLineOnce(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		known(t, db, "acme", "globex")
+		now := at(t, "2025-05-12T10:20:00Z")
+		tenant.SetClock(ledger, now)
+		for _, lines := range []int{1, 31, 32, 33, 70} {
+			require.NoError(t, db.Exec(`DELETE FROM llm_usage`).Error)
+			require.NoError(t, db.Exec(`DELETE FROM llm_executions`).Error)
+			want := map[string]int64{}
+			var own, others []past
+			for i := range lines {
+				agent, cost, hour := fmt.Sprintf("agent-%02d", i/2), int64(1_000+i), now.Add(-time.Duration(i%3)*time.Hour)
+				yesterday := past{at: now.Add(-11 * time.Hour), cost: 5, agent: agent}
+				own = append(own, past{at: hour, cost: cost, agent: agent}, yesterday)
+				others = append(others, past{at: hour, cost: 7, agent: agent})
+				want[agent] += cost
+			}
+			remember(t, db, "acme", own...)
+			remember(t, db, "globex", others...)
+			for _, by := range [][]tenant.Group{{tenant.ByAgent}, {tenant.ByAgent, tenant.ByHour}} {
+				for _, descendants := range []bool{false, true} {
+					answer, err := tenant.QueryUsage(t.Context(), db, tenant.Query{
+						Tenant: tenant.ID("acme"), Descendants: descendants, Period: tenant.Date(2025, time.May, 12), By: by,
+					})
+					require.NoError(t, err)
+					got := map[string]int64{}
+					for _, row := range answer.Rows {
+						if cost := row.Cost.Shift(9).IntPart(); cost > 0 { // hours without calls are there too
+							got[row.Keys[0]] += cost
+						}
+					}
+					require.Equal(t, want, got, "%d lines by %v", lines, by)
+				}
+			}
+		}
+	})
+}

@@ -111,13 +111,14 @@ func TestBalances_AreAskedWithoutTheVersionsThatAnOpenSnapshotKeeps(t *testing.T
 				require.NoError(t, call(t, ledger, hot, "1"))
 			}
 
-			pages := func(statement string, args ...any) float64 {
+			pages := func(table, statement string, args ...any) float64 {
 				var text string
 				require.NoError(t, pool.QueryRowContext(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+statement, args...).Scan(&text))
 				var plans []struct{ Plan explained }
 				require.NoError(t, json.Unmarshal([]byte(text), &plans))
-				return plans[0].Plan.pages("llm_balances")
+				return plans[0].Plan.pages(table)
 			}
+			today := tenant.Query{Tenant: hot, Period: tenant.Today, By: []tenant.Group{tenant.ByModel}}
 			for _, prepare := range []string{"", "ANALYZE", "SET random_page_cost = 1.1"} {
 				pool.SetMaxIdleConns(0) // what is set is for new connections
 				if set, ok := strings.CutPrefix(prepare, "SET"); ok {
@@ -133,15 +134,23 @@ func TestBalances_AreAskedWithoutTheVersionsThatAnOpenSnapshotKeeps(t *testing.T
 					"RemainingBudget": func() error { _, _, err := tenant.RemainingBudget(t.Context(), db, hot); return err },
 					"BudgetStatus":    func() error { _, err := tenant.BudgetStatus(t.Context(), db, hot); return err },
 					"EffectiveBudget": func() error { _, err := tenant.EffectiveBudget(t.Context(), db, hot); return err },
+					"QueryUsage":      func() error { _, err := tenant.QueryUsage(t.Context(), db, today); return err },
+					"UsageSummary":    func() error { _, err := tenant.UsageSummary(t.Context(), db, hot, tenant.Today); return err },
 				} {
-					statements := heard.on("llm_balances", func() { require.NoError(t, ask()) })
+					table, most := "llm_balances", 40.0
+					if strings.Contains(name, "Usage") {
+						table, most = "llm_usage", 25
+					}
+					statements := heard.on(table, func() { require.NoError(t, ask()) })
 					require.NotEmpty(t, statements, name)
 					for _, s := range statements {
-						require.Less(t, pages(s.SQL, s.Args...), 40.0, "%s after %q: %s", name, prepare, s.SQL)
+						require.Less(t, pages(table, s.SQL, s.Args...), most, "%s after %q: %s", name, prepare, s.SQL)
 					}
 				}
 			}
-			require.Greater(t, pages(`SELECT count(spent_cost) FROM llm_balances WHERE spent_calls > $1`, calls), 60.0, "the snapshot does keep the versions")
+			const kept = "the snapshot does keep the versions"
+			require.Greater(t, pages("llm_balances", `SELECT count(spent_cost) FROM llm_balances WHERE spent_calls > $1`, calls), 60.0, kept)
+			require.Greater(t, pages("llm_usage", `SELECT count(cost) FROM llm_usage WHERE calls > $1`, calls), 30.0, kept)
 		})
 	}
 }

@@ -179,7 +179,29 @@ type source struct {
 	pruned  bool   // like the roll-up, it knows no actors, and tags only that are rolled up
 	columns string
 	where   string
-	args    []any // of where
+	args    []any // of where, or of the table
+}
+
+// newest is a source of the roll-up for the rows that a tenant has in a range of hours. Whoever calls now writes a row of the present
+// hour again and again. While a snapshot is open its versions are all kept, those of older generations before the present one in the index.
+// So the last lines are looked up one by one from the end, where the first row found is the one that is there. Those before them are
+// read as they lie: they are too many for that, and hardly any of them is written. That the tenant is compared with the line keeps a
+// planner to the primary key.
+func (s source) newest(tenant string, from, to any) source {
+	const most = 32
+	line := []string{"tenant", "hour", "agent", "model", "billed_model", "provider", "service_tier", "below"}
+	if s.table == "llm_usage_units" {
+		line = append(line, "unit")
+	}
+	of := func(table string) string { return "(" + table + "." + strings.Join(line, ", "+table+".") + ")" }
+	last := ` ORDER BY ` + strings.Join(line, ` DESC, `) + ` DESC, generation DESC LIMIT 1`
+	before := `SELECT * FROM ` + s.table + ` u WHERE u.tenant = k.tenant AND ` + of("u") + ` < ` + of("k")
+	s.table = fmt.Sprintf(`(WITH RECURSIVE k AS (
+			(SELECT u.*, 1 AS nth FROM %[1]s u WHERE u.tenant = ? AND (u.tenant, u.hour) < (?, ?)%[2]s)
+			UNION ALL SELECT u.*, k.nth + 1 FROM k CROSS JOIN LATERAL (%[3]s%[2]s) u WHERE k.nth < %[4]d AND k.hour >= ?)
+		SELECT * FROM k UNION ALL SELECT u.*, 0 FROM k CROSS JOIN LATERAL (%[3]s AND u.hour >= ?) u WHERE k.nth = %[4]d)`, s.table, last, before, most)
+	s.args = append([]any{tenant, tenant, to, from, from}, s.args...)
+	return s
 }
 
 // rows adds the rows of a source that lie in some pieces of a span.
@@ -191,10 +213,19 @@ func (a *answer) rows(i int, pieces []piece, from source) {
 	switch {
 	case from.rolled && a.Everybody:
 		a.add(i, pieces, from, "NOT e.below")
-	case from.rolled && a.Alone:
-		a.add(i, pieces, from, own+" AND NOT e.below")
 	case from.rolled:
-		a.add(i, pieces, from, own)
+		who := own
+		if a.Alone {
+			who += " AND NOT e.below"
+		}
+		last := len(pieces) - 1
+		if a.LocksRows {
+			a.add(i, pieces[last:], from.newest(a.Tenant.String(), a.Time(pieces[last].From), a.Time(pieces[last].To)), who)
+			pieces = pieces[:last]
+		}
+		if len(pieces) > 0 {
+			a.add(i, pieces, from, who)
+		}
 	case a.Everybody:
 		a.add(i, pieces, from, "")
 	case a.Alone:
