@@ -190,6 +190,19 @@ func (q *question) names(ctx context.Context, a *asked, places []spot) (map[stri
 			ids[p.keys[i]] = true
 		}
 		names, err := q.home().Keys(ctx, slices.Collect(maps.Keys(ids)))
+		maps.DeleteFunc(ids, func(id string, _ bool) bool { return names[id] != "" })
+		if err == nil && len(ids) > 0 && len(q.places) > 1 {
+			// One that has no id any more, or is hidden, is known by its calls, wherever they are.
+			err = q.everywhere(func(b books.Books) error {
+				found, err := b.Keys(ctx, slices.Collect(maps.Keys(ids)))
+				for id, key := range found {
+					if key != "" {
+						names[id] = key
+					}
+				}
+				return err
+			})
+		}
 		if err != nil {
 			return nil, q.failure(ctx, err)
 		}

@@ -343,24 +343,42 @@ func (q *question) failure(ctx context.Context, err error) error {
 //
 // It is an act of its own: [Ledger.Migrate] does nothing of it. It is for the role that owns the tables, on the ledger's write path.
 // Whoever owns the tables passes, and so does every other role with rights of its own: for them nothing changes. It may be called
-// at every start, for several roles one after the other, and is to be called again after a Migrate that has added a table: each table is locked
+// at every start, for several roles one after the other, and is to be called again after a Migrate that has added a table or a place: each table is locked
 // for a moment where something is to be changed, and not at all otherwise.
 //
-// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, with [WithPlaces], and for a role that is not there or that
+// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, and for a role that is not there or that
 // no row-level security would hold; [ErrNotMigrated]; otherwise those of the database and ctx's own.
 func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 	if !l.dialect.LocksRows {
 		return fmt.Errorf("%w: MigrateRowSecurity: SQLite has no row-level security; it needs PostgreSQL", ErrInvalidOption)
 	}
-	if len(l.places) > 1 {
-		return fmt.Errorf("%w: MigrateRowSecurity: with places there is none yet", ErrInvalidOption)
+	if err := l.inPlaces(ctx); err != nil {
+		return err
 	}
-	for _, step := range books.RowSecuritySteps(role) {
-		if err := l.places[0].briefly(ctx, step); err != nil {
+	for _, p := range l.places {
+		if err := p.migrateRowSecurity(ctx, role); err != nil {
 			if refused := (*books.RoleError)(nil); errors.As(err, &refused) {
 				return fmt.Errorf("%w: MigrateRowSecurity: %w", ErrInvalidOption, err)
 			}
 			return l.failure(ctx, err)
+		}
+	}
+	return nil
+}
+
+// migrateRowSecurity is MigrateRowSecurity for the tables of the place, after those of the home.
+func (p *place) migrateRowSecurity(ctx context.Context, role string) error {
+	steps := books.RowSecuritySteps(role)
+	if p.name() != "" {
+		home, err := books.Books{Dialect: p.dialect, Conn: p.pool}.Schema(ctx)
+		if err != nil {
+			return err
+		}
+		steps = books.RowSecurityPlaceSteps(role, home)
+	}
+	for _, step := range steps {
+		if err := p.briefly(ctx, step); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -421,7 +439,7 @@ func WithRowSecurity(ctx context.Context, db *gorm.DB, t Tenant, do func(tx *gor
 
 // showRows shows the question's transaction the rows of the tenant, where that is all that it can see.
 func (q *question) showRows(ctx context.Context) (before string, err error) {
-	why, err := q.books.RowSecurityOff(ctx)
+	why, err := q.home().RowSecurityOff(ctx, q.options.places)
 	switch {
 	case err != nil:
 		return "", q.failure(ctx, err)
@@ -430,7 +448,7 @@ func (q *question) showRows(ctx context.Context) (before string, err error) {
 	}
 	var t *book.Tenant
 	for other := true; other; {
-		if t, err = q.books.FindSecured(ctx, q.whom()); err != nil {
+		if t, err = q.home().FindSecured(ctx, q.whom()); err != nil {
 			return "", q.failure(ctx, err)
 		}
 		if other, err = q.other(t); err != nil {

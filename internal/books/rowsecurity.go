@@ -105,6 +105,54 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = %[1]s, pg_temp AS $$
 	WHERE t.tenant_id = key OR (t.owner_type = a_type AND t.owner_id = an_owner) OR t.id = an_id $$;
 REVOKE ALL ON FUNCTION %[1]s.llm_row_security_tenants(boolean), %[1]s.llm_row_security_find(text, text, text, uuid) FROM PUBLIC`
 
+// inPlace reports whether a place has a table of its own; what is left says who is who, of all places.
+func (t securedTable) inPlace() bool {
+	switch t.name {
+	case "llm_tenants", "llm_former", "llm_audit", "llm_places":
+		return false
+	default:
+		return true
+	}
+}
+
+// rowFunction is what the conditions call. In a place they name the schema of the home, which has it.
+const rowFunction = "llm_row_security_tenants("
+
+// calling has the conditions of a table call the function in a schema.
+func (t securedTable) calling(schema string) securedTable {
+	if schema != "" {
+		t.own, t.read = strings.ReplaceAll(t.own, rowFunction, schema+"."+rowFunction), strings.ReplaceAll(t.read, rowFunction, schema+"."+rowFunction)
+	}
+	return t
+}
+
+// placeViews are the views of a place.
+var placeViews = []string{"llm_tenants"}
+
+// RowSecurityPlaceSteps are the steps for a place, whose tables a search_path leads to. What is to be done in the home is done before.
+func RowSecurityPlaceSteps(role, home string) []func(context.Context, Books) error {
+	var steps []func(context.Context, Books) error
+	for _, view := range placeViews {
+		steps = append(steps, func(ctx context.Context, b Books) error { return b.secureView(ctx, view) })
+	}
+	var tables []string
+	for _, t := range securedTables {
+		if t.inPlace() {
+			steps = append(steps, func(ctx context.Context, b Books) error { return b.secure(ctx, t.calling(home), quoted(role)) })
+			if t.name != migrationsTable {
+				tables = append(tables, t.name)
+			}
+		}
+	}
+	return append(steps, func(ctx context.Context, b Books) error {
+		schema, err := b.Schema(ctx)
+		if err != nil {
+			return err
+		}
+		return b.grant(ctx, quoted(role), "USAGE ON SCHEMA "+schema, "SELECT ON "+strings.Join(append(tables, placeViews...), ", "))
+	})
+}
+
 // RowSecuritySteps are what gives a role rows of one tenant at a time: each is a short transaction of its own, so that no more than one
 // table is locked at a time. The last one lets the role read. A step that was made before changes nothing.
 func RowSecuritySteps(role string) []func(context.Context, Books) error {
@@ -160,22 +208,22 @@ func (b Books) checkRole(ctx context.Context, role string) error {
 		return nil
 	})
 	if err == nil && !found {
-		if _, err = b.schema(ctx); err == nil {
+		if _, err = b.Schema(ctx); err == nil {
 			err = &RoleError{fmt.Sprintf("there is no role %q: make it first, as in CREATE ROLE %s LOGIN PASSWORD '…'", role, quoted(role))}
 		}
 	}
 	return err
 }
 
-// schema is where the ledger's tables are, quoted.
-func (b Books) schema(ctx context.Context) (name string, err error) {
+// Schema is where the ledger's tables are, quoted.
+func (b Books) Schema(ctx context.Context) (name string, err error) {
 	err = b.query(ctx)(`SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = CAST('llm_tenants' AS regclass)`, nil,
 		func(row sqldb.Row) error { return row.Scan(&name) })
 	return quoted(name), err
 }
 
 func (b Books) createRowFunctions(ctx context.Context) error {
-	schema, err := b.schema(ctx)
+	schema, err := b.Schema(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,22 +306,29 @@ func (b Books) secure(ctx context.Context, t securedTable, roles string) error {
 
 // securedAs gives the executions the policies that another table has.
 func (b Books) securedAs(ctx context.Context, table string) error {
-	var roles []string
-	if err := sqldb.List(ctx, b.Conn, &roles, `SELECT quote_ident(pg_get_userbyid(r)) FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) r
-		WHERE p.polrelid = to_regclass('`+table+`') AND p.polname = '`+rowPolicy+`'`); err != nil {
+	type has struct{ role, condition string }
+	var policies []has
+	err := b.query(ctx)(`SELECT quote_ident(pg_get_userbyid(r)), coalesce(obj_description(p.oid, 'pg_policy'), '') FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) r
+		WHERE p.polrelid = to_regclass('`+table+`') AND p.polname = '`+rowPolicy+`'`, nil, func(row sqldb.Row) error {
+		var p has
+		err := row.Scan(&p.role, &p.condition)
+		policies = append(policies, p)
 		return err
-	}
-	for _, role := range roles {
-		if err := b.secure(ctx, secureCalls(executionsTable), role); err != nil {
+	})
+	for _, p := range policies {
+		if err != nil {
 			return err
 		}
+		before, _, _ := strings.Cut(p.condition, rowFunction)
+		_, home, _ := strings.Cut(before, "SELECT ")
+		err = b.secure(ctx, secureCalls(executionsTable).calling(strings.TrimSuffix(home, ".")), p.role)
 	}
-	return nil
+	return err
 }
 
 // letRead grants a role what it needs.
 func (b Books) letRead(ctx context.Context, role string) error {
-	schema, err := b.schema(ctx)
+	schema, err := b.Schema(ctx)
 	if err != nil {
 		return err
 	}
@@ -283,11 +338,13 @@ func (b Books) letRead(ctx context.Context, role string) error {
 			tables = append(tables, t.name)
 		}
 	}
-	for _, what := range []string{
-		"USAGE ON SCHEMA " + schema,
-		"SELECT ON " + strings.Join(tables, ", "),
-		"EXECUTE ON FUNCTION llm_row_security_tenants(boolean), llm_row_security_find(text, text, text, uuid)",
-	} {
+	return b.grant(ctx, role, "USAGE ON SCHEMA "+schema, "SELECT ON "+strings.Join(tables, ", "),
+		"EXECUTE ON FUNCTION llm_row_security_tenants(boolean), llm_row_security_find(text, text, text, uuid)")
+}
+
+// grant gives a role rights.
+func (b Books) grant(ctx context.Context, role string, rights ...string) error {
+	for _, what := range rights {
 		if _, err := b.Conn.ExecContext(ctx, "GRANT "+what+" TO "+role); err != nil {
 			return err
 		}
@@ -295,21 +352,38 @@ func (b Books) letRead(ctx context.Context, role string) error {
 	return nil
 }
 
-// RowSecurityOff says why no row-level security holds the role of a connection; it is empty where one does, on each table that the
-// role may read.
-func (b Books) RowSecurityOff(ctx context.Context) (why string, err error) {
-	var tables []string
-	for _, t := range securedTables {
-		tables = append(tables, "('"+t.name+"')")
+// RowSecurityOff says why no row-level security holds the role of a connection; it is empty where one does, on each table of the home, and
+// of places, that the role may read.
+func (b Books) RowSecurityOff(ctx context.Context, places []string) (why string, err error) {
+	var tables, executions []string
+	add := func(place, name string) {
+		tables = append(tables, "('"+place+name+"')")
+		if name == executionsTable {
+			executions = append(executions, "to_regclass('"+place+name+"')")
+		}
 	}
-	for _, view := range securedViews {
-		tables = append(tables, "('"+view+"')")
+	for _, place := range append([]string{""}, places...) {
+		views := placeViews
+		if place == "" {
+			views = securedViews
+		} else {
+			place += "."
+		}
+		for _, t := range securedTables {
+			if place == "" || t.inPlace() {
+				add(place, t.name)
+			}
+		}
+		for _, view := range views {
+			add(place, view)
+		}
 	}
 	err = b.query(ctx)(`SELECT CASE WHEN to_regprocedure('llm_row_security_tenants(boolean)') IS NULL THEN 'it is not migrated: MigrateRowSecurity does that'
 		WHEN NOT has_function_privilege('llm_row_security_tenants(boolean)', 'EXECUTE') THEN format('the role %s is not one that MigrateRowSecurity was called for', quote_ident(current_user))
-		ELSE coalesce((SELECT format('the role %s sees all of %s', quote_ident(current_user), c.relname)
+		ELSE coalesce((SELECT format('the role %s sees all of %s', quote_ident(current_user),
+				CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE c.relnamespace::regnamespace || '.' || c.relname END)
 			FROM pg_class c WHERE c.oid IN (SELECT to_regclass(name) FROM (VALUES `+strings.Join(tables, ", ")+`) t (name)
-				UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('`+executionsTable+`'))
+				UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent IN (`+strings.Join(executions, ", ")+`))
 			AND has_any_column_privilege(c.oid, 'SELECT') AND CASE c.relkind WHEN 'v' THEN NOT `+invoker+` ELSE NOT (row_security_active(c.oid) AND EXISTS (SELECT FROM pg_policy p
 				WHERE p.polrelid = c.oid AND p.polname = '`+rowPolicy+`' AND (SELECT bool_or(pg_has_role(r, 'USAGE')) FROM unnest(p.polroles) r))) END
 			LIMIT 1), '') END`, nil, func(row sqldb.Row) error { return row.Scan(&why) })
