@@ -3,6 +3,7 @@ package tenant_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
@@ -96,6 +98,30 @@ func TestPlaces_OnCitusTakeCallsAndMoves(t *testing.T) {
 	require.Empty(t, differences)
 }
 
+func TestPlaces_OnANodeOfCitusAreRefused(t *testing.T) {
+	t.Parallel()
+	dsn, names := citusHome(t)
+	openOverPlaces(t, dsn, names...)
+	coordinator := openAt(t, postgres.Open(dsn))
+	var host string
+	var port int
+	require.NoError(t, coordinator.Raw(`SELECT nodename, nodeport FROM pg_dist_node WHERE groupid <> 0 AND isactive LIMIT 1`).Row().Scan(&host, &port))
+	at, err := url.Parse(dsn)
+	require.NoError(t, err)
+	at.Host = fmt.Sprintf("%s:%d", host, port)
+	db := openAt(t, postgres.Open(at.String()))
+	ledger := openLedger(t, db, tenant.WithPlaces(names...))
+	const says = "a worker node of Citus, which has no home: open it on the coordinator"
+	requireRefused(t, db, ledger, says)
+	more := openLedger(t, openAt(t, postgres.Open(at.String())), tenant.WithPlaces(append([]string{names[0] + "_more"}, names...)...))
+	err = more.Migrate(t.Context())
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, says)
+	there, err := tenant.Places(t.Context(), coordinator)
+	require.NoError(t, err)
+	require.Equal(t, names, there, "nothing was written")
+}
+
 func TestRegister_OnCitusRefusesATableThatIsCommittedApart(t *testing.T) {
 	t.Parallel()
 	db, places := citusDatabase(t)
@@ -122,6 +148,22 @@ func TestRegister_OnCitusRefusesATableThatIsCommittedApart(t *testing.T) {
 		return context.Canceled
 	}))
 	require.Empty(t, placeOf(t, db, "gone"))
+
+	// What the host does to its records afterwards is followed too, one at a time and many at once.
+	tenants := func(where string) (keys []string) {
+		require.NoError(t, db.Raw(`SELECT tenant_id FROM llm_tenants WHERE owner_type = 'firms' AND `+where+` ORDER BY tenant_id`).Scan(&keys).Error)
+		return keys
+	}
+	more := []Firm{{Slug: "oak", Name: "Oak"}, {Slug: "elm"}, {Slug: "ash"}}
+	require.NoError(t, db.Create(&more).Error)
+	require.NoError(t, db.Model(&firm).Update("slug", "acme-2").Error)
+	require.NoError(t, db.Model(&Firm{}).Where("slug IN ?", []string{"oak", "elm"}).Update("slug", gorm.Expr("slug || '-2'")).Error)
+	require.Equal(t, []string{"acme-2", "ash", "elm-2", "oak-2"}, tenants("deleted_at IS NULL"))
+	upsert := clause.OnConflict{Columns: []clause.Column{{Name: "slug"}}, DoUpdates: clause.AssignmentColumns([]string{"name"})}
+	require.NoError(t, db.Clauses(upsert).Create(&[]Firm{{Slug: "ash", Name: "Ash"}, {Slug: "yew"}}).Error)
+	require.NoError(t, db.Delete(&more[1]).Error)
+	require.NoError(t, db.Where("slug = ?", "oak-2").Delete(&Firm{}).Error)
+	require.Equal(t, []string{"acme-2", "ash", "yew"}, tenants("deleted_at IS NULL"))
 	differences, err := again.Verify(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, differences)

@@ -262,8 +262,11 @@ func (l *Ledger) directory() directory.Directory {
 // transaction (on SQLite, whose only writer it needs to be). The same files are in the folder migrations, for whoever runs
 // them with another tool.
 //
-// Errors are those of the database and ctx's own.
+// Errors: [ErrInvalidOption] for places on a node of Citus that is not the coordinator; otherwise those of the database and ctx's own.
 func (l *Ledger) Migrate(ctx context.Context) error {
+	if err := l.throughCoordinator(ctx, l.pool); err != nil {
+		return err
+	}
 	if err := migrations.Up(ctx, l.pool, l.dialect.Name); err != nil || len(l.options.places) == 0 {
 		return err
 	}

@@ -215,11 +215,26 @@ func (l *Ledger) checkPlacesOver(ctx context.Context, c sqldb.Conn) error {
 	if !l.dialect.Schemas || l.placed.Load() {
 		return nil
 	}
-	err := l.directory().CheckPlaces(ctx, c)
+	err := l.throughCoordinator(ctx, c)
+	if err == nil {
+		err = l.directory().CheckPlaces(ctx, c)
+	}
 	if err == nil {
 		l.placed.Store(true)
 	}
 	return l.placesError(err)
+}
+
+// throughCoordinator returns an error where a ledger with places is opened on a node of Citus that is not the one that has the home.
+func (l *Ledger) throughCoordinator(ctx context.Context, c sqldb.Conn) error {
+	if len(l.options.places) == 0 {
+		return nil
+	}
+	role, err := citus.RoleOf(ctx, c)
+	if err == nil && role == citus.Worker {
+		err = fmt.Errorf("%w: WithPlaces: the database is reached on a worker node of Citus, which has no home: open it on the coordinator, from where the nodes are found", ErrInvalidOption)
+	}
+	return err
 }
 
 // inPlaces is checkPlaces for what works on the books of all places.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +29,8 @@ type placed struct {
 	cpu time.Duration // of the servers, a call
 }
 
-// places measures many tenants in one place, in two places of one database, and, where there is a cluster, in two places of Citus.
+// places measures many tenants in one place, in two places of one database, and, where there is a cluster, in two places of Citus, and in one
+// for each of its nodes.
 func (b *bench) places(ctx context.Context) ([]Figure, error) {
 	names := []string{"books_1", "books_2"}
 	server := func() (*url.URL, error) {
@@ -57,16 +59,29 @@ func (b *bench) places(ctx context.Context) ([]Figure, error) {
 	if b.citus == "" {
 		return figures[:1], nil // processor time comes in hundredths of a second, and is for servers on this machine
 	}
-	home, nodes, drop, err := citusHome(ctx, b.citus)
-	if err != nil {
-		return nil, err
+	for _, most := range []int{2, maxNodes} {
+		home, nodes, names, drop, err := citusHome(ctx, b.citus, most)
+		if err != nil {
+			return nil, err
+		}
+		if most > 2 && len(names) == 2 {
+			return figures, drop()
+		}
+		on, err := b.placed(ctx, home.String(), nodes, tenant.WithPlaces(names...))
+		if err = errors.Join(err, drop()); err != nil {
+			return nil, err
+		}
+		key := "citus"
+		if most > 2 {
+			key += "_" + strconv.Itoa(len(names))
+		}
+		figures = append(figures, placesFigures(key, fmt.Sprintf("%d places of Citus, straight to their nodes", len(names)), on, plain)...)
 	}
-	on, err := b.placed(ctx, home.String(), nodes, tenant.WithPlaces(home.Query().Get("search_path")+"_1", home.Query().Get("search_path")+"_2"))
-	if err = errors.Join(err, drop()); err != nil {
-		return nil, err
-	}
-	return append(figures, placesFigures("citus", "two places of Citus, straight to their nodes", on, plain)...), nil
+	return figures, nil
 }
+
+// maxNodes is how many nodes of a cluster are used.
+const maxNodes = 8
 
 func placesFigures(key, title string, p, plain placed) []Figure {
 	const against = "one place"
@@ -101,49 +116,54 @@ func (b *bench) placed(ctx context.Context, home string, servers []string, optio
 	return p, err
 }
 
-// citusHome makes a schema for the home on a coordinator, and returns its URL, those of all nodes, and what removes it.
-func citusHome(ctx context.Context, coordinator string) (home *url.URL, nodes []string, drop func() error, err error) {
+// citusHome makes a schema for the home on a coordinator, and returns its URL, those of all nodes, the names of as many places as there are
+// nodes for them, but of most at most, and what removes it all.
+func citusHome(ctx context.Context, coordinator string, most int) (home *url.URL, nodes, places []string, drop func() error, err error) {
 	if home, err = url.Parse(coordinator); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
 	db, err := sql.Open("pgx", coordinator)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
 	name := fmt.Sprintf("tenant_bench_%d", time.Now().UnixNano())
 	drop = func() (err error) {
 		ctx := context.WithoutCancel(ctx)
-		for _, schema := range []string{name + "_1", name + "_2", name} {
+		for _, schema := range append(slices.Clone(places), name) {
 			_, e := db.ExecContext(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
 			err = errors.Join(err, e)
 		}
 		return errors.Join(err, db.Close())
 	}
 	if _, err = db.ExecContext(ctx, "CREATE SCHEMA "+name); err != nil {
-		return nil, nil, nil, errors.Join(err, db.Close())
+		return nil, nil, nil, nil, errors.Join(err, db.Close())
 	}
-	rows, err := db.QueryContext(ctx, `SELECT nodename, nodeport FROM pg_dist_node WHERE isactive`)
+	rows, err := db.QueryContext(ctx, `SELECT nodename, nodeport, shouldhaveshards FROM pg_dist_node WHERE isactive`)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, drop())
+		return nil, nil, nil, nil, errors.Join(err, drop())
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var host string
 		var port int
-		if err := rows.Scan(&host, &port); err != nil {
-			return nil, nil, nil, errors.Join(err, drop())
+		var holds bool
+		if err := rows.Scan(&host, &port, &holds); err != nil {
+			return nil, nil, nil, nil, errors.Join(err, drop())
 		}
 		node := *home
 		node.Host = net.JoinHostPort(host, strconv.Itoa(port))
 		nodes = append(nodes, node.String())
+		if holds && len(places) < most {
+			places = append(places, fmt.Sprint(name, "_", len(places)+1))
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, nil, nil, errors.Join(err, drop())
+		return nil, nil, nil, nil, errors.Join(err, drop())
 	}
 	q := home.Query()
 	q.Set("search_path", name)
 	home.RawQuery = q.Encode()
-	return home, nodes, drop, nil
+	return home, nodes, places, drop, nil
 }
 
 // processorTime is what all processes of some servers have taken since they were started.

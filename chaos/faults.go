@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,17 +52,20 @@ func (r *runner) faults() []fault {
 	}
 	harmed := func(draw func(rng *rand.Rand) harm) func(context.Context, *rand.Rand) error {
 		return func(_ context.Context, rng *rand.Rand) error {
-			r.proxy.do(draw(rng))
+			all := r.proxies()
+			all[rng.IntN(len(all))].do(draw(rng))
 			return nil
 		}
 	}
 	well := func(context.Context) error {
-		r.proxy.do(harm{})
+		for _, p := range r.proxies() {
+			p.do(harm{})
+		}
 		return nil
 	}
 	const ended = "; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '" + worker + "'"
 	t := table{runner: r}
-	return []fault{
+	all := []fault{
 		{passwords, 2 * time.Second, true, begin("ALTER ROLE " + worker + " PASSWORD 'another'" + ended), end("ALTER ROLE " + worker + " PASSWORD " + literal(password))},
 		{nologins, 2 * time.Second, true, begin("ALTER ROLE " + worker + " NOLOGIN" + ended), end("ALTER ROLE " + worker + " LOGIN")},
 		{closings, 2 * time.Second, true, begin("ALTER DATABASE tenant ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'tenant'"), end("ALTER DATABASE tenant ALLOW_CONNECTIONS true")},
@@ -77,6 +81,11 @@ func (r *runner) faults() []fault {
 		{cutting, time.Second, false, harmed(func(rng *rand.Rand) harm { return harm{cutIn: 5 + rng.IntN(60)} }), well},
 		{storms, time.Second, false, harmed(storm), well},
 	}
+	if len(r.nodes) > 0 { // whose tables take no triggers
+		all = slices.DeleteFunc(all, func(f fault) bool { return f.what == raising })
+		all = append(all, r.clusterFaults()...)
+	}
+	return all
 }
 
 // fail makes one fault after the other, in an order that is drawn anew each time.

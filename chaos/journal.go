@@ -127,13 +127,15 @@ type tally struct {
 	counts map[string]int
 }
 
-func (t *tally) add(what string) {
+func (t *tally) add(what string) { t.addMany(what, 1) }
+
+func (t *tally) addMany(what string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
 		t.counts = map[string]int{}
 	}
-	t.counts[what]++
+	t.counts[what] += n
 }
 
 func (t *tally) of(what string) int {

@@ -8,6 +8,10 @@
 // pgpool-II tells them. In the database passwords change, roles may not log in or insert, triggers raise, tables have other
 // names, no login is let in, and no further connection is to be had.
 //
+// On Citus (-db with the URL of a coordinator's empty database, -places 2, -jump 0) there is a proxy before each node as well, by which also the
+// nodes reach one another. Nodes and the coordinator are away for seconds, places move from node to node, and nodes are killed by
+// a command that is given.
+//
 // Meanwhile and in the end it checks from the rows that the ledger has kept its promises: no admission passed a limit, no
 // acknowledged settle is missing, no call is dropped that is pending or whose caller has the reply, nobody ends the calls
 // of a process that lives, all sums agree, times and windows are those of the database's clock, and no hold is left.
@@ -54,8 +58,9 @@ func command() int {
 	flag.DurationVar(&c.Jump, "jump", c.Jump, "about how often the database's clock is put forward: in turn to just before a month ends, by 26 hours, and by 1 to 8; 0: never")
 	flag.BoolVar(&c.Faults, "faults", c.Faults, "whether the database refuses logins, statements fail, and tables are gone for a while")
 	flag.IntVar(&c.Places, "places", c.Places, "how many places the tenants' books are in, between which they are moved meanwhile; 0: all is in the home")
+	flag.StringVar(&c.RestartNode, "restart-node", "", "`command` that kills the node of Citus at $NODE_HOST and $NODE_PORT and starts it again; default: none is killed, they are cut off only")
 	flag.DurationVar(&c.Patience, "patience", c.Patience, "how long the end of all calls is waited for")
-	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, whose server is not restarted; default: a throw-away server")
+	flag.StringVar(&c.URL, "db", "", "`URL` of an empty database to use, also of Citus, whose server is not restarted; default: a throw-away server")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -69,7 +69,11 @@ func (r *runner) makePlaces(ctx context.Context) error {
 			}
 			parts = append(parts, part)
 		}
-		statements = append(statements, "CREATE VIEW allplaces."+table+" AS "+strings.Join(parts, " UNION ALL "))
+		rows := strings.Join(parts, " UNION ALL ")
+		if len(r.nodes) > 0 { // which compares rows of several nodes once it has them
+			rows = "WITH a AS MATERIALIZED (" + rows + ") SELECT * FROM a"
+		}
+		statements = append(statements, "CREATE VIEW allplaces."+table+" AS "+rows)
 	}
 	for _, statement := range statements {
 		if _, err := pool.ExecContext(ctx, statement); err != nil {
@@ -93,6 +97,25 @@ func (r *runner) openRows(db *gorm.DB) (*gorm.DB, error) {
 		return nil, err
 	}
 	return gorm.Open(postgres.Open(url), &gorm.Config{Logger: logger.Discard})
+}
+
+// openAudited opens handles that each find rows of one moment. Those of several nodes are of none.
+func (r *runner) openAudited(db *gorm.DB) (all []*gorm.DB, err error) {
+	if len(r.nodes) == 0 {
+		return []*gorm.DB{r.rows}, nil
+	}
+	for _, name := range placeNames(r.Places) {
+		url, err := searching(r.URL, name)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := gorm.Open(postgres.Open(url), &gorm.Config{Logger: logger.Discard})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows)
+	}
+	return append(all, db), nil
 }
 
 // anywhere names a table in one of the places that have it.

@@ -55,7 +55,7 @@ func startProxy(dsn string, rng *rand.Rand, told func(what string)) (*proxy, err
 	if p.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	p.serving.Go(p.serve)
+	p.serving.Go(func() { p.serve(p.listener) })
 	return p, nil
 }
 
@@ -67,6 +67,30 @@ func (p *proxy) through(dsn string) (string, error) {
 	}
 	u.Host = p.listener.Addr().String()
 	return u.String(), nil
+}
+
+// address is where the proxy listens.
+func (p *proxy) address() (host string, port int) {
+	at, _ := p.listener.Addr().(*net.TCPAddr)
+	return at.IP.String(), at.Port
+}
+
+// leave ends all connections, and has others be refused, until the proxy comes back.
+func (p *proxy) leave() error {
+	err := p.listener.Close()
+	p.end()
+	return err
+}
+
+// come listens where the proxy has listened before.
+func (p *proxy) come() error {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	p.listener = listener
+	p.serving.Go(func() { p.serve(listener) })
+	return nil
 }
 
 // do says what harm to do from now on.
@@ -139,9 +163,9 @@ func (p *proxy) fails() (code string, fails bool) {
 	return h.codes[p.rng.IntN(len(h.codes))], true
 }
 
-func (p *proxy) serve() {
+func (p *proxy) serve(listener net.Listener) {
 	for {
-		client, err := p.listener.Accept()
+		client, err := listener.Accept()
 		if err != nil {
 			return
 		}

@@ -27,6 +27,8 @@ type config struct {
 	Cold                int // tenants beside the hot one
 	Places              int // see WithPlaces
 
+	RestartNode string // the command that kills a node of Citus and starts it again
+
 	Faults bool // of the database: it refuses logins, statements fail, tables are gone
 
 	Apart time.Duration // how far a process's clock may be from the database's
@@ -47,6 +49,7 @@ type runner struct {
 	limits   limits
 	ledger   *tenant.Ledger // of the run itself
 	rows     *gorm.DB       // which finds the rows of all places
+	audited  []*gorm.DB     // those of one moment
 	clock    clock
 	tally    tally
 	workers  []*slot
@@ -55,6 +58,7 @@ type runner struct {
 	unsound  bool // an audit has found a wrong sum
 
 	proxy  *proxy       // between the workers and the database
+	nodes  []*node      // of Citus, that have places
 	server sync.Mutex   // held by whoever has the database fail
 	calm   sync.RWMutex // held by whoever wants nothing else to go wrong
 	hush   atomic.Bool  // somebody is about to want that
@@ -99,6 +103,11 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 	defer r.abort(nil)
 
 	// Places come first: the clock is found before everything else, and tables would be made beside it.
+	leave, err := r.findNodes(ctx)
+	defer func() { err = errors.Join(err, leave()) }()
+	if err != nil {
+		return nil, err
+	}
 	if err := r.makePlaces(ctx); err != nil {
 		return nil, err
 	}
@@ -131,10 +140,15 @@ func run(ctx context.Context, c config, out io.Writer) (violations []string, err
 		return nil, err
 	}
 	defer func() {
-		if rows, failed := r.rows.DB(); failed == nil && r.rows != db {
-			err = errors.Join(err, rows.Close())
+		for _, rows := range append(r.audited, r.rows) {
+			if pool, failed := rows.DB(); failed == nil && rows != db {
+				err = errors.Join(err, pool.Close())
+			}
 		}
 	}()
+	if r.audited, err = r.openAudited(db); err != nil {
+		return nil, err
+	}
 	r.limits.rows = r.rows
 	if err := r.prepare(ctx); err != nil {
 		return nil, err

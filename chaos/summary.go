@@ -16,6 +16,13 @@ func (r *runner) expected() (rows, kinds []string) {
 	if r.Places > 0 {
 		kinds = append(kinds, moves)
 	}
+	if len(r.nodes) > 0 {
+		rows = append(rows, elsewhere)
+		kinds = append(kinds, nodesAway, headAway, schemasMoved)
+		if r.RestartNode != "" {
+			kinds = append(kinds, nodesKilled)
+		}
+	}
 	if r.Faults {
 		rows = append(rows, living, orphaned)
 		kinds = append(kinds, pooled, pgpooled, passwords, nologins, closings, strays, led, revokes, raising, renames, storms, injected,
@@ -55,6 +62,9 @@ func (r *runner) summary(journals []entry) string {
 	list("from the rows", rows)
 	fmt.Fprintf(&s, "  %-62s %6d\n", "limits that were used up", len(used))
 	list("trouble", kinds)
+	if len(r.nodes) > 0 {
+		list("with the nodes", []string{schemasStayed, unreached})
+	}
 	var missing []string
 	for _, what := range append(rows, kinds...) {
 		never := what == ambiguous || (what == toChange && r.clock.untilChange(time.Now(), 0) == 0)

@@ -88,13 +88,15 @@ func (r *runner) audit(ctx context.Context, _ *rand.Rand) {
 	if r.unsound {
 		return
 	}
-	well, err := r.neverWrong(ctx, r.rows, "in mid-run, ", sums)
-	switch {
-	case err != nil: // the server is being restarted
-	case well:
-		r.tally.add(audits)
-	default:
-		r.unsound = true
+	for _, rows := range r.audited {
+		well, err := r.neverWrong(ctx, rows, "in mid-run, ", sums)
+		switch {
+		case err != nil: // the server is being restarted
+		case well:
+			r.tally.add(audits)
+		default:
+			r.unsound = true
+		}
 	}
 }
 

@@ -150,7 +150,11 @@ func (r *runner) restart(ctx context.Context, rng *rand.Rand) {
 
 // session opens a connection of the host's. An error may be another trouble's doing.
 func (r *runner) session(ctx context.Context, use func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, r.URL)
+	return r.at(ctx, r.URL, use)
+}
+
+func (*runner) at(ctx context.Context, url string, use func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -164,7 +168,8 @@ func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
 		return
 	}
 	defer r.calm.RUnlock()
-	_ = r.session(ctx, func(conn *pgx.Conn) error {
+	all := r.servers()
+	_ = r.at(ctx, all[rng.IntN(len(all))], func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY backend_start, pid`)
 		if err != nil {
@@ -176,7 +181,7 @@ func (r *runner) breakConnections(ctx context.Context, rng *rand.Rand) {
 		}
 		for range min(len(pids), 1+rng.IntN(3)) {
 			var ended bool
-			if err := conn.QueryRow(ctx, "SELECT pg_terminate_backend($1)", pids[rng.IntN(len(pids))]).Scan(&ended); err != nil {
+			if err := conn.QueryRow(ctx, "SELECT pg_terminate_backend(CAST($1 AS integer))", pids[rng.IntN(len(pids))]).Scan(&ended); err != nil {
 				return err
 			}
 			if ended {
@@ -199,9 +204,12 @@ func (r *runner) sit(ctx context.Context, rng *rand.Rand) {
 		if err != nil {
 			return err
 		}
+		var id string
+		if err := tx.QueryRow(ctx, `SELECT CAST(id AS text) FROM llm_tenants WHERE tenant_id = $1`, key).Scan(&id); err != nil {
+			return err
+		}
 		for _, place := range r.schemas() {
-			if _, err := tx.Exec(ctx, `SELECT 1 FROM `+place+`llm_balances b JOIN llm_tenants t ON t.id = b.tenant
-				WHERE t.tenant_id = $1 ORDER BY b.window_unit FOR UPDATE OF b`, key); err != nil {
+			if _, err := tx.Exec(ctx, `SELECT 1 FROM `+place+`llm_balances b WHERE b.tenant = CAST($1 AS uuid) ORDER BY b.window_unit FOR UPDATE`, id); err != nil {
 				return err
 			}
 		}

@@ -122,8 +122,8 @@ var errConnection = errors.New("the connection to the database is broken")
 
 type session struct {
 	store    *Store
-	untyped  bool     // of the connection
-	preamble []string // of the connection; see preambleOf
+	untyped  bool    // of the connection
+	manner   *manner // of the connection; see greet
 	ancestry ancestry
 	words    words
 	reads    *reader
@@ -167,11 +167,11 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 		conn, err := pgxOf(raw)
 		if err == nil {
 			s.untyped = untyped(conn)
-			s.preamble, _ = conn.PgConn().CustomData()[preambleKey].([]string)
+			s.manner, _ = conn.PgConn().CustomData()[mannerKey].(*manner)
 		}
 		return err
 	})
-	if err == nil && s.preamble == nil {
+	if err == nil && s.manner == nil {
 		err = s.greet(ctx, conn)
 	}
 	if err != nil {

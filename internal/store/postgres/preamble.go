@@ -8,8 +8,14 @@ import (
 	"github.com/llmtenant/tenant/internal/citus"
 )
 
-// preambleKey is where a connection of pgx keeps the statements that its transactions begin with.
-const preambleKey = "llmtenant:preamble"
+// mannerKey is where a connection of pgx keeps how it is spoken to.
+const mannerKey = "llmtenant:manner"
+
+// manner is how a connection is spoken to.
+type manner struct {
+	preamble []string // the statements that transactions begin with
+	most     int      // how many rows one statement writes
+}
 
 // What transactions begin with. A process that is stopped between its lock and its commit must not keep others out; nor may a
 // host's default make a commit less than durable. Every lookup is of a few rows by their keys, so there is one right plan, which
@@ -47,25 +53,25 @@ func (s *session) greet(ctx context.Context, conn *sql.Conn) error {
 	if err != nil {
 		return err
 	}
+	m := &manner{preamble: plainPreamble, most: most}
 	switch role {
 	case citus.Coordinator:
-		s.preamble = coordinatorPreamble
+		m.preamble, m.most = coordinatorPreamble, citusMost
 		var commit string
 		if err := conn.QueryRowContext(ctx, `SHOW synchronous_commit`).Scan(&commit); err != nil {
 			return err
 		}
 		if commit == "off" {
-			s.preamble = slices.Concat(coordinatorPreamble, []string{durable})
+			m.preamble = slices.Concat(coordinatorPreamble, []string{durable})
 		}
 	case citus.Worker:
-		s.preamble = citusPreamble
-	default:
-		s.preamble = plainPreamble
+		m.preamble, m.most = citusPreamble, citusMost
 	}
+	s.manner = m
 	return conn.Raw(func(raw any) error {
 		conn, err := pgxOf(raw)
 		if err == nil {
-			conn.PgConn().CustomData()[preambleKey] = s.preamble
+			conn.PgConn().CustomData()[mannerKey] = m
 		}
 		return err
 	})

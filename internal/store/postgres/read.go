@@ -109,7 +109,7 @@ func (s *session) read(ctx context.Context, conn *pgx.Conn, want *book.Want) (*b
 func (s *session) begun() *request {
 	r := s.request()
 	r.Queue(begin)
-	for _, statement := range s.preamble {
+	for _, statement := range s.manner.preamble {
 		r.Queue(statement)
 	}
 	return r

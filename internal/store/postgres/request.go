@@ -12,6 +12,7 @@ type request struct {
 	pgx.Batch
 	schema  *sqldb.Schema
 	untyped bool
+	most    int // how many rows one statement writes
 	size    int // in bytes, at least
 }
 
@@ -36,7 +37,9 @@ func (r *request) Queue(statement string, args ...any) *pgx.QueuedQuery {
 	return r.Batch.Queue(r.schema.Statement(statement), args...)
 }
 
-func (s *session) request() *request { return &request{schema: s.store.Schema, untyped: s.untyped} }
+func (s *session) request() *request {
+	return &request{schema: s.store.Schema, untyped: s.untyped, most: s.manner.most}
+}
 
 func texts(ids [][16]byte) []string {
 	out := make([]string, len(ids))

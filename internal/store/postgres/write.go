@@ -50,8 +50,9 @@ func names[T any](columns []store.Column[T]) string { return store.Each(columns,
 // few is how many rows are written as plain values. Arrays are for more: they cost more to begin with.
 const few = 4
 
-// most is how many rows are written by one statement: to reach a text in an array is to walk those before it.
-const most = 128
+// most is how many rows are written by one statement: to reach a text in an array is to walk those before it. On Citus that costs less than to plan
+// another statement.
+const most, citusMost = 128, 512
 
 // writer writes rows of one kind.
 type writer[T any] struct {
@@ -90,7 +91,7 @@ func newWriter[T any](columns []store.Column[T], statement func(k, n string) str
 // queue queues what writes rows. What the statements return is given to enter, where that is not nil.
 func (w *writer[T]) queue(r *request, rows []T, enter func(sqldb.Row) error) {
 	for len(rows) > 0 {
-		n := min(len(rows), most)
+		n := min(len(rows), r.most)
 		query := w.part(r, rows[:n])
 		if enter != nil {
 			query.Query(each(enter))
