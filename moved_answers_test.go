@@ -2,10 +2,12 @@ package tenant_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +64,72 @@ func allAnswers(t *testing.T, db *gorm.DB, start time.Time, questions []tenant.Q
 	require.NoError(t, err)
 	found["running"] = fmt.Sprint(running)
 	return found
+}
+
+// A tenant that goes from a place that is looked at last to one that has been looked at is looked at all the same.
+func TestVerify_LooksAtWhoeverIsMovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	db, ledger, _, _ := twoProcesses(t)
+	for _, id := range []tenant.ID{"globex", "acme", "initech"} {
+		require.NoError(t, call(t, ledger, id, "0.5"))
+	}
+	for _, repairs := range []bool{false, true} {
+		insist(t, ledger, acme, "west")
+		require.NoError(t, db.Exec(`UPDATE llm_balances SET spent_calls = 7 WHERE tenant = (SELECT id FROM llm_tenants WHERE tenant_id = 'acme')`).Error)
+		var once sync.Once
+		told := tenant.WithVerifyProgress(func(tenant.VerifyReport) { once.Do(func() { insist(t, ledger, acme, "") }) })
+		run := ledger.Verify
+		if repairs {
+			run = ledger.Repair
+		}
+		found, err := run(t.Context(), told)
+		require.NoError(t, err)
+		require.Len(t, found, 1, "repairs %t", repairs)
+		require.Equal(t, "spent_calls", found[0].Column)
+	}
+	found, err := ledger.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, found, "it is mended where it is")
+}
+
+func TestVerify_FindsNothingWrongWhileTenantsAreMoved(t *testing.T) {
+	t.Parallel()
+	db, ledger, other, _ := twoProcesses(t)
+	ids := []tenant.ID{"acme", "globex", "initech"}
+	for _, id := range ids {
+		place(t, db, id, "", "100")
+		remember(t, db, string(id), yearOf(rand.New(rand.NewPCG(4, uint64(len(id)))), time.Now().Add(-time.Hour), 20)...)
+		require.NoError(t, call(t, ledger, id, "0.5"))
+		require.NoError(t, call(t, other, id, "0.5"))
+	}
+	_, err := ledger.Repair(t.Context()) // remember does not know of windows that no call has opened
+	require.NoError(t, err)
+	require.NoError(t, ledger.RollUp(t.Context()))
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(over)
+		for n := range 12 {
+			insist(t, ledger, ids[n%3], moves[(n/3+n)%3])
+			if _, err := ledger.Record(context.Background(), ids[n%3], tenant.Actual{Cost: tenant.USD("0.01")}); err != nil {
+				t.Errorf("record: %v", err)
+			}
+			if err := ledger.RollUp(context.Background()); err != nil {
+				t.Errorf("roll up: %v", err)
+			}
+		}
+	})
+	for going := true; going; {
+		select {
+		case <-over:
+			going = false
+		default:
+		}
+		found, err := other.Verify(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, found)
+	}
+	wg.Wait()
 }
 
 // What was booked before there were places is answered as it was, wherever it is moved to.

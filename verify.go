@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -117,11 +119,11 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 		return nil, err
 	}
 	began := time.Now()
-	for _, p := range l.places {
-		if err = p.verifyAll(ctx, v); err != nil {
-			break
-		}
-	}
+	err = l.throughPlaces(ctx, v, (*place).verifyAll, func(p *place, id book.ID) error {
+		found, err := p.verify(ctx, p.on(p.pool), id)
+		v.add(found)
+		return err
+	})
 	if err == nil && !v.dry {
 		l.verified(ctx, len(v.found), time.Since(began))
 	}
@@ -142,12 +144,64 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 	if err != nil {
 		return nil, err
 	}
+	err = l.throughPlaces(ctx, v, (*place).repairAll, func(p *place, id book.ID) error { return p.repair(ctx, v, id) })
+	return v.found, err
+}
+
+// throughPlaces does something in each place, one after the other, and then for each tenant that was moved meanwhile: it may have gone from
+// a place where its turn had not come to one whose turn was over.
+func (l *Ledger) throughPlaces(ctx context.Context, v *verifying, all func(*place, context.Context, *verifying) error, one func(*place, book.ID) error) error {
+	if len(l.places) == 1 {
+		return all(l.places[0], ctx, v)
+	}
+	const slack = 10 * time.Minute // of a move that has not been committed yet
+	pool := l.places[0].on(l.pool)
+	since, err := pool.Now(ctx)
+	if err != nil {
+		return l.failure(ctx, err)
+	}
+	var found []directory.Moved
+	seen := map[directory.Moved]bool{}
+	later := func() (err error) {
+		found, err = l.directory().MovedSince(ctx, l.pool, since.Add(-slack))
+		return err
+	}
+	if err := later(); err != nil {
+		return l.failure(ctx, err)
+	}
+	for _, m := range found {
+		seen[m] = true
+	}
 	for _, p := range l.places {
-		if err := p.repairAll(ctx, v); err != nil {
-			return v.found, err
+		if err := all(p, ctx, v); err != nil {
+			return err
 		}
 	}
-	return v.found, nil
+	for more := true; more; {
+		if err := later(); err != nil {
+			return l.failure(ctx, err)
+		}
+		more = false
+		for _, m := range found {
+			p := l.placeNamed(m.Place)
+			if seen[m] || p == nil {
+				continue
+			}
+			seen[m], more = true, true
+			before := len(v.found)
+			if err := one(p, m.ID); err != nil {
+				return l.failure(ctx, err)
+			}
+			again := slices.Clone(v.found[before:])
+			v.found = v.found[:before]
+			for _, d := range again {
+				if !slices.Contains(v.found, d) {
+					v.found = append(v.found, d)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // verifyAll compares the books of all tenants of the place with their executions.
@@ -167,45 +221,7 @@ func (p *place) verifyAll(ctx context.Context, v *verifying) error {
 
 // repairAll mends the books of the place.
 func (p *place) repairAll(ctx context.Context, v *verifying) error {
-	err := p.eachTenant(ctx, func(id book.ID) error {
-		pool := p.on(p.pool)
-		found, err := p.verify(ctx, pool, id)
-		if err != nil {
-			return err
-		}
-		if v.dry {
-			v.add(found)
-			return nil
-		}
-		beyond, err := pool.Beyond(ctx, id)
-		if err == nil && len(found) == 0 && !beyond {
-			v.add(nil)
-		}
-		if err != nil || len(found) == 0 && !beyond {
-			return err
-		}
-		err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
-			b := p.on(tx.Statement.ConnPool)
-			if err := b.LockAnchor(ctx, id); err != nil {
-				return err
-			}
-			if err := b.DropBeyond(ctx, id); err != nil {
-				return err
-			}
-			// What Verify saw may be out of date by now; this is not.
-			if found, err = p.verify(ctx, b, id); err != nil || len(found) == 0 {
-				return err
-			}
-			if err := b.Mend(ctx, id); err != nil {
-				return err
-			}
-			return b.Unfold(ctx, id)
-		})
-		if err == nil {
-			v.add(found)
-		}
-		return err
-	})
+	err := p.eachTenant(ctx, func(id book.ID) error { return p.repair(ctx, v, id) })
 	if err != nil {
 		return err
 	}
@@ -220,6 +236,47 @@ func (p *place) repairAll(ctx context.Context, v *verifying) error {
 	}
 	v.everybody(found)
 	return nil
+}
+
+// repair mends the books of one tenant.
+func (p *place) repair(ctx context.Context, v *verifying, id book.ID) error {
+	pool := p.on(p.pool)
+	found, err := p.verify(ctx, pool, id)
+	if err != nil {
+		return err
+	}
+	if v.dry {
+		v.add(found)
+		return nil
+	}
+	beyond, err := pool.Beyond(ctx, id)
+	if err == nil && len(found) == 0 && !beyond {
+		v.add(nil)
+	}
+	if err != nil || len(found) == 0 && !beyond {
+		return err
+	}
+	err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
+		b := p.on(tx.Statement.ConnPool)
+		if err := b.LockAnchor(ctx, id); err != nil {
+			return err
+		}
+		if err := b.DropBeyond(ctx, id); err != nil {
+			return err
+		}
+		// What Verify saw may be out of date by now; this is not.
+		if found, err = p.verify(ctx, b, id); err != nil || len(found) == 0 {
+			return err
+		}
+		if err := b.Mend(ctx, id); err != nil {
+			return err
+		}
+		return b.Unfold(ctx, id)
+	})
+	if err == nil {
+		v.add(found)
+	}
+	return err
 }
 
 // verifyFolded compares the days and months of everybody with their hours.

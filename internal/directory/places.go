@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/fault"
@@ -200,6 +201,25 @@ const mostTries = 10
 func (d Directory) SetPlace(ctx context.Context, c sqldb.Conn, ids []book.ID, place string) error {
 	_, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_tenants SET place = ?, updated_at = `+d.Clock+` WHERE `+d.Among("id")), place, d.IDs(ids))
 	return err
+}
+
+// Moved is a tenant that was moved to another place.
+type Moved struct {
+	ID    book.ID
+	Place string // where it is now
+	Last  string // tells its last move from others
+}
+
+// MovedSince returns the tenants that were moved since some time.
+func (d Directory) MovedSince(ctx context.Context, c sqldb.Conn, at time.Time) (moved []Moved, err error) {
+	err = sqldb.EachRow(ctx, c, d.Bind(`SELECT t.id, t.place, max(CAST(a.id AS text)) FROM llm_audit a JOIN llm_tenants t ON t.id = a.tenant
+		WHERE a.action = 'Move' AND a.changed_at >= ? GROUP BY t.id, t.place ORDER BY t.id`), []any{d.Time(at)}, func(row sqldb.Row) error {
+		var m Moved
+		err := row.Scan(&m.ID, &m.Place, &m.Last)
+		moved = append(moved, m)
+		return err
+	})
+	return moved, err
 }
 
 // madeInPlaces is made where there are places: a tenant is put into that of whoever is above it, or else into one by its key, and its
