@@ -154,3 +154,36 @@ func TestBalances_AreAskedWithoutTheVersionsThatAnOpenSnapshotKeeps(t *testing.T
 		})
 	}
 }
+
+// Who asks about one tenant reads neither the table of tenants nor the index of who stands below whom as a whole, also where it was never analysed.
+func TestCostToday_LooksAtNoOtherTenants(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(pgtest.DSN(t))
+	require.NoError(t, err)
+	heard := &overheard{}
+	config.Tracer = heard
+	db := openAt(t, postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}))
+	ledger := openLedger(t, db)
+	require.NoError(t, call(t, ledger, acme, "1"))
+	require.NoError(t, db.Exec(`INSERT INTO llm_tenants (id, tenant_id, parent) SELECT gen_random_uuid(), 'other-' || i, (SELECT id FROM llm_tenants WHERE tenant_id = 'acme')
+		FROM generate_series(1, 150) i`).Error)
+	require.NoError(t, db.Exec(`INSERT INTO llm_tenants (id, tenant_id, parent) SELECT gen_random_uuid(), 'leaf-' || row_number() OVER (), m.id
+		FROM llm_tenants m CROSS JOIN generate_series(1, 40) WHERE m.tenant_id LIKE 'other-%'`).Error)
+	for _, prepare := range []string{"SELECT 1", "ANALYZE"} {
+		require.NoError(t, db.Exec(prepare).Error)
+		for _, who := range []tenant.ID{"acme", "leaf-700"} {
+			statements := heard.on("llm_tenants", func() {
+				_, err := tenant.CostToday(t.Context(), db, who)
+				require.NoError(t, err)
+			})
+			require.NotEmpty(t, statements)
+			for _, s := range statements {
+				var text string
+				require.NoError(t, db.Raw("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+s.SQL, s.Args...).Row().Scan(&text))
+				var plans []struct{ Plan explained }
+				require.NoError(t, json.Unmarshal([]byte(text), &plans))
+				require.Less(t, plans[0].Plan.pages("llm_tenants"), 45.0, "%s after %s: %s", who, prepare, s.SQL)
+			}
+		}
+	}
+}

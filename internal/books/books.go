@@ -48,7 +48,7 @@ type State struct {
 // are a tenant too. The columns are those of the first part, the balances; the others put theirs in their places.
 var (
 	stateSQL = `WITH RECURSIVE asked (id) AS (%[1]s), chain (id) AS (SELECT id FROM asked
-	UNION SELECT t.parent FROM chain c JOIN llm_tenants t ON t.id = c.id WHERE t.parent IS NOT NULL),
+	UNION SELECT t.parent FROM chain c %[5]s WHERE t.parent IS NOT NULL),
 who (id) AS (SELECT id FROM chain UNION SELECT w.id FROM llm_tenants w
 	WHERE w.id IN ('00000000-0000-0000-0000-000000000001', 'ffffffff-ffff-ffff-ffff-ffffffffffff')),
 present AS (SELECT b.* FROM who w JOIN %[3]s)
@@ -60,7 +60,7 @@ SELECT 'tenant', CAST(t.id AS text), coalesce(t.tenant_id, ''), t.name, t.enforc
 	coalesce(t.owner_type, ''), coalesce(t.owner_id, ''), coalesce(CAST(t.parent AS text), ''), t.counts, CAST(t.limits AS text),
 	CASE WHEN t.inherit THEN 1 ELSE 0 END, CASE WHEN t.suspended_at IS NULL THEN 0 ELSE 1 END,
 	CASE WHEN t.deleted_at IS NULL THEN 0 ELSE 1 END, CASE WHEN ` + hasBelow + ` THEN 1 ELSE 0 END, 0, 0, 0, 0, NULL, NULL
-	FROM llm_tenants t WHERE %[4]s
+	FROM who w %[4]s
 UNION ALL
 SELECT 'clock', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, NULL`
 
@@ -79,7 +79,8 @@ func (b Books) State(ctx context.Context, who Who) (*State, error) {
 	if who.Key == "" {
 		which, args = fmt.Sprintf(byID, b.UUID, b.Present("w.id", anchor)), []any{who.ID.String()}
 	}
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("w.id", "true"), b.OneOf("t.id", "SELECT id FROM who"))), args...)
+	rows, err := b.Conn.QueryContext(ctx, b.Bind(fmt.Sprintf(stateSQL, which, b.Clock, b.Present("w.id", "true"),
+		b.JoinByID("llm_tenants", "t", "w.id"), b.JoinByID("llm_tenants", "t", "c.id"))), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -201,12 +201,13 @@ func (d *Dialect) Among(column string) string {
 	return column + " IN (SELECT value FROM json_each(?))"
 }
 
-// OneOf is the condition that an id is one of a few that a query finds: each is looked up in an index, whatever the planner expects.
-func (d *Dialect) OneOf(column, query string) string {
+// JoinByID joins the row of a table that has an id: each is looked up in the index, whatever the planner expects of how many there are,
+// which OFFSET 0 keeps it from joining otherwise.
+func (d *Dialect) JoinByID(table, as, id string) string {
 	if d.numbered {
-		return column + " = ANY(ARRAY(" + query + "))"
+		return "CROSS JOIN LATERAL (SELECT * FROM " + table + " " + as + " WHERE " + as + ".id = " + id + " OFFSET 0) " + as
 	}
-	return column + " IN (" + query + ")"
+	return "JOIN " + table + " " + as + " ON " + as + ".id = " + id
 }
 
 // IDs is some ids as an argument of Among.
