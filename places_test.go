@@ -69,6 +69,29 @@ func TestPlaces_EachTenantIsBookedInItsOwn(t *testing.T) {
 	require.Empty(t, differences)
 }
 
+func TestProcesses_AreOnesThatCallInAnyPlace(t *testing.T) {
+	t.Parallel()
+	db := openDatabase(t, "postgres")
+	ledger := openPlaces(t, db, eastAndWest)
+	require.NoError(t, call(t, ledger, tenant.ID("customer"), "1"))
+	all, err := tenant.Processes(t.Context(), db)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.True(t, all[0].Own && all[0].Alive)
+
+	// Another one has stopped its heartbeat in a place: its calls there are ended by others, whatever it does elsewhere.
+	const other = `INSERT INTO %sllm_processes (id, started_at, beat_at, lease_ms) SELECT '01a00000-0000-7000-8000-000000000001', now() - interval '1 day', now() - interval '%s', 30000`
+	for place, late := range map[string]string{"east.": "1 second", "west.": "1 hour"} {
+		require.NoError(t, db.Exec(fmt.Sprintf(other, place, late)).Error)
+	}
+	all, err = tenant.Processes(t.Context(), db)
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	require.False(t, all[0].Own || all[0].Alive)
+	require.Greater(t, time.Since(all[0].BeatAt), 50*time.Minute)
+	require.True(t, all[1].Own && all[1].Alive)
+}
+
 func TestMove_TakesATenantWithAllBelowItAndWhatRuns(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")

@@ -1,10 +1,12 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +38,8 @@ type Process struct {
 }
 
 // Processes returns the processes that have the ledger of db open, and those that were killed and are not forgotten yet, the
-// oldest first: for status pages. It writes nothing, and reads where [Cost] reads.
+// oldest first: for status pages. It writes nothing, and reads where [Cost] reads. A process sends heartbeats to each place that it has calls in
+// (see [WithPlaces]): the one that is behind counts.
 //
 // Errors: [ErrNotOpen], [ErrClosed], [ErrNotMigrated], [ErrUnavailable], and ctx's own.
 func Processes(ctx context.Context, db *gorm.DB) ([]Process, error) {
@@ -44,41 +47,48 @@ func Processes(ctx context.Context, db *gorm.DB) ([]Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	processes, err := q.processes(ctx)
+	processes := map[string]Process{}
+	err = q.everywhere(func(b books.Books) error { return q.processes(ctx, b, processes) })
 	if err != nil {
 		return nil, q.failure(ctx, err)
 	}
-	return processes, nil
+	return slices.SortedFunc(maps.Values(processes), func(a, b Process) int {
+		return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.ID, b.ID))
+	}), nil
 }
 
-func (q *question) processes(ctx context.Context) ([]Process, error) {
-	rows, err := q.books.Conn.QueryContext(ctx, `SELECT CAST(p.id AS text), p.started_at, p.beat_at, p.lease_ms, p.zones, `+q.dialect.Clock+`
-		FROM llm_processes p ORDER BY p.started_at, p.id`)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
+// processes adds those that have calls in a place.
+func (q *question) processes(ctx context.Context, in books.Books, all map[string]Process) error {
 	own := q.zones.seen(time.Now())
-	var all []Process
-	for rows.Next() {
+	return sqldb.EachRow(ctx, in.Conn, `SELECT CAST(p.id AS text), p.started_at, p.beat_at, p.lease_ms, p.zones, `+q.dialect.Clock+` FROM llm_processes p`, nil, func(r sqldb.Row) error {
 		var (
 			p     Process
 			row   book.Process
 			lease int64
 			now   time.Time
 		)
-		if err := rows.Scan(&p.ID, sqldb.Instant(&p.StartedAt), sqldb.Instant(&p.BeatAt), &lease, &row.Zones, sqldb.Instant(&now)); err != nil {
-			return nil, err
+		err := r.Scan(&p.ID, sqldb.Instant(&p.StartedAt), sqldb.Instant(&p.BeatAt), &lease, &row.Zones, sqldb.Instant(&now))
+		if err != nil {
+			return err
 		}
 		if row.ID, err = uuid.Parse(p.ID); err != nil {
-			return nil, fmt.Errorf("the id of a process: %w", err)
+			return fmt.Errorf("the id of a process: %w", err)
 		}
 		p.Own, p.Lease = row.ID == q.lanes.ID(), time.Duration(lease)*time.Millisecond
 		p.Alive = now.Sub(p.BeatAt) < p.Lease
 		p.OtherTimeZones = sortedKeys(own.differences(seenBy(row)))
-		all = append(all, p)
-	}
-	return all, rows.Err()
+		if other, there := all[p.ID]; there {
+			if other.BeatAt.Before(p.BeatAt) {
+				p.BeatAt = other.BeatAt
+			}
+			if other.StartedAt.Before(p.StartedAt) {
+				p.StartedAt = other.StartedAt
+			}
+			p.Alive = p.Alive && other.Alive
+		}
+		all[p.ID] = p
+		return nil
+	})
 }
 
 // zones are the time zones of tenants, loaded once each.
