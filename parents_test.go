@@ -45,6 +45,7 @@ func TestParent_FollowsTheFieldOfTheRecord(t *testing.T) {
 		globex := &company{Slug: "globex"}
 		require.NoError(t, db.Create(acme).Error)
 		require.NoError(t, db.Create(globex).Error)
+		together(t, db, ledger, "globex", "acme")
 		require.NoError(t, db.Create(&team{Slug: "free"}).Error)
 		require.Equal(t, []string{"acme", "acme", ""}, []string{parentOf(t, db, "red"), parentOf(t, db, "blue"), parentOf(t, db, "free")})
 		red := ledger.Tenant(&acme.Teams[0])

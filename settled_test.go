@@ -52,7 +52,8 @@ func TestSettledEvent_SaysWhatTheBooksSay(t *testing.T) {
 		require.Equal(t, "succeeded", events[1].Status)
 
 		var rows []tenant.Execution
-		require.NoError(t, db.Order("id").Find(&rows).Error)
+		require.NoError(t, booked(db).Order("id").Find(&rows).Error)
+		require.Len(t, rows, 2)
 		for i, row := range rows {
 			require.Equal(t, []any{row.ID, row.TenantID, row.Cost().String(), row.Tokens, row.Usage, row.Status, row.Unpriced},
 				[]any{events[i].ExecutionID, events[i].TenantID, events[i].Cost.String(), events[i].Tokens, events[i].Usage, events[i].Status, events[i].Unpriced})

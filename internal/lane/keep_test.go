@@ -70,3 +70,20 @@ func TestHeartbeat_WaitsForItsLaneWhereNoOtherConnectionIsToBeHad(t *testing.T) 
 	sent.Wait()
 	result(t, task)
 }
+
+// A lane that looked twice whether it was to end, and was told so in between, waited for ever.
+func TestClose_EndsLanesThatAreAboutToWait(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1_000_000)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	for range 10_000 {
+		s := New(Config{
+			Store: m, Processes: m, Lanes: 16, Lease: time.Hour, Log: slog.New(slog.DiscardHandler),
+			Decide:  decide.Config{Zone: func(string) *time.Location { return time.UTC }},
+			Prepare: func(context.Context) error { return nil },
+		})
+		require.NoError(t, s.Start(ctx))
+		require.NoError(t, s.Close(ctx)) // the lanes are just beginning
+	}
+}

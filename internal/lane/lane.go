@@ -152,14 +152,15 @@ func (l *lane) next() (batch []*Task, noWait, ok bool) {
 			}
 			break
 		}
-		if l.ctx.Err() != nil || (l.draining() && len(l.waiting)+len(l.aside)+len(l.stuck.heads) == 0 && !more) {
+		draining := l.draining() // looked at once: who sees it later only would wait for what is over
+		if l.ctx.Err() != nil || (draining && len(l.waiting)+len(l.aside)+len(l.stuck.heads) == 0 && !more) {
 			if l.ctx.Err() == nil {
 				l.writeRefusals()
 			}
 			return nil, false, false
 		}
 		drain := l.drain
-		if l.draining() {
+		if draining {
 			drain = nil
 		}
 		var timer <-chan time.Time
