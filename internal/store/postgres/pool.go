@@ -86,7 +86,7 @@ func usable(db *sql.DB) error {
 	if foreign := (*foreignError)(nil); errors.As(err, &foreign) {
 		return foreign
 	}
-	if err != nil && class(err) != fault.Unavailable {
+	if err != nil && Classify(err) != fault.Unavailable {
 		return fmt.Errorf("%w: %w", &foreignError{db.Driver()}, err)
 	}
 	return nil

@@ -57,12 +57,10 @@ func New(db *sql.DB) (*Store, error) {
 func (s *Store) Session() store.Session { return &session{store: s} }
 
 // Classify implements store.Store.
-func (s *Store) Classify(err error) fault.Class { return class(err) }
+func (s *Store) Classify(err error) fault.Class { return Classify(err) }
 
 // Classify is that of every store.
-func Classify(err error) fault.Class { return class(err) }
-
-func class(err error) fault.Class {
+func Classify(err error) fault.Class {
 	var (
 		pg      *pgconn.PgError
 		network net.Error
