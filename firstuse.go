@@ -19,34 +19,43 @@ import (
 )
 
 // firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
-// from before its model was declared. It also mends a record that changed without the ledger's seeing it. Calls of one
-// tenant that come together do it once, and those of many tenants take turns for a few connections: a service that has
-// just started meets all of its tenants at once.
+// from before its model was declared. It also mends a record that changed without the ledger's seeing it. A service that has just started
+// meets all of its tenants at once.
 func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
-	type made struct {
-		identity
-		error
+	current, err := inTurn(ctx, l, []string{who.Key, who.OwnerType, who.OwnerID}, func(ctx context.Context) (*identity, error) {
+		l.looked.Add(1)
+		current, err := l.makeOnce(ctx, who)
+		return &current, err
+	})
+	if current == nil {
+		return who, err
 	}
-	answer := l.firstUses.DoChan(strings.Join([]string{who.Key, who.OwnerType, who.OwnerID}, "\x00"), func() (any, error) {
+	if err == nil {
+		l.records.Learn(who.Identity, current.Key)
+	}
+	return *current, err
+}
+
+// inTurn asks the database something for a call. Callers that name the same together ask once, and one caller's end is not the others'; those that
+// name something else take turns for a few connections: the host may have none to spare, least of all one that calls inside a
+// transaction of its own. So the database has a while to answer, and no more. What was found is zero where it was not asked.
+func inTurn[T any](ctx context.Context, l *Ledger, name []string, ask func(context.Context) (T, error)) (found T, err error) {
+	answer := l.firstUses.DoChan(strings.Join(name, "\x00"), func() (any, error) {
 		select {
 		case l.making <- struct{}{}:
 			defer func() { <-l.making }()
 		case <-l.lanes.Context().Done(): // not before: what was admitted is booked yet
-			return made{who, ErrClosed}, nil
+			return *new(T), ErrClosed
 		}
-		l.looked.Add(1)
-		current, err := l.makeOnce(context.WithoutCancel(ctx), who) // one caller's end is not the others'
-		return made{current, err}, nil
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		return ask(ctx)
 	})
 	select {
 	case r := <-answer:
-		m := r.Val.(made)
-		if m.error == nil {
-			l.records.Learn(who.Identity, m.Key)
-		}
-		return m.identity, m.error
+		return r.Val.(T), r.Err //nolint:forcetypeassert // of the function above
 	case <-ctx.Done():
-		return who, ctx.Err()
+		return found, ctx.Err()
 	}
 }
 
@@ -54,9 +63,6 @@ func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
 const makingAtOnce = 4
 
 func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
-	// The host may have no connection to spare, least of all one that calls inside a transaction of its own.
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	var (
 		current identity
 		deleted error // which is no reason to undo what was mended

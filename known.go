@@ -94,18 +94,24 @@ func (u UUID) LLMTenantID() string { return string(u) }
 //
 // Its other errors are those of [Cost]; it reads where Cost reads.
 func UUIDFor(ctx context.Context, db *gorm.DB, t Tenant) (UUID, error) {
-	q, err := ask(ctx, db, t)
+	_, s, err := askMade(ctx, db, t)
 	if err != nil {
 		return "", err
 	}
-	s, err := q.answer(ctx)
-	switch {
-	case err != nil:
-		return "", err
-	case !q.made(s) || q.who.none():
-		return "", q.noBudget()
-	}
 	return UUID(s.Tenant.ID.String()), nil
+}
+
+// askMade asks about a tenant that has to be there.
+func askMade(ctx context.Context, db *gorm.DB, t Tenant) (*question, *books.State, error) {
+	q, err := ask(ctx, db, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := q.answer(ctx)
+	if err == nil && (!q.made(s) || q.who.none()) {
+		err = q.noBudget()
+	}
+	return q, s, err
 }
 
 // RecordKey names a record of the host's.
@@ -119,16 +125,9 @@ type RecordKey struct {
 //
 // Its errors are those of [UUIDFor]; it reads where [Cost] reads.
 func RecordFor(ctx context.Context, db *gorm.DB, t Tenant) (RecordKey, bool, error) {
-	q, err := ask(ctx, db, t)
+	_, s, err := askMade(ctx, db, t)
 	if err != nil {
 		return RecordKey{}, false, err
-	}
-	s, err := q.answer(ctx)
-	switch {
-	case err != nil:
-		return RecordKey{}, false, err
-	case !q.made(s) || q.who.none():
-		return RecordKey{}, false, q.noBudget()
 	}
 	return RecordKey{s.Tenant.OwnerType, s.Tenant.OwnerID}, s.Tenant.OwnerType != "", nil
 }

@@ -193,16 +193,9 @@ func Places(ctx context.Context, db *gorm.DB) ([]string, error) {
 //
 // Its errors are those of [UUIDFor]; it reads where [Cost] reads.
 func PlaceFor(ctx context.Context, db *gorm.DB, t Tenant) (string, error) {
-	q, err := ask(ctx, db, t)
+	q, _, err := askMade(ctx, db, t)
 	if err != nil {
 		return "", err
-	}
-	s, err := q.answer(ctx)
-	switch {
-	case err != nil:
-		return "", err
-	case !q.made(s) || q.who.none():
-		return "", q.noBudget()
 	}
 	return q.at.name(), nil
 }
@@ -276,32 +269,19 @@ func (l *Ledger) moved(ctx context.Context, op *decide.Op, who identity, task *l
 }
 
 // findPlace asks where the books of a tenant are, of all places. A process that has just started meets all of its tenants at once, and those that
-// were moved are not where it looks first: calls of one tenant that come together ask once, and those of many take turns, as at a first use.
+// were moved are not where it looks first.
 func (l *Ledger) findPlace(ctx context.Context, who directory.Who) (name string, found bool, err error) {
-	type place struct {
-		name  string
-		found bool
-	}
-	key := strings.Join([]string{"place", who.ID.String(), who.Key, who.OwnerType, who.OwnerID}, "\x00")
-	answer := l.firstUses.DoChan(key, func() (any, error) {
-		select {
-		case l.making <- struct{}{}:
-			defer func() { <-l.making }()
-		case <-l.lanes.Context().Done():
-			return place{}, ErrClosed
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		defer cancel()
+	places, err := inTurn(ctx, l, []string{"place", who.ID.String(), who.Key, who.OwnerType, who.OwnerID}, func(ctx context.Context) ([]string, error) {
 		name, found, err := l.directory().PlaceOf(ctx, l.db.Statement.ConnPool, who)
-		return place{name, found}, err
+		if err != nil || !found {
+			return nil, err
+		}
+		return []string{name}, nil
 	})
-	select {
-	case r := <-answer:
-		at := r.Val.(place)
-		return at.name, at.found, r.Err
-	case <-ctx.Done():
-		return "", false, ctx.Err()
+	if err != nil || len(places) == 0 {
+		return "", false, err
 	}
+	return places[0], true, nil
 }
 
 // at is the place in which the tenant of a key is thought to be.
