@@ -207,7 +207,7 @@ func (c *configuration) topUp(s *books.State, own *book.Tenant, row book.Limit, 
 			return book.TopUp{}, fmt.Errorf("%w: TopUp: %w", ErrInvalidOption, err)
 		}
 		up := book.TopUp{Limit: row, Key: key}
-		_, up.Ends = period.Bounds(row.Window, now, c.zones.location(own.Zone), c.windows.WeekStart)
+		_, up.Ends = period.Bounds(row.Window, now, c.zones.Location(own.Zone), c.windows.WeekStart)
 		for _, b := range own.Balances {
 			if b.Scope == row.Scope && now.Before(b.End) {
 				up.Ends = b.End // as it is stored, whatever zone it began in

@@ -124,8 +124,8 @@ func (m *making) end() bool {
 	idle := make(chan struct{})
 	m.idle = idle
 	m.mu.Unlock()
-	timer := m.agent.ledger.timers.start(m.agent.ledger.options.settleWait)
-	defer m.agent.ledger.timers.stop(timer)
+	timer := m.agent.ledger.timers.Start(m.agent.ledger.options.settleWait)
+	defer m.agent.ledger.timers.Stop(timer)
 	select {
 	case <-idle:
 		return true

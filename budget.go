@@ -16,6 +16,7 @@ import (
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/money"
 	"github.com/llmtenant/tenant/internal/period"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Budget is a tenant's settings: what is its own, without what it inherits. [BudgetStatus] says what is in force.
@@ -332,4 +333,10 @@ func scale(amount int64, by, of time.Duration) int64 {
 		return 1<<63 - 1
 	}
 	return n.Int64()
+}
+
+// UnmarshalJSON reads like that of [Limits], so that the body of a PATCH can be read into a budget in [ConfigureBudget].
+func (b *Budget) UnmarshalJSON(data []byte) error {
+	type plain Budget
+	return text.Strictly(ErrInvalidOption, "Budget", data, (*plain)(b))
 }

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +16,11 @@ import (
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
+	"github.com/llmtenant/tenant/internal/store/sqlite"
 	"github.com/llmtenant/tenant/internal/text"
 )
 
@@ -320,4 +323,111 @@ func (b *Budget) entry(limits []book.Limit) auditSettings {
 func limitText(l book.Limit) string {
 	s := LimitStatus{Metric: Metric(l.Metric), Window: Window(l.Window.String()), Agent: l.Agent, Model: l.Model}
 	return fmt.Sprintf("%s %s%s", s.label(), s.Metric.format(s.Metric.decimal(l.Max)), s.of())
+}
+
+// SavedDays says in which days the books are kept.
+type SavedDays struct {
+	TimeZone  string       // in which the days and months of tenants without one of their own begin: an IANA name
+	WeekStart time.Weekday // on which weeks begin
+}
+
+// SavedDays returns the time zone and the day on which weeks begin that the programs on this database have ([WithDefaultTimeZone],
+// [WithWeekStart]), as the one that made its first call last has saved them: UTC and Monday where none has said anything else. It
+// is for tools beside these programs, which open the ledger with the same, and with [WithDefaultsUnsaved].
+//
+// Errors: [ErrNotMigrated], [ErrUnavailable], and ctx's own.
+func (l *Ledger) SavedDays(ctx context.Context) (SavedDays, error) {
+	saved, err := l.directory().Days(ctx, l.pool)
+	if err != nil {
+		return SavedDays{}, l.failure(ctx, err)
+	}
+	return SavedDays{saved.Zone, saved.WeekStart}, nil
+}
+
+// saveDefaults writes the default settings and the root's budget that Open was given, and the days.
+func (l *Ledger) saveDefaults(ctx context.Context) error {
+	if l.options.unsaved {
+		return nil
+	}
+	days := directory.Days{Zone: l.options.zone, WeekStart: l.options.weekStart}
+	saved, err := l.directory().Days(ctx, l.pool)
+	if err != nil {
+		return err
+	}
+	if saved != days {
+		err := l.transaction(ctx, l.db, func(tx *gorm.DB) error { return l.directory().SaveDays(ctx, tx.Statement.ConnPool, days) })
+		if err != nil {
+			return err
+		}
+	}
+	if l.options.limits == nil && l.options.enforcement == "" && l.options.counts == "" && l.options.root == nil {
+		return nil
+	}
+	var limits Limits
+	if l.options.limits != nil {
+		limits = *l.options.limits
+	}
+	rows, err := limits.rows()
+	if err != nil {
+		return err
+	}
+	return l.transaction(ctx, l.db, func(tx *gorm.DB) error {
+		if err := l.saveRoot(ctx, tx); err != nil {
+			return err
+		}
+		return l.directory().SaveSettings(ctx, tx.Statement.ConnPool, book.Defaults, rows, l.options.limits != nil, book.Enforcement(l.options.enforcement), book.Counting(l.options.counts))
+	})
+}
+
+// transaction runs a short transaction of the ledger's own, on the pool of db. It does not wait long for what somebody
+// else has locked.
+func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	end, err := l.lockWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for until := time.Now().Add(patience); ; {
+		start, begun := time.Now(), false
+		err := db.Session(&gorm.Session{NewDB: true, Context: ctx}).Transaction(func(tx *gorm.DB) error {
+			if err := l.begin(ctx, tx.Statement.ConnPool); err != nil {
+				return err
+			}
+			begun = true
+			return do(tx)
+		}, l.isolation())
+		// SQLite's write lock may be another process's, and the host's.
+		if err == nil || begun || l.faults(err) != fault.Locked || time.Now().After(until) {
+			return err
+		}
+		if err := sqldb.Pause(ctx, time.Until(start.Add(pollLock))); err != nil {
+			return err
+		}
+	}
+}
+
+const pollLock = 10 * time.Millisecond
+
+func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
+	begin := func() error { return l.dialect.Begin(ctx, c) }
+	if _, ok := l.places[0].store.(*sqlite.Store); ok {
+		return sqlite.Briefly(ctx, c, begin)
+	}
+	return begin()
+}
+
+// lockWriter lets a transaction of the ledger's own wait in line with its lanes, where the database would let it poll.
+func (l *Ledger) lockWriter(ctx context.Context) (end func(), err error) {
+	if s, ok := l.places[0].store.(*sqlite.Store); ok {
+		return s.LockWriter(ctx)
+	}
+	return func() {}, nil
+}
+
+// isolation is that of the ledger's own transactions: a host's default that is stricter would not see what it waited for.
+func (l *Ledger) isolation() *sql.TxOptions {
+	if l.dialect.LocksRows {
+		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	return nil
 }

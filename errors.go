@@ -299,3 +299,13 @@ func limitStatus(t *book.Tenant, l *book.Limit, b *book.Balance) LimitStatus {
 		StartsAt: b.Start, ResetsAt: b.End,
 	}
 }
+
+// UnmarshalText reads one of the metrics. Anything else is an [ErrInvalidOption].
+func (m *Metric) UnmarshalText(text []byte) error {
+	switch book.Metric(text) {
+	case book.Cost, book.Tokens, book.Calls:
+		*m = Metric(text)
+		return nil
+	}
+	return fmt.Errorf("%w: Metric: %.40q is not cost, tokens or calls", ErrInvalidOption, text)
+}

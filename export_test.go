@@ -2,6 +2,8 @@ package tenant
 
 import (
 	"time"
+
+	"github.com/llmtenant/tenant/internal/process"
 )
 
 // Bounds is what a period comes down to where weeks begin on Monday.
@@ -33,7 +35,7 @@ func FirstUses(l *Ledger) int64 { return l.looked.Load() }
 
 // ZoneDifferences are the zones that two processes see otherwise, by the year from which on they do.
 func ZoneDifferences(own, other map[string]string) map[string]int {
-	return zonesSeen(own).differences(other)
+	return process.Seen(own).Differences(other)
 }
 
 // SetExecutionID makes a hold one of another execution.

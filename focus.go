@@ -129,7 +129,7 @@ func (f FOCUS) exported(ctx context.Context, db *gorm.DB, after string) (exporte
 		return exported{}, err
 	}
 	t := q.expected(s)
-	if of.From, of.To, err = f.Period.bounds(moment{decide.Time(t, s.Now), q.zones.location(t.Zone), q.windows.WeekStart}); err != nil {
+	if of.From, of.To, err = f.Period.bounds(moment{decide.Time(t, s.Now), q.zones.Location(t.Zone), q.windows.WeekStart}); err != nil {
 		return exported{}, err
 	}
 	of.From, of.To = books.Admission(of.From), books.Admission(of.To)

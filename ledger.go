@@ -19,6 +19,7 @@ import (
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/lane"
+	"github.com/llmtenant/tenant/internal/process"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/report"
 	"github.com/llmtenant/tenant/internal/sqldb"
@@ -40,9 +41,9 @@ type Ledger struct {
 	faults  fault.Reader // of the stores
 	lanes   *lane.Places
 	options openOptions
-	zones   zones
+	zones   process.Zones
 	reads   *reads // nil: there is no replica
-	timers  timers
+	timers  lane.Timers
 	windows decide.Config
 
 	records    *records.Registry
@@ -123,10 +124,10 @@ func Open(db *gorm.DB, options ...OpenOption) (*Ledger, error) {
 		c.Known = l.unknown
 	}
 	l.records = records.New(c)
-	if err := l.zones.init(o.zone, o.log); err != nil {
+	if err := l.zones.Init(o.zone, o.log); err != nil {
 		return nil, err
 	}
-	l.windows = decide.Config{Zone: l.zones.location, WeekStart: o.weekStart, Thresholds: o.thresholds}
+	l.windows = decide.Config{Zone: l.zones.Location, WeekStart: o.weekStart, Thresholds: o.thresholds}
 	l.openLanes()
 	if err := l.install(db); err != nil {
 		_ = l.lanes.Close(context.Background())

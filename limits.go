@@ -396,3 +396,88 @@ func (q *question) declared(t *book.Tenant) *declaration {
 	}
 	return nil
 }
+
+// UnmarshalText reads one of the windows. Anything else is an [ErrInvalidOption].
+func (w *Window) UnmarshalText(text []byte) error {
+	if _, err := period.ParseWindow(string(text)); err != nil {
+		return fmt.Errorf("%w: Window: %.40q is not hour, day, week, month or total", ErrInvalidOption, text)
+	}
+	*w = Window(text)
+	return nil
+}
+
+// UnmarshalJSON reads what is there and leaves the rest as it was; null for a limit takes it away. A name that it does not
+// know is an [ErrInvalidOption], because a limit that is misspelt is no limit.
+func (l *Limits) UnmarshalJSON(data []byte) error {
+	type plain Limits
+	return text.Strictly(ErrInvalidOption, "Limits", data, (*plain)(l))
+}
+
+// UnmarshalJSON reads like that of [Limits].
+func (l *Limit) UnmarshalJSON(data []byte) error {
+	type plain Limit
+	return text.Strictly(ErrInvalidOption, "Limit", data, (*plain)(l))
+}
+
+// Enforcement says what a limit does to a call that it has no room for.
+type Enforcement string
+
+// The enforcements.
+const (
+	Hard Enforcement = "hard" // the call is refused before it is made
+	Soft Enforcement = "soft" // the call is made, and what it uses is counted
+	None Enforcement = "none" // limits are not looked at
+)
+
+func (e Enforcement) valid() error {
+	switch e {
+	case Hard, Soft, None:
+		return nil
+	}
+	return fmt.Errorf("unknown enforcement %q: it is Hard, Soft or None", string(e))
+}
+
+// Counts says what limits of cost count of a call. See [Budget], [WithDefaultCounts] and [WithCounts].
+type Counts string
+
+// What limits of cost count.
+const (
+	CountsCharge Counts = "charge" // what the tenant is charged for it, by its terms
+	CountsCost   Counts = "cost"   // what the provider bills for it
+)
+
+func (c Counts) valid() error {
+	switch c {
+	case CountsCharge, CountsCost:
+		return nil
+	}
+	return fmt.Errorf("unknown %q: it is CountsCharge or CountsCost", string(c))
+}
+
+// countsOf is what a limit in force counts.
+func countsOf(l *book.Limit) Counts {
+	if l.Metric != book.Cost {
+		return ""
+	}
+	return Counts(l.Counts())
+}
+
+// UnmarshalText reads one of the enforcements; no text is the inherited one. Anything else is an [ErrInvalidOption].
+func (e *Enforcement) UnmarshalText(text []byte) error {
+	read := Enforcement(text)
+	if err := read.valid(); err != nil && read != "" {
+		return fmt.Errorf("%w: Enforcement: %w", ErrInvalidOption, err)
+	}
+	*e = read
+	return nil
+}
+
+// UnmarshalText reads what limits of cost count; no text is what the ledger says. Anything else is an [ErrInvalidOption].
+func (c *Counts) UnmarshalText(text []byte) error {
+	read := Counts(text)
+	if err := read.valid(); err != nil && read != "" {
+		return fmt.Errorf("%w: Counts: %w", ErrInvalidOption, err)
+	}
+	*c = read
+	return nil
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -226,7 +227,7 @@ func (q ExecutionQuery) openIn(ctx context.Context, db *gorm.DB, asked *question
 	l.sliced = !asked.dialect.LocksRows || !q.ByCost && (q.Everybody || q.Descendants)
 	if q.Period != nil {
 		t := asked.expected(s)
-		if l.span.From, l.span.To, err = q.Period.bounds(moment{decide.Time(t, s.Now), asked.zones.location(t.Zone), asked.windows.WeekStart}); err != nil {
+		if l.span.From, l.span.To, err = q.Period.bounds(moment{decide.Time(t, s.Now), asked.zones.Location(t.Zone), asked.windows.WeekStart}); err != nil {
 			return nil, err
 		}
 	}
@@ -275,7 +276,7 @@ func (l *lister) conditions() error {
 	if len(l.Models) > 0 {
 		l.rows = l.rows.Where("(model IN ? OR billed_model IN ?)", l.Models, l.Models)
 	}
-	for _, name := range sortedKeys(l.Tags) {
+	for _, name := range slices.Sorted(maps.Keys(l.Tags)) {
 		l.rows = l.rows.Where(l.dialect.Tag("tags")+" = ?", name, l.Tags[name])
 	}
 	for name, bound := range map[string]Money{"MinCost": l.MinCost, "MaxCost": l.MaxCost} {

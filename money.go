@@ -1,11 +1,15 @@
 package tenant
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/shopspring/decimal"
 
 	"github.com/llmtenant/tenant/internal/money"
+	"github.com/llmtenant/tenant/internal/text"
 )
 
 // Money is an amount of US dollars, exact to the nano-dollar (1e-9). The zero value is the absence of an amount, which
@@ -71,4 +75,108 @@ func (q Quantity) String() string {
 		return "none"
 	}
 	return fmt.Sprint(q.n)
+}
+
+// MarshalText writes the amount in US dollars as a decimal number, such as 1.25, and no text where there is none. An
+// amount that is none ("abc", a negative one) is an [ErrInvalidOption].
+func (m Money) MarshalText() ([]byte, error) {
+	switch {
+	case m.err != nil:
+		return nil, fmt.Errorf("%w: Money: %w", ErrInvalidOption, m.err)
+	case !m.set:
+		return nil, nil
+	}
+	return []byte(money.Decimal(m.nano).String()), nil
+}
+
+// UnmarshalText reads what [USD] takes; no text is no amount. Anything else is an [ErrInvalidOption], which leaves the
+// amount as it was.
+func (m *Money) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*m = Money{}
+		return nil
+	}
+	read := USD(string(text))
+	if read.err != nil {
+		return fmt.Errorf("%w: Money: %w", ErrInvalidOption, read.err)
+	}
+	*m = read
+	return nil
+}
+
+// MarshalJSON writes the amount as a string, "1.25", because many readers take a number for a float, and null where there
+// is none; the tag omitzero leaves it out. Its errors are those of [Money.MarshalText].
+func (m Money) MarshalJSON() ([]byte, error) {
+	text, err := m.MarshalText()
+	if err != nil || !m.set {
+		return []byte("null"), err
+	}
+	return json.Marshal(string(text))
+}
+
+// UnmarshalJSON reads a string or a number, to the digit, by the rules of [USD]; null is no amount. Anything else is an
+// [ErrInvalidOption], which leaves the amount as it was.
+func (m *Money) UnmarshalJSON(data []byte) error {
+	number, err := text.Scalar(ErrInvalidOption, "Money", data)
+	if err != nil {
+		return err
+	}
+	if number == "" && string(data) != "null" {
+		return fmt.Errorf(`%w: Money: amount "" is empty; null is the absence of one`, ErrInvalidOption)
+	}
+	return m.UnmarshalText([]byte(number))
+}
+
+// MarshalText writes the number in decimal, and no text where there is none. A negative one is an [ErrInvalidOption].
+func (q Quantity) MarshalText() ([]byte, error) {
+	switch {
+	case !q.set:
+		return nil, nil
+	case q.n < 0:
+		return nil, fmt.Errorf("%w: Quantity: %d is negative", ErrInvalidOption, q.n)
+	}
+	return strconv.AppendInt(nil, q.n, 10), nil
+}
+
+// UnmarshalText reads a whole number from 0 to 2^62; no text is no quantity. Anything else is an [ErrInvalidOption], which
+// leaves the quantity as it was.
+func (q *Quantity) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*q = Quantity{}
+		return nil
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange) && text[0] != '-', err == nil && n > money.Max:
+		return fmt.Errorf("%w: Quantity: %.40s is above 2^62, the largest there can be", ErrInvalidOption, text)
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("%w: Quantity: %.40q is not a whole number", ErrInvalidOption, text)
+	case err != nil, n < 0:
+		return fmt.Errorf("%w: Quantity: %.40s is negative", ErrInvalidOption, text)
+	}
+	*q = Count(n)
+	return nil
+}
+
+// MarshalJSON writes the number, and null where there is none; the tag omitzero leaves it out. Its errors are those of
+// [Quantity.MarshalText].
+func (q Quantity) MarshalJSON() ([]byte, error) {
+	text, err := q.MarshalText()
+	if err != nil || !q.set {
+		return []byte("null"), err
+	}
+	return text, nil
+}
+
+// UnmarshalJSON reads a whole number, or a string with one; null is no quantity. Anything else is an [ErrInvalidOption],
+// which leaves the quantity as it was.
+func (q *Quantity) UnmarshalJSON(data []byte) error {
+	number, err := text.Scalar(ErrInvalidOption, "Quantity", data)
+	if err != nil {
+		return err
+	}
+	if number == "" && string(data) != "null" {
+		return fmt.Errorf(`%w: Quantity: "" is not a whole number; null is the absence of one`, ErrInvalidOption)
+	}
+	return q.UnmarshalText([]byte(number))
 }

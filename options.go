@@ -11,53 +11,9 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/period"
 	"github.com/llmtenant/tenant/internal/text"
 )
-
-// Enforcement says what a limit does to a call that it has no room for.
-type Enforcement string
-
-// The enforcements.
-const (
-	Hard Enforcement = "hard" // the call is refused before it is made
-	Soft Enforcement = "soft" // the call is made, and what it uses is counted
-	None Enforcement = "none" // limits are not looked at
-)
-
-func (e Enforcement) valid() error {
-	switch e {
-	case Hard, Soft, None:
-		return nil
-	}
-	return fmt.Errorf("unknown enforcement %q: it is Hard, Soft or None", string(e))
-}
-
-// Counts says what limits of cost count of a call. See [Budget], [WithDefaultCounts] and [WithCounts].
-type Counts string
-
-// What limits of cost count.
-const (
-	CountsCharge Counts = "charge" // what the tenant is charged for it, by its terms
-	CountsCost   Counts = "cost"   // what the provider bills for it
-)
-
-func (c Counts) valid() error {
-	switch c {
-	case CountsCharge, CountsCost:
-		return nil
-	}
-	return fmt.Errorf("unknown %q: it is CountsCharge or CountsCost", string(c))
-}
-
-// countsOf is what a limit in force counts.
-func countsOf(l *book.Limit) Counts {
-	if l.Metric != book.Cost {
-		return ""
-	}
-	return Counts(l.Counts())
-}
 
 // OpenOption is an option of [Open].
 type OpenOption func(*openOptions) error

@@ -385,7 +385,7 @@ func measures(s *book.HourSum) Measures {
 // frame finds the spans of time that are asked about.
 func (q *question) frame(ctx context.Context, a *asked, s *books.State) error {
 	t := q.expected(s)
-	a.zone = q.zones.location(t.Zone)
+	a.zone = q.zones.Location(t.Zone)
 	if z, ok := a.Period.(zoned); ok {
 		a.zone = z.zone
 	}

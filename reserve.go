@@ -364,8 +364,8 @@ const patience = 3 * time.Second
 // await waits until a task is decided, and takes it back when there is no more time to.
 func (l *Ledger) await(ctx context.Context, task *lane.Task, op *decide.Op, wait time.Duration) error {
 	start := time.Now()
-	timer := l.timers.start(wait)
-	defer l.timers.stop(timer)
+	timer := l.timers.Start(wait)
+	defer l.timers.Stop(timer)
 	var silent *time.Timer
 	var silence <-chan time.Time
 	if l.options.admitWhenUnavailable && op.Kind == decide.Reserve {

@@ -145,8 +145,8 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	}
 	since := time.Now()
 	task := l.carry(h, l.lanes.Submit(op, h.exec.TenantKey))
-	timer := l.timers.start(l.options.settleWait)
-	defer l.timers.stop(timer)
+	timer := l.timers.Start(l.options.settleWait)
+	defer l.timers.Stop(timer)
 	select {
 	case <-task.Done():
 		return l.finished(ctx, h, task, &op)

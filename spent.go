@@ -169,7 +169,7 @@ func (q *question) during(ctx context.Context, p Period) (*books.State, books.Ra
 		return nil, books.Range{}, err
 	}
 	t := q.expected(s)
-	from, to, err := p.bounds(moment{decide.Time(t, s.Now), q.zones.location(t.Zone), q.windows.WeekStart})
+	from, to, err := p.bounds(moment{decide.Time(t, s.Now), q.zones.Location(t.Zone), q.windows.WeekStart})
 	if err != nil {
 		return nil, books.Range{}, err
 	}

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/callctx"
+	"github.com/llmtenant/tenant/internal/directory"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/records"
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
@@ -209,4 +212,92 @@ func (l *Ledger) Rename(ctx context.Context, from, to ID) error {
 		return fmt.Errorf("%w: Rename: there is a tenant %q already", ErrIdentityConflict, to)
 	}
 	return l.failure(ctx, err)
+}
+
+// firstUse makes the tenant of a call that has none in the database: one that is known by its id alone, or a record
+// from before its model was declared. It also mends a record that changed without the ledger's seeing it. A service that has just started
+// meets all of its tenants at once.
+func (l *Ledger) firstUse(ctx context.Context, who identity) (identity, error) {
+	current, err := inTurn(ctx, l, []string{who.Key, who.OwnerType, who.OwnerID}, func(ctx context.Context) (*identity, error) {
+		l.looked.Add(1)
+		current, err := l.makeOnce(ctx, who)
+		return &current, err
+	})
+	if current == nil {
+		return who, err
+	}
+	if err == nil {
+		l.records.Learn(who.Identity, current.Key)
+	}
+	return *current, err
+}
+
+// inTurn asks the database something for a call. Callers that name the same together ask once, and one caller's end is not the others'; those that
+// name something else take turns for a few connections: the host may have none to spare, least of all one that calls inside a
+// transaction of its own. So the database has a while to answer, and no more. What was found is zero where it was not asked.
+func inTurn[T any](ctx context.Context, l *Ledger, name []string, ask func(context.Context) (T, error)) (found T, err error) {
+	answer := l.firstUses.DoChan(strings.Join(name, "\x00"), func() (any, error) {
+		select {
+		case l.making <- struct{}{}:
+			defer func() { <-l.making }()
+		case <-l.lanes.Context().Done(): // not before: what was admitted is booked yet
+			return *new(T), ErrClosed
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		return ask(ctx)
+	})
+	select {
+	case r := <-answer:
+		return r.Val.(T), r.Err //nolint:forcetypeassert // of the function above
+	case <-ctx.Done():
+		return found, ctx.Err()
+	}
+}
+
+// makingAtOnce is how many first uses have a connection at a time.
+const makingAtOnce = 4
+
+func (l *Ledger) makeOnce(ctx context.Context, who identity) (identity, error) {
+	var (
+		current identity
+		deleted error // which is no reason to undo what was mended
+	)
+	var err error
+	if l.options.knownOnly && who.Declaration == nil && who.Key != string(Root) {
+		current, err = who, l.unknown(ctx, l.db.Statement.ConnPool, who.Key)
+	} else {
+		err = l.transaction(ctx, l.db, func(tx *gorm.DB) (err error) {
+			current, err = l.makeTenant(ctx, tx, who)
+			if errors.Is(err, ErrTenantSuspended) {
+				deleted, err = err, nil
+			}
+			return err
+		})
+	}
+	switch {
+	case err == nil:
+		err = deleted
+	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%w: tenant %q could not be set up in %v: %w", ErrUnavailable, who.Key, patience, l.crowded(err))
+	case l.faults.Unreachable(err), l.faults(err).Passes():
+		err = fault.NotAvailable(fmt.Errorf("tenant %q could not be set up: %w", who.Key, err), l.faults.Unreachable(err))
+	}
+	return current, err
+}
+
+// makeTenant is makeOnce in the transaction of tx. With [ErrTenantSuspended], for a record that is deleted, what it wrote
+// is to be committed.
+func (l *Ledger) makeTenant(ctx context.Context, tx *gorm.DB, who identity) (current identity, err error) {
+	pool := tx.Statement.ConnPool
+	if who.Key == string(Root) {
+		return who, l.makeRoot(ctx, tx)
+	}
+	if who.Declaration == nil {
+		_, err := l.directory().Ensure(ctx, pool, []directory.Profile{{Key: who.Key, Name: who.Key, Inherit: true}})
+		return who, l.records.Explain(err)
+	}
+	who.Identity, err = l.records.Make(tx.WithContext(ctx), who.Identity)
+	return who, err
 }

@@ -386,7 +386,7 @@ func (p *place) eachTenant(ctx context.Context, do func(book.ID) error) error {
 // folded is what the books need to know of time zones, for what is folded by days.
 func (l *Ledger) folded() books.Zones {
 	return books.Zones{Ledger: l.options.zone, Tags: l.options.tags, Load: func(name string) *time.Location {
-		loc, err := l.zones.load(name)
+		loc, err := l.zones.Load(name)
 		if err != nil {
 			return nil
 		}
