@@ -263,7 +263,7 @@ func (l *Ledger) estimate(op *decide.Op, tenantID string, e Estimate) error {
 
 // price looks up what a model costs a tenant at a time.
 func (l *Ledger) price(tenantID, provider, model string, at time.Time) (Price, bool) {
-	if l.options.prices == nil || model == "" {
+	if l.options.prices == nil || model == "" && provider == "" { // a provider's stated cost may be believed, whatever the model
 		return Price{}, false
 	}
 	if terms, ok := l.options.prices.(TenantPrices); ok && tenantID != "" {

@@ -201,6 +201,9 @@ func (c *call) actual(b *body, r *meter.Result, err error) tenant.Actual {
 		a.ErrorCode = "http_" + strconv.Itoa(b.status)
 	}
 	switch {
+	case r.Replayed: // also where a call has a fee of its own
+		a.Cost = tenant.USDFrom(decimal.Zero)
+		return a
 	case r.Implausible:
 		return c.unknown(a)
 	case r.Found:

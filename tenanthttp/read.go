@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/meter"
 )
@@ -42,6 +44,9 @@ func statedBy(result *meter.Result, provider string, status int) (tenant.Actual,
 	}
 	a.ReportedCost = stated(result)
 	switch {
+	case result.Replayed:
+		a.Cost = tenant.USDFrom(decimal.Zero)
+		return a, true
 	case result.Implausible:
 		a.Usage.Input = -1
 		return a, true

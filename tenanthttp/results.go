@@ -71,18 +71,19 @@ func (f *fetching) book(l meter.Line) {
 
 func (f *fetching) line(l *meter.Line) {
 	used, _ := l.Result.Charged(0)
-	f.record(l.Key, &l.Result, meter.ModelUsage{Model: l.Result.Model, Usage: used})
+	f.record(l.Key, &l.Result, meter.ModelUsage{Model: l.Result.Model, Usage: used}, stated(&l.Result))
 	for i, also := range l.Result.Also { // which other models used for it
-		f.record(l.Key+"/"+strconv.Itoa(i), &l.Result, also)
+		f.record(l.Key+"/"+strconv.Itoa(i), &l.Result, also, tenant.Money{})
 	}
 }
 
-func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage) {
+func (f *fetching) record(key string, r *meter.Result, used meter.ModelUsage, cost tenant.Money) {
 	ctx := f.request.Context()
 	who, _ := tenant.TenantFromContext(ctx)
 	options := append(scopeOf(ctx).records(), tenant.WithIdempotencyKey(batchKey(key)))
 	s, err := f.transport.books.Record(ctx, who, tenant.Actual{
 		Provider: r.Provider, Model: used.Model, Usage: tenant.Usage(used.Usage), ServiceTier: batchTier(r.ServiceTier), RequestID: r.RequestID,
+		ReportedCost: cost,
 	}, options...)
 	switch {
 	case err == nil:

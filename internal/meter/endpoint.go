@@ -140,7 +140,7 @@ func (e Endpoint) read(method string, u *url.URL, path path, free Endpoint) (End
 		return e, true
 	case get && (e.job(path) || e.film(path)):
 		return e, true
-	case get && e.results(path):
+	case get && e.results(path), get && e.page(path):
 		return e, true
 	case path.ends("results") && path.back(2) == "batches":
 		return e, false
@@ -172,6 +172,21 @@ func (e *Endpoint) results(p path) bool {
 		return false
 	}
 	e.Retrieval = true
+	return true
+}
+
+// page recognises what has the results of a batch in pages: xAI's (*Batch API*, xAI docs) and OpenRouter's (*Get batch results*,
+// OpenRouter docs), which has them in the batch too.
+func (e *Endpoint) page(p path) bool {
+	switch {
+	case p.back(0) == "results" && p.back(2) == "batches" && (e.Provider == XAI || e.Provider == OpenRouter):
+		e.Batch = p.back(1)
+	case p.back(1) == "batches" && e.Provider == OpenRouter:
+		e.Batch = p.back(0)
+	default:
+		return false
+	}
+	e.Kind, e.Format, e.Retrieval = BatchResults, OpenAI, true
 	return true
 }
 
@@ -369,7 +384,8 @@ func (e *Endpoint) openAI(p path) bool {
 	e.Kind, e.Format = Chat, OpenAI
 	e.Model = p.after("deployments")
 	switch last, before := p.back(0), p.back(1); {
-	case before == "chat" && last == "completions", last == "chat" && e.Provider == Writer, p.ends("agents", "completions"):
+	case before == "chat" && last == "completions", last == "chat" && e.Provider == Writer, p.ends("agents", "completions"),
+		p.ends("text", "chatcompletion_v2"): // the latter is MiniMax's own
 		e.Format = ChatCompletions
 	case last == "completions":
 		e.Format = Completions
@@ -378,7 +394,7 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Format = Responses
 	case p.back(2) == "responses" && last == "cancel":
 		e.Format, e.Retrieval = Responses, true
-	case last == "embeddings":
+	case last == "embeddings", before == "embeddings" && last == "multimodal", last == "pooling":
 		e.Kind = Embeddings
 	case last == "images" && e.Provider == OpenRouter, before == "images" && (last == "generations" || last == "edits" || last == "variations"):
 		e.Kind = Images
@@ -386,13 +402,13 @@ func (e *Endpoint) openAI(p path) bool {
 		e.Kind = Transcription
 	case before == "audio" && last == "speech":
 		e.Kind = Speech
-	case last == "moderations", last == "classifications":
+	case last == "moderations", last == "classifications", last == "classify":
 		e.Kind = Moderation
-	case last == "rerank", last == "reranking":
+	case last == "rerank", last == "reranking", last == "score":
 		e.Kind = Rerank
 	case last == "ocr":
 		e.Kind = OCR
-	case last == "batches", before == "batch" && last == "jobs":
+	case last == "batches", before == "batch" && last == "jobs", p.back(2) == "batches" && last == "requests" && e.Provider == XAI:
 		e.Kind = Batch
 	default:
 		return false

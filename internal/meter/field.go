@@ -113,4 +113,8 @@ const (
 	fieldPrefill
 	fieldMade
 	fieldCharacters
+	fieldShares // of the models that a system of models has asked
+	fieldShare
+	fieldShareModel
+	fieldProblem // a number, which is zero where there is none
 )

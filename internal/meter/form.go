@@ -45,7 +45,7 @@ var formFields = [...]string{
 	"model", "messages", "message", "prompt", "input", "inputs", "previous_response_id", "conversation", "contents", "content",
 	"requests", "instances", "batch", "text", "texts", "images", "query", "document", "file", "file_url", "url", "input_file_id", "input_files",
 	"agent", "request", "model_id",
-	"documents", "input_prefix", "input_suffix",
+	"documents", "input_prefix", "input_suffix", "queries", "text_1",
 }
 
 var formSchema = func() *node {
@@ -118,7 +118,7 @@ func given(e Endpoint) []string {
 	case Transcription:
 		return []string{"file", "file_url", "url"}
 	case Rerank:
-		return []string{"query"}
+		return []string{"query", "queries", "text_1"} // the last two are vLLM's
 	case OCR:
 		return []string{"document"}
 	case Video:

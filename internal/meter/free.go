@@ -13,7 +13,8 @@ func (p path) free(provider string) bool {
 	case verb == "countTokens", verb == "computeTokens", verb == "cancel":
 		return true
 	case last == "count_tokens", last == "count-tokens", last == "input_tokens", last == "tokenize", last == "detokenize",
-		last == "check-api-key", last == "tokenize-text", last == "tokenization", last == "apply-template":
+		last == "check-api-key", last == "tokenize-text", last == "tokenization", last == "apply-template",
+		last == "estimate-token-count", last == "tokenizer":
 		return true
 	case last == "files", last == "uploads", p.back(1) == "uploads", p.back(2) == "uploads":
 		return true

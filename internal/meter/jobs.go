@@ -14,6 +14,8 @@ func (e *Endpoint) later(p path) bool {
 		e.Format = Interactions
 	case last == "cancel" && p.back(2) == "interactions":
 		e.Format, e.Retrieval, e.Job = Interactions, true, before
+	case last == "completions" && before == "chat" && p.back(2) == "async" && e.Provider == ZAI: // without an envelope
+		e.Format = ChatCompletions
 	case last == "completions" && before == "chat" && p.back(2) == "async", last == "sonar" && before == "async":
 		e.Format = AsyncChat
 	case last == "agent" && e.Provider == Perplexity:
@@ -49,7 +51,7 @@ func (e *Endpoint) job(p path) bool {
 		e.Format = Interactions
 	case before == "agent" && e.Provider == Perplexity:
 		e.Format = Responses
-	case before == "deferred-completion":
+	case before == "deferred-completion", before == "async-result" && e.Provider == ZAI:
 		e.Format = ChatCompletions
 	case before == "completions" && p.back(2) == "chat" && p.back(3) == "async", before == "sonar" && p.back(2) == "async":
 		e.Format = AsyncChat
@@ -116,28 +118,35 @@ func (a *asyncChat) result(to *Result) {
 	to.Pending = a.waits && !to.Found && !to.Failed
 }
 
-// deferredChat reads chat completions, and what xAI replies in the place of one that it defers: the name of the request
-// alone. Others state a request_id beside the reply. Page: Deferred chat completions (xAI docs).
+// deferredChat reads chat completions, and what xAI and Z.ai reply in the place of one that they defer: the name of the request
+// alone, and with Z.ai a task_status. Others state a request_id beside the reply. Pages: Deferred chat completions (xAI docs),
+// Chat completion (async), Query async result (Z.ai docs).
 type deferredChat struct {
 	*openAI
-	id string
+	id    string
+	waits bool
 }
 
 var deferredChatSchema = func() *node {
 	root := *openAISchema
 	root.members = maps.Clone(root.members)
 	root.at("request_id").field = jobID
+	root.at("task_status").field = jobStatus
 	return &root
 }()
 
 func (d *deferredChat) schema() *node { return deferredChatSchema }
 
 func (d *deferredChat) scalar(f field, v value) {
-	if f == jobID {
+	switch f {
+	case jobID:
 		d.id = intern(d.id, v)
-		return
+	case jobStatus:
+		d.waits = v.is("PROCESSING")
+		d.failed = d.failed || v.is("FAIL")
+	default:
+		d.openAI.scalar(f, v)
 	}
-	d.openAI.scalar(f, v)
 }
 
 func (d *deferredChat) result(to *Result) {
@@ -145,4 +154,5 @@ func (d *deferredChat) result(to *Result) {
 	if d.id != "" && to.ID == "" && to.Complete && !to.Found && !d.failed && to.OutputChars == 0 && len(to.FinishReasons) == 0 {
 		to.ID, to.Pending = d.id, true
 	}
+	to.Pending = to.Pending || d.waits && to.ID != "" && !to.Found && !to.Failed
 }

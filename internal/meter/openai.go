@@ -56,6 +56,9 @@ type seldom struct {
 	images   tally // of the model that makes images for a response
 	billed   tally // searches of a response that are charged for
 	drawn    tally
+	share    tally // of one of several models
+	sharer   string
+	shares   others
 }
 
 // few is to be written to.
@@ -104,7 +107,7 @@ func openAIRules() []rule {
 		under("response", repeated(response)),
 		under("x_groq.usage", usage),
 		[]rule{
-			{"type", fieldType, keep}, {"error", fieldError, keep},
+			{"type", fieldType, keep}, {"error", fieldError, keep}, {"base_resp.status_code", fieldProblem, keep}, // the last is MiniMax's
 			{"system_fingerprint", fieldBuild, keep}, {"timings", fieldTimings, keep}, // llama.cpp
 			{"providerMetadata.gateway.cost", fieldGatewayCost, keep}, {"provider_metadata.gateway.cost", fieldGatewayCost, keep}, // Vercel
 			{"choices[]", fieldChoice, keep}, {"choices[].index", fieldChoiceIndex, keep},
@@ -113,11 +116,19 @@ func openAIRules() []rule {
 			{"item", fieldDoneItem, keep}, {"item.type", fieldItemType, keep}, {"item.action.type", fieldItemAction, keep},
 			{"item.container_id", fieldItemContainer, keep}, {"item.environment.container_id", fieldItemContainer, keep},
 		},
-		under("choices[].usage", usage), // Moonshot
+		under("choices[].usage", usage),  // Moonshot
+		shares("usage_breakdown.models"), // Groq
+		shares("x_groq.usage_breakdown.models"),
 		[]rule{{"choices[].usage", fieldChoiceUsage, keep}},
 		under("choices[].delta", choice),
 		under("choices[].message", choice),
 	)
+}
+
+// shares are rules for what each of several models used of what a reply states as a whole.
+func shares(list string) []rule {
+	return concat([]rule{{list, fieldShares, keep}, {list + "[]", fieldShare, keep}, {list + "[].model", fieldShareModel, keep}},
+		under(list+"[].usage", openAICounts()))
 }
 
 // repeated are rules for a document whose text has come before.
@@ -142,11 +153,12 @@ func openAIUsage(counts []rule) []rule {
 	return concat(counts, costs, []rule{
 		{"", fieldUsage, keep},
 		{"seconds", fieldSeconds, keep},
-		{"prompt_audio_seconds", fieldAudioSeconds, keep}, // Mistral, beside tokens
-		{"usage_semantic", fieldSemantic, keep},           // new-api
-		{"usage_source", fieldSource, keep},               // new-api
-		{"service_tier", fieldUsageTier, keep},            // Mistral
-		{"search_context_size", fieldUsageTier, keep},     // Perplexity, whose fee goes by it
+		{"prompt_audio_seconds", fieldAudioSeconds, keep},              // Mistral, beside tokens
+		{"usage_semantic", fieldSemantic, keep},                        // new-api
+		{"usage_source", fieldSource, keep},                            // new-api
+		{"service_tier", fieldUsageTier, keep},                         // Mistral
+		{"extra_properties.google.traffic_type", fieldUsageTier, keep}, // Vertex AI
+		{"search_context_size", fieldUsageTier, keep},                  // Perplexity, whose fee goes by it
 	})
 }
 
@@ -241,6 +253,11 @@ func (o *openAI) begin(f field) {
 	case fieldDrawing:
 		o.drawing, o.few().drawn = ModelUsage{}, tally{}
 		o.other = &o.seldom.drawn
+	case fieldShares:
+		o.few().shares = others{}
+	case fieldShare:
+		o.few().share, o.seldom.sharer = tally{}, ""
+		o.other = &o.seldom.share
 	case fieldTool:
 		o.tool = tool{}
 	case fieldItems:
@@ -281,6 +298,12 @@ func (o *openAI) end(f field) {
 		drawn := &o.few().drawn
 		if u, _ := drawn.openAI(source{Endpoint: Endpoint{Kind: Chat}}); u != (book.Usage{}) || drawn.bad {
 			o.drawings.plus(o.drawing.Model, u, drawn.bad)
+		}
+	case fieldShare:
+		o.other = nil
+		few := o.seldom
+		if u, ok := few.share.openAI(source{Endpoint: o.endpoint, model: few.sharer}); ok && few.sharer != "" || few.share.bad {
+			few.shares.plus(few.sharer, u, few.share.bad)
 		}
 	case fieldTool:
 		if o.tool.typ == "image_generation" {
@@ -342,6 +365,10 @@ func (o *openAI) scalar(f field, v value) {
 		o.memory.read(v)
 	case fieldDrawingModel:
 		o.drawing.Model = string(v.text)
+	case fieldProblem:
+		o.failed = o.failed || !v.is("0")
+	case fieldShareModel:
+		o.few().sharer = intern(o.seldom.sharer, v)
 	case fieldBilledSearches:
 		o.few().billed.read(fieldSearches, v)
 	case fieldGatewayCost:
@@ -407,6 +434,7 @@ func (o *openAI) result(to *Result) {
 	u, ok := t.openAI(o.source(t))
 	u.WebSearches, u.Units = o.searches(), o.charged()
 	if ok {
+		o.divide(&u, to)
 		to.state(u)
 	} else if plausible(u) { // of a stream that was cut before it stated its tokens
 		to.Usage.WebSearches, to.Usage.Units = u.WebSearches, u.Units

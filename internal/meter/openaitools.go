@@ -89,11 +89,33 @@ func (o *openAI) searches() int64 {
 	}
 	t := o.counts()
 	if !t.any(fieldSearches, fieldOtherSearches) {
-		return max(o.items.searches, o.doneItems.searches)
+		n := max(o.items.searches, o.doneItems.searches)
+		if o.known && o.endpoint.Format == ChatCompletions && searchesFirst(cmp.Or(o.model, o.endpoint.Model)) {
+			n = max(n, 1)
+		}
+		return n
 	}
 	n := t.n[fieldSearches]
 	if o.endpoint.Provider != Perplexity || t.has(fieldCitation) { // else a fee for the request covers them
 		n += t.n[fieldOtherSearches]
 	}
 	return n
+}
+
+// divide leaves a usage to the first of the models whose shares of it are stated, less those of the others: each has its price,
+// and the system of models that was asked has none.
+func (o *openAI) divide(u *book.Usage, to *Result) {
+	if o.seldom == nil || len(o.seldom.shares.list) == 0 {
+		return
+	}
+	shares := o.seldom.shares
+	to.Model = shares.list[0].Model
+	shares.list = slices.Clone(shares.list[1:])
+	for _, m := range shares.list {
+		all, theirs := u.Classes(), m.Usage.Classes()
+		for i := range all {
+			*all[i] = max(*all[i]-*theirs[i], 0)
+		}
+	}
+	shares.fill(to, to.Model)
 }

@@ -32,6 +32,7 @@ const (
 	Cloudflare        = "cloudflare"
 	Watsonx           = "watsonx"
 	Databricks        = "databricks"
+	ZAI               = "zai"
 )
 
 // hosts are the names of hosts, and of their domains.
@@ -62,8 +63,8 @@ var hosts = map[string]string{
 	"api.fireworks.ai":                  "fireworks",
 	"router.huggingface.co":             "huggingface",
 	"api-inference.huggingface.co":      "huggingface",
-	"api.z.ai":                          "zai",
-	"open.bigmodel.cn":                  "zai",
+	"api.z.ai":                          ZAI,
+	"open.bigmodel.cn":                  ZAI,
 	"api.moonshot.ai":                   "moonshot",
 	"api.moonshot.cn":                   "moonshot",
 	"api.voyageai.com":                  Voyage,

@@ -51,6 +51,10 @@ type Result struct {
 	// Complete reports whether the reply has reached its end: the end mark of its format, or the last bracket.
 	Complete bool
 
+	// Replayed reports that a gateway has answered with a reply that it had kept: nothing was used for it, whatever the reply
+	// states, and no provider was asked.
+	Replayed bool
+
 	// Videos is how many videos were made, where the reply lists them.
 	Videos int64
 
@@ -74,9 +78,9 @@ type Result struct {
 // them, and whether any of it is an estimate. It is the stated usage of a complete reply. Of one that was cut short the
 // output is what was stated so far or what was received, whichever is more: some providers begin with a placeholder. Of a
 // usage that is Partial the output is at least what came, and where it is that of one answer, as much more as there is text.
-// Where the result is Implausible, the caller's hold is the better estimate.
+// Where the result is Implausible, the caller's hold is the better estimate. What was Replayed is charged nothing.
 func (r *Result) Charged(input int64) (u book.Usage, estimated bool) {
-	if r.Found && r.Complete && !r.Partial {
+	if r.Found && (r.Complete && !r.Partial || r.Replayed) {
 		return r.Usage, false
 	}
 	u = r.Usage
@@ -125,6 +129,8 @@ type Reader struct {
 	chat     deferredChat
 	inflater *inflater
 	request  string // id
+	replayed bool
+	cost     int64 // that a header states
 	result   *Result
 }
 
@@ -153,6 +159,8 @@ func (r *Reader) Reset(e Endpoint, status int, header http.Header) {
 	if h, ok := r.family.(host); ok && status < http.StatusBadRequest {
 		h.header(header)
 	}
+	r.replayed = status/100 == 2 && !e.Retrieval && replayed(header)
+	r.cost = costIn(header)
 	r.sniff(header)
 	switch encoding := strings.ToLower(strings.TrimSpace(Header(header, "Content-Encoding"))); encoding {
 	case "", "identity":
@@ -238,6 +246,12 @@ func (r *Reader) Result() *Result {
 	to.RequestID = cmp.Or(r.request, to.ID)
 	if r.endpoint.Retrieval {
 		to.ID = cmp.Or(r.endpoint.Job, to.ID)
+	}
+	if to.ReportedCost < 0 && r.cost > 0 && !to.Implausible {
+		to.ReportedCost = r.cost
+	}
+	if r.replayed {
+		to.replay()
 	}
 	r.result = to
 	return to

@@ -255,6 +255,9 @@ var findings = map[string]struct {
 		book.Usage{Input: 10, Units: units.Of(units.InputCharacters, 29)},
 		"predictions[].embeddings.statistics.token_count is the usage of Vertex AI's text embeddings, metadata.billableCharacterCount what is charged",
 	},
+	"ai-gateway/01768-openai-openai_chat-stream.json": {
+		book.Usage{WebSearches: 1}, "a model that searches first has searched, and states no usage as it was not asked for it",
+	},
 	"openllmetry/01872-bedrock-bedrock_invoke-stream.json": {
 		book.Usage{Input: 6, Output: 3}, "inputTextTokenCount and totalOutputTextTokenCount are Titan's own counts",
 	},

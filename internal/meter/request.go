@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"io"
 	"mime/multipart"
+	"slices"
 	"strings"
 
 	"github.com/llmtenant/tenant/units"
@@ -145,12 +146,15 @@ func grok(provider, model string) bool {
 
 // searches reports whether a model looks things up without being given a tool.
 func searches(model string) bool {
-	for _, part := range []string{"search-preview", "search-api", "deep-research", ":online", "compound"} {
-		if strings.Contains(model, part) {
-			return true
-		}
-	}
-	return false
+	return searchesFirst(model) || slices.ContainsFunc([]string{"deep-research", ":online", "compound"}, func(part string) bool {
+		return strings.Contains(model, part)
+	})
+}
+
+// searchesFirst reports whether a model of OpenAI's searches the web once for each of its chat completions, which say nothing of
+// it. Page: Web search (OpenAI API docs).
+func searchesFirst(model string) bool {
+	return strings.Contains(model, "search-preview") || strings.Contains(model, "search-api")
 }
 
 // What the values of a request mean.

@@ -100,8 +100,15 @@ const (
 
 // The schemas of the results of batches.
 var (
-	openAIResults    = replyAt(openAISchema, "response.body", openAILine())
-	mistralJob       = replyAt(openAISchema, "outputs[].response.body", under("outputs[]", openAILine()))
+	openAIResults = replyAt(openAISchema, "response.body", openAILine())
+	mistralJob    = replyAt(openAISchema, "outputs[].response.body", under("outputs[]", openAILine()))
+	routedPage    = beside(
+		replyAt(openAISchema, "data[].response.body", under("data[]", openAILine())),
+		replyAt(openAISchema, "results[].response.body", under("results[]", openAILine())), nil)
+	xaiPage = replyAt(openAISchema, "results[].batch_result.response.*", []rule{ // the name says what kind of call it is
+		{"results[]", lineCall, keep}, {"results[].batch_request_id", lineName, measure},
+		{"results[].batch_result.response", lineReply, keep}, {"results[].batch_result.error", lineError, keep},
+	})
 	anthropicResults = replyAt(anthropicSchema, "result.message", []rule{
 		{"", lineCall, keep}, {"custom_id", lineName, measure}, {"result", lineReply, keep}, {"result.type", lineOutcome, keep},
 	})
@@ -167,10 +174,14 @@ func (l *lineReader) format() *node {
 		return geminiResults
 	case e.Format == Gemini:
 		return geminiBatch
-	case e.Kind == BatchResults:
-		return mistralJob
-	default:
+	case e.Kind == File:
 		return openAIResults
+	case e.Provider == XAI:
+		return xaiPage
+	case e.Provider == OpenRouter:
+		return routedPage
+	default:
+		return mistralJob
 	}
 }
 
@@ -250,7 +261,7 @@ func (l *lineReader) call() {
 	l.reply.result(&r)
 	r.RequestID = cmp.Or(h.request, r.ID)
 	switch key := l.key(); {
-	case r.Found && !r.Implausible && key != "":
+	case (r.Found || r.ReportedCost > 0) && !r.Implausible && key != "":
 		l.each(Line{Key: key, Result: r})
 	case r.Found, r.Implausible, !h.failed:
 		l.odd = true

@@ -21,6 +21,8 @@ const (
 	googleBatch = "https://generativelanguage.googleapis.com/v1beta/batches/b-1"
 	claudeBatch = "https://api.anthropic.com/v1/messages/batches/b-1/results"
 	mistralJobs = "https://api.mistral.ai/v1/batch/jobs/j-1"
+	xaiBatch    = "https://api.x.ai/v1/batches/b-1/results"
+	routedBatch = "https://openrouter.ai/api/v1/batches/b-1"
 
 	completion = `{"id":"batch_req_1","custom_id":"a","response":{"status_code":200,"request_id":"req-1","body":{"id":"chatcmpl-1","model":"m",` +
 		`"choices":[{"message":{"content":"Hi"}}],"usage":{"prompt_tokens":30,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":10}}}},"error":null}`
@@ -88,6 +90,15 @@ func TestResults_EachLineOfABatchIsACall(t *testing.T) {
 			[]call{{"b-1/0", "g", "", geminiUse}, {"b-1/0", "g", "", geminiUse}, {"b-1/2", "g", "", geminiUse}}},
 		{"Google's batch that runs", googleBatch, `{"name":"batches/b-1","metadata":{"state":"BATCH_STATE_RUNNING"}}`, nil},
 		{"Mistral's, in the job", mistralJobs, `{"id":"j-1","outputs":[` + strings.Replace(completion, `batch_req_1`, "batch-7-c0", 1) + `]}`, []call{{"j-1/a", "m", "req-1", small}}},
+		{"xAI's, of all kinds", xaiBatch, `{"results":[{"batch_request_id":"a","batch_result":{"response":{"chat_get_completion":{"id":"g-1","model":"grok-x","choices":[{"message":{"content":"Hi"}}],` +
+			`"usage":{"prompt_tokens":20,"completion_tokens":5,"total_tokens":32,"completion_tokens_details":{"reasoning_tokens":7}}}}}},{"batch_request_id":"b","batch_result":{"error":{"code":3,"message":"no"}}},` +
+			`{"batch_request_id":"c","batch_result":{"response":{"responses":{"id":"g-2","model":"grok-x","output":[],"usage":{"input_tokens":4,"output_tokens":6,"total_tokens":10,"output_tokens_details":{"reasoning_tokens":2}}}}}},` +
+			`{"batch_request_id":"d","batch_result":{"response":{"image_generation":{"data":[{"url":"x"}],"usage":{"cost_in_usd_ticks":400000000}}}}}],"pagination_token":"d"}`, []call{
+			{"b-1/a", "grok-x", "g-1", book.Usage{Input: 20, Output: 5, Reasoning: 7}}, {"b-1/c", "grok-x", "g-2", book.Usage{Input: 4, Output: 4, Reasoning: 2}}, {"b-1/d", "", "", book.Usage{}},
+		}},
+		{"OpenRouter's, in a page", routedBatch + "/results", `{"object":"list","data":[` + strings.Replace(completion, `batch_req_1`, "r7", 1) + `,` + refused + `,` + expired + `],"has_more":false,"next_cursor":null}`, []call{{"b-1/a", "m", "req-1", small}}},
+		{"OpenRouter's, in the batch", routedBatch, `{"id":"b-1","status":"completed","results":[` + strings.Replace(completion, `batch_req_1`, "r7", 1) + `],"usage":{"prompt_tokens":30,"completion_tokens":5}}`, []call{{"b-1/a", "m", "req-1", small}}},
+		{"OpenRouter's batch that runs", routedBatch, `{"id":"b-1","status":"in_progress","results":null,"usage":null,"error":null}`, nil},
 		{"Mistral's job whose results are in a file", mistralJobs, `{"id":"j-1","outputs":null,"output_file":"f-1"}`, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

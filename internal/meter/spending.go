@@ -1,6 +1,10 @@
 package meter
 
-import "github.com/llmtenant/tenant/internal/money"
+import (
+	"net/http"
+
+	"github.com/llmtenant/tenant/internal/money"
+)
 
 // spending is the cost that a usage object states.
 type spending struct {
@@ -78,4 +82,13 @@ func (s spending) stated(provider string) int64 {
 	default:
 		return s.cost
 	}
+}
+
+// costIn is what LiteLLM's proxy says in a header that a call costs (*Response headers*, LiteLLM docs). It says zero, or None, where
+// it does not know: of streams, and of models that it has no price of.
+func costIn(h http.Header) (cost int64) {
+	if v := Header(h, "X-Litellm-Response-Cost"); v != "" {
+		pay(&cost, value{text: []byte(v), quoted: true}, 9)
+	}
+	return cost
 }
