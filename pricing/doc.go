@@ -45,9 +45,9 @@
 // The table is book.json, one row a line, each with the source of its figures; the file says what was decided where
 // sources disagree, and the package's tests compare every figure with three public lists: pydantic/genai-prices of
 // 2026-09-23, LiteLLM of 2026-08-01 and models.dev of 2026-07-02. The rates are the public ones, before any discount, free
-// allowance. What is charged for keeping a call to a region is charged where the lists have it: as [Row].Uplifts for
-// Anthropic and OpenAI, and as rows of their own on Bedrock; regional endpoints of Vertex AI, and Azure's data zones, are
-// priced as the global ones.
+// allowance. What is charged for keeping a call to a region is charged where the lists or the providers' own pages have it: as
+// [Row].Uplifts for Anthropic, OpenAI and Claude on Vertex AI, and as rows of their own on Bedrock; other regional endpoints of
+// Vertex AI, and Azure's data zones, are priced as the global ones.
 //
 // Models are left out that charge for something that [tenant.Usage] does not count, such as tokens of video output. Where a provider charges cached images apart from cached text, the book has the rate of
 // cached text. OpenAI charges more for the older web_search_preview tool on models that do not reason ($0.025 a search);

@@ -48,6 +48,10 @@ func TestBook_ACallCostsWhatTheWayItIsServedInCosts(t *testing.T) {
 		{Google, "gemini-3.1-flash-lite", "flex", usage, "google/gemini-3.1-flash-lite flex", 3*125_000 + 12_500 + 750_000 + 14_000_000},
 		{Vertex, "gemini-3.1-pro-preview", "ON_DEMAND_PRIORITY", usage, "vertex/gemini-3.1-pro-preview priority", 3*3_600_000 + 360_000 + 21_600_000 + 14_000_000},
 
+		{Vertex, "claude-haiku-4-5@20251001", "regional", tenant.Usage{Input: 1000, Output: 1000}, "vertex/claude-haiku-4-5 regional", 6_600_000},
+		{Vertex, "claude-haiku-4-5@20251001", "", tenant.Usage{Input: 1000, Output: 1000}, "vertex/claude-haiku-4-5", 6_000_000},
+		{Vertex, "claude-opus-4-1@20250805", "regional", tenant.Usage{Input: 1000}, "vertex/claude-opus-4-1", 15_000_000},
+		{Anthropic, "claude-opus-5-5", "standard+us", tenant.Usage{Input: 1000, Output: 1000}, "anthropic/claude-opus-5-5 us", 26_400_000},
 		{Perplexity, "sonar", "low", tenant.Usage{Input: 11, Output: 62}, "perplexity/sonar low", 73_000 + 5_000_000},
 		{Perplexity, "sonar", "", tenant.Usage{Input: 11, Output: 62}, "perplexity/sonar", 73_000 + 12_000_000},
 		{Perplexity, "sonar-deep-research", "medium", usage, "perplexity/sonar-deep-research", 4*2_000_000 + 900*8_000 + 300_000 + 5_000_000},
@@ -89,7 +93,8 @@ func TestDocumentation_ExamplesCostWhatItSays(t *testing.T) {
 	}
 }
 
-// Each uplift is that of LiteLLM's, a tenth, for the models that it names.
+// Each uplift is a tenth: LiteLLM's for OpenAI's models, and for Claude that of Anthropic's documentation, from 4.6 on at Anthropic
+// itself and from 4.5 on at Vertex AI's endpoints that are not the global one.
 func TestBook_KeepingACallToARegionCostsATenthMore(t *testing.T) {
 	t.Parallel()
 	uplifted := make(map[string]int)
@@ -99,5 +104,5 @@ func TestBook_KeepingACallToARegionCostsATenthMore(t *testing.T) {
 			uplifted[e.Provider+" "+region]++
 		}
 	}
-	require.Equal(t, map[string]int{"anthropic us": 7, "openai eu": 11, "openai us": 11}, uplifted)
+	require.Equal(t, map[string]int{"anthropic us": 11, "openai eu": 11, "openai us": 11, "vertex regional": 12}, uplifted)
 }

@@ -12,7 +12,7 @@ import (
 // in the results of batches. Cached tokens are beside the input, thinking is inside the output.
 type anthropic struct {
 	reply
-	provider    string
+	endpoint    Endpoint
 	usage, next tally
 	iteration   iteration
 	others      others // what the totals leave out
@@ -74,7 +74,7 @@ func anthropicRules() []rule {
 }
 
 func newAnthropic(e Endpoint) *anthropic {
-	return &anthropic{reply: newReply(), provider: e.Provider, spent: noSpending}
+	return &anthropic{reply: newReply(), endpoint: e, spent: noSpending}
 }
 
 func (a *anthropic) schema() *node { return anthropicSchema }
@@ -144,10 +144,10 @@ func (a *anthropic) scalar(f field, v value) {
 }
 
 func (a *anthropic) result(to *Result) {
-	a.cost = a.spent.stated(a.provider)
+	a.cost = a.spent.stated(a.endpoint.Provider)
 	a.fill(to)
 	to.Complete = to.Complete || a.ended
-	to.ServiceTier = served(a.tier, a.speed, a.region)
+	to.ServiceTier = a.endpoint.in(served(a.tier, a.speed, a.region))
 	a.others.fill(to, a.model)
 	a.refused(to)
 	if a.usage.bad {

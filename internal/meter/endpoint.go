@@ -65,7 +65,8 @@ type Endpoint struct {
 	// Model is the model, or Azure's deployment, that the path names.
 	Model string
 
-	// Region is where OpenAI keeps the call, as the host says it: "eu", "us". It has its price.
+	// Region is where a call is kept, which has its price: by OpenAI as the host says it, "eu" or "us"; with Claude on Vertex AI
+	// "regional", at an endpoint that is not the global one.
 	Region string
 
 	// Batch is the batch, or the file, that the path of its results names.
@@ -311,6 +312,9 @@ func (e *Endpoint) google(p path) bool {
 		switch {
 		case p.after("publishers") == "anthropic":
 			e.Format = Anthropic
+			if place := p.after("locations"); e.Provider == Vertex && place != "" && place != "global" {
+				e.Region = "regional"
+			}
 		case strings.Contains(model, "-ocr"): // Mistral's
 			e.Kind, e.Format = OCR, OpenAI
 		}

@@ -110,6 +110,9 @@ func providerOf(u *url.URL) string {
 	switch {
 	case under("amazonaws.com"), under("amazonaws.com.cn"), under("api.aws"):
 		for label := range strings.SplitSeq(host, ".") { // private endpoints have a label before it
+			if label == "aws-external-anthropic" { // *Claude Platform on AWS*: Anthropic's own, with its models' names and prices
+				return AnthropicProvider
+			}
 			if strings.HasPrefix(label, "bedrock-runtime") || strings.HasPrefix(label, "bedrock-mantle") || strings.HasPrefix(label, "bedrock-agent-runtime") {
 				return Bedrock
 			}

@@ -113,3 +113,15 @@ func TestOpenAI_WhatVertexAIAndMiniMaxAddToIt(t *testing.T) {
 			body: `{"model":"v","data":{"embedding":[0.1]},"usage":{"prompt_tokens":528,"total_tokens":528,"prompt_tokens_details":{"image_tokens":497,"text_tokens":31}}}`, usage: book.Usage{Input: 31, InputImage: 497}},
 	})
 }
+
+// Claude costs more at an endpoint of Vertex AI that is not the global one, as the request and the reply are to say alike.
+func TestAnthropic_APlaceOnVertexAIIsPartOfTheTier(t *testing.T) {
+	t.Parallel()
+	const models, reply = "/publishers/anthropic/models/claude-x:rawPredict", `{"type":"message","model":"claude-x","content":[],"usage":{"input_tokens":9,"output_tokens":2,"service_tier":"standard"}}`
+	for place, tier := range map[string]string{"global": "standard", "europe-west1": "standard+regional", "us": "standard+regional"} {
+		e := at(t, http.MethodPost, "https://aiplatform.googleapis.com/v1/projects/p/locations/"+place+models)
+		require.Equal(t, tier, readIn(2, e, 200, nil, []byte(reply)).ServiceTier, place)
+		asked := ReadRequest(e, []byte(`{"max_tokens":5,"messages":[],"service_tier":"standard"}`))
+		require.Equal(t, tier, asked.ServiceTier, place)
+	}
+}

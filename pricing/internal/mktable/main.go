@@ -272,6 +272,7 @@ func choose(provider string, all lists, kept []entry) map[string][]entry {
 		for i := range entries {
 			mend(&entries[i])
 			halveBatch(&entries[i])
+			keepToRegion(&entries[i])
 		}
 	}
 	return chosen

@@ -18,8 +18,8 @@ func addServices(e *entry, all lists, asOf time.Time) {
 	listed, ok := litellmRow(e, all)
 	if e.Provider == pricing.Anthropic {
 		e.Services = map[string]pricing.Service{"batch": half(e.Row)}
+		keepToRegion(e)
 		if ok {
-			e.Uplifts = listed.Uplifts
 			if fast, ok := listed.Services["fast"]; ok && !past {
 				e.Services["fast"] = fast
 			}
@@ -38,6 +38,26 @@ func addServices(e *entry, all lists, asOf time.Time) {
 		}
 	}
 	halveBatch(e)
+}
+
+// keepToRegion adds what Claude costs more where a call is kept to a region, a tenth: with inference_geo on Anthropic's own API, which
+// Opus 4.6, Sonnet 4.6 and all later models take (*Data residency*, Claude docs; LiteLLM has the same of those that it has it for), and
+// at an endpoint of Vertex AI that is not the global one, for Claude since 4.5 (*Claude on Vertex AI*, Claude docs).
+func keepToRegion(e *entry) {
+	before := []string{"claude-2*", "claude-3*", "claude-*-4", "claude-*-4-0", "claude-*-4-1"}
+	region := "us"
+	switch e.Provider {
+	case pricing.Anthropic:
+		before = append(before, "claude-*-4-5")
+	case pricing.Vertex:
+		region = "regional"
+	default:
+		return
+	}
+	name, _, _ := strings.Cut(e.Model, "@") // and the date
+	if match("claude-*", name) && !slices.ContainsFunc(before, func(pattern string) bool { return match(pattern, name) }) {
+		e.Uplifts = map[string]string{region: "1.1"}
+	}
 }
 
 // litellmRow returns LiteLLM's row of a model, by whichever of its names LiteLLM has service tiers or uplifts for.
