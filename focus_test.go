@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -109,109 +108,6 @@ func decimalOf(t require.TestingT, cell any) decimal.Decimal {
 	return d
 }
 
-// focusColumns are the columns of version 1.2 that have to be there, each with whether it may be NULL; those of the file beside
-// them are conditional or recommended there. Sources are the files of specification/columns at the tag v1.2.
-var focusColumns = map[string]bool{
-	"BilledCost": false, "BillingAccountId": false, "BillingAccountName": true, "BillingCurrency": false, "BillingPeriodEnd": false,
-	"BillingPeriodStart": false, "ChargeCategory": false, "ChargeClass": true, "ChargeDescription": true, "ChargePeriodEnd": false,
-	"ChargePeriodStart": false, "ContractedCost": false, "EffectiveCost": false, "InvoiceIssuerName": false, "ListCost": false,
-	"PricingQuantity": true, "PricingUnit": true, "ProviderName": false, "PublisherName": false, "ServiceCategory": false, "ServiceName": false,
-}
-
-// The forms that are asked of every row. To compile one takes longer than to match it.
-var (
-	focusName       = regexp.MustCompile(`^[A-Z][A-Za-z]{0,49}$`) // attributes/column_handling.md
-	focusCustomName = regexp.MustCompile(`^x_[A-Z][A-Za-z]+$`)
-	focusTime       = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`) // attributes/datetime_format.md
-	focusNumber     = regexp.MustCompile(`^-?\d+(\.\d+)?$`)                   // attributes/numeric_format.md
-)
-
-// requireFocus checks a row against the rules of the specification, each with the file that has it.
-func requireFocus(t testing.TB, row map[string]any) {
-	t.Helper()
-	text := func(name string) string { s, _ := row[name].(string); return s }
-	for name, null := range focusColumns {
-		value, there := row[name]
-		require.True(t, there, name)
-		require.True(t, null || value != nil, "%s MUST NOT be null", name)
-	}
-	for name, value := range row {
-		if s, ok := value.(string); ok {
-			require.NotEmpty(t, s, "attributes/null_handling.md: %s", name)
-		}
-		custom := strings.HasPrefix(name, "x_")
-		require.Regexp(t, map[bool]*regexp.Regexp{false: focusName, true: focusCustomName}[custom], name, "attributes/column_handling.md")
-	}
-	moment := func(name string) time.Time {
-		require.Regexp(t, focusTime, row[name], "attributes/datetime_format.md: %s", name)
-		at, err := time.Parse(time.RFC3339, text(name))
-		require.NoError(t, err)
-		return at
-	}
-	figures := map[string]decimal.Decimal{}
-	for _, name := range []string{"BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "PricingQuantity", "ConsumedQuantity", "ListUnitPrice", "ContractedUnitPrice", "x_Charge"} {
-		if row[name] != nil {
-			require.Regexp(t, focusNumber, fmt.Sprint(row[name]), name)
-			figures[name] = decimalOf(t, row[name])
-		}
-	}
-	category, class := text("ChargeCategory"), text("ChargeClass")
-	require.Contains(t, []string{"Usage", "Purchase", "Tax", "Credit", "Adjustment"}, category, "chargecategory.md")
-	require.Contains(t, []string{"", "Correction"}, class, "chargeclass.md")
-	require.Contains(t, []string{"One-Time", "Recurring", "Usage-Based"}, row["ChargeFrequency"], "chargefrequency.md")
-	require.Equal(t, "USD", row["BillingCurrency"], "billingcurrency.md")
-	require.Equal(t, "AI and Machine Learning", row["ServiceCategory"], "servicecategory.md")
-	require.Equal(t, "Generative AI", row["ServiceSubcategory"], "servicesubcategory.md")
-
-	// chargeperiodstart.md, chargeperiodend.md, billingperiodstart.md, billingperiodend.md: half-open.
-	start, end, month, over := moment("ChargePeriodStart"), moment("ChargePeriodEnd"), moment("BillingPeriodStart"), moment("BillingPeriodEnd")
-	require.True(t, start.Before(end) && !end.After(start.Truncate(time.Hour).Add(time.Hour)), "%s to %s is an hour at most", start, end)
-	require.Equal(t, month.AddDate(0, 1, 0), over)
-	require.Equal(t, 1, month.Day())
-	if class == "Correction" { // chargeclass.md: of a billing period before
-		require.False(t, end.After(month))
-	} else {
-		require.False(t, start.Before(month) || end.After(over))
-	}
-
-	// effectivecost.md, discount_handling.md: nothing was bought ahead.
-	require.True(t, figures["EffectiveCost"].Equal(figures["BilledCost"]))
-	counted := category == "Usage" && class == ""
-	unpriced := row["ListUnitPrice"] == nil
-	for _, name := range []string{"PricingQuantity", "PricingUnit", "ConsumedQuantity", "ConsumedUnit", "PricingCategory", "SkuId", "SkuPriceId", "SkuMeter"} {
-		require.Equal(t, counted, row[name] != nil, "%s is not null of usage that is no correction: %s.md", name, strings.ToLower(name))
-	}
-	require.Equal(t, unpriced, row["ContractedUnitPrice"] == nil)
-	if unpriced { // listcost.md, contractedcost.md: unrelated to other charges, they match BilledCost
-		require.True(t, figures["ListCost"].Equal(figures["BilledCost"]))
-		require.True(t, figures["ContractedCost"].Equal(figures["BilledCost"]))
-	} else {
-		require.False(t, figures["ListUnitPrice"].IsNegative(), "listunitprice.md")
-		product := figures["ListUnitPrice"].Mul(figures["PricingQuantity"]).Round(9)
-		require.True(t, product.Equal(figures["ListCost"]), "listcost.md: %s is not %s", product, figures["ListCost"])
-		require.True(t, figures["ContractedUnitPrice"].Mul(figures["PricingQuantity"]).Round(9).Equal(figures["ContractedCost"]), "contractedcost.md")
-		require.Equal(t, "Standard", row["PricingCategory"], "pricingcategory.md")
-	}
-	if counted {
-		require.Regexp(t, `^([1-9]\d* )?(Tokens|Requests|Seconds|Images)$`, row["PricingUnit"], "attributes/unit_format.md")
-		require.Regexp(t, `^(Tokens|Requests|Seconds|Images)$`, row["ConsumedUnit"], "attributes/unit_format.md")
-	}
-	require.Equal(t, row["SubAccountId"] == nil, row["SubAccountName"] == nil, "subaccountname.md")
-	if tags, ok := row["Tags"].(map[string]any); ok { // attributes/key_value_format.md
-		for _, value := range tags {
-			require.IsType(t, "", value)
-		}
-	}
-	if details, ok := row["SkuPriceDetails"].(map[string]any); ok { // skupricedetails.md
-		require.NotNil(t, row["SkuPriceId"])
-		require.NotEmpty(t, details)
-		for name, value := range details {
-			require.Regexp(t, focusCustomName, name)
-			require.IsType(t, "", value)
-		}
-	}
-}
-
 func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 	t.Parallel()
 	for _, dialect := range everyDatabase {
@@ -223,8 +119,8 @@ func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 			rows := focusRows(t, db, tenant.FOCUS{Everybody: true, Period: period, By: []tenant.Group{tenant.ByAgent, tenant.ByTag("feature")}})
 			rows = append(rows, focusRows(t, db, tenant.FOCUS{Everybody: true, Period: period})...)
 			seen, sku, details := map[string]int{}, map[string]string{}, map[string]any{}
+			requireFocus(t, tenant.FOCUS12, rows)
 			for _, row := range rows {
-				requireFocus(t, row)
 				require.Equal(t, "org-1", row["BillingAccountId"])
 				require.NotContains(t, row, "ServiceProviderName")
 				if id, ok := row["SkuPriceId"].(string); ok { // skupriceid.md: one SKU, and one price at one time
@@ -262,15 +158,46 @@ func TestFOCUS_FollowsTheRulesOfTheSpecification(t *testing.T) {
 
 			newer := focusRows(t, db, tenant.FOCUS{Tenant: acme, Period: period, Version: tenant.FOCUS13, BillingAccountName: "Example", InvoiceIssuerName: "Reseller"})
 			require.NotEmpty(t, newer)
+			requireFocus(t, tenant.FOCUS13, newer)
 			for _, row := range newer {
-				requireFocus(t, row)
 				require.Equal(t, row["ProviderName"], row["ServiceProviderName"])
 				require.NotNil(t, row["HostProviderName"])
 				require.Equal(t, "acme", row["x_ConsumerId"])
 				require.Equal(t, "Reseller", row["InvoiceIssuerName"])
 			}
+
+			var file bytes.Buffer
+			_, err := tenant.Export(t.Context(), db, &file, tenant.CSV(), tenant.FOCUS{Everybody: true, Period: period, BillingAccountID: "org-1"})
+			require.NoError(t, err)
+			cells := focusOfCSV(t, file.String())
+			require.Len(t, cells, len(focusRows(t, db, tenant.FOCUS{Everybody: true, Period: period})))
+			requireFocus(t, tenant.FOCUS12, cells)
 		})
 	}
+}
+
+func TestFOCUS_HasAUnitOfTheSpecificationForWhateverIsCounted(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		wanted := map[units.Unit]string{
+			units.InputAudio: "Seconds", units.OutputAudio: "Seconds", units.InputVideo: "Seconds", units.OutputVideo.With("1280x720"): "Seconds",
+			units.InputImages: "Images", units.OutputImages.With("512x512"): "Images", units.InputCharacters: "Characters", units.OutputCharacters: "Characters",
+			units.InputVideoTokens: "Tokens", units.InputMessages: "Messages", units.Pages.With("annotated"): "Pages", units.SearchUnits: "Units",
+			units.FileSearches: "Searches", units.Containers.With("4g"): "Sessions", units.MapGroundings: "Groundings",
+		}
+		for unit := range wanted {
+			_, err := ledger.Record(t.Context(), acme, tenant.Actual{Provider: "p", Model: string(unit), Cost: tenant.USD("1"), Usage: tenant.Usage{Units: units.Of(unit, 4500)}})
+			require.NoError(t, err)
+		}
+		for _, version := range []tenant.FOCUSVersion{tenant.FOCUS12, tenant.FOCUS13} {
+			rows := focusRows(t, db, tenant.FOCUS{Tenant: acme, Period: tenant.Between(time.Now().Add(-2*time.Hour), time.Now().Add(time.Minute)), Version: version})
+			requireFocus(t, version, rows)
+			require.Len(t, rows, len(wanted))
+			for _, row := range rows {
+				require.Equal(t, wanted[units.Unit(row["x_Model"].(string))], row["ConsumedUnit"], row["x_Model"])
+			}
+		}
+	})
 }
 
 // Custom columns come last, and the others in the order of the alphabet.
@@ -285,9 +212,14 @@ func TestFOCUS_HasItsColumnsInTheirOrder(t *testing.T) {
 		columns := strings.Split(strings.TrimSpace(out.String()), ",")
 		require.Len(t, columns, n)
 		require.True(t, slices.IsSorted(columns), "an x comes after every capital letter")
-		for name := range focusColumns {
+		mandatory := 0
+		for name, c := range focusColumns {
 			require.Contains(t, columns, name)
+			if c.must {
+				mandatory++
+			}
 		}
+		require.Equal(t, 21, mandatory)
 	}
 }
 

@@ -29,7 +29,7 @@ func (b *bench) dashboard(ctx context.Context) (_ []Figure, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if err := newFiller(s, b.executions).fill(ctx, 1); err != nil {
+	if err := s.fill(ctx, b.executions, 1); err != nil {
 		return nil, err
 	}
 	staff := func(*http.Request) (tenantui.Viewer, error) { return tenantui.Viewer{Actor: "bench", All: true}, nil }
