@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -118,6 +119,8 @@ func TestBalances_AreAskedWithoutTheVersionsThatAnOpenSnapshotKeeps(t *testing.T
 				require.NoError(t, json.Unmarshal([]byte(text), &plans))
 				return plans[0].Plan.pages(table)
 			}
+			now := time.Now().Truncate(time.Hour)
+			whole := tenant.Between(now.Add(-3*time.Hour), now.Add(2*time.Hour)) // of which there is no balance
 			today := tenant.Query{Tenant: hot, Period: tenant.Today, By: []tenant.Group{tenant.ByModel}}
 			for _, prepare := range []string{"", "ANALYZE", "SET random_page_cost = 1.1"} {
 				pool.SetMaxIdleConns(0) // what is set is for new connections
@@ -135,10 +138,11 @@ func TestBalances_AreAskedWithoutTheVersionsThatAnOpenSnapshotKeeps(t *testing.T
 					"BudgetStatus":    func() error { _, err := tenant.BudgetStatus(t.Context(), db, hot); return err },
 					"EffectiveBudget": func() error { _, err := tenant.EffectiveBudget(t.Context(), db, hot); return err },
 					"QueryUsage":      func() error { _, err := tenant.QueryUsage(t.Context(), db, today); return err },
+					"Cost of usage":   func() error { _, err := tenant.Cost(t.Context(), db, hot, whole); return err },
 					"UsageSummary":    func() error { _, err := tenant.UsageSummary(t.Context(), db, hot, tenant.Today); return err },
 				} {
 					table, most := "llm_balances", 40.0
-					if strings.Contains(name, "Usage") {
+					if strings.Contains(strings.ToLower(name), "usage") {
 						table, most = "llm_usage", 25
 					}
 					statements := heard.on(table, func() { require.NoError(t, ask()) })

@@ -144,7 +144,7 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 		}
 	}
 	if r.To.Sub(r.From) < 2*day {
-		sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r})
+		sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r, At: s.Now})
 		if err != nil {
 			return book.Amount{}, q.failure(ctx, err)
 		}

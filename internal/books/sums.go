@@ -33,6 +33,7 @@ type Calls struct {
 	Agent  string
 	Model  string
 	Range
+	At time.Time // when it is asked; zero: within a batch
 }
 
 // cut is a range as it is summed: the whole hours of the roll-up that lie in it, and what is left before and after them,
@@ -93,8 +94,8 @@ func (u *union) add(columns, table, column string, r Range, also string, args ..
 	u.args = append(append(u.args, u.Time(r.From), u.Time(r.To)), args...)
 }
 
-// hours adds the whole hours of a table of the roll-up.
-func (u *union) hours(columns, table string, r Range, also string) {
+// hours adds the whole hours of the roll-up.
+func (u *union) hours(columns string, r Range) {
 	if r.empty() {
 		return
 	}
@@ -102,7 +103,13 @@ func (u *union) hours(columns, table string, r Range, also string) {
 	if u.Alone {
 		own += " AND NOT below"
 	}
-	u.add(columns, table, "hour", r, own+also, u.Tenant.String())
+	from := source{table: "llm_usage"}
+	if u.LocksRows && !u.At.IsZero() && r.To.After(u.At.Truncate(time.Hour)) {
+		from = from.newest(u.Tenant.String(), u.Time(r.From), u.Time(r.To))
+		from.table += " u"
+	}
+	u.args = append(u.args, from.args...)
+	u.add(columns, from.table, "hour", r, own, u.Tenant.String())
 }
 
 // executions adds calls one by one.
@@ -125,7 +132,7 @@ func (u *union) ended(columns, table string, r Range, condition string) {
 func spentSQL(d *sqldb.Dialect, c Calls) (statement string, args []any) {
 	const columns = "cost, charge, tokens, calls"
 	u, cut := union{Dialect: d, Calls: c}, cutUp(c.Range)
-	u.hours(columns, "llm_usage", cut.hours, "")
+	u.hours(columns, cut.hours)
 	u.executions(columns, cut.before)
 	u.executions(columns, cut.after)
 	if len(u.parts) == 0 {
