@@ -247,16 +247,16 @@ func TestErase_WaitsForWhatRuns(t *testing.T) {
 
 func TestErase_OfNobodyIsRefused(t *testing.T) {
 	t.Parallel()
-	db := openDatabase(t, "sqlite")
-	ledger := openLedger(t, db, tenant.WithRootBudget(tenant.Limits{DailyCost: tenant.USD("5")}, tenant.Hard))
-	for name, who := range map[string]tenant.Tenant{"name nobody": nil, "the root": tenant.Root, "there is no tenant": tenant.ID("stranger")} {
-		_, err := ledger.Erase(t.Context(), who)
-		require.ErrorIs(t, err, tenant.ErrInvalidOption, name)
-		require.ErrorContains(t, err, name)
-	}
-	_, err := ledger.Erase(t.Context(), tenant.UUID("x"))
-	require.ErrorIs(t, err, tenant.ErrInvalidTenant)
-	require.NotContains(t, dump(t, db), "stranger", "no tenant is made for it")
+	onOneSet(t, func(t *testing.T, db *gorm.DB, ledger *tenant.Ledger) {
+		for name, who := range map[string]tenant.Tenant{"name nobody": nil, "the root": tenant.Root, "there is no tenant": tenant.ID("stranger")} {
+			_, err := ledger.Erase(t.Context(), who)
+			require.ErrorIs(t, err, tenant.ErrInvalidOption, name)
+			require.ErrorContains(t, err, name)
+		}
+		_, err := ledger.Erase(t.Context(), tenant.UUID("x"))
+		require.ErrorIs(t, err, tenant.ErrInvalidTenant)
+		require.NotContains(t, dump(t, db), "stranger", "no tenant is made for it")
+	}, tenant.WithRootBudget(tenant.Limits{DailyCost: tenant.USD("5")}, tenant.Hard))
 }
 
 func ExampleLedger_Erase() {

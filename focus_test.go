@@ -325,20 +325,20 @@ func TestFOCUS_GoesOnWhereItWasCutOff(t *testing.T) {
 
 func TestFOCUS_NamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	db := openDatabase(t, "sqlite")
-	openLedger(t, db)
-	for want, f := range map[string]tenant.FOCUS{
-		"FOCUS.Period is nil":          {BillingAccountID: "a"},
-		"FOCUS.BillingAccountID":       {Period: tenant.Today},
-		"FOCUS.Everybody":              {Period: tenant.Today, BillingAccountID: "a", Everybody: true, Tenant: acme},
-		`"1.1" is neither 1.2 nor 1.3`: {Period: tenant.Today, BillingAccountID: "a", Version: "1.1"},
-		`the group "model"`:            {Period: tenant.Today, BillingAccountID: "a", By: []tenant.Group{tenant.ByModel}},
-		`the group "agent" is there`:   {Period: tenant.Today, BillingAccountID: "a", By: []tenant.Group{tenant.ByAgent, tenant.ByAgent}},
-	} {
-		_, err := tenant.Export(t.Context(), db, &bytes.Buffer{}, tenant.CSV(), f)
-		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
-		require.ErrorContains(t, err, want)
-	}
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, _ *tenant.Ledger) {
+		for want, f := range map[string]tenant.FOCUS{
+			"FOCUS.Period is nil":          {BillingAccountID: "a"},
+			"FOCUS.BillingAccountID":       {Period: tenant.Today},
+			"FOCUS.Everybody":              {Period: tenant.Today, BillingAccountID: "a", Everybody: true, Tenant: acme},
+			`"1.1" is neither 1.2 nor 1.3`: {Period: tenant.Today, BillingAccountID: "a", Version: "1.1"},
+			`the group "model"`:            {Period: tenant.Today, BillingAccountID: "a", By: []tenant.Group{tenant.ByModel}},
+			`the group "agent" is there`:   {Period: tenant.Today, BillingAccountID: "a", By: []tenant.Group{tenant.ByAgent, tenant.ByAgent}},
+		} {
+			_, err := tenant.Export(t.Context(), db, &bytes.Buffer{}, tenant.CSV(), f)
+			require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
+			require.ErrorContains(t, err, want)
+		}
+	})
 }
 
 func ExampleFOCUS() {

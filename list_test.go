@@ -119,32 +119,32 @@ func ordered(q tenant.ExecutionQuery, executions []tenant.Execution) []tenant.Ex
 
 func TestListExecutions_NamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	db := openDatabase(t, "sqlite")
-	openLedger(t, db)
-	byCost := tenant.ExecutionQuery{ByCost: true}
-	cursor := byCost.Cursor(tenant.Execution{ID: "01900000-0000-7000-8000-000000000000", CostNano: 7})
-	for want, q := range map[string]tenant.ExecutionQuery{
-		"ExecutionQuery.Everybody":                                    {Everybody: true, Tenant: acme},
-		`ExecutionQuery.After: "nonsense" is no cursor`:               {After: "nonsense"},
-		`ExecutionQuery.After: "` + cursor + `" is no cursor of this`: {After: cursor},
-		"ExecutionQuery.MinCost: ":                                    {MinCost: tenant.USD("cheap")},
-		"ExecutionQuery.MaxCost: ":                                    {MaxCost: tenant.USD("-1")},
-		"February 2026 has the days 1 to 28":                          {Period: tenant.Date(2026, time.February, 29)},
-	} {
-		_, err := tenant.ExecutionsPage(t.Context(), db, q, 10)
-		require.ErrorIs(t, err, tenant.ErrInvalidOption)
-		require.ErrorContains(t, err, want)
-		n := 0
-		for _, err := range tenant.ListExecutions(t.Context(), db, q) {
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, _ *tenant.Ledger) {
+		byCost := tenant.ExecutionQuery{ByCost: true}
+		cursor := byCost.Cursor(tenant.Execution{ID: "01900000-0000-7000-8000-000000000000", CostNano: 7})
+		for want, q := range map[string]tenant.ExecutionQuery{
+			"ExecutionQuery.Everybody":                                    {Everybody: true, Tenant: acme},
+			`ExecutionQuery.After: "nonsense" is no cursor`:               {After: "nonsense"},
+			`ExecutionQuery.After: "` + cursor + `" is no cursor of this`: {After: cursor},
+			"ExecutionQuery.MinCost: ":                                    {MinCost: tenant.USD("cheap")},
+			"ExecutionQuery.MaxCost: ":                                    {MaxCost: tenant.USD("-1")},
+			"February 2026 has the days 1 to 28":                          {Period: tenant.Date(2026, time.February, 29)},
+		} {
+			_, err := tenant.ExecutionsPage(t.Context(), db, q, 10)
+			require.ErrorIs(t, err, tenant.ErrInvalidOption)
 			require.ErrorContains(t, err, want)
-			n++
+			n := 0
+			for _, err := range tenant.ListExecutions(t.Context(), db, q) {
+				require.ErrorContains(t, err, want)
+				n++
+			}
+			require.Equal(t, 1, n)
 		}
-		require.Equal(t, 1, n)
-	}
-	for _, limit := range []int{-1, 0, 1001} {
-		_, err := tenant.ExecutionsPage(t.Context(), db, tenant.ExecutionQuery{}, limit)
-		require.ErrorIs(t, err, tenant.ErrInvalidOption)
-	}
+		for _, limit := range []int{-1, 0, 1001} {
+			_, err := tenant.ExecutionsPage(t.Context(), db, tenant.ExecutionQuery{}, limit)
+			require.ErrorIs(t, err, tenant.ErrInvalidOption)
+		}
+	})
 }
 
 // Whoever leaves the loop has cost no more than the first page.

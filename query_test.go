@@ -341,34 +341,34 @@ func TestQueryUsage_ComparesWithThePeriodBefore(t *testing.T) {
 
 func TestQueryUsage_NamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	db := openDatabase(t, "sqlite")
-	openLedger(t, db)
-	for want, q := range map[string]tenant.Query{
-		`Query.Period is nil`:                                            {},
-		`Query.By: the group "colour" is none`:                           {Period: tenant.Today, By: []tenant.Group{"colour"}},
-		`Query.By: the group "" is none`:                                 {Period: tenant.Today, By: []tenant.Group{""}},
-		`Query.By: the group "tag:" is none`:                             {Period: tenant.Today, By: []tenant.Group{tenant.ByTag("")}},
-		`Query.By: ["agent" "model" "day"] are more than two groups`:     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByModel, tenant.ByDay}},
-		`Query.By: "day" and "month" are both of time`:                   {Period: tenant.Today, By: []tenant.Group{tenant.ByDay, tenant.ByMonth}},
-		`Query.By: the group "agent" is there twice`:                     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByAgent}},
-		`Query.OrderBy: the measure "size" is none`:                      {Period: tenant.Today, OrderBy: "size"},
-		`Query.Top: -1 is negative`:                                      {Period: tenant.Today, Top: -1},
-		`Query.TimeZone: the time zone "Mars/Olympus" is not known here`: {Period: tenant.Today, TimeZone: "Mars/Olympus"},
-		`Query.TimeZone: the time zone "Local" is not an IANA name`:      {Period: tenant.Today, TimeZone: "Local"},
-		`Query.Everybody: there is a Tenant too, "acme"`:                 {Period: tenant.Today, Everybody: true, Tenant: acme},
-		`Query.Everybody: Descendants are those of a Tenant`:             {Period: tenant.Today, Everybody: true, Descendants: true},
-		`Query.Compare: there is no period before all time`:              {Period: tenant.AllTime, Compare: true},
-		`Between: the period begins at 2026-03-02T00:00:00Z, after its end at 2026-03-01T00:00:00Z`: {
-			Period: tenant.Between(at(t, "2026-03-02T00:00:00Z"), at(t, "2026-03-01T00:00:00Z")),
-		},
-		`Query.Period: 0001-01-01 to 9999-12-31 has more than 1000000 of the group "hour"`: {
-			Period: tenant.Date(1, 1, 1).Through(9999, 12, 31), By: []tenant.Group{tenant.ByHour},
-		},
-	} {
-		_, err := tenant.QueryUsage(t.Context(), db, q)
-		require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
-		require.ErrorContains(t, err, want)
-	}
+	eachDatabase(t, func(t *testing.T, db *gorm.DB, _ *tenant.Ledger) {
+		for want, q := range map[string]tenant.Query{
+			`Query.Period is nil`:                                            {},
+			`Query.By: the group "colour" is none`:                           {Period: tenant.Today, By: []tenant.Group{"colour"}},
+			`Query.By: the group "" is none`:                                 {Period: tenant.Today, By: []tenant.Group{""}},
+			`Query.By: the group "tag:" is none`:                             {Period: tenant.Today, By: []tenant.Group{tenant.ByTag("")}},
+			`Query.By: ["agent" "model" "day"] are more than two groups`:     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByModel, tenant.ByDay}},
+			`Query.By: "day" and "month" are both of time`:                   {Period: tenant.Today, By: []tenant.Group{tenant.ByDay, tenant.ByMonth}},
+			`Query.By: the group "agent" is there twice`:                     {Period: tenant.Today, By: []tenant.Group{tenant.ByAgent, tenant.ByAgent}},
+			`Query.OrderBy: the measure "size" is none`:                      {Period: tenant.Today, OrderBy: "size"},
+			`Query.Top: -1 is negative`:                                      {Period: tenant.Today, Top: -1},
+			`Query.TimeZone: the time zone "Mars/Olympus" is not known here`: {Period: tenant.Today, TimeZone: "Mars/Olympus"},
+			`Query.TimeZone: the time zone "Local" is not an IANA name`:      {Period: tenant.Today, TimeZone: "Local"},
+			`Query.Everybody: there is a Tenant too, "acme"`:                 {Period: tenant.Today, Everybody: true, Tenant: acme},
+			`Query.Everybody: Descendants are those of a Tenant`:             {Period: tenant.Today, Everybody: true, Descendants: true},
+			`Query.Compare: there is no period before all time`:              {Period: tenant.AllTime, Compare: true},
+			`Between: the period begins at 2026-03-02T00:00:00Z, after its end at 2026-03-01T00:00:00Z`: {
+				Period: tenant.Between(at(t, "2026-03-02T00:00:00Z"), at(t, "2026-03-01T00:00:00Z")),
+			},
+			`Query.Period: 0001-01-01 to 9999-12-31 has more than 1000000 of the group "hour"`: {
+				Period: tenant.Date(1, 1, 1).Through(9999, 12, 31), By: []tenant.Group{tenant.ByHour},
+			},
+		} {
+			_, err := tenant.QueryUsage(t.Context(), db, q)
+			require.ErrorIs(t, err, tenant.ErrInvalidOption, want)
+			require.ErrorContains(t, err, want)
+		}
+	})
 }
 
 // A call that is settled days later counts at once, and so it does when its day is folded anew.
