@@ -168,3 +168,38 @@ func TestRegister_OnCitusRefusesATableThatIsCommittedApart(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }
+
+// Nothing is half done: the first policy that looks a tenant up is refused by Citus itself, after functions and views were made.
+func TestMigrateRowSecurity_OnCitusIsRefused(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	err := ledger.MigrateRowSecurity(t.Context(), "portal")
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, "the tables are Citus's")
+	var functions int64
+	require.NoError(t, db.Raw(`SELECT count(*) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'llm_row_security%'`).Scan(&functions).Error)
+	require.Zero(t, functions)
+}
+
+func TestMigrate_OnCitusRefusesPlacesBesideAHomeWithRowSecurity(t *testing.T) {
+	t.Parallel()
+	dsn, places := citusHome(t)
+	db := openAt(t, postgres.Open(dsn))
+	alone := openLedger(t, db)
+	require.NoError(t, alone.Migrate(t.Context()))
+	role := "reader_" + places[0]
+	require.NoError(t, db.Exec("CREATE ROLE "+role).Error)
+	t.Cleanup(func() {
+		require.NoError(t, openAt(t, postgres.Open(pgtest.Citus(t))).Exec("DROP OWNED BY "+role+"; DROP ROLE "+role).Error)
+	})
+	require.NoError(t, alone.MigrateRowSecurity(t.Context(), role), "without places the tables are plain ones")
+	require.NoError(t, alone.Close(t.Context()))
+
+	err := openLedger(t, openAt(t, postgres.Open(dsn)), tenant.WithPlaces(places...)).Migrate(t.Context())
+	require.ErrorIs(t, err, tenant.ErrInvalidOption)
+	require.ErrorContains(t, err, "MigrateRowSecurity was called for the home")
+	there, err := tenant.Places(t.Context(), db)
+	require.NoError(t, err)
+	require.Empty(t, there, "nothing was written")
+}

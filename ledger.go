@@ -263,7 +263,8 @@ func (l *Ledger) directory() directory.Directory {
 // transaction (on SQLite, whose only writer it needs to be). The same files are in the folder migrations, for whoever runs
 // them with another tool.
 //
-// Errors: [ErrInvalidOption] for places on a node of Citus that is not the coordinator; otherwise those of the database and ctx's own.
+// Errors: [ErrInvalidOption] for places on a node of Citus that is not the coordinator, or where Citus would have to copy tables that
+// [Ledger.MigrateRowSecurity] was called for; otherwise those of the database and ctx's own.
 func (l *Ledger) Migrate(ctx context.Context) error {
 	if err := l.throughCoordinator(ctx, l.pool); err != nil {
 		return err

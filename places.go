@@ -160,6 +160,14 @@ func (l *Ledger) openLanes() {
 
 // migratePlaces makes the tables of the places, and writes down which there are.
 func (l *Ledger) migratePlaces(ctx context.Context) error {
+	secured, err := citus.Secured(ctx, l.pool, directory.Tables)
+	if err != nil {
+		return err
+	}
+	if secured != "" {
+		return fmt.Errorf("%w: WithPlaces: MigrateRowSecurity was called for the home, and Citus copies no table with policies to its nodes: "+
+			"drop the policies of %s first, and take row-level security off it", ErrInvalidOption, secured)
+	}
 	if err := l.directory().AddPlaces(ctx, l.pool); err != nil {
 		return l.placesError(err)
 	}

@@ -346,8 +346,8 @@ func (q *question) failure(ctx context.Context, err error) error {
 // at every start, for several roles one after the other, and is to be called again after a Migrate that has added a table or a place: each table is locked
 // for a moment where something is to be changed, and not at all otherwise.
 //
-// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, and for a role that is not there or that
-// no row-level security would hold; [ErrNotMigrated]; otherwise those of the database and ctx's own.
+// Errors: [ErrInvalidOption] on SQLite, which has neither roles nor row-level security, on PostgreSQL before 15, where the tables are those of Citus,
+// which takes no such policies, and for a role that is not there or that no row-level security would hold; [ErrNotMigrated]; otherwise those of the database and ctx's own.
 func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 	if !l.dialect.LocksRows {
 		return fmt.Errorf("%w: MigrateRowSecurity: SQLite has no row-level security; it needs PostgreSQL", ErrInvalidOption)

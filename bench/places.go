@@ -14,7 +14,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant"
 )
@@ -24,93 +27,142 @@ const clockTick = 10 * time.Millisecond
 
 // placed is a pace with what the servers took for it.
 type placed struct {
+	workload
 	pace
 
-	cpu time.Duration // of the servers, a call
+	title string        // of the places
+	cpu   time.Duration // of the servers, a call
 }
 
-// places measures many tenants in one place, in two places of one database, and, where there is a cluster, in two places of Citus, and in one
-// for each of its nodes.
+// places measures many tenants in one place, in two places of one database, and, where there is a cluster, in places of Citus.
 func (b *bench) places(ctx context.Context) ([]Figure, error) {
-	names := []string{"books_1", "books_2"}
-	server := func() (*url.URL, error) {
+	var on [2]placed
+	for i, options := range [][]tenant.OpenOption{nil, {tenant.WithPlaces("books_1", "books_2")}} {
 		u, err := b.database(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return url.Parse(u)
+		if on[i], err = b.placed(ctx, many, postgres.Open(u), []string{u}, options...); err != nil {
+			return nil, err
+		}
 	}
-	u, err := server()
-	if err != nil {
-		return nil, err
-	}
-	plain, err := b.placed(ctx, u.String(), []string{u.String()})
-	if err != nil {
-		return nil, err
-	}
-	if u, err = server(); err != nil {
-		return nil, err
-	}
-	two, err := b.placed(ctx, u.String(), []string{u.String()}, tenant.WithPlaces(names...))
-	if err != nil {
-		return nil, err
-	}
-	figures := placesFigures("two", "two places of one database", two, plain)
+	plain := on[0]
+	plain.title = "one place"
+	on[1].title = "two places of one database"
+	figures := on[1].figures("two", plain)
 	if b.citus == "" {
 		return figures[:1], nil // processor time comes in hundredths of a second, and is for servers on this machine
 	}
-	for _, most := range []int{2, maxNodes} {
-		home, nodes, names, drop, err := citusHome(ctx, b.citus, most)
-		if err != nil {
-			return nil, err
-		}
-		if most > 2 && len(names) == 2 {
-			return figures, drop()
-		}
-		on, err := b.placed(ctx, home.String(), nodes, tenant.WithPlaces(names...))
-		if err = errors.Join(err, drop()); err != nil {
-			return nil, err
-		}
-		key := "citus"
-		if most > 2 {
-			key += "_" + strconv.Itoa(len(names))
-		}
-		figures = append(figures, placesFigures(key, fmt.Sprintf("%d places of Citus, straight to their nodes", len(names)), on, plain)...)
-	}
-	return figures, nil
+	more, err := b.citusPlaces(ctx, plain)
+	return append(figures, more...), err
 }
 
 // maxNodes is how many nodes of a cluster are used.
 const maxNodes = 8
 
-func placesFigures(key, title string, p, plain placed) []Figure {
-	const against = "one place"
+// citusPlaces measures a place for each of two nodes of a cluster, straight to the nodes and through the coordinator, and then one for each of three nodes and more: with
+// as many tenants and callers for a place as two have, which is what nodes are added for, and with the same in all.
+func (b *bench) citusPlaces(ctx context.Context, plain placed) (figures []Figure, err error) {
+	measure := func(nodes int, w workload, dial func(string) (gorm.Dialector, error)) (p placed, err error) {
+		home, servers, names, drop, err := citusHome(ctx, b.citus, nodes)
+		if err != nil {
+			return p, err
+		}
+		defer func() { err = errors.Join(err, drop()) }()
+		if len(names) < nodes {
+			return p, errNodes
+		}
+		to, err := dial(home.String())
+		if err != nil {
+			return p, err
+		}
+		return b.placed(ctx, w, to, servers, tenant.WithPlaces(names...))
+	}
+	straight := func(u string) (gorm.Dialector, error) { return postgres.Open(u), nil }
+	two, err := measure(2, many, straight)
+	if err != nil {
+		return nil, err
+	}
+	two.title = "2 places of Citus"
+	coordinator, err := measure(2, many, onlyTo)
+	if err != nil {
+		return nil, err
+	}
+	coordinator.title = "2 places of Citus, through the coordinator"
+	figures = slices.Concat(two.figures("citus", plain), coordinator.figures("citus_coordinator", plain))
+	for nodes := 3; nodes <= maxNodes; nodes++ {
+		more := many
+		more.tenants, more.callers = nodes*many.tenants/2, nodes*many.callers/2
+		more.title = fmt.Sprintf("%d tenants", more.tenants)
+		key := fmt.Sprint("citus_", nodes)
+		for _, of := range []struct {
+			workload
+			key, title string
+		}{{more, key, fmt.Sprintf("%d places of Citus", nodes)}, {many, key + "_same", fmt.Sprintf("the same callers in %d places of Citus", nodes)}} {
+			p, err := measure(nodes, of.workload, straight)
+			if errors.Is(err, errNodes) {
+				return figures, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			p.title = of.title
+			figures = append(figures, p.figures(of.key, two)...)
+		}
+	}
+	return figures, nil
+}
+
+var errNodes = errors.New("there are not as many nodes")
+
+// onlyTo connects to a server, and to none of the nodes that the ledger would go straight to.
+func onlyTo(u string) (gorm.Dialector, error) {
+	config, err := pgx.ParseConfig(u)
+	if err != nil {
+		return nil, err
+	}
+	only := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address != only {
+			return nil, fmt.Errorf("%s is not to be reached", address)
+		}
+		return dial(ctx, network, address)
+	}
+	return postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}), nil
+}
+
+// figures are those of a pace beside another one.
+func (p placed) figures(key string, against placed) []Figure {
 	return []Figure{
 		{
-			Key: "places_" + key + "_calls_per_second", Name: fmt.Sprintf("calls, %s, %d callers, %s", many.title, many.callers, title), Unit: "calls/s",
-			Value: p.perSecond, Baseline: plain.perSecond, Against: against,
+			Key: "places_" + key + "_calls_per_second", Name: fmt.Sprintf("calls, %s, %d callers, %s", p.workload.title, p.callers, p.title), Unit: "calls/s",
+			Value: p.perSecond, Baseline: against.perSecond, Against: against.title,
 		},
 		{
-			Key: "places_" + key + "_server_cpu", Name: "the servers' processor time of a call, " + title, Unit: "us",
-			Value: micros(p.cpu), Baseline: micros(plain.cpu), Against: against,
+			Key: "places_" + key + "_server_cpu", Name: "the servers' processor time of a call, " + p.title, Unit: "us",
+			Value: micros(p.cpu), Baseline: micros(against.cpu), Against: against.title,
 		},
 	}
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// placed measures many tenants on a new ledger, and what its servers, on this machine, take for a call.
-func (b *bench) placed(ctx context.Context, home string, servers []string, options ...tenant.OpenOption) (p placed, err error) {
-	err = many.with(ctx, postgres.Open(home), byLedger, func(do call) error {
+// placed measures a workload on a new ledger, and what its servers, on this machine, take for a call.
+func (b *bench) placed(ctx context.Context, w workload, home gorm.Dialector, servers []string, options ...tenant.OpenOption) (p placed, err error) {
+	p.workload = w
+	err = w.with(ctx, home, byLedger, func(do call) error {
 		before, err := processorTime(ctx, servers)
 		if err != nil {
 			return err
 		}
-		if p.pace, err = busy(ctx, b.duration, many.tenants, many.callers, do); err != nil {
+		start := time.Now()
+		if p.pace, err = busy(ctx, b.duration, w.tenants, w.callers, do); err != nil {
 			return err
 		}
+		calls := p.perSecond * time.Since(start).Seconds()
 		after, err := processorTime(ctx, servers)
-		p.cpu = time.Duration(float64(after-before) / (p.perSecond * b.duration.Seconds()))
+		p.cpu = time.Duration(float64(after-before) / calls)
 		return err
 	}, options...)
 	return p, err

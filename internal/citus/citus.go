@@ -80,6 +80,26 @@ func NodeOf(ctx context.Context, c sqldb.Conn, schema string) (*Node, error) {
 	return node, nil
 }
 
+// Has reports whether a table, which is found by the search_path, is one of Citus's.
+func Has(ctx context.Context, c sqldb.Conn, table string) (has bool, err error) {
+	there, err := installed(ctx, c)
+	if err == nil && there {
+		err = sqldb.One(ctx, c, `SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('`+table+`'))`, &has)
+	}
+	return has, err
+}
+
+// Secured returns one of some tables that has row-level security, which keeps Citus from copying it to every node; or empty.
+func Secured(ctx context.Context, c sqldb.Conn, tables []string) (table string, err error) {
+	there, err := installed(ctx, c)
+	if err != nil || !there {
+		return "", err
+	}
+	err = sqldb.EachRow(ctx, c, `SELECT relname FROM pg_catalog.pg_class WHERE relrowsecurity AND oid = ANY (CAST(string_to_array($1::text, ' ') AS regclass[]))`,
+		[]any{strings.Join(tables, " ")}, func(row sqldb.Row) error { return row.Scan(&table) })
+	return table, err
+}
+
 // LocalTableError says that a host's table commits apart from the places.
 type LocalTableError struct {
 	Table     string // with its schema

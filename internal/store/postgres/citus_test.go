@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"database/sql"
+	"fmt"
 	"testing"
 	"time"
 
@@ -67,5 +68,63 @@ func TestBatch_OnCitusDoesNotWaitForALockedTenant(t *testing.T) {
 			require.EqualValues(t, 1, b.Int(`SELECT count(*) FROM llm_executions WHERE tenant = $1`, free))
 			require.NoError(t, tx.Rollback())
 		})
+	}
+}
+
+// What a session has written once it changes without looking whether it is there. Others may have taken it away.
+func TestBatch_OnCitusAddsARowThatIsThereNoMore(t *testing.T) {
+	t.Parallel()
+	pgtest.Citus(t)
+	s, db := onCitus(true)(t)
+	b := storetest.New(t, s, db)
+	id := b.Tenant("acme")
+	calls := func() int64 {
+		return b.Int(`SELECT coalesce(sum(calls), 0) FROM llm_usage WHERE tenant = $1`, id)
+	}
+	for range 3 {
+		callFor(b, id)
+	}
+	require.EqualValues(t, 3, calls())
+	b.Exec(`DELETE FROM llm_usage WHERE tenant = $1`, id)
+	reserve := storetest.Reserve(id, book.Amount{Cost: 2})
+	reserve.Exec.Agent = "support"
+	require.Equal(t, []decide.Code{decide.Granted}, b.Decide(reserve))
+	settle := storetest.Settle(reserve, book.Amount{Cost: 1, Tokens: 1, Calls: 1})
+	_, err := storetest.Decide(t.Context(), b.Session, settle)
+	require.Equal(t, fault.Conflict, s.Classify(err), "%v", err)
+	require.Zero(t, calls())
+	require.Equal(t, []decide.Code{decide.Settled}, b.Decide(settle), "as a lane does after a conflict")
+	require.EqualValues(t, 1, calls())
+	callFor(b, id)
+	require.EqualValues(t, 2, calls())
+}
+
+// A plan that is kept names the node that it is for.
+func TestBatch_OnCitusGoesWhereThePlaceIsAfterManyBatches(t *testing.T) {
+	t.Parallel()
+	name, coordinator, node := pgtest.CitusSchema(t)
+	for way, dsn := range map[string]string{"through the coordinator": coordinator, "straight to the node": node} {
+		db := pool(t, dsn)
+		s, err := postgres.New(db)
+		require.NoError(t, err, way)
+		b := storetest.New(t, s, db)
+		id := b.Tenant(way)
+		const batches = 8 // a statement has a plan that is kept from its sixth time on
+		for range batches {
+			callFor(b, id)
+		}
+		admin := pool(t, coordinator)
+		var host string
+		var port int
+		require.NoError(t, admin.QueryRowContext(t.Context(), `SELECT n.nodename, n.nodeport FROM pg_dist_node n WHERE n.shouldhaveshards AND n.isactive
+			AND (n.nodename, n.nodeport) NOT IN (SELECT s.nodename, s.nodeport FROM citus_shards s WHERE s.table_name = $1::regclass) LIMIT 1`,
+			name+".llm_balances").Scan(&host, &port), way)
+		_, err = admin.ExecContext(t.Context(), fmt.Sprintf(`SELECT citus_schema_move('%s', '%s', %d, 'block_writes')`, name, host, port))
+		require.NoError(t, err, way)
+		for range batches {
+			callFor(b, id)
+		}
+		b.Conserved(id)
+		require.EqualValues(t, 2*batches, b.Int(`SELECT calls FROM llm_usage WHERE tenant = $1`, id), way)
 	}
 }

@@ -127,6 +127,7 @@ type session struct {
 	reads    *reader
 	buffer   buffer
 	hours    []store.Hour
+	present  present
 	limits   store.KnownLimits
 
 	mu   sync.Mutex
@@ -267,5 +268,9 @@ func (s *session) transaction(ctx context.Context, conn *pgx.Conn, want *book.Wa
 	if want.Rehearse != nil {
 		rehearse = func() book.Effects { return want.Rehearse(state) }
 	}
-	return s.write(ctx, conn, state, &effects, rehearse)
+	err = s.write(ctx, conn, state, &effects, rehearse)
+	if s.manner.apart {
+		s.present.learn(&effects, err)
+	}
+	return err
 }

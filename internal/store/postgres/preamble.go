@@ -15,6 +15,7 @@ const mannerKey = "llmtenant:manner"
 type manner struct {
 	preamble []string // the statements that transactions begin with
 	most     int      // how many rows one statement writes
+	apart    bool     // what is there, and what is new, is written by statements of their own
 }
 
 // What transactions begin with. A process that is stopped between its lock and its commit must not keep others out; nor may a
@@ -22,10 +23,13 @@ type manner struct {
 // need not be made anew each time, nor compiled. The highest generation is found in the order of the index: to collect all
 // and sort them would be to look at the older ones too, and once a table has statistics a planner may think it cheaper.
 //
-// Citus plans each statement by the values of its arguments, and has no generic plan.
+// Citus plans an INSERT of what is selected by the values of its arguments, and refuses a generic plan of it. For the others it has
+// one, of which the shard's part is planned anew each time. To have some of either the choice is left to the server, which
+// takes the generic one where there is one, since planning is what most of a statement's time goes to. What is there already is changed by
+// statements that insert nothing.
 var (
 	plainPreamble = []string{settings("force_generic_plan")}
-	citusPreamble = []string{settings("force_custom_plan")}
+	citusPreamble = []string{settings("auto")}
 
 	// A coordinator runs the statements on other nodes, where its settings do not hold, but for those of its transaction that it is
 	// told to hand on. They have to be statements of their own. They reach a node together with the beginning of its transaction.
@@ -56,7 +60,7 @@ func (s *session) greet(ctx context.Context, conn *sql.Conn) error {
 	m := &manner{preamble: plainPreamble, most: most}
 	switch role {
 	case citus.Coordinator:
-		m.preamble, m.most = coordinatorPreamble, citusMost
+		m.preamble, m.most, m.apart = coordinatorPreamble, citusMost, true
 		var commit string
 		if err := conn.QueryRowContext(ctx, `SHOW synchronous_commit`).Scan(&commit); err != nil {
 			return err
@@ -65,7 +69,7 @@ func (s *session) greet(ctx context.Context, conn *sql.Conn) error {
 			m.preamble = slices.Concat(coordinatorPreamble, []string{durable})
 		}
 	case citus.Worker:
-		m.preamble, m.most = citusPreamble, citusMost
+		m.preamble, m.most, m.apart = citusPreamble, citusMost, true
 	}
 	s.manner = m
 	return conn.Raw(func(raw any) error {

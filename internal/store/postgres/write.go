@@ -159,6 +159,8 @@ var (
 
 	balanced = newWriter(generations(written, func(r book.BalanceRow) int64 { return next(r.Tenant) }).Columns(),
 		func(k, n string) string { return writing("llm_balances", written.Key, "@ = k.@")(written.Set, k, n) })
+	rebalanced = newWriter(balanced.columns,
+		func(k, n string) string { return changing("llm_balances", written.Key, "@ = k.@")(written.Set, k, n) })
 
 	// What was added to a tenant's balances, to all three of its anchor alike.
 	added = newWriter(additions.Columns(), func(k, n string) string {
@@ -184,6 +186,8 @@ var (
 
 	summed = newWriters(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }),
 		writing("llm_usage", store.Summed.Key, "@ = t.@ + k.@"))
+	resummed = newWriters(generations(store.Summed, func(h store.Hour) int64 { return h.Generation }),
+		changing("llm_usage", store.Summed.Key, "@ = t.@ + k.@"))
 	summedUnits = newWriters(generations(store.SummedUnits, func(h store.HourUnits) int64 { return h.Generation }),
 		writing("llm_usage_units", store.SummedUnits.Key, "@ = t.@ + k.@"))
 
@@ -223,14 +227,29 @@ func generations[T any](t store.Table[T], of func(T) int64) store.Table[T] {
 const found = `k AS MATERIALIZED (SELECT k.*, x.at FROM %[1]s LEFT JOIN LATERAL (
 		SELECT x.ctid AS at FROM %[2]s x WHERE %[3]s LIMIT 1) x ON true)`
 
+// changed is what changes the rows k that are there.
+const changed = `WITH ` + found + `, u AS (UPDATE %[2]s t SET %[4]s, generation = k.generation FROM k WHERE t.ctid = k.at`
+
 // writing is the statement that changes rows of a table that has generations, and adds those that it does not have.
 func writing[T any](table string, key []store.Column[T], change string) func(set []store.Column[T], k, n string) string {
 	return func(set []store.Column[T], k, _ string) string {
-		return fmt.Sprintf(`WITH `+found+`, u AS (UPDATE %[2]s t SET %[4]s, generation = k.generation FROM k WHERE t.ctid = k.at)
+		return fmt.Sprintf(changed+`)
 			INSERT INTO %[2]s (generation, %[5]s) SELECT generation, %[5]s FROM k WHERE at IS NULL`,
-			k, table, store.Each(key, "x.@ = k.@", " AND ")+" ORDER BY x.generation DESC", store.Each(set, change, ", "),
-			names(slices.Concat(key, set)))
+			k, table, newest(key), store.Each(set, change, ", "), names(slices.Concat(key, set)))
 	}
+}
+
+// changing is the statement that changes rows of such a table that are all there.
+func changing[T any](table string, key []store.Column[T], change string) func(set []store.Column[T], k, n string) string {
+	return func(set []store.Column[T], k, n string) string {
+		return fmt.Sprintf(changed+` RETURNING 1)
+			SELECT 1 / (count(*) = %[5]s)::int FROM u`, k, table, newest(key), store.Each(set, change, ", "), n)
+	}
+}
+
+// newest finds the present row of a key.
+func newest[T any](key []store.Column[T]) string {
+	return store.Each(key, "x.@ = k.@", " AND ") + " ORDER BY x.generation DESC"
 }
 
 // inserting is the statement that inserts executions.
@@ -295,7 +314,7 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 
 // effects queues what writes them.
 func (s *session) effects(r *request, state *book.State, eff *book.Effects) {
-	here, elsewhere := byPlace(eff.Update)
+	here, elsewhere := part(eff.Update, func(u book.Update) bool { return u.Place != book.Place{} })
 	placed.queue(r, here) // what ends comes before what begins: it may free an idempotency key
 	updates.queue(r, elsewhere)
 	frees.queue(r, store.Freed(eff), nil)
@@ -306,27 +325,34 @@ func (s *session) effects(r *request, state *book.State, eff *book.Effects) {
 	hours := s.hours
 	sums, balances := split(rows(state, eff.Balances, hours))
 	added.queue(r, sums, nil)
+	if s.manner.apart {
+		var stored []book.BalanceRow
+		stored, balances = part(balances, func(b book.BalanceRow) bool { return !b.New })
+		rebalanced.queue(r, stored, nil)
+		var there []store.Hour
+		there, hours = part(hours, s.present.has)
+		resummed.queue(r, there)
+	}
 	balanced.queue(r, balances, nil)
 	summed.queue(r, hours)
-	summedUnits.queue(r, store.Units(hours))
+	summedUnits.queue(r, store.Units(s.hours))
 	late.queue(r, eff.Late, nil)
 	entered.queue(r, eff.Thresholds, func(row sqldb.Row) error { return first(row, eff.Thresholds) })
 }
 
-// byPlace returns the updates of executions whose place is known, and the others.
-func byPlace(updates []book.Update) (placed, others []book.Update) {
-	known := func(u book.Update) bool { return u.Place != book.Place{} }
-	if !slices.ContainsFunc(updates, func(u book.Update) bool { return !known(u) }) {
-		return updates, nil
+// part returns the rows of which something is so, and the others.
+func part[T any](rows []T, so func(T) bool) (those, others []T) {
+	if !slices.ContainsFunc(rows, func(row T) bool { return !so(row) }) {
+		return rows, nil
 	}
-	for _, u := range updates {
-		if known(u) {
-			placed = append(placed, u)
+	for _, row := range rows {
+		if so(row) {
+			those = append(those, row)
 		} else {
-			others = append(others, u)
+			others = append(others, row)
 		}
 	}
-	return placed, others
+	return those, others
 }
 
 // first marks the threshold that a row was entered for.

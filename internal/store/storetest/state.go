@@ -119,15 +119,16 @@ func balancesRoundTrip(b *Books) {
 			End: time.Date(2026, 1, 1, 23, 59, 59, 999999000, kolkata),
 		},
 		{
-			Scope: book.Scope{Window: period.Total, Agent: "a", Model: "m"},
-			Held:  book.Amount{Cost: math.MaxInt64, Tokens: math.MinInt64, Calls: 1 << 53},
+			Scope: book.Scope{Window: period.Total, Agent: "a", Model: "m"}, New: true,
+			Held: book.Amount{Cost: math.MaxInt64, Tokens: math.MinInt64, Calls: 1 << 53},
 		},
-		{Scope: book.Scope{Window: period.Week, Model: "m"}, Start: time.Unix(0, 0).UTC(), End: time.Unix(0, 0).UTC()},
+		{Scope: book.Scope{Window: period.Week, Model: "m"}, New: true, Start: time.Unix(0, 0).UTC(), End: time.Unix(0, 0).UTC()},
 	}
 	t := &book.Tenant{ID: id, Balances: balances}
 	rows := []book.BalanceRow{t.Row(book.Month), t.Row(balances[3].Scope), t.Row(balances[4].Scope)}
 	for range 2 { // inserted, then updated
 		require.NoError(b, b.Write(book.Effects{Balances: rows}))
+		balances[3].New, balances[4].New = false, false
 		got := b.Read(&book.Want{Tenants: []book.ID{id}}).Tenants[id]
 		require.Len(b, got.Balances, len(balances))
 		for _, want := range balances {
