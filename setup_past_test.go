@@ -1,6 +1,7 @@
 package tenant_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +41,9 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 		require.NoError(t, db.Raw(`SELECT CAST(id AS text) FROM llm_tenants WHERE tenant_id = ?`, key).Scan(&ids).Error)
 		require.Len(t, ids, 1)
 	}
-	d := dialectOf(db)
+	place := placeIn(t, db, ids[0])
 	require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
+		rows, rolled, windows := make([][]any, 0, len(calls)), rolledUp{}, windowsOf(t, tx, place, ids[0])
 		for _, c := range calls {
 			if c.status == "" {
 				c.status = "succeeded"
@@ -56,41 +58,104 @@ func remember(t testing.TB, db *gorm.DB, key string, calls ...past) {
 					c.billed = c.model
 				}
 			}
-			id := uuid.Must(uuid.NewV7()).String()
-			when := d.Time(c.at.Truncate(time.Microsecond))
-			var settled, finished any
-			if c.status != "running" {
-				finished = when
-			}
-			if c.price != "" {
-				settled = when
-			}
-			require.NoError(t, tx.Exec(`INSERT INTO llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
-					admitted_at, deadline_at, finished_at, held_cost, held_charge, held_tokens, cost, charge, tokens, calls,
-					input_tokens, output_tokens, reasoning_tokens, web_searches, units, price, settled_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-				ids[0], id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100*365*24*time.Hour)), finished,
-				c.cost, c.cost, c.tokens, charged.Cost, charged.Charge, charged.Tokens, charged.Calls,
-				c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.usage.Units, c.price, settled).Error)
+			rows = append(rows, c.execution(dialectOf(db), ids[0], key, charged))
 			if c.made() {
 				failed := 0
 				if c.status == "failed" {
 					failed = 1
 				}
-				rollUp(t, tx, ids[0], c, charged.Calls, failed, 0)
+				rolled.add(c, charged.Calls, failed, 0)
 			}
-			if c.status != "cancelled" {
-				for prefix, start := range map[string]string{"": "window_", "day_": "day_", "month_": "month_"} {
-					require.NoError(t, tx.Exec(strings.NewReplacer("@", prefix, "#", start).Replace(`UPDATE llm_balances SET
-							@spent_cost = @spent_cost + ?, @spent_charge = @spent_charge + ?, @spent_tokens = @spent_tokens + ?, @spent_calls = @spent_calls + ?,
-							@held_cost = @held_cost + ?, @held_charge = @held_charge + ?, @held_tokens = @held_tokens + ?, @held_calls = @held_calls + ?
-						WHERE tenant = ? AND #start <= ? AND (#end IS NULL OR #end > ?)`),
-						charged.Cost, charged.Charge, charged.Tokens, charged.Calls, held.Cost, held.Charge, held.Tokens, held.Calls, ids[0], when, when).Error)
-				}
+			if c.status == "cancelled" {
+				continue
 			}
+			for _, w := range windows {
+				w.add(c.at.Truncate(time.Microsecond), charged, held)
+			}
+		}
+		insert(t, tx, `INSERT INTO `+place+`llm_executions (tenant, id, tenant_id, status, agent, model, billed_model, process,
+			admitted_at, deadline_at, finished_at, held_cost, held_charge, held_tokens, cost, charge, tokens, calls,
+			input_tokens, output_tokens, reasoning_tokens, web_searches, units, price, settled_at)`, rows, "")
+		rolled.write(t, tx, place, ids[0])
+		for _, w := range windows {
+			w.write(t, tx, place, ids[0])
 		}
 		return nil
 	}))
+}
+
+// execution is the call's row.
+func (c past) execution(d *sqldb.Dialect, tenant, key string, charged book.Amount) []any {
+	id, when := uuid.Must(uuid.NewV7()).String(), d.Time(c.at.Truncate(time.Microsecond))
+	var settled, finished any
+	if c.status != "running" {
+		finished = when
+	}
+	if c.price != "" {
+		settled = when
+	}
+	return []any{
+		tenant, id, key, c.status, c.agent, c.model, c.billed, id, when, d.Time(c.at.Add(100 * 365 * 24 * time.Hour)), finished,
+		c.cost, c.cost, c.tokens, charged.Cost, charged.Charge, charged.Tokens, charged.Calls,
+		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches, c.usage.Units, c.price, settled,
+	}
+}
+
+// insert inserts rows, a hundred by each statement: most of what one takes does not depend on how many it has.
+func insert(t testing.TB, db *gorm.DB, into string, rows [][]any, conflict string) {
+	t.Helper()
+	for some := range slices.Chunk(rows, 100) {
+		row := "(?" + strings.Repeat(", ?", len(some[0])-1) + ")"
+		require.NoError(t, db.Exec(into+" VALUES "+row+strings.Repeat(", "+row, len(some)-1)+conflict, slices.Concat(some...)...).Error)
+	}
+}
+
+// standing is a window in which a tenant's balances stand, and what is to be added to them.
+type standing struct {
+	prefix, columns string
+	from, to        time.Time // the latter zero in total
+	charged, held   book.Amount
+}
+
+func windowsOf(t testing.TB, db *gorm.DB, place, id string) (windows []*standing) {
+	t.Helper()
+	for prefix, columns := range map[string]string{"": "window_", "day_": "day_", "month_": "month_"} {
+		rows, err := db.Raw(`SELECT DISTINCT `+columns+`start, `+columns+`end FROM `+place+`llm_balances WHERE tenant = ?`, id).Rows()
+		require.NoError(t, err)
+		for rows.Next() {
+			w := &standing{prefix: prefix, columns: columns}
+			require.NoError(t, rows.Scan(sqldb.Instant(&w.from), sqldb.Instant(&w.to)))
+			windows = append(windows, w)
+		}
+		require.NoError(t, rows.Err())
+		require.NoError(t, rows.Close())
+	}
+	return windows
+}
+
+func (w *standing) add(when time.Time, charged, held book.Amount) {
+	if !when.Before(w.from) && (w.to.IsZero() || when.Before(w.to)) {
+		w.charged, w.held = w.charged.Plus(charged), w.held.Plus(held)
+	}
+}
+
+func (w *standing) write(t testing.TB, db *gorm.DB, place, id string) {
+	t.Helper()
+	if w.charged == (book.Amount{}) && w.held == (book.Amount{}) {
+		return
+	}
+	args := []any{
+		w.charged.Cost, w.charged.Charge, w.charged.Tokens, w.charged.Calls, w.held.Cost, w.held.Charge, w.held.Tokens, w.held.Calls,
+		id, dialectOf(db).Time(w.from),
+	}
+	until := " IS NULL"
+	if !w.to.IsZero() {
+		until, args = " = ?", append(args, dialectOf(db).Time(w.to))
+	}
+	require.NoError(t, db.Exec(`UPDATE `+place+strings.NewReplacer("@", w.prefix, "#", w.columns).Replace(`llm_balances SET
+			@spent_cost = @spent_cost + ?, @spent_charge = @spent_charge + ?, @spent_tokens = @spent_tokens + ?, @spent_calls = @spent_calls + ?,
+			@held_cost = @held_cost + ?, @held_charge = @held_charge + ?, @held_tokens = @held_tokens + ?, @held_calls = @held_calls + ?
+		WHERE tenant = ? AND #start = ? AND #end`)+until, args...).Error)
 }
 
 // refused enters refusals into the roll-up.
@@ -98,27 +163,62 @@ func refused(t testing.TB, db *gorm.DB, key string, when time.Time, agent, model
 	t.Helper()
 	var id string
 	require.NoError(t, db.Raw(`SELECT CAST(id AS text) FROM llm_tenants WHERE tenant_id = ?`, key).Scan(&id).Error)
-	rollUp(t, db, id, past{at: when, agent: agent, model: model}, 0, 0, n)
+	rolled := rolledUp{}
+	rolled.add(past{at: when, agent: agent, model: model}, 0, 0, n)
+	rolled.write(t, db, placeIn(t, db, id), id)
 }
 
-func rollUp(t testing.TB, db *gorm.DB, id string, c past, calls int64, failed, refusals int) {
+// rolledUp is what calls add to the roll-up of a tenant, by its lines.
+type rolledUp map[rolledLine]*rolledSum
+
+type rolledLine struct {
+	hour                 time.Time
+	agent, model, billed string
+}
+
+type rolledSum struct {
+	calls            int64
+	failed, refusals int
+	cost, tokens     int64
+	usage            tenant.Usage
+}
+
+func (r rolledUp) add(c past, calls int64, failed, refusals int) {
+	line := rolledLine{c.at.UTC().Truncate(time.Hour), c.agent, c.model, c.billed}
+	sum := r[line]
+	if sum == nil {
+		sum = &rolledSum{}
+		r[line] = sum
+	}
+	sum.calls, sum.failed, sum.refusals = sum.calls+calls, sum.failed+failed, sum.refusals+refusals
+	sum.cost, sum.tokens = sum.cost+c.cost, sum.tokens+c.tokens
+	sum.usage.Input, sum.usage.Output = sum.usage.Input+c.usage.Input, sum.usage.Output+c.usage.Output
+	sum.usage.Reasoning, sum.usage.WebSearches = sum.usage.Reasoning+c.usage.Reasoning, sum.usage.WebSearches+c.usage.WebSearches
+	sum.usage.Units = sum.usage.Units.Plus(c.usage.Units)
+}
+
+func (r rolledUp) write(t testing.TB, db *gorm.DB, place, id string) {
 	t.Helper()
-	place := placeIn(t, db, id)
-	require.NoError(t, db.Exec(`INSERT INTO `+place+`llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, charge, tokens,
-			input_tokens, output_tokens, reasoning_tokens, web_searches)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	var lines, units [][]any
+	for line, sum := range r {
+		hour := dialectOf(db).Time(line.hour)
+		lines = append(lines, []any{
+			id, hour, line.agent, line.model, line.billed, sum.calls, sum.failed, sum.refusals, sum.cost, sum.cost, sum.tokens,
+			sum.usage.Input, sum.usage.Output, sum.usage.Reasoning, sum.usage.WebSearches,
+		})
+		for unit, n := range sum.usage.Units.All() {
+			units = append(units, []any{id, hour, line.agent, line.model, line.billed, string(unit), n})
+		}
+	}
+	insert(t, db, `INSERT INTO `+place+`llm_usage AS u (tenant, hour, agent, model, billed_model, calls, errors, refusals, cost, charge, tokens,
+			input_tokens, output_tokens, reasoning_tokens, web_searches)`, lines, `
 		ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below`+generation(db)+`) DO UPDATE SET calls = u.calls + excluded.calls,
 			errors = u.errors + excluded.errors, refusals = u.refusals + excluded.refusals, cost = u.cost + excluded.cost, charge = u.charge + excluded.charge,
 			tokens = u.tokens + excluded.tokens, input_tokens = u.input_tokens + excluded.input_tokens,
 			output_tokens = u.output_tokens + excluded.output_tokens, reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
-			web_searches = u.web_searches + excluded.web_searches`,
-		id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, calls, failed, refusals, c.cost, c.cost, c.tokens,
-		c.usage.Input, c.usage.Output, c.usage.Reasoning, c.usage.WebSearches).Error)
-	for unit, n := range c.usage.Units.All() {
-		require.NoError(t, db.Exec(`INSERT INTO `+place+`llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`,
-			id, dialectOf(db).Time(c.at.UTC().Truncate(time.Hour)), c.agent, c.model, c.billed, string(unit), n).Error)
-	}
+			web_searches = u.web_searches + excluded.web_searches`)
+	insert(t, db, `INSERT INTO `+place+`llm_usage_units AS u (tenant, hour, agent, model, billed_model, unit, amount)`, units, `
+		ON CONFLICT (tenant, hour, agent, model, billed_model, provider, service_tier, below, unit`+generation(db)+`) DO UPDATE SET amount = u.amount + excluded.amount`)
 }
 
 // generation is the last column of the key of the roll-up, on the database that has it.
