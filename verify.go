@@ -317,7 +317,7 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 			return nil, err
 		}
 		found = append(found, hours...)
-		from, days = r.To, daysAtOnce(days, time.Since(began))
+		from, days = r.To, books.DaysAtOnce(days, time.Since(began))
 	}
 	now, err := b.Now(ctx)
 	if err != nil {
@@ -343,21 +343,6 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 		out[i] = Difference{TenantID: tenantID, UUID: UUID(id.String()), Where: d.Where, Column: d.Column, Have: d.Have, Want: d.Want}
 	}
 	return out, nil
-}
-
-// daysAtOnce is how many days of a tenant are compared in one snapshot, after a number of them took some time. It is more where a day
-// has few calls, because most of what a statement takes does not depend on them then, and no more where a snapshot would stay open
-// for long: that keeps a database from cleaning up.
-func daysAtOnce(days int, took time.Duration) int {
-	const quick, slow, most = 10 * time.Millisecond, 100 * time.Millisecond, 1 << 10
-	switch {
-	case took < quick:
-		return min(4*days, most)
-	case took > slow:
-		return max(days/4, 1)
-	default:
-		return days
-	}
 }
 
 const tenantsPage = 500

@@ -17,6 +17,9 @@ import (
 // dimensions are the columns that name a row of a folded window within its tenant, but what it has used by the piece.
 const dimensions = "agent, model, billed_model, provider, service_tier"
 
+// mostAtOnce is how many days are folded in one statement at most: all of them are in memory.
+const mostAtOnce = 31
+
 // Fold brings days and months up to date, as far as a short transaction of its caller goes. It reports whether there is more to
 // do. Nobody else folds meanwhile.
 func (b Books) Fold(ctx context.Context, zones Zones, budget time.Duration) (more bool, err error) {
@@ -51,14 +54,16 @@ func (b Books) Fold(ctx context.Context, zones Zones, budget time.Duration) (mor
 	}
 	for i := range f.all {
 		r := &f.all[i]
-		for r.unit == period.Day {
-			done, err := f.next(ctx, r)
+		for days := 1; r.unit == period.Day; {
+			began := time.Now()
+			done, err := f.next(ctx, r, days)
 			if err != nil {
 				return false, err
 			}
 			if done {
 				break
 			}
+			days = min(DaysAtOnce(days, time.Since(began)), mostAtOnce)
 			if time.Since(started) > budget {
 				return true, nil
 			}
@@ -126,8 +131,8 @@ func (f *folder) store(ctx context.Context, r *record) error {
 	return err
 }
 
-// next folds the next day of a record, and the month that ends with it. It reports whether there is none yet.
-func (f *folder) next(ctx context.Context, r *record) (done bool, err error) {
+// next folds so many of the next days of a record, and the months that end with them. It reports whether there is none yet.
+func (f *folder) next(ctx context.Context, r *record, days int) (done bool, err error) {
 	loc := f.zones.Load(r.zone)
 	if loc == nil || !r.from.IsZero() && offsetsOf(loc, r.from, r.to) != r.offsets {
 		return true, nil // whoever sees the zone as it was folded goes on
@@ -139,20 +144,28 @@ func (f *folder) next(ctx context.Context, r *record) (done bool, err error) {
 	if !r.from.IsZero() && at.Before(r.to) {
 		at = r.to
 	}
-	start, end := period.Bounds(period.Day, at, loc, time.Monday)
-	if end.After(f.until) {
+	var starts []time.Time // and where the last one ends
+	for len(starts) <= days {
+		start, end := period.Bounds(period.Day, at, loc, time.Monday)
+		if starts = append(starts, start); end.After(f.until) {
+			break
+		}
+		at = end
+	}
+	if len(starts) == 1 {
 		return true, nil
 	}
-	if err := f.forget(ctx, r, start); err != nil {
+	if err := f.forget(ctx, r, starts[0]); err != nil {
 		return false, err
 	}
-	if err := f.fold(ctx, r, start, end); err != nil {
+	last, err := f.fold(ctx, r, starts)
+	if err != nil {
 		return false, err
 	}
 	if r.from.IsZero() {
-		r.from = start
+		r.from = starts[0]
 	}
-	r.to = end
+	r.to = starts[last+1]
 	if err := f.store(ctx, r); err != nil {
 		return false, err
 	}
@@ -217,33 +230,35 @@ func (f *folder) whose(r *record) (condition string, args []any) {
 	return " AND tenant = ?", []any{r.tenant.String()}
 }
 
-// fold writes the days, or the hours, of a record that begin at a time, and everybody's.
-func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) error {
+// fold writes the days, or the hours, of a record that begin at some times, but the last of these, where they end; and everybody's. It
+// returns which is the last one that has something; the first where none has.
+func (f *folder) fold(ctx context.Context, r *record, starts []time.Time) (last int, err error) {
+	first, end := starts[0], starts[len(starts)-1]
 	a := answer{Books: f.Books, Question: Question{Tenant: r.tenant, Everybody: r.tenant == Everybody}}
 	if r.tag != "" {
 		a.By = []Group{{ByTag, r.tag}}
 	}
-	a.hoursOf(a.cover(Span{Range: Range{start, end}}))
-	list := []string{"CAST(tenant AS text)", dimensions, "below", "unit", "CAST(sum(amount) AS bigint)", f.SumOfCounts("latencies")}
+	a.hoursOf(a.cover(Span{Range: Range{first, end}, Periods: starts[:len(starts)-1]}))
+	list := []string{"period", "CAST(tenant AS text)", dimensions, "below", "unit", "CAST(sum(amount) AS bigint)", f.SumOfCounts("latencies")}
 	for _, s := range summed {
 		list = append(list, "CAST(sum("+s.column+") AS bigint)")
 	}
 	statement := `SELECT ` + strings.Join(list, ", ") + ` FROM (` + strings.Join(a.parts, " UNION ALL ") + `) x
-		GROUP BY tenant, ` + dimensions + `, below, unit ORDER BY tenant`
+		GROUP BY period, tenant, ` + dimensions + `, below, unit ORDER BY period, tenant`
 	var (
-		p      = f.packer(r, r.unit, start, end)
+		p      = f.packer(r, r.unit, first, end)
 		sum    foldedSum
 		tenant string
 		k      foldKeys
-		target = []any{&tenant}
+		target = []any{&last, &tenant}
 	)
 	for i := range k.names {
 		target = append(target, &k.names[i])
 	}
 	target = append(append(target, &k.below), sum.targets()...)
-	values, err := f.valuesOf(ctx, r, &a, start, end)
+	values, err := f.valuesOf(ctx, r, &a, first, end)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	err = f.query(ctx)(f.Bind(statement), a.args, func(row sqldb.Row) error {
 		if err := row.Scan(target...); err != nil {
@@ -252,15 +267,15 @@ func (f *folder) fold(ctx context.Context, r *record, start, end time.Time) erro
 		if r.tag != "" {
 			k.names[0] = values.named(k.names[0])
 		}
-		if err := p.of(tenant); err != nil {
+		if err := p.of(starts[last], tenant); err != nil {
 			return err
 		}
 		return sum.addTo(p.own.at(k))
 	})
 	if err != nil {
-		return fmt.Errorf("folding one %v of %v: %w", r.unit, r.zone, err)
+		return 0, fmt.Errorf("folding from one %v of %v on: %w", r.unit, r.zone, err)
 	}
-	return p.write(ctx)
+	return last, p.write(ctx)
 }
 
 // foldMonth writes the months of a record that begin at a time, of their days.
@@ -278,7 +293,7 @@ func (f *folder) foldMonth(ctx context.Context, r *record, start, end time.Time)
 			if err := row.Scan(&tenant, &sums); err != nil {
 				return err
 			}
-			if err := p.of(tenant); err != nil {
+			if err := p.of(start, tenant); err != nil {
 				return err
 			}
 			return u.add(sums, func(k *foldKeys) *book.HourSum { return p.own.at(*k) })
@@ -289,13 +304,14 @@ func (f *folder) foldMonth(ctx context.Context, r *record, start, end time.Time)
 	return p.write(ctx)
 }
 
-// packer packs the windows of a record that begin at a time, tenant by tenant.
+// packer packs the windows of a record that begin in a time, one after the other and tenant by tenant.
 type packer struct {
 	*folder
-	whose      *record
-	unit       period.Window
-	start, end time.Time
+	whose     *record
+	unit      period.Window
+	from, end time.Time
 
+	start                   time.Time // of the window
 	tenant                  string
 	own, everybody, tenants foldSums // of the tenant, and of all
 	rows                    []packedWindow
@@ -304,22 +320,40 @@ type packer struct {
 // packedWindow is a window of a tenant.
 type packedWindow struct {
 	tenant string
+	start  time.Time
 	sums   []byte
 }
 
-func (f *folder) packer(r *record, unit period.Window, start, end time.Time) *packer {
-	return &packer{folder: f, whose: r, unit: unit, start: start, end: end}
+func (f *folder) packer(r *record, unit period.Window, from, end time.Time) *packer {
+	return &packer{folder: f, whose: r, unit: unit, from: from, end: end, start: from}
 }
 
-// of says whose lines come next. Those of a tenant come together.
-func (p *packer) of(tenant string) error {
-	if tenant == p.tenant {
+// of says whose lines come next, and of which window. Those of a window come together, and in it those of a tenant.
+func (p *packer) of(start time.Time, tenant string) error {
+	var err error
+	switch {
+	case !start.Equal(p.start):
+		err = p.pack()
+	case tenant != p.tenant:
+		err = p.packOwn()
+	default:
 		return nil
 	}
-	if err := p.packOwn(); err != nil {
+	p.start, p.tenant, p.own = start, tenant, foldSums{}
+	return err
+}
+
+// pack packs the lines of the last tenant of a window, and those of everybody.
+func (p *packer) pack() error {
+	if err := p.packOwn(); err != nil || p.whose.tenant != Everybody {
 		return err
 	}
-	p.tenant, p.own = tenant, foldSums{}
+	for id, sums := range map[book.ID]*foldSums{Everybody: &p.everybody, EachTenant: &p.tenants} {
+		if len(sums.order) > 0 {
+			p.rows = append(p.rows, packedWindow{id.String(), p.start, sums.pack()})
+		}
+	}
+	p.everybody, p.tenants = foldSums{}, foldSums{}
 	return nil
 }
 
@@ -329,7 +363,7 @@ func (p *packer) packOwn() error {
 		return nil
 	}
 	if p.unit != period.Hour {
-		p.rows = append(p.rows, packedWindow{p.tenant, p.own.pack()})
+		p.rows = append(p.rows, packedWindow{p.tenant, p.start, p.own.pack()})
 	}
 	if p.whose.tenant != Everybody {
 		return nil
@@ -358,24 +392,17 @@ func (p *packer) packOwn() error {
 
 // write writes the windows in the place of those that there were.
 func (p *packer) write(ctx context.Context) error {
-	if err := p.packOwn(); err != nil {
+	if err := p.pack(); err != nil {
 		return err
-	}
-	if p.whose.tenant == Everybody {
-		for id, sums := range map[book.ID]*foldSums{Everybody: &p.everybody, EachTenant: &p.tenants} {
-			if len(sums.order) > 0 {
-				p.rows = append(p.rows, packedWindow{id.String(), sums.pack()})
-			}
-		}
 	}
 	who, of := p.folder.whose(p.whose)
 	_, err := p.Conn.ExecContext(ctx, p.Bind(`DELETE FROM llm_usage_windows WHERE window_unit = ? AND time_zone = ? AND tag = ? AND window_start >= ? AND window_start < ?`+who),
-		append([]any{p.unit.String(), p.whose.zone, p.whose.tag, p.Time(p.start), p.Time(p.end)}, of...)...)
+		append([]any{p.unit.String(), p.whose.zone, p.whose.tag, p.Time(p.from), p.Time(p.end)}, of...)...)
 	for _, atOnce := range []int{100, 10, 1} { // few statements are worth preparing
 		for err == nil && len(p.rows) >= atOnce {
 			args := make([]any, 0, 6*atOnce)
 			for _, row := range p.rows[:atOnce] {
-				args = append(args, row.tenant, p.whose.zone, p.unit.String(), p.whose.tag, p.Time(p.start), row.sums)
+				args = append(args, row.tenant, p.whose.zone, p.unit.String(), p.whose.tag, p.Time(row.start), row.sums)
 			}
 			p.rows = p.rows[atOnce:]
 			_, err = p.Conn.ExecContext(ctx, p.Bind(`INSERT INTO llm_usage_windows (tenant, time_zone, window_unit, tag, window_start, sums)
@@ -439,11 +466,12 @@ func (f *folder) again(ctx context.Context) (bool, error) {
 					continue
 				}
 				seen[start] = true
-				fold := f.fold
 				if r.unit == period.Month {
-					fold = f.foldMonth
+					err = f.foldMonth(ctx, r, start, end)
+				} else {
+					_, err = f.fold(ctx, r, []time.Time{start, end})
 				}
-				if err := fold(ctx, r, start, end); err != nil {
+				if err != nil {
 					return false, err
 				}
 			}

@@ -367,33 +367,39 @@ func (r *record) windows(spans []Span, zones Zones, until time.Time) (w foldedWi
 // By a tag, its value stands in the place of the first dimension, and there are no others.
 func (a *answer) hoursOf(c cover) {
 	tag := a.tag()
-	mine, above := "true", "true"
+	mine, above := "true", ""
 	var who []any
 	if !a.Everybody {
-		mine, above, who = "e.tenant = ?", a.Parent()+" = ?", []any{a.Tenant.String()}
+		mine, above, who = "e.tenant = ?", " AND "+a.Parent()+" = ?", []any{a.Tenant.String()}
 	}
-	add := func(pieces []piece, tenant, below string, from source, where string) {
-		for n := range pieces {
-			named := "e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
-			if tag != "" {
-				value, args := a.key(a.By[0], from)
-				a.args = append(a.args, args...)
-				named = value + " AS agent, '' AS model, '' AS billed_model, '' AS provider, '' AS service_tier, "
-			}
-			_, rows := a.within(pieces[n:n+1], from, where, who)
-			a.parts = append(a.parts, "SELECT "+tenant+" AS tenant, "+named+below+" AS below, "+from.columns+" FROM "+rows)
+	add := func(pieces []piece, tenant, below string, from source, where string, args []any) {
+		if len(pieces) == 0 {
+			return
 		}
+		named := "e.agent, e.model, e.billed_model, e.provider, e.service_tier, "
+		if tag != "" {
+			value, of := a.key(a.By[0], from)
+			a.args = append(a.args, of...)
+			named = value + " AS agent, '' AS model, '' AS billed_model, '' AS provider, '' AS service_tier, "
+		}
+		at, rows := a.within(pieces, from, where, args)
+		a.parts = append(a.parts, "SELECT "+at+" AS period, "+tenant+" AS tenant, "+named+below+" AS below, "+from.columns+" FROM "+rows)
 	}
 	hours := source{table: "llm_usage", at: "hour", rolled: true, columns: a.columns("e.@", "e.latencies") + noUnit}
-	add(c.hours, "e.tenant", "e.below", hours, mine)
+	add(c.hours, "e.tenant", "e.below", hours, mine, who)
 	units := source{table: "llm_usage_units", at: "hour", rolled: true, columns: a.columns("0", a.NoCounts) + ", e.unit, e.amount"}
-	add(c.hours, "e.tenant", "e.below", units, mine)
+	add(c.hours, "e.tenant", "e.below", units, mine, who)
 	hours.columns = a.refused()
-	add(c.cut, "e.tenant", "e.below", hours, "e.refusals > 0 AND "+mine)
+	add(c.cut, "e.tenant", "e.below", hours, "e.refusals > 0 AND "+mine, who)
 	calls, each := a.callsAndUnits()
 	for _, from := range []source{calls, each, a.pruned(calls), a.pruned(each)} {
-		add(c.calls, "e.tenant", "false", from, and(from.where, mine))
+		if len(c.calls) == 0 {
+			break
+		}
+		add(c.calls, "e.tenant", "false", from, and(from.where, mine), who)
 		from.joins += " " + a.EachParent()
-		add(c.calls, a.Parent(), "true", from, and("e.parents <> '{}'", from.where, above))
+		add(c.calls, a.Parent(), "true", from, and("e.parents <> '{}'", from.where), nil)
+		a.parts[len(a.parts)-1] += above // which only what comes after the join knows
+		a.args = append(a.args, who...)
 	}
 }

@@ -62,7 +62,7 @@ func (f *folder) hours(ctx context.Context, until time.Time) (more bool, err err
 		if time.Now().After(until) {
 			return true, nil
 		}
-		if err := f.fold(ctx, r, at, end); err != nil {
+		if _, err := f.fold(ctx, r, []time.Time{at, end}); err != nil {
 			return false, err
 		}
 		r.to = end

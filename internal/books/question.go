@@ -297,7 +297,7 @@ func (a *answer) within(pieces []piece, from source, where string, args []any) (
 			FROM ` + table + ` WHERE ` + between + ` OFFSET 0) e` + from.joins + ` WHERE e.bound % 2 = 1`
 	default:
 		a.args = append(append(a.args, document(pieces)), args...)
-		return "w.n", a.Pieces() + " CROSS JOIN LATERAL (SELECT * FROM " + table + " WHERE " + and(where, at+" >= w.f", at+" < w.t") + " OFFSET 0) e" + from.joins
+		return "w.n", a.Pieces() + " CROSS JOIN LATERAL (SELECT * FROM " + table + " WHERE " + and(where, at+" >= w.f", at+" < w.t") + " OFFSET 0) e" + from.joins + " WHERE true"
 	}
 }
 

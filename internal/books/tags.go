@@ -44,9 +44,9 @@ func (b Books) tagValues(ctx context.Context, tag string) (tagValues, error) {
 	return values, err
 }
 
-// valuesOf are the values of a record's tag that are told apart. Those that are new in a day, whose calls an answer adds up, are told
+// valuesOf are the values of a record's tag that are told apart. Those that are new in some days, whose calls an answer adds up, are told
 // apart from now on, as long as there is room.
-func (f *folder) valuesOf(ctx context.Context, r *record, day *answer, start, end time.Time) (tagValues, error) {
+func (f *folder) valuesOf(ctx context.Context, r *record, days *answer, start, end time.Time) (tagValues, error) {
 	if r.tag == "" {
 		return nil, nil
 	}
@@ -55,7 +55,7 @@ func (f *folder) valuesOf(ctx context.Context, r *record, day *answer, start, en
 		return values, err
 	}
 	var found []string
-	if err := sqldb.List(ctx, f.Conn, &found, f.Bind(`SELECT DISTINCT agent FROM (`+strings.Join(day.parts, " UNION ALL ")+`) x ORDER BY agent`), day.args...); err != nil {
+	if err := sqldb.List(ctx, f.Conn, &found, f.Bind(`SELECT agent FROM (`+strings.Join(days.parts, " UNION ALL ")+`) x GROUP BY agent ORDER BY min(period), agent`), days.args...); err != nil {
 		return nil, fmt.Errorf("the values of the tag %q from %v to %v: %w", r.tag, start, end, err)
 	}
 	for _, value := range found {

@@ -313,6 +313,21 @@ func (b Books) NextDays(ctx context.Context, id book.ID, from time.Time, days in
 	return Range{From: start, To: start.Add(time.Duration(days) * day)}, !first.IsZero(), err
 }
 
+// DaysAtOnce is how many days, or other windows, are looked at in one statement, after a number of them took some time. It is more where a
+// day has few calls, because most of what a statement takes does not depend on them then, and no more where a snapshot would stay open
+// for long: that keeps a database from cleaning up.
+func DaysAtOnce(days int, took time.Duration) int {
+	const quick, slow, most = 50 * time.Millisecond, 500 * time.Millisecond, 1 << 10
+	switch {
+	case took < quick:
+		return min(4*days, most)
+	case took > slow:
+		return max(days/4, 1)
+	default:
+		return days
+	}
+}
+
 // Mend makes a tenant's balances and roll-up what its executions add up to. It runs in a short transaction of its caller,
 // which has locked the tenant's anchor.
 func (b Books) Mend(ctx context.Context, id book.ID) error {

@@ -17,7 +17,7 @@ import (
 	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
-// foldedAtOnce is how many days or months are compared in one statement.
+// foldedAtOnce is how many days or months are compared in the first statement.
 const foldedAtOnce = 31
 
 // Folded compares what is folded of a tenant, of [Everybody] or of [EachTenant] with the hours that it is folded of. A day or month of which an
@@ -44,8 +44,8 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 			}
 		}
 		w, ok := r.windows([]Span{{Range: Range{r.from, r.to}}}, zones, now.Add(-book.Late))
-		for ok && len(w.starts) > 1 {
-			n := min(foldedAtOnce, len(w.starts)-1)
+		for atOnce := foldedAtOnce; ok && len(w.starts) > 1; {
+			n, began := min(atOnce, len(w.starts)-1), time.Now()
 			f := folding{
 				answer: answer{Books: b, Question: q, values: values}, whose: id,
 				of: w, starts: w.starts[:n+1], rows: map[foldedKey]*[2]book.HourSum{},
@@ -58,7 +58,7 @@ func (b Books) Folded(ctx context.Context, id book.ID, now time.Time, zones Zone
 				return b.Folded(ctx, id, now, zones) // somebody has folded meanwhile
 			}
 			out = append(out, f.differences()...)
-			w.starts = w.starts[n:]
+			w.starts, atOnce = w.starts[n:], DaysAtOnce(atOnce, time.Since(began))
 		}
 	}
 	return out, nil
