@@ -120,15 +120,12 @@ type standing struct {
 func windowsOf(t testing.TB, db *gorm.DB, place, id string) (windows []*standing) {
 	t.Helper()
 	for prefix, columns := range map[string]string{"": "window_", "day_": "day_", "month_": "month_"} {
-		rows, err := db.Raw(`SELECT DISTINCT `+columns+`start, `+columns+`end FROM `+place+`llm_balances WHERE tenant = ?`, id).Rows()
-		require.NoError(t, err)
-		for rows.Next() {
+		statement := `SELECT DISTINCT ` + columns + `start, ` + columns + `end FROM ` + place + `llm_balances WHERE tenant = ?`
+		require.NoError(t, sqldb.EachRow(t.Context(), db.Statement.ConnPool, dialectOf(db).Bind(statement), []any{id}, func(row sqldb.Row) error {
 			w := &standing{prefix: prefix, columns: columns}
-			require.NoError(t, rows.Scan(sqldb.Instant(&w.from), sqldb.Instant(&w.to)))
 			windows = append(windows, w)
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
+			return row.Scan(sqldb.Instant(&w.from), sqldb.Instant(&w.to))
+		}))
 	}
 	return windows
 }
