@@ -242,6 +242,9 @@ func TestReplica_IsNeverWhereTheLedgerReads(t *testing.T) {
 				closeReplicas(t, db)
 				require.NoError(t, ledger.Register(&Project{}, dollar))
 				require.ErrorIs(t, db.First(&Project{}, 50).Error, gorm.ErrRecordNotFound, "the host's queries go to the replica")
+				backfilled, err := ledger.Backfill(t.Context(), &Project{})
+				require.NoError(t, err)
+				require.EqualValues(t, 1, backfilled.Made, "what the replica does not have")
 
 				p := Project{Slug: "a"}
 				require.NoError(t, db.Create(&p).Error)
