@@ -56,8 +56,9 @@ func TestServices_ThatNobodyCountsAreNamed(t *testing.T) {
 	b.through(through, http.MethodGet, "https://api.deepgram.com/v1/listen", "", "Connection", "Upgrade", "Upgrade", "websocket")
 	require.Len(t, b.witness.unmetered(), 2, "but a session costs")
 
-	status, refused := b.through(b.throughHosts(tenanthttp.RefuseUnmetered()), http.MethodPost, "https://api.replicate.com/v1/predictions", `{}`)
+	status, refused := b.through(b.throughHosts(tenanthttp.RefuseUnmetered()), http.MethodPost, "https://api.replicate.com/v1/predictions?key=secret", `{}`)
 	require.Equal(t, http.StatusPaymentRequired, status)
+	require.Contains(t, refused, "POST api.replicate.com/v1/predictions: Replicate", "and the error says which request it was")
 	require.Contains(t, refused, "Replicate, by the piece")
 	require.Empty(t, b.executions())
 }

@@ -150,7 +150,7 @@ func (t *Transport) unmetered(r *http.Request, e meter.Endpoint) (*http.Response
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
-		return t.hostError(r, e, e.Model, unmeteredError(e)), nil
+		return t.hostError(r, e, e.Model, unmeteredError(r, e)), nil
 	}
 	t.report(r, e.Service)
 	return t.send(r)
@@ -173,9 +173,11 @@ func (t *Transport) report(r *http.Request, service string) {
 	})
 }
 
-func unmeteredError(e meter.Endpoint) error {
-	if e.Service == "" {
-		return ErrUnmetered
+// unmeteredError names the request without its query, which may have a key in it.
+func unmeteredError(r *http.Request, e meter.Endpoint) error {
+	err := fmt.Errorf("%w: %s %s%s", ErrUnmetered, r.Method, r.URL.Host, r.URL.Path)
+	if e.Service != "" {
+		err = fmt.Errorf("%w: %s", err, e.Service)
 	}
-	return fmt.Errorf("%w: %s", ErrUnmetered, e.Service)
+	return err
 }

@@ -12,7 +12,7 @@ var (
 	ErrUnknownTenant    = errors.New("tenant: unknown tenant")
 	ErrReadDB           = errors.New("tenant: the replica of WithReadDB")
 	ErrRowsOpen         = errors.New("tenant: rows are still open on this transaction; close them, or read them all, before anything else is asked on it")
-	ErrTenantRequired   = errors.New("tenant: the call has no tenant, and its agent requires one")
+	ErrTenantRequired   = errors.New("tenant: the call has no tenant, and its agent or transport requires one: ContextWithTenant puts it into the context")
 	ErrTenantSuspended  = errors.New("tenant: the tenant is suspended")
 	ErrIdentityConflict = errors.New("tenant: the tenant id belongs to another record")
 	ErrHierarchy        = errors.New("tenant: the tenant cannot stand there")
