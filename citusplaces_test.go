@@ -16,6 +16,7 @@ import (
 
 	"github.com/llmtenant/tenant"
 	"github.com/llmtenant/tenant/internal/pgtest"
+	"github.com/llmtenant/tenant/units"
 )
 
 // citusHome is the URL of a schema of a Citus coordinator for the home, by which sessions are known too, and names for places.
@@ -202,4 +203,103 @@ func TestMigrate_OnCitusRefusesPlacesBesideAHomeWithRowSecurity(t *testing.T) {
 	there, err := tenant.Places(t.Context(), db)
 	require.NoError(t, err)
 	require.Empty(t, there, "nothing was written")
+}
+
+func TestRepair_OnCitusMendsEachTable(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	for _, home := range []bool{false, true} {
+		id := tenant.ID(fmt.Sprint("home-", home))
+		used(t, ledger, id, tenant.Actual{Cost: tenant.USD("0.25"), Usage: tenant.Usage{Input: 7, Units: units.Of(units.Pages, 3)}})
+		place := placeOf(t, db, string(id))
+		if home {
+			_, err := ledger.Move(t.Context(), id, "")
+			require.NoError(t, err)
+			place = "current_schema"
+			require.NoError(t, db.Raw(`SELECT current_schema()`).Scan(&place).Error)
+		}
+		u, err := tenant.UUIDFor(t.Context(), db, id)
+		require.NoError(t, err)
+		for _, wrong := range []string{
+			`UPDATE ` + place + `.llm_usage SET calls = 5, errors = 2 WHERE tenant = ?`,
+			`DELETE FROM ` + place + `.llm_usage WHERE tenant = ?`,
+			`UPDATE ` + place + `.llm_usage_units SET amount = 9 WHERE tenant = ?`,
+			`UPDATE ` + place + `.llm_balances SET spent_cost = 1, day_held_calls = 4 WHERE tenant = ?`,
+		} {
+			require.NoError(t, db.Exec(wrong, string(u)).Error)
+			differences, err := ledger.Verify(t.Context())
+			require.NoError(t, err, wrong)
+			require.NotEmpty(t, differences, wrong)
+			_, err = ledger.Repair(t.Context())
+			require.NoError(t, err, wrong)
+			differences, err = ledger.Verify(t.Context())
+			require.NoError(t, err, wrong)
+			require.Empty(t, differences, wrong)
+		}
+	}
+}
+
+// The audit log is a plain table of the coordinator's, which commits after the nodes, unless the transaction is one of two phases. It is,
+// wherever a table is written that all nodes have a copy of, as who is who is.
+func TestAudit_OnCitusIsWrittenInTwoPhasesWithWhatItTells(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	makeTable(t, db.Set(overPlacesSetting, places), &Firm{}, "firms")
+	require.NoError(t, ledger.Register(&Firm{}, tenant.WithKey("Slug"), tenant.WithBudget()))
+	require.NoError(t, call(t, ledger, tenant.ID("acme"), "0.25"))
+	// What a coordinator has prepared on its nodes it writes down, by the process that it is, and forgets from time to time.
+	prepared := func() (n int64) {
+		require.NoError(t, db.Raw(`SELECT count(*) FROM pg_dist_transaction d JOIN pg_stat_activity a ON a.application_name = ? AND starts_with(d.gid, 'citus_0_' || a.pid || '_')`,
+			strings.TrimSuffix(places[0], "_east")).Scan(&n).Error)
+		return n
+	}
+	entries := func() (n int64) {
+		require.NoError(t, db.Raw(`SELECT count(*) FROM llm_audit`).Scan(&n).Error)
+		return n
+	}
+	firm, n := Firm{Slug: "elm"}, int64(0)
+	require.NoError(t, db.Create(&firm).Error)
+	oak := func() error { return db.Create(&Firm{Slug: fmt.Sprint("oak-", n)}).Error }
+	for _, act := range []struct {
+		name       string
+		before, do func() error
+	}{
+		{"a limit", nil, func() error {
+			return tenant.ConfigureBudget(t.Context(), db, tenant.ID("acme"), func(b *tenant.Budget) error {
+				b.Limits = tenant.Limits{DailyCalls: tenant.Count(100 + n)}
+				return nil
+			})
+		}},
+		{"a move", nil, func() error {
+			_, err := ledger.Move(t.Context(), tenant.ID("acme"), places[n%2])
+			return err
+		}},
+		{"a record's key", nil, func() error { return db.Model(&firm).Update("slug", fmt.Sprint("elm-", n)).Error }},
+		{"many keys", oak, func() error {
+			return db.Model(&Firm{}).Where("slug LIKE 'oak%'").Update("slug", gorm.Expr("slug || '-'")).Error
+		}},
+		{"a record that goes", oak, func() error { return db.Where("slug LIKE 'oak%'").Delete(&Firm{}).Error }},
+		{"a tenant that is erased", nil, func() error {
+			id := tenant.ID(fmt.Sprint("gone-", n))
+			if err := call(t, ledger, id, "0.25"); err != nil {
+				return err
+			}
+			_, err := ledger.Erase(t.Context(), id)
+			return err
+		}},
+	} {
+		seen := false
+		for try := 0; !seen && try < 5; try++ { // the coordinator may forget meanwhile
+			n++
+			if act.before != nil {
+				require.NoError(t, act.before(), act.name)
+			}
+			were, before := prepared(), entries()
+			require.NoError(t, act.do(), act.name)
+			seen = prepared() > were && entries() != before
+		}
+		require.True(t, seen, act.name)
+	}
 }

@@ -171,7 +171,7 @@ const (
 // Hour is an expression for the hour, in UTC, in which a time lies.
 func (d *Dialect) Hour(column string) string {
 	if d.numbered {
-		return "date_trunc('hour', " + column + ", 'UTC')"
+		return truncated("hour", column)
 	}
 	return "substr(" + column + ", 1, 13) || ':00:00.000000+00:00'"
 }
@@ -179,9 +179,15 @@ func (d *Dialect) Hour(column string) string {
 // Month is an expression for the month, in UTC, in which a time lies.
 func (d *Dialect) Month(column string) string {
 	if d.numbered {
-		return "date_trunc('month', " + column + ", 'UTC')"
+		return truncated("month", column)
 	}
 	return "substr(" + column + ", 1, 7) || '-01 00:00:00.000000+00:00'"
+}
+
+// truncated calls no function whose result could be another one in another session, as that of date_trunc with a zone could by its declaration:
+// Citus works such calls out by itself first, and says what is around them wrongly.
+func truncated(to, column string) string {
+	return "(date_trunc('" + to + "', " + column + " AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')"
 }
 
 // Quarter is an expression for the quarter of an hour, in UTC, in which a time lies. Every time zone of today begins its days,
