@@ -205,6 +205,38 @@ func TestMigrate_OnCitusRefusesPlacesBesideAHomeWithRowSecurity(t *testing.T) {
 	require.Empty(t, there, "nothing was written")
 }
 
+// A setting of the coordinator's transaction is not its nodes', unless it is handed on: without that a change of limits would wait for as long as
+// somebody else keeps the tenant's books locked.
+func TestConfigureBudget_OnCitusDoesNotWaitForWhoeverHasTheBooksLocked(t *testing.T) {
+	t.Parallel()
+	db, places := citusDatabase(t)
+	ledger := openPlaces(t, db, places)
+	require.NoError(t, call(t, ledger, tenant.ID("acme"), "0.25"))
+	u, err := tenant.UUIDFor(t.Context(), db, tenant.ID("acme"))
+	require.NoError(t, err)
+	locked := db.Begin()
+	require.NoError(t, locked.Error)
+	require.NoError(t, locked.Exec(`SELECT 1 FROM `+placeOf(t, db, "acme")+`.llm_balances WHERE tenant = ? FOR UPDATE`, string(u)).Error)
+	configure := func() error {
+		return tenant.ConfigureBudget(t.Context(), db, tenant.ID("acme"), func(b *tenant.Budget) error {
+			b.Suspended = true
+			return nil
+		})
+	}
+	ended := make(chan error)
+	go func() { ended <- configure() }()
+	select {
+	case err = <-ended:
+		require.Error(t, err)
+		require.NoError(t, locked.Rollback().Error)
+	case <-time.After(time.Minute): // it would wait for ever
+		require.NoError(t, locked.Rollback().Error)
+		<-ended
+		t.Fatal("it waited for the one who had the books locked")
+	}
+	require.NoError(t, configure())
+}
+
 func TestRepair_OnCitusMendsEachTable(t *testing.T) {
 	t.Parallel()
 	db, places := citusDatabase(t)

@@ -409,7 +409,11 @@ func (l *Ledger) transaction(ctx context.Context, db *gorm.DB, do func(tx *gorm.
 const pollLock = 10 * time.Millisecond
 
 func (l *Ledger) begin(ctx context.Context, c gorm.ConnPool) error {
-	begin := func() error { return l.dialect.Begin(ctx, c) }
+	onCitus, err := l.records.OnCitus(ctx, c)
+	if err != nil {
+		return err
+	}
+	begin := func() error { return l.dialect.Begin(ctx, c, onCitus) }
 	if _, ok := l.places[0].store.(*sqlite.Store); ok {
 		return sqlite.Briefly(ctx, c, begin)
 	}

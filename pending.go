@@ -244,7 +244,11 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 	var at *place
 	deferred := func() (bool, error) {
 		at = l.at(h.exec.TenantKey)
-		return books.Defer(ctx, l.dialect, l.pool, at.schema, h.exec.Tenant, h.exec.ID, key)
+		onCitus, err := l.records.OnCitus(ctx, l.pool)
+		if err != nil {
+			return false, err
+		}
+		return books.Defer(ctx, l.dialect, l.pool, at.schema, onCitus, h.exec.Tenant, h.exec.ID, key)
 	}
 	done, err := deferred()
 	if err == nil && !done {

@@ -101,7 +101,11 @@ func (p *place) briefly(ctx context.Context, step func(context.Context, books.Bo
 			return err
 		}
 		defer func() { _ = tx.Rollback() }()
-		if err := p.dialect.Yield(ctx, tx); err != nil {
+		onCitus, err := p.records.OnCitus(ctx, tx)
+		if err == nil {
+			err = p.dialect.Yield(ctx, tx, onCitus)
+		}
+		if err != nil {
 			return err
 		}
 		if err := p.search(ctx, tx); err != nil {

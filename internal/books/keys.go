@@ -11,13 +11,13 @@ import (
 
 // Defer gives a running execution an idempotency key, where it has none. It reports false where it has one, or has ended. It
 // changes no column that a lane writes, and locks no row but the execution's own.
-func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, schema *sqldb.Schema, tenant, id book.ID, key string) (done bool, err error) {
+func Defer(ctx context.Context, d *sqldb.Dialect, pool *sql.DB, schema *sqldb.Schema, citus bool, tenant, id book.ID, key string) (done bool, err error) {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := d.Begin(ctx, tx); err != nil {
+	if err := d.Begin(ctx, tx, citus); err != nil {
 		return false, err
 	}
 	conn := schema.On(tx)

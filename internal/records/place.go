@@ -1,6 +1,7 @@
 package records
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"strings"
@@ -130,7 +131,7 @@ func (d *Declaration) tells(db *gorm.DB, table string) (bool, error) {
 // placeBefore asks where a table is before a statement inserts into it, if that cannot say it: Citus takes no subquery in an INSERT. It
 // is nil where it can.
 func (d *Declaration) placeBefore(db *gorm.DB, table string) (*place, error) {
-	if there, err := d.registry.onCitus(db); err != nil || !there {
+	if there, err := d.registry.OnCitus(db.Statement.Context, db.Statement.ConnPool); err != nil || !there {
 		return nil, err
 	}
 	if err := d.commitsWithPlaces(db, table); err != nil {
@@ -157,15 +158,15 @@ func (d *Declaration) commitsWithPlaces(db *gorm.DB, table string) error {
 	return citus.CommitsWith(db.Statement.Context, db.Statement.ConnPool, quoted(table), d.registry.Places...)
 }
 
-// onCitus reports whether the database has Citus. It is asked once.
-func (g *Registry) onCitus(db *gorm.DB) (bool, error) {
+// OnCitus reports whether the database has Citus. It is asked once.
+func (g *Registry) OnCitus(ctx context.Context, c sqldb.Conn) (bool, error) {
 	if !g.Dialect.Schemas {
 		return false, nil
 	}
 	if there := g.citus.Load(); there != nil {
 		return *there, nil
 	}
-	role, err := citus.RoleOf(db.Statement.Context, db.Statement.ConnPool)
+	role, err := citus.RoleOf(ctx, c)
 	if err != nil {
 		return false, err
 	}

@@ -332,14 +332,24 @@ func (d *Dialect) Latest(table, condition string) (column, value string) {
 	return ", generation", ", coalesce((SELECT max(generation) FROM " + table + " WHERE " + condition + "), 0)"
 }
 
-// Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked,
-// and is a writer from the start, because SQLite lets no reader become one while another writes.
-func (d *Dialect) Begin(ctx context.Context, c Conn) error {
+// Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked, here or, where the
+// database has Citus, on another of its nodes. It is a writer from the start, because SQLite lets no reader become one while another writes.
+func (d *Dialect) Begin(ctx context.Context, c Conn, citus bool) error {
 	if d.LocksRows {
-		_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '2s'`)
-		return err
+		return waitAtMost(ctx, c, "2s", citus)
 	}
 	return d.Write(ctx, c)
+}
+
+// waitAtMost bounds how long a transaction waits for a lock. A coordinator of Citus hands a setting on to its nodes where it is told to.
+func waitAtMost(ctx context.Context, c Conn, duration string, citus bool) error {
+	if citus {
+		if _, err := c.ExecContext(ctx, `SET LOCAL citus.propagate_set_commands = 'local'`); err != nil {
+			return err
+		}
+	}
+	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '`+duration+`'`)
+	return err
 }
 
 // Write makes a transaction a writer, where that has to come before it reads. It changes nothing.
@@ -353,10 +363,9 @@ func (d *Dialect) Write(ctx context.Context, c Conn) error {
 
 // Yield makes the transaction that it runs in give up soon where it meets somebody else's lock: sooner than the server
 // looks for a deadlock, whose victim could be the other one.
-func (d *Dialect) Yield(ctx context.Context, c Conn) error {
+func (d *Dialect) Yield(ctx context.Context, c Conn, citus bool) error {
 	if !d.LocksRows {
 		return nil
 	}
-	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '100ms'`)
-	return err
+	return waitAtMost(ctx, c, "100ms", citus)
 }
