@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/citus"
 	"github.com/llmtenant/tenant/internal/decide"
 	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/records"
@@ -354,6 +355,13 @@ func (l *Ledger) MigrateRowSecurity(ctx context.Context, role string) error {
 	}
 	if err := l.inPlaces(ctx); err != nil {
 		return err
+	}
+	spread, err := citus.Has(ctx, l.pool, "llm_tenants")
+	if err != nil {
+		return l.failure(ctx, err)
+	}
+	if spread {
+		return fmt.Errorf("%w: MigrateRowSecurity: the tables are Citus's, which takes no policy that looks up who stands below a tenant", ErrInvalidOption)
 	}
 	for _, p := range l.places {
 		if err := p.migrateRowSecurity(ctx, role); err != nil {
