@@ -116,6 +116,20 @@ func (r *runner) findNodes(ctx context.Context) (leave func() error, err error) 
 	return leave, err
 }
 
+// endPrepared has the coordinator end what a node had prepared when it went away, as it does by itself once a minute: rows that such a transaction
+// has locked are waited for until then, which may be longer than a worker has for its end.
+func (r *runner) endPrepared(ctx context.Context) error {
+	if len(r.nodes) == 0 {
+		return nil
+	}
+	return r.patiently(ctx, func() error {
+		return r.session(ctx, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SELECT recover_prepared_transactions()`)
+			return err
+		})
+	})
+}
+
 // proxies are those before all servers.
 func (r *runner) proxies() []*proxy {
 	all := []*proxy{r.proxy}

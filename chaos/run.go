@@ -233,6 +233,9 @@ func (r *runner) makeTrouble(ctx context.Context) {
 	}
 	r.trouble(troubled)
 	r.troubles.Wait()
+	if err := r.endPrepared(ctx); err != nil {
+		r.fatal(err)
+	}
 	running.Wait()
 	if last := r.workers[len(r.workers)-1]; last.doomed {
 		waiting, cancel := context.WithTimeout(ctx, r.Patience)
