@@ -229,7 +229,7 @@ func TestConfigureBudget_OnCitusDoesNotWaitForWhoeverHasTheBooksLocked(t *testin
 	case err = <-ended:
 		require.Error(t, err)
 		require.NoError(t, locked.Rollback().Error)
-	case <-time.After(time.Minute): // it would wait for ever
+	case <-time.After(5 * time.Minute): // it would wait for ever
 		require.NoError(t, locked.Rollback().Error)
 		t.Fatal("it waited for the one who had the books locked")
 	}

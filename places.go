@@ -101,11 +101,7 @@ func (p *place) briefly(ctx context.Context, step func(context.Context, books.Bo
 			return err
 		}
 		defer func() { _ = tx.Rollback() }()
-		onCitus, err := p.records.OnCitus(ctx, tx)
-		if err == nil {
-			err = p.dialect.Yield(ctx, tx, onCitus)
-		}
-		if err != nil {
+		if err := p.dialect.Yield(ctx, tx); err != nil {
 			return err
 		}
 		if err := p.search(ctx, tx); err != nil {

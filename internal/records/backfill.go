@@ -319,11 +319,7 @@ func (b *Backfill) attempt(ctx context.Context, p chunk) (busy [][]any, err erro
 	err = b.registry.Transaction(ctx, func(tx *gorm.DB) error {
 		begun = true
 		pool := tx.Statement.ConnPool
-		citus, err := b.registry.OnCitus(ctx, pool)
-		if err == nil {
-			err = b.registry.Dialect.Yield(ctx, pool, citus)
-		}
-		if err != nil {
+		if err := b.registry.Dialect.Yield(ctx, pool); err != nil {
 			return err
 		}
 		free, held, err := b.lock(tx, p.keys)

@@ -335,20 +335,18 @@ func (d *Dialect) Latest(table, condition string) (column, value string) {
 // Begin prepares a short transaction of the ledger's own: it does not wait long for a row that somebody else has locked, here or, where the
 // database has Citus, on another of its nodes. It is a writer from the start, because SQLite lets no reader become one while another writes.
 func (d *Dialect) Begin(ctx context.Context, c Conn, citus bool) error {
-	if d.LocksRows {
-		return waitAtMost(ctx, c, "2s", citus)
+	if !d.LocksRows {
+		return d.Write(ctx, c)
 	}
-	return d.Write(ctx, c)
-}
-
-// waitAtMost bounds how long a transaction waits for a lock. A coordinator of Citus hands a setting on to its nodes where it is told to.
-func waitAtMost(ctx context.Context, c Conn, duration string, citus bool) error {
+	wait := `'2s'`
 	if citus {
+		// Its coordinator hands a setting on to the nodes where it is told to. Whoever writes who is who, which all of them have a copy of, stands in one line.
 		if _, err := c.ExecContext(ctx, `SET LOCAL citus.propagate_set_commands = 'local'`); err != nil {
 			return err
 		}
+		wait = `'20s'`
 	}
-	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '`+duration+`'`)
+	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = `+wait)
 	return err
 }
 
@@ -363,9 +361,10 @@ func (d *Dialect) Write(ctx context.Context, c Conn) error {
 
 // Yield makes the transaction that it runs in give up soon where it meets somebody else's lock: sooner than the server
 // looks for a deadlock, whose victim could be the other one.
-func (d *Dialect) Yield(ctx context.Context, c Conn, citus bool) error {
+func (d *Dialect) Yield(ctx context.Context, c Conn) error {
 	if !d.LocksRows {
 		return nil
 	}
-	return waitAtMost(ctx, c, "100ms", citus)
+	_, err := c.ExecContext(ctx, `SET LOCAL lock_timeout = '100ms'`)
+	return err
 }
