@@ -11,7 +11,9 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
 
 	"github.com/llmtenant/tenant"
 )
@@ -20,7 +22,7 @@ import (
 // DECIMAL(18, 9) of US dollars, never floats; counts are INT64; times are TIMESTAMP in UTC, to the microsecond; objects are JSON.
 //
 // A file of Parquet has its index at its end: one that was cut off cannot be read, and cannot be gone on with. What was read is
-// handed to the writer in groups of 65,536 rows, which is what an export keeps in memory.
+// handed to the writer in groups of 65,536 rows, which is what an export keeps in memory, compressed.
 //
 // Errors of an export, beside its own: an amount of a billion dollars or more, which DECIMAL(18, 9) has no room for, and
 // [tenant.WithExportAfter].
@@ -30,6 +32,18 @@ type format struct{}
 
 // groupRows is how many rows are in a group, the last one aside.
 const groupRows = 1 << 16
+
+// pageBytes is about how large a page is, which is compressed by itself.
+const pageBytes = 1 << 17
+
+// codec is Zstandard with the memory that a page needs: the one of parquet-go keeps 16 MiB and more for each of its encoders.
+type codec struct {
+	compress.Codec
+	pages *zstd.Encoder
+}
+
+// Encode implements [compress.Codec].
+func (c codec) Encode(to, page []byte) ([]byte, error) { return c.pages.EncodeAll(page, to[:0]), nil }
 
 // maxNano is the first amount that DECIMAL(18, 9) has no room for.
 const maxNano = 1_000_000_000_000_000_000
@@ -43,9 +57,14 @@ func (format) Encoder(w io.Writer, columns []tenant.ExportColumn, continued bool
 	if err != nil {
 		return nil, err
 	}
+	pages, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pageBytes), zstd.WithLowerEncoderMem(true),
+		zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)) // as parquet-go has them
+	if err != nil {
+		return nil, err
+	}
 	return &encoder{
 		columns: columns, row: make(parquet.Row, len(columns)),
-		out: parquet.NewGenericWriter[any](w, schema, parquet.Compression(&parquet.Zstd), parquet.CreatedBy("tenant", "", "")),
+		out: parquet.NewGenericWriter[any](w, schema, parquet.PageBufferSize(pageBytes), parquet.Compression(codec{&parquet.Zstd, pages}), parquet.CreatedBy("tenant", "", "")),
 	}, nil
 }
 

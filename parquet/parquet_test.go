@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -244,4 +246,34 @@ func TestFormat_HasColumnsOfAnyName(t *testing.T) {
 		require.Len(t, rows, 1)
 		require.Contains(t, []string{"", "of " + name}, rows[0]["tag:"+name])
 	}
+}
+
+// Whatever the number of rows, a group of them is in memory, and not what compresses it.
+func TestFormat_KeepsLittleInMemory(t *testing.T) {
+	const rows, columns, most = 150_000, 40, 28 << 20
+	of := make([]tenant.ExportColumn, columns)
+	cells := make([][]byte, columns)
+	for i := range of {
+		of[i] = tenant.ExportColumn{Name: fmt.Sprint("c", i), Kind: tenant.ExportText}
+	}
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	encoder, err := tenantparquet.Format().Encoder(io.Discard, of, false)
+	require.NoError(t, err)
+	for n := range rows {
+		for i := range cells {
+			cells[i] = strconv.AppendInt(cells[i][:0], int64(n*(i+1)%65_537), 10)
+		}
+		require.NoError(t, encoder.Row(cells))
+		require.NoError(t, encoder.Flush())
+		if n%20_000 == 19_999 {
+			require.Less(t, int64(inUse())-int64(before), int64(most), "%d rows", n+1)
+		}
+	}
+	require.NoError(t, encoder.Close())
 }
