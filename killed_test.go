@@ -326,23 +326,7 @@ func figuresOf(t testing.TB, db *gorm.DB) string {
 		"SELECT count(*) FROM llm_thresholds",
 		"SELECT action, count(*) FROM llm_audit WHERE action <> 'verify' GROUP BY 1 ORDER BY 1",
 	} {
-		rows, err := db.Raw(q).Rows()
-		require.NoError(t, err)
-		columns, err := rows.Columns()
-		require.NoError(t, err)
-		for rows.Next() {
-			row := make([]any, len(columns))
-			for i := range row {
-				row[i] = new(sql.NullString)
-			}
-			require.NoError(t, rows.Scan(row...))
-			for i := range row {
-				text.WriteString(row[i].(*sql.NullString).String + " ")
-			}
-			text.WriteString("\n")
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
+		eachRow(t, db, q, func(row []string) { fmt.Fprintln(&text, row) })
 	}
 	for _, by := range []tenant.Group{tenant.ByModel, tenant.ByAgent, tenant.ByTag("feature"), tenant.ByMonth} {
 		answer, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Everybody: true, Period: tenant.AllTime, By: []tenant.Group{by}})
@@ -350,6 +334,29 @@ func figuresOf(t testing.TB, db *gorm.DB) string {
 		fmt.Fprintln(&text, by, answer.Rows, answer.Total)
 	}
 	return text.String()
+}
+
+// eachRow hands over the rows of a query as texts.
+func eachRow(t testing.TB, db *gorm.DB, query string, enter func(row []string)) {
+	t.Helper()
+	rows, err := db.Raw(query).Rows()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
+	for rows.Next() {
+		texts, to := make([]sql.NullString, len(columns)), make([]any, len(columns))
+		for i := range to {
+			to[i] = &texts[i]
+		}
+		require.NoError(t, rows.Scan(to...))
+		row := make([]string, len(columns))
+		for i := range row {
+			row[i] = texts[i].String
+		}
+		enter(row)
+	}
+	require.NoError(t, rows.Err())
 }
 
 func TestKilled_AtAnyStatementLeavesWhatTheNextOneFinishes(t *testing.T) {
