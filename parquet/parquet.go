@@ -22,7 +22,7 @@ import (
 // DECIMAL(18, 9) of US dollars, never floats; counts are INT64; times are TIMESTAMP in UTC, to the microsecond; objects are JSON.
 //
 // A file of Parquet has its index at its end: one that was cut off cannot be read, and cannot be gone on with. What was read is
-// handed to the writer in groups of 65,536 rows, which is what an export keeps in memory, compressed.
+// handed to the writer in groups of 32,768 rows, which is what an export keeps in memory, compressed.
 //
 // Errors of an export, beside its own: an amount of a billion dollars or more, which DECIMAL(18, 9) has no room for, and
 // [tenant.WithExportAfter].
@@ -31,10 +31,10 @@ func Format() tenant.ExportFormat { return format{} }
 type format struct{}
 
 // groupRows is how many rows are in a group, the last one aside.
-const groupRows = 1 << 16
+const groupRows = 1 << 15
 
 // pageBytes is about how large a page is, which is compressed by itself.
-const pageBytes = 1 << 17
+const pageBytes = 1 << 16
 
 // codec is Zstandard with the memory that a page needs: the one of parquet-go keeps 16 MiB and more for each of its encoders.
 type codec struct {
