@@ -1,14 +1,20 @@
 package tenant
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"maps"
 	"slices"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
+	"github.com/llmtenant/tenant/internal/fault"
 	"github.com/llmtenant/tenant/internal/period"
 )
 
@@ -209,4 +215,85 @@ func (q *question) names(ctx context.Context, a *asked, places []spot) (map[stri
 		return names, nil
 	}
 	return nil, nil
+}
+
+// ofOneMoment asks what takes several statements so that no tenant is moved to another place between two of them: in a transaction in which
+// all see the same moment. In a transaction of the host's in which they do not, and on Citus, whose nodes have a moment each, it asks again where one
+// was moved meanwhile.
+func ofOneMoment[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
+	l, closed := ledgerOf(db)
+	if closed != nil || len(l.places) == 1 || db.Error != nil {
+		return ask(db) // which says what is wrong, if something is
+	}
+	_, within := db.Statement.ConnPool.(gorm.TxCommitter)
+	once := func() (answer T, err error) {
+		if within {
+			return ask(db)
+		}
+		tx := db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		if tx.Error != nil {
+			return answer, l.failure(ctx, tx.Error)
+		}
+		defer tx.Rollback()
+		return ask(tx)
+	}
+	if !within {
+		apart, err := l.records.OnCitus(ctx, db.Statement.ConnPool)
+		if err == nil && !apart {
+			return once()
+		}
+	}
+	for range mostMoments {
+		before, still, err := l.directory().Moves(ctx, db.Statement.ConnPool)
+		if err != nil {
+			return *new(T), l.failureOn(ctx, db.Statement.ConnPool, err)
+		}
+		answer, err := once()
+		if still {
+			return answer, err
+		}
+		after, _, failed := l.directory().Moves(ctx, db.Statement.ConnPool)
+		if failed != nil || after == before { // it cannot be asked in a transaction that has failed
+			return answer, cmp.Or(err, failed)
+		}
+	}
+	return *new(T), fault.NotAvailable(errors.New("tenants are being moved to other places all the time, so that nothing can be asked as it was at one moment; "+
+		"ask again, outside of a transaction or in one with REPEATABLE READ"), false)
+}
+
+// mostMoments is how often something is asked again because a tenant was moved meanwhile.
+const mostMoments = 20
+
+// part reads a part of an export. Where there are places, a tenant may be moved between two parts and within one: then the list is opened anew for each, which is
+// of one moment, and is handed over as a whole.
+func (l *lister) part(ctx context.Context, enter func([][]byte) error, read func(l *lister, enter func([][]byte) error) error) error {
+	if len(l.places) == 1 {
+		return read(l, enter)
+	}
+	rows, err := ofOneMoment(ctx, l.from, func(db *gorm.DB) (rows [][][]byte, err error) {
+		now, err := l.open(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		err = read(now, func(cells [][]byte) error {
+			rows = append(rows, copied(cells))
+			return nil
+		})
+		return rows, err
+	})
+	for _, cells := range rows {
+		if err == nil {
+			err = enter(cells)
+		}
+	}
+	return err
+}
+
+// copied is a row that stays as it is when the next one is read.
+func copied(cells [][]byte) [][]byte {
+	row := make([][]byte, len(cells))
+	for i, cell := range cells {
+		row[i] = bytes.Clone(cell)
+	}
+	return row
 }

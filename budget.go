@@ -135,6 +135,10 @@ func BudgetStatus(ctx context.Context, db *gorm.DB, t Tenant) (Status, error) {
 }
 
 func budgetStatus(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (Status, error) {
+	return ofOneMoment(ctx, onPrimary(ctx, db), func(db *gorm.DB) (Status, error) { return standingOf(ctx, db, t, forecasts) })
+}
+
+func standingOf(ctx context.Context, db *gorm.DB, t Tenant, forecasts bool) (Status, error) {
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return Status{}, err

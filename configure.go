@@ -236,11 +236,20 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 	if s.Tenant == nil {
 		return book.ID{}, c.fail(c.noBudget())
 	}
-	found, err := c.books.Lock(ctx, s.Tenant.ID)
-	if err == nil && !found {
-		err = c.fail(c.noBudget())
+	for came := false; ; {
+		found, err := c.books.Lock(ctx, s.Tenant.ID)
+		if err != nil || found {
+			return s.Tenant.ID, err
+		}
+		at := c.at
+		if s, err = c.state(ctx); err != nil { // it may have been moved meanwhile, and stays where it is locked
+			return book.ID{}, err
+		}
+		if s.Tenant == nil || c.at == at && came || len(c.places) == 1 {
+			return book.ID{}, c.fail(c.noBudget())
+		}
+		came = c.at == at
 	}
-	return s.Tenant.ID, err
 }
 
 // valid says what is wrong with settings that were given to a tenant, and returns the limits as they are stored.

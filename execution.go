@@ -3,6 +3,7 @@ package tenant
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -157,11 +158,17 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 		return nil
 	}
 	if len(q.places) > 1 && table == (Execution{}).TableName() {
-		// Whose key is another record's has no executions, in whatever place.
-		if _, err := q.state(ctx); err != nil && !errors.Is(err, ErrIdentityConflict) {
+		apart, err := q.records.OnCitus(ctx, q.db.Statement.ConnPool)
+		if err != nil {
+			return q.failure(ctx, err)
+		}
+		if !apart {
+			q.inAnyPlace(db)
+		} else if _, err := q.state(ctx); err == nil || errors.Is(err, ErrIdentityConflict) { // whose key is another record's has no executions, in whatever place
+			q.at.table(db)
+		} else {
 			return err
 		}
-		q.at.table(db)
 	}
 	// A record's own tenant goes before the one that has its key, which is taken only if it is no other record's, nor was.
 	if q.who.uuid != book.NoTenant || q.who.Key == string(Root) || q.options.knownOnly && q.who.Declaration == nil {
@@ -169,6 +176,22 @@ func ofTenant(ctx context.Context, db *gorm.DB, t Tenant, table string, asked qu
 			return err
 		}
 	}
+	return q.those(db, table, asked)
+}
+
+// inAnyPlace has a query of executions read those of all places: a tenant may be moved before it is run, or run again. Where it has no executions, its index
+// says so.
+func (q *question) inAnyPlace(db *gorm.DB) {
+	table := (Execution{}).TableName()
+	all := make([]string, len(q.places))
+	for i, p := range q.places {
+		all[i] = "SELECT * FROM " + p.schema.Table(table)
+	}
+	db.Table("(" + strings.Join(all, " UNION ALL ") + ") AS " + table)
+}
+
+// those adds the condition for who is asked about.
+func (q *question) those(db *gorm.DB, table string, asked query) error {
 	const (
 		byKey   = `(SELECT w.id FROM llm_tenants w WHERE w.tenant_id = ?)`
 		byOwner = `(SELECT w.id FROM (

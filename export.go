@@ -3,7 +3,6 @@ package tenant
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"slices"
@@ -18,7 +17,6 @@ import (
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/export"
-	"github.com/llmtenant/tenant/internal/sqldb"
 )
 
 // Exportable is what [Export] writes: an [ExecutionQuery], a [Query] or [FOCUS].
@@ -226,10 +224,11 @@ func (q ExecutionQuery) exported(ctx context.Context, db *gorm.DB, after string)
 	if err != nil {
 		return exported{}, err
 	}
-	l, err := q.open(ctx, db)
+	l, err := ofOneMoment(ctx, db, func(db *gorm.DB) (*lister, error) { return q.open(ctx, db) })
 	if err != nil {
 		return exported{}, err
 	}
+	l.from = db
 	if at.whose == whoseAll != (q.Everybody && l.dialect.LocksRows) && at.whose != "" {
 		at.whose = uuid.Max.String() // of nobody
 	}
@@ -239,38 +238,6 @@ func (q ExecutionQuery) exported(ctx context.Context, db *gorm.DB, after string)
 	return exported{books.Exported, func(ctx context.Context, enter func([][]byte) error, kept func(string) error) error {
 		return l.export(ctx, at, enter, kept)
 	}}, nil
-}
-
-// exportPlace is a place in an export of executions: whose they are, and which of them is the last.
-type exportPlace struct {
-	ascending bool
-	whose     string // a tenant's id, or one of the words
-	last      books.Position
-}
-
-func (p exportPlace) String() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "x%t %s %d %s", p.ascending, p.whose, p.last.AdmittedAt.UnixMicro(), p.last.ID))
-}
-
-func parsePlace(cursor string, ascending bool) (p exportPlace, err error) {
-	p.ascending = ascending
-	if cursor == "" {
-		return p, nil
-	}
-	text, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err == nil {
-		parts := strings.Split(string(text), " ")
-		if len(parts) == 4 && parts[0] == fmt.Sprintf("x%t", ascending) {
-			micros, wrong := strconv.ParseInt(parts[2], 10, 64)
-			id, none := uuid.Parse(parts[3])
-			_, stranger := uuid.Parse(parts[1])
-			if wrong == nil && none == nil && (stranger == nil || parts[1] == whoseBelow || parts[1] == whoseAll) {
-				p.whose, p.last = parts[1], books.Position{AdmittedAt: sqldb.FromMicros(micros), ID: id}
-				return p, nil
-			}
-		}
-	}
-	return p, fmt.Errorf("%w: WithExportAfter: %.60q is no cursor of an export in this order", ErrInvalidOption, cursor)
 }
 
 const (
@@ -291,13 +258,13 @@ func (l *lister) export(ctx context.Context, at exportPlace, enter func([][]byte
 			at.last = books.Position{}
 		}
 		at.whose = id.String()
-		return l.exportOf(ctx, l.all.Where("tenant = ?", id.String()), &at, enter, kept)
+		return l.exportOf(ctx, func(l *lister) *gorm.DB { return l.all.Where("tenant = ?", id.String()) }, &at, enter, kept)
 	}
 	switch {
 	case l.Everybody && l.dialect.LocksRows:
 		return l.exportSlices(ctx, at, enter, kept)
 	case l.Everybody:
-		return l.at.eachTenant(ctx, own)
+		return l.tenants(ctx, func(_ *place, id book.ID) error { return own(id) })
 	case !l.Descendants:
 		return own(l.whose)
 	}
@@ -308,7 +275,9 @@ func (l *lister) export(ctx context.Context, at exportPlace, enter func([][]byte
 		at.whose, at.last = whoseBelow, books.Position{}
 	}
 	id := l.whose.String()
-	below := l.all.Where("parents <> '{}' AND "+l.dialect.Below("parents")+" AND tenant <> ?", id, id)
+	below := func(l *lister) *gorm.DB {
+		return l.all.Where("parents <> '{}' AND "+l.dialect.Below("parents")+" AND tenant <> ?", id, id)
+	}
 	return l.exportOf(ctx, below, &at, enter, kept)
 }
 
@@ -322,29 +291,32 @@ func (l *lister) exportSlices(ctx context.Context, at exportPlace, enter func([]
 		left.To = at.last.AdmittedAt
 	}
 	at.whose = whoseAll
-	parts := append([]*lister{l}, l.others...)
-	of := make([]*gorm.DB, len(parts))
-	for i, part := range parts {
-		of[i] = part.all.Where(books.Ended).Session(&gorm.Session{})
-		if part.first.Before(l.first) {
-			l.first = part.first
+	for _, other := range l.others {
+		if other.first.Before(l.first) {
+			l.first = other.first
 		}
-		if part.last.After(l.last) {
-			l.last = part.last
+		if other.last.After(l.last) {
+			l.last = other.last
 		}
 	}
 	for left.From.Before(left.To) {
 		var slice books.Range
 		slice, left = l.slice(left)
 		n := 0
-		for _, of := range of {
-			found, _, err := l.books.ReadExported(func(list string) (*sql.Rows, error) {
-				return of.Where("admitted_at >= ? AND admitted_at < ?", slice.From, slice.To).Select(list).Rows()
-			}, enter)
-			if err != nil {
-				return l.failure(ctx, err)
+		err := l.part(ctx, enter, func(l *lister, enter func([][]byte) error) error {
+			n = 0
+			for _, in := range append([]*lister{l}, l.others...) {
+				of := in.all.Where(books.Ended).Where("admitted_at >= ? AND admitted_at < ?", slice.From, slice.To)
+				found, _, err := l.books.ReadExported(func(list string) (*sql.Rows, error) { return of.Select(list).Rows() }, enter)
+				if err != nil {
+					return l.failure(ctx, err)
+				}
+				n += found
 			}
-			n += found
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		if at.last.AdmittedAt = slice.To; !l.Ascending {
 			at.last.AdmittedAt = slice.From
@@ -363,28 +335,38 @@ func (l *lister) exportSlices(ctx context.Context, at exportPlace, enter func([]
 }
 
 // exportOf writes those that meet a condition, page by page.
-func (l *lister) exportOf(ctx context.Context, of *gorm.DB, at *exportPlace, enter func([][]byte) error, kept func(string) error) error {
-	of = of.Where(books.Ended).Session(&gorm.Session{})
+func (l *lister) exportOf(ctx context.Context, of func(*lister) *gorm.DB, at *exportPlace, enter func([][]byte) error, kept func(string) error) error {
 	direction, beyond := " DESC", "<"
 	if l.Ascending {
 		direction, beyond = "", ">"
 	}
 	for {
 		span := l.span
-		page := of
+		beyondLast, args := "1 = 1", []any(nil)
 		if last := at.last; !last.AdmittedAt.IsZero() {
 			if l.Ascending {
 				span.From = last.AdmittedAt
 			} else if end := last.AdmittedAt.Add(time.Microsecond); end.Before(span.To) {
 				span.To = end
 			}
-			page = page.Where("(admitted_at "+beyond+" ? OR id "+beyond+" ?)", l.dialect.Time(last.AdmittedAt), last.ID.String())
+			beyondLast, args = "(admitted_at "+beyond+" ? OR id "+beyond+" ?)", []any{l.dialect.Time(last.AdmittedAt), last.ID.String()}
 		}
-		page = page.Where("admitted_at >= ? AND admitted_at < ?", l.dialect.Time(span.From), l.dialect.Time(span.To)).
-			Order("admitted_at" + direction + ", id" + direction).Limit(exportPage)
-		n, last, err := l.books.ReadExported(func(list string) (*sql.Rows, error) { return page.Select(list).Rows() }, enter)
+		var (
+			n    int
+			last books.Position
+		)
+		err := l.part(ctx, enter, func(l *lister, enter func([][]byte) error) (err error) {
+			page := of(l).Where(books.Ended).Where(beyondLast, args...).
+				Where("admitted_at >= ? AND admitted_at < ?", l.dialect.Time(span.From), l.dialect.Time(span.To)).
+				Order("admitted_at" + direction + ", id" + direction).Limit(exportPage)
+			n, last, err = l.books.ReadExported(func(list string) (*sql.Rows, error) { return page.Select(list).Rows() }, enter)
+			if err != nil {
+				return l.failure(ctx, err)
+			}
+			return nil
+		})
 		if err != nil {
-			return l.failure(ctx, err)
+			return err
 		}
 		if n > 0 {
 			at.last = last

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"github.com/llmtenant/tenant/internal/book"
@@ -120,7 +121,7 @@ func (f FOCUS) exported(ctx context.Context, db *gorm.DB, after string) (exporte
 	if err != nil {
 		return exported{}, err
 	}
-	q, err := ask(ctx, db, f.Tenant)
+	q, err := askThere(ctx, db, f.Tenant)
 	if err != nil {
 		return exported{}, err
 	}
@@ -139,7 +140,7 @@ func (f FOCUS) exported(ctx context.Context, db *gorm.DB, after string) (exporte
 	if f.Version == "" {
 		f.Version = FOCUS12
 	}
-	e := &focusExport{question: q, of: of, names: names, whose: of.Tenant.String(), file: focus.File{
+	e := &focusExport{question: q, handle: db, tenant: f.Tenant, of: of, names: names, whose: of.Tenant.String(), file: focus.File{
 		Version: f.Version, AccountID: f.BillingAccountID, AccountName: f.BillingAccountName, Issuer: f.InvoiceIssuerName, From: of.From, To: of.To,
 	}}
 	if f.Everybody {
@@ -161,11 +162,13 @@ func (f FOCUS) exported(ctx context.Context, db *gorm.DB, after string) (exporte
 // focusExport is a file on its way out.
 type focusExport struct {
 	*question
-	of    books.Hourly
-	names []string // of the tags
-	file  focus.File
-	whose string
-	from  time.Time // where it goes on
+	handle *gorm.DB // the host's
+	tenant Tenant
+	of     books.Hourly
+	names  []string // of the tags
+	file   focus.File
+	whose  string
+	from   time.Time // where it goes on
 }
 
 // cursor says where an export goes on.
@@ -185,7 +188,14 @@ func (e *focusExport) place(cursor string) (time.Time, error) {
 
 // write writes the rows of one slice of time after the other.
 func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kept func(string) error) error {
-	first, last, err := e.extent(ctx, books.Question{Tenant: e.of.Tenant, Everybody: e.of.Everybody})
+	var first, last time.Time
+	_, err := ofOneMoment(ctx, e.handle, func(db *gorm.DB) (none struct{}, err error) {
+		q, err := e.now(ctx, db)
+		if err == nil {
+			first, last, err = q.extent(ctx, books.Question{Tenant: e.of.Tenant, Everybody: e.of.Everybody})
+		}
+		return none, err
+	})
 	if err != nil {
 		return e.failure(ctx, err)
 	}
@@ -217,13 +227,7 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 				return enter(cells)
 			})
 		}
-		var err error
-		if e.of.Everybody {
-			err = e.eachHour(ctx, slice, write)
-		} else {
-			err = e.books.EachHour(ctx, slice, write)
-		}
-		if err != nil {
+		if err := e.eachHour(ctx, slice, write); err != nil {
 			return e.failure(ctx, err)
 		}
 		at = slice.To
@@ -240,17 +244,40 @@ func (e *focusExport) write(ctx context.Context, enter func([][]byte) error, kep
 	return nil
 }
 
-// eachHour hands over what everybody has used, hour by hour, whatever place it is in: so that a file is the same however it is sliced.
+// now is the question on a handle, asked where the tenant is now.
+func (e *focusExport) now(ctx context.Context, db *gorm.DB) (*question, error) {
+	if len(e.places) == 1 {
+		return e.question, nil
+	}
+	q, err := askThere(ctx, db, e.tenant)
+	if err == nil {
+		_, err = q.answer(ctx)
+	}
+	return q, err
+}
+
+// eachHour hands over what was used, hour by hour, whatever place it is in: so that a file is the same however it is sliced.
 func (e *focusExport) eachHour(ctx context.Context, slice books.Hourly, write func(*books.HourLine) error) error {
 	if len(e.places) == 1 {
 		return e.books.EachHour(ctx, slice, write)
 	}
-	var lines []*books.HourLine
-	err := e.everywhere(func(b books.Books) error {
-		return b.EachHour(ctx, slice, func(l *books.HourLine) error {
-			lines = append(lines, l)
-			return nil
-		})
+	lines, err := ofOneMoment(ctx, e.handle, func(db *gorm.DB) (lines []*books.HourLine, err error) {
+		q, err := e.now(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		read := func(b books.Books) error {
+			return b.EachHour(ctx, slice, func(l *books.HourLine) error {
+				lines = append(lines, l)
+				return nil
+			})
+		}
+		if slice.Everybody {
+			err = q.everywhere(read)
+		} else {
+			err = read(q.books)
+		}
+		return lines, err
 	})
 	slices.SortStableFunc(lines, func(a, b *books.HourLine) int { return a.Hour.Compare(b.Hour) })
 	for _, l := range lines {
@@ -349,4 +376,36 @@ func (p Price) parts(u Usage, calls int64, r Rates, priced bool) (parts []focus.
 		parts = append(parts, focus.Requests(calls, r.Request))
 	}
 	return parts
+}
+
+// exportPlace is a place in an export of executions: whose they are, and which of them is the last.
+type exportPlace struct {
+	ascending bool
+	whose     string // a tenant's id, or one of the words
+	last      books.Position
+}
+
+func (p exportPlace) String() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "x%t %s %d %s", p.ascending, p.whose, p.last.AdmittedAt.UnixMicro(), p.last.ID))
+}
+
+func parsePlace(cursor string, ascending bool) (p exportPlace, err error) {
+	p.ascending = ascending
+	if cursor == "" {
+		return p, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		parts := strings.Split(string(text), " ")
+		if len(parts) == 4 && parts[0] == fmt.Sprintf("x%t", ascending) {
+			micros, wrong := strconv.ParseInt(parts[2], 10, 64)
+			id, none := uuid.Parse(parts[3])
+			_, stranger := uuid.Parse(parts[1])
+			if wrong == nil && none == nil && (stranger == nil || parts[1] == whoseBelow || parts[1] == whoseAll) {
+				p.whose, p.last = parts[1], books.Position{AdmittedAt: sqldb.FromMicros(micros), ID: id}
+				return p, nil
+			}
+		}
+	}
+	return p, fmt.Errorf("%w: WithExportAfter: %.60q is no cursor of an export in this order", ErrInvalidOption, cursor)
 }

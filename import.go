@@ -11,11 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/books"
 	"github.com/llmtenant/tenant/internal/callctx"
 	"github.com/llmtenant/tenant/internal/decide"
-	"github.com/llmtenant/tenant/internal/directory"
 	"github.com/llmtenant/tenant/internal/lane"
 	"github.com/llmtenant/tenant/internal/text"
 )
@@ -305,14 +306,8 @@ func (i *importing) taken(who identity, keys []string) (map[string]bool, error) 
 			return nil, nil
 		}
 	}
-	if _, err := i.elsewhere(i.ctx, i.pool, directory.Who{ID: id, Key: who.Key}, i.at(who.Key).number); err != nil {
-		return nil, i.failure(i.ctx, err)
-	}
-	taken, err := i.at(who.Key).on(i.pool).KeysTaken(i.ctx, id, keys)
-	if err != nil {
-		return nil, i.failure(i.ctx, err)
-	}
-	return taken, nil
+	taken, _, err := inItsPlace(i.ctx, i.Ledger, id, func(b books.Books) (map[string]bool, error) { return b.KeysTaken(i.ctx, id, keys) })
+	return taken, err
 }
 
 // settle waits for the first calls that are underway, until so many are left. What comes after one that cannot be booked is
@@ -472,8 +467,8 @@ func (i *importing) unpruned(who identity, at time.Time) error {
 			id = s.Tenant.ID
 		}
 		if who.none() || id != book.NoTenant {
-			if to, err = q.books.PrunedTo(i.ctx, id); err != nil {
-				return i.failure(i.ctx, err)
+			if to, _, err = inItsPlace(i.ctx, i.Ledger, id, func(b books.Books) (time.Time, error) { return b.PrunedTo(i.ctx, id) }); err != nil {
+				return err
 			}
 		}
 		i.pruned[who.Key] = to
@@ -485,13 +480,17 @@ func (i *importing) unpruned(who identity, at time.Time) error {
 }
 
 func (i *importing) anyPruned(ctx context.Context) (bool, error) {
-	for _, p := range i.places {
-		if any, err := p.on(i.pool).AnyPruned(ctx); err != nil || any {
-			if err != nil {
-				return false, i.failure(ctx, err)
+	any, err := ofOneMoment(ctx, i.db.Session(&gorm.Session{NewDB: true, Context: ctx}), func(db *gorm.DB) (any bool, err error) {
+		for _, p := range i.places {
+			if any || err != nil {
+				break
 			}
-			return true, nil
+			any, err = p.on(db.Statement.ConnPool).AnyPruned(ctx)
 		}
+		return any, err
+	})
+	if err != nil {
+		return false, i.failure(ctx, err)
 	}
-	return false, nil
+	return any, nil
 }

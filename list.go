@@ -102,7 +102,7 @@ func ListExecutions(ctx context.Context, db *gorm.DB, q ExecutionQuery) iter.Seq
 		for size := least; ; size = min(2*size, most) {
 			// Where the replica fails, the primary goes on.
 			found, err := onReplica(ctx, db, func(from *gorm.DB) (found []Execution, err error) {
-				if l == nil || from != db {
+				if l == nil || from != db || len(l.places) > 1 { // who may have been moved since
 					opened, err := q.open(ctx, from)
 					if err != nil {
 						return nil, err
@@ -185,6 +185,7 @@ type lister struct {
 	after       *mark
 	nobody      bool
 	others      []*lister // of everybody, in the other places
+	from        *gorm.DB  // the host's handle
 }
 
 // open finds out whose executions a list is of.
@@ -223,7 +224,7 @@ func (q ExecutionQuery) open(ctx context.Context, db *gorm.DB) (*lister, error) 
 
 // openIn is open for the place of a question.
 func (q ExecutionQuery) openIn(ctx context.Context, db *gorm.DB, asked *question, s *books.State, after *mark) (_ *lister, err error) {
-	l := &lister{question: asked, ExecutionQuery: q, after: after, nobody: s.Tenant == nil && !q.Everybody, span: books.Ever, width: time.Hour}
+	l := &lister{question: asked, ExecutionQuery: q, from: db, after: after, nobody: s.Tenant == nil && !q.Everybody, span: books.Ever, width: time.Hour}
 	l.sliced = !asked.dialect.LocksRows || !q.ByCost && (q.Everybody || q.Descendants)
 	if q.Period != nil {
 		t := asked.expected(s)

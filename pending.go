@@ -241,23 +241,14 @@ func (l *Ledger) Defer(ctx context.Context, h *Hold, key string) error {
 		return fault.NotAvailable(err, false)
 	}
 	defer end()
-	var at *place
-	deferred := func() (bool, error) {
-		at = l.at(h.exec.TenantKey)
-		onCitus, err := l.records.OnCitus(ctx, l.pool)
-		if err != nil {
-			return false, err
-		}
+	onCitus, err := l.records.OnCitus(ctx, l.pool)
+	if err != nil {
+		return fault.NotAvailable(err, l.faults.Unreachable(err))
+	}
+	asked := directory.Who{ID: h.exec.Tenant, Key: h.exec.TenantKey}
+	done, err := l.follow(ctx, l.pool, asked, func(at *place) (bool, error) {
 		return books.Defer(ctx, l.dialect, l.pool, at.schema, onCitus, h.exec.Tenant, h.exec.ID, key)
-	}
-	done, err := deferred()
-	if err == nil && !done {
-		moved := false
-		asked := directory.Who{ID: h.exec.Tenant, Key: h.exec.TenantKey}
-		if moved, err = l.elsewhere(ctx, l.pool, asked, at.number); moved && err == nil {
-			done, err = deferred()
-		}
-	}
+	})
 	if err != nil {
 		if taken, lookup := l.deferred(ctx, h.TenantID, key); lookup == nil && taken.ID != h.exec.ID {
 			return &DuplicateError{IdempotencyKey: key, ExecutionID: taken.ID.String(), Status: string(taken.Status), Cost: money.Decimal(taken.Charged.Cost), Charge: money.Decimal(taken.Charged.Charge)}
@@ -376,19 +367,18 @@ func (l *Ledger) deferred(ctx context.Context, tenantID, key string) (*book.Exec
 		e       book.Execution
 		parents string
 	)
-	at := l.at(tenantID)
-	err := at.schema.On(l.pool).QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
-		e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text)
-		FROM llm_idempotency k JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution WHERE `+of+` AND k.key = ?`), args...).
-		Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
-	if errors.Is(err, sql.ErrNoRows) && tenantID != "" {
-		moved, failed := l.elsewhere(ctx, l.pool, directory.Who{Key: tenantID}, at.number)
-		if failed != nil {
-			return nil, failed
+	found, err := l.follow(ctx, l.pool, directory.Who{Key: tenantID}, func(at *place) (bool, error) {
+		err := at.schema.On(l.pool).QueryRowContext(ctx, l.dialect.Bind(`SELECT e.tenant, e.id, e.tenant_id, e.status, e.provider, e.model, e.held_cost,
+			e.held_charge, e.held_tokens, e.cost, e.charge, e.unpriced, CAST(e.parents AS text)
+			FROM llm_idempotency k JOIN llm_executions e ON e.tenant = k.tenant AND e.id = k.execution WHERE `+of+` AND k.key = ?`), args...).
+			Scan(&e.Tenant, &e.ID, &e.TenantKey, &e.Status, &e.Provider, &e.Model, &e.Held.Cost, &e.Held.Charge, &e.Held.Tokens, &e.Charged.Cost, &e.Charged.Charge, &e.Unpriced, &parents)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
 		}
-		if moved {
-			return l.deferred(ctx, tenantID, key)
-		}
+		return err == nil, err
+	})
+	if err == nil && !found {
+		err = sql.ErrNoRows
 	}
 	if err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -32,8 +32,8 @@ import (
 //
 // A tenant that is made is put into one of the places by its id, and with it whatever stands below it. Those that were there before stay
 // in the home, the tables that a ledger has without this option, until [Ledger.Move] takes them elsewhere. Who is who stands in the home, of
-// all tenants, and calls without a tenant are booked there. Each answer about a tenant is of one moment; what is asked
-// about everybody is added up from all places, at slightly different moments. There is no [Root] with places: it would count all
+// all tenants, and calls without a tenant are booked there. Each answer is of one moment, also one about everybody, which is added up from all
+// places; on Citus each place has a moment of its own. There is no [Root] with places: it would count all
 // calls in one row.
 //
 // All processes name the same places. A place is added by a Migrate that names one more; each process is to be started anew with
@@ -295,17 +295,27 @@ func (l *Ledger) findPlace(ctx context.Context, who directory.Who) (name string,
 // at is the place in which the tenant of a key is thought to be.
 func (l *Ledger) at(key string) *place { return l.places[l.lanes.At(key)] }
 
-// elsewhere finds out whether a tenant that was not found in a place is in another one, where it is looked for from now on: also where somebody
-// else has found that out meanwhile. With an id it goes by that, otherwise by the key or the record.
-func (l *Ledger) elsewhere(ctx context.Context, c sqldb.Conn, who directory.Who, from int) (bool, error) {
-	if len(l.places) == 1 {
-		return false, nil
+// follow tries something in the place that a tenant is thought to be in and, as long as it does not find it there, in the one that it is in: also where it has
+// come back to the first one in between. With an id it goes by that, otherwise by the key or the record. It reports whether it was found.
+func (l *Ledger) follow(ctx context.Context, c sqldb.Conn, who directory.Who, try func(*place) (found bool, err error)) (bool, error) {
+	came := false
+	for range maxMoves {
+		at := l.at(who.Key)
+		found, err := try(at)
+		if err != nil || found || len(l.places) == 1 {
+			return found, err
+		}
+		name, made, err := l.directory().PlaceOf(ctx, c, who)
+		if err != nil || !made {
+			return false, err
+		}
+		moved, err := l.learnPlace(who.Key, name, at.number)
+		if err != nil || !moved && came {
+			return false, err
+		}
+		came = !moved
 	}
-	name, found, err := l.directory().PlaceOf(ctx, c, who)
-	if err != nil || !found {
-		return false, err
-	}
-	return l.learnPlace(who.Key, name, from)
+	return false, nil
 }
 
 // learnPlace has a tenant looked for in the place of a name from now on. It reports whether that is another one than it was looked for in.
@@ -336,24 +346,6 @@ func (l *Ledger) placeOf(key, name string) (*place, error) {
 	return nil, fmt.Errorf("%w: WithPlaces: the tenant %q is in the place %q, which this ledger does not name", ErrInvalidOption, key, name)
 }
 
-// ofOneMoment asks in a transaction in which all statements see the same moment, because a tenant could be moved to another place between
-// two of them. In the host's own transaction it is as the host has it.
-func ofOneMoment[T any](ctx context.Context, db *gorm.DB, ask func(db *gorm.DB) (T, error)) (T, error) {
-	l, closed := ledgerOf(db)
-	if closed != nil || len(l.places) == 1 || db.Error != nil {
-		return ask(db) // which says what is wrong, if something is
-	}
-	if _, within := db.Statement.ConnPool.(gorm.TxCommitter); within {
-		return ask(db)
-	}
-	tx := db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if tx.Error != nil {
-		return ask(db)
-	}
-	defer tx.Rollback()
-	return ask(tx)
-}
-
 // MoveReport is what a [Ledger.Move] has done.
 type MoveReport struct {
 	Tenants    []string // the ids of those that were moved, in their order
@@ -363,13 +355,13 @@ type MoveReport struct {
 // Move takes the books of a tenant to another place, one of [WithPlaces] or, with an empty name, the home; and with it all that stand
 // below it, and whoever has counted calls of one of these. It is one transaction: calls of these tenants wait while it copies, those that run
 // are settled where they are then, and every answer is the same before and after. A tenant with a million
-// executions takes a while ([Ledger.Prune] makes it less), in which a call of it waits as long as it would for room. Where all are there already,
+// executions takes a while ([Ledger.Prune] makes it less), in which a call of it waits as long as it would for room. Nothing has to be drained before: holds go along. Where all are there already,
 // nothing is done.
 //
 // A tenant that stands below another one goes along with that: move the one at the top.
 //
 // Errors: [ErrInvalidOption] for a place that is none of the ledger's, and where a process has calls of the tenant running that has not been
-// seen with these places; [ErrHierarchy] for a tenant below another one; [ErrNoBudget] for a tenant that is not there; [ErrInvalidTenant];
+// seen with these places, and where the role of the ledger's connections may not write both places (the error says what to grant); [ErrHierarchy] for a tenant below another one; [ErrNoBudget] for a tenant that is not there; [ErrInvalidTenant];
 // [ErrUnavailable], also where somebody else keeps one of the tenants locked; [ErrNotMigrated]; [ErrClosed]; and ctx's own.
 func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, error) {
 	to := l.placeNamed(name)
@@ -388,10 +380,10 @@ func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, e
 	}
 	// So that it is known there before it has calls there.
 	if err := l.start(ctx, &decide.Op{Key: who.Key}); err != nil {
-		return MoveReport{}, err
+		return MoveReport{}, forbidden(to, err)
 	}
 	if err := l.lanes.StartAll(ctx); err != nil {
-		return MoveReport{}, l.explain(err)
+		return MoveReport{}, forbidden(to, l.explain(err))
 	}
 	q := l.questionAbout(who, l.pool, l.db.WithContext(ctx))
 	s, err := q.state(ctx)
@@ -415,7 +407,18 @@ func (l *Ledger) Move(ctx context.Context, t Tenant, name string) (MoveReport, e
 	case errors.Is(err, ErrHierarchy), errors.Is(err, ErrInvalidOption), errors.Is(err, ErrUnavailable):
 		return MoveReport{}, err
 	}
-	return MoveReport{}, l.failure(ctx, err)
+	return MoveReport{}, forbidden(to, l.failure(ctx, err))
+}
+
+// forbidden says what to grant, where a Move has failed because a right is missing.
+func forbidden(to *place, err error) error {
+	if !postgres.Forbidden(err) {
+		return err
+	}
+	schema := cmp.Or(to.name(), "of the home")
+	return fmt.Errorf("%w: Move: the role that the ledger connects as lacks a right in the place that the tenant is in or in %q; run, for both: "+
+		"GRANT USAGE ON SCHEMA %s TO role; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[3]s TO role; GRANT USAGE ON ALL SEQUENCES IN SCHEMA %[3]s TO role: %[4]w",
+		ErrInvalidOption, to.name(), schema, err)
 }
 
 // moving is one run of Move.
@@ -468,5 +471,12 @@ func (m *moving) within(ctx context.Context, conn sqldb.Conn) error {
 		m.report.Executions += n
 	}
 	slices.Sort(m.report.Tenants)
-	return d.Audit(ctx, conn, changes...)
+	if err := d.Audit(ctx, conn, changes...); err != nil || len(changes) == 0 {
+		return err
+	}
+	counted := m.to.name()
+	for p := range from {
+		counted = cmp.Or(counted, p.name())
+	}
+	return d.CountMove(ctx, conn, counted)
 }

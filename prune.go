@@ -134,17 +134,24 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, options ...PruneOp
 	}
 	p.unsettled, p.keys = now.Add(-lateSettles), now.Add(-l.options.keysKept)
 	p.report.Before = closed(before, now, l.windows.WeekStart)
-	var failed error
-	for i := 0; i < len(l.places) && failed == nil && !p.report.More; i++ {
-		p.place, p.books = l.places[i], l.places[i].on(l.pool)
-		failed = p.eachTenant(ctx, func(id book.ID) error {
-			p.report.Tenants++
+	var (
+		last   book.ID
+		sofar  int64
+		failed = l.eachTenant(ctx, func(in *place, id book.ID) error {
+			if p.report.Tenants == 0 || id != last {
+				p.report.Tenants++
+				last, sofar = id, p.report.Executions
+			} else if p.dry { // it has been moved, and is counted where it is
+				p.report.Executions = sofar
+			}
+			p.in(in)
 			err = p.tenant(ctx, id)
 			return err
 		})
-		if failed == nil && !p.dry {
-			failed = p.months(ctx)
-		}
+	)
+	for i := 0; i < len(l.places) && failed == nil && !p.dry; i++ {
+		p.in(l.places[i])
+		failed = p.months(ctx)
 	}
 	switch {
 	case errors.Is(err, errPruneTime):
@@ -197,6 +204,9 @@ func closed(before, now time.Time, weekStart time.Weekday) time.Time {
 	}
 	return before.UTC().Truncate(books.Quarter)
 }
+
+// in has the run go on in a place.
+func (p *pruning) in(at *place) { p.place, p.books = at, at.on(at.pool) }
 
 // tenant prunes the executions of one tenant.
 func (p *pruning) tenant(ctx context.Context, id book.ID) error {
@@ -464,9 +474,22 @@ func (e *erasing) unname(ctx context.Context, b books.Books) error {
 	return b.Unname(ctx, names)
 }
 
-// short runs a short transaction.
+// short runs a short transaction in the place that the tenant is in, where it is kept until that ends. It may be moved between two of them, together with
+// whoever stands above it.
 func (e *erasing) short(ctx context.Context, do func(books.Books, *gorm.DB) error) error {
 	return e.transaction(ctx, e.db, func(tx *gorm.DB) error {
-		return do(e.on(tx.Statement.ConnPool), tx)
+		conn := tx.Statement.ConnPool
+		if len(e.places) > 1 {
+			name, err := e.directory().Stay(ctx, conn, e.id)
+			if err != nil {
+				return err
+			}
+			at, err := e.placeOf(e.id.String(), name)
+			if err != nil {
+				return err
+			}
+			e.in(at)
+		}
+		return do(e.on(conn), tx)
 	})
 }

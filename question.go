@@ -125,12 +125,17 @@ type question struct {
 // ask finds out whom a question is about, and where to ask. Money is read on the handle's own connection or transaction:
 // a resolver would send it to a replica.
 func ask(ctx context.Context, db *gorm.DB, t Tenant) (*question, error) {
-	if isReplica(db) {
+	return askThere(ctx, onPrimary(ctx, db), t)
+}
+
+// onPrimary is a handle on which money is read: that of the replica leads to the primary.
+func onPrimary(ctx context.Context, db *gorm.DB) *gorm.DB {
+	if isReplica(db) && db.Error == nil {
 		if l, err := ledgerOf(db); err == nil {
-			db = l.primary(ctx, db)
+			return l.db.Session(&gorm.Session{NewDB: true, Context: ctx})
 		}
 	}
-	return askThere(ctx, db, t)
+	return db
 }
 
 // askThere is ask for what may be a little old: the replica's handle asks the replica.
@@ -169,19 +174,6 @@ func (l *Ledger) questionAbout(who identity, conn sqldb.Conn, db *gorm.DB) *ques
 // over has the question asked over another connection.
 func (q *question) over(conn sqldb.Conn) { q.books = q.at.on(conn) }
 
-// elsewhere reports whether the tenant is in another place than where it was looked for, and is to be looked for once more.
-func (q *question) elsewhere(ctx context.Context) (bool, error) {
-	who := q.whom()
-	conn := sqldb.Under(q.books.Conn)
-	moved, err := q.Ledger.elsewhere(ctx, conn, directory.Who{ID: who.ID, Key: q.who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID}, q.at.number)
-	if err != nil || !moved {
-		return false, err
-	}
-	q.at = q.Ledger.at(q.who.Key)
-	q.over(conn)
-	return true, nil
-}
-
 // home is the tables of the home as they are, for who is who, of the tenants of all places.
 func (q *question) home() books.Books {
 	return books.Books{Dialect: q.dialect, Conn: sqldb.Under(q.books.Conn)}
@@ -199,18 +191,16 @@ func (q *question) everywhere(ask func(books.Books) error) error {
 
 // state reads the tenant. One that is not there gets what it will have when it is made; its id is then that of nobody.
 func (q *question) state(ctx context.Context) (*books.State, error) {
-	s, err := q.books.State(ctx, q.whom())
+	var s *books.State
+	who, conn := q.whom(), sqldb.Under(q.books.Conn)
+	_, err := q.follow(ctx, conn, directory.Who{ID: who.ID, Key: q.who.Key, OwnerType: who.OwnerType, OwnerID: who.OwnerID}, func(at *place) (_ bool, err error) {
+		q.at = at
+		q.over(conn)
+		s, err = q.books.State(ctx, who)
+		return err == nil && s.Tenant != nil || q.who.none(), err
+	})
 	if err != nil {
 		return nil, q.failure(ctx, err)
-	}
-	if s.Tenant == nil && len(q.places) > 1 && !q.who.none() {
-		moved, err := q.elsewhere(ctx)
-		if err != nil {
-			return nil, q.failure(ctx, err)
-		}
-		if moved {
-			return q.state(ctx)
-		}
 	}
 	switch other, err := q.other(s.Tenant); {
 	case err != nil:
@@ -327,14 +317,18 @@ func (l *Ledger) failure(ctx context.Context, err error) error {
 
 // failure is that of the ledger, for a question on the host's own handle.
 func (q *question) failure(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && sqldb.RowsOpen(ctx, q.books.Conn, err) {
+	return q.failureOn(ctx, q.books.Conn, err)
+}
+
+func (l *Ledger) failureOn(ctx context.Context, conn sqldb.Conn, err error) error {
+	if err != nil && ctx.Err() == nil && sqldb.RowsOpen(ctx, conn, err) {
 		return fmt.Errorf("%w (%w)", ErrRowsOpen, err)
 	}
 	var pruned *books.PrunedError
 	if errors.As(err, &pruned) {
 		return fmt.Errorf("%w: %w", ErrPruned, pruned)
 	}
-	return q.Ledger.failure(ctx, err)
+	return l.failure(ctx, err)
 }
 
 // MigrateRowSecurity lets a role of PostgreSQL read the ledger's tables, and has row-level security show it the rows of one tenant

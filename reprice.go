@@ -179,8 +179,6 @@ func (l *Ledger) repricing(ctx context.Context, from, to time.Time, options []Re
 // repricing is one run of Reprice.
 type repricing struct {
 	*Ledger
-	at            *place // of the tenant at hand
-	books         books.Books
 	span          books.Range
 	dry           bool
 	told          func(calls int64)
@@ -202,58 +200,51 @@ const (
 
 func (r *repricing) run(ctx context.Context) (err error) {
 	if len(r.only) > 0 {
-		ids, places, err := r.ids(ctx)
-		for i, id := range ids {
+		ids, err := r.ids(ctx)
+		for _, id := range ids {
 			if err == nil {
-				r.at, r.books = places[i], places[i].on(r.pool)
 				err = r.tenant(ctx, id)
 			}
 		}
 		return err
 	}
-	for _, p := range r.places {
-		r.at, r.books = p, p.on(r.pool)
-		failed := p.eachTenant(ctx, func(id book.ID) error {
-			err = r.tenant(ctx, id)
-			return err
-		})
-		if err = cmp.Or(err, failed); err != nil {
-			return err
-		}
-	}
-	return nil
+	failed := r.tenants(ctx, func(_ *place, id book.ID) error {
+		err = r.tenant(ctx, id)
+		return err
+	})
+	return cmp.Or(err, failed)
 }
 
-// ids are the tenants that were asked for, each once, and where their books are.
-func (r *repricing) ids(ctx context.Context) (ids []book.ID, places []*place, err error) {
+// ids are the tenants that were asked for, each once.
+func (r *repricing) ids(ctx context.Context) (ids []book.ID, err error) {
 	for _, t := range r.only {
 		who, err := r.asked(t)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		q := r.questionAbout(who, r.pool, r.db.WithContext(ctx))
 		s, err := q.state(ctx)
 		switch {
 		case err != nil:
-			return nil, nil, err
+			return nil, err
 		case !q.made(s):
-			return nil, nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.Key)
+			return nil, fmt.Errorf("%w: Reprice: OnlyTenants: there is no tenant %q", ErrInvalidOption, who.Key)
 		case !slices.Contains(ids, s.Tenant.ID):
-			ids, places = append(ids, s.Tenant.ID), append(places, q.at)
+			ids = append(ids, s.Tenant.ID)
 		}
 	}
-	return ids, places, nil
+	return ids, nil
 }
 
-// tenant reprices the calls of one tenant, page by page. Where another run was first with some correction, the page is read
-// again: a call that is on the books never changes, nor does a correction, so that what was read is wrong only where a
+// tenant reprices the calls of one tenant, page by page. Where another run was first with some correction, or the tenant was moved to another
+// place, the page is read again: a call that is on the books never changes, nor does a correction, so that what was read is wrong only where a
 // correction is there that was not.
 func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 	p := page{repricing: r, sums: tallies{}, done: map[book.ID]bool{}, tried: map[book.ID]int64{}}
 	defer p.sums.enter(&r.report)
-	pruned, err := r.books.PrunedCalls(ctx, id, r.span)
+	pruned, _, err := inItsPlace(ctx, r.Ledger, id, func(b books.Books) (int64, error) { return b.PrunedCalls(ctx, id, r.span) })
 	if err != nil {
-		return r.failure(ctx, err)
+		return err
 	}
 	r.report.Pruned += pruned
 	from := books.Charges{Tenant: id, Range: r.span, Models: r.models}
@@ -261,10 +252,11 @@ func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 		if err := r.goesOn(); err != nil {
 			return err
 		}
-		calls, err := r.books.Charges(ctx, from, repricePage)
+		calls, at, err := inItsPlace(ctx, r.Ledger, id, func(b books.Books) ([]books.Charge, error) { return b.Charges(ctx, from, repricePage) })
 		if err != nil {
-			return r.failure(ctx, err)
+			return err
 		}
+		p.at = at
 		beaten, err := p.reprice(ctx, calls)
 		switch {
 		case err != nil:
@@ -288,6 +280,8 @@ func (r *repricing) tenant(ctx context.Context, id book.ID) error {
 type page struct {
 	*repricing
 	sums  tallies
+	at    *place            // in which it was read
+	moved int               // how often the tenant was in another one by then
 	done  map[book.ID]bool  // those that are in the sums
 	tried map[book.ID]int64 // how often those had been corrected that another run was first to correct
 }
@@ -379,6 +373,9 @@ func (p *page) correct(ctx context.Context, calls []repriced) (beaten bool, err 
 			p.tally(calls[i])
 		case out.Code == decide.Duplicate && p.tried[calls[i].ID] <= calls[i].Times:
 			p.tried[calls[i].ID] = calls[i].Times + 1
+			beaten = true
+		case out.Code == decide.Unknown && len(p.places) > 1 && p.moved < maxMoves*correctAtOnce:
+			p.moved++
 			beaten = true
 		default:
 			err = cmp.Or(err, p.refusal(&ops[i], &out))

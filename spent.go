@@ -122,6 +122,8 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 	if err != nil {
 		return book.Amount{}, err
 	}
+	db = onPrimary(ctx, db)
+	alone := !asked.descendants
 	q, err := ask(ctx, db, t)
 	if err != nil {
 		return book.Amount{}, err
@@ -130,19 +132,42 @@ func spent(ctx context.Context, db *gorm.DB, t Tenant, p Period, options []Query
 	if err != nil || s.Tenant == nil {
 		return book.Amount{}, err
 	}
-	alone := !asked.descendants
-	// Balances count what is below as well.
-	kept := s.Tenant.Balances
-	if alone && (s.Tenant.HasDescendants || s.Tenant.ID == book.Root) {
-		kept = nil
+	if sum, ok := kept(s, r, alone); ok {
+		return sum, nil
 	}
-	for _, b := range kept {
+	if len(q.places) == 1 {
+		return q.spent(ctx, s, r, alone)
+	}
+	return ofOneMoment(ctx, db, func(db *gorm.DB) (book.Amount, error) {
+		q, err := ask(ctx, db, t)
+		if err != nil {
+			return book.Amount{}, err
+		}
+		s, r, err := q.during(ctx, p)
+		if err != nil || s.Tenant == nil {
+			return book.Amount{}, err
+		}
+		return q.spent(ctx, s, r, alone)
+	})
+}
+
+// kept is what a balance says was charged in a period. It reports false where none does.
+func kept(s *books.State, r books.Range, alone bool) (book.Amount, bool) {
+	if alone && (s.Tenant.HasDescendants || s.Tenant.ID == book.Root) {
+		return book.Amount{}, false // balances count what is below as well
+	}
+	for _, b := range s.Tenant.Balances {
 		whole := b.Scope == book.Anchor && r == books.Ever
 		standing := b.Agent == "" && b.Model == "" && b.Start.Equal(r.From) && b.End.Equal(r.To)
 		if whole || standing {
-			return b.Spent, nil
+			return b.Spent, true
 		}
 	}
+	return book.Amount{}, false
+}
+
+// spent adds up the calls of a period.
+func (q *question) spent(ctx context.Context, s *books.State, r books.Range, alone bool) (book.Amount, error) {
 	if r.To.Sub(r.From) < 2*day {
 		sum, err := q.books.Spent(ctx, books.Calls{Tenant: s.Tenant.ID, Alone: alone, Range: r, At: s.Now})
 		if err != nil {

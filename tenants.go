@@ -55,6 +55,10 @@ type ListedTenant struct {
 //
 // Errors: [ErrInvalidOption] for a limit that cannot be; otherwise those of [Cost]. It reads where Cost reads.
 func ListTenants(ctx context.Context, db *gorm.DB, list TenantList) ([]ListedTenant, error) {
+	return ofOneMoment(ctx, onPrimary(ctx, db), func(db *gorm.DB) ([]ListedTenant, error) { return listTenants(ctx, db, list) })
+}
+
+func listTenants(ctx context.Context, db *gorm.DB, list TenantList) ([]ListedTenant, error) {
 	q, within, err := askWithin(ctx, db, list.Below)
 	if err != nil {
 		return nil, err
@@ -108,6 +112,10 @@ type NearLimit struct {
 //
 // Errors: [ErrInvalidOption] for a number that cannot be; otherwise those of [Cost]. It reads where Cost reads.
 func NearLimits(ctx context.Context, db *gorm.DB, list LimitList) ([]NearLimit, error) {
+	return ofOneMoment(ctx, onPrimary(ctx, db), func(db *gorm.DB) ([]NearLimit, error) { return nearLimits(ctx, db, list) })
+}
+
+func nearLimits(ctx context.Context, db *gorm.DB, list LimitList) ([]NearLimit, error) {
 	q, within, err := askWithin(ctx, db, list.Below)
 	if err != nil {
 		return nil, err
@@ -209,6 +217,10 @@ type RunningCalls struct {
 //
 // Errors: [ErrNotOpen], [ErrClosed], [ErrNotMigrated], [ErrUnavailable], and ctx's own.
 func Running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
+	return ofOneMoment(ctx, onPrimary(ctx, db), func(db *gorm.DB) (RunningCalls, error) { return running(ctx, db) })
+}
+
+func running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
 	q, err := ask(ctx, db, nil)
 	if err != nil {
 		return RunningCalls{}, err
@@ -233,6 +245,10 @@ func Running(ctx context.Context, db *gorm.DB) (RunningCalls, error) {
 //
 // Errors: [ErrInvalidOption] for a period that cannot be; otherwise those of [Running].
 func Overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
+	return ofOneMoment(ctx, onPrimary(ctx, db), func(db *gorm.DB) (int64, error) { return overruns(ctx, db, p) })
+}
+
+func overruns(ctx context.Context, db *gorm.DB, p Period) (int64, error) {
 	q, err := ask(ctx, db, nil)
 	if err != nil {
 		return 0, err

@@ -106,12 +106,16 @@ func (l *Ledger) giveUp(a *asking, err error) {
 	who := a.who // not all of it, which would go to the heap with every call
 	go func() {
 		<-task.Done()
-		out, err := task.Outcome()
-		if err != nil || out.Code != decide.Unknown {
-			return
-		}
-		if moved, err := l.moved(l.lanes.Context(), &op, who, task); err == nil && moved {
-			l.lanes.Submit(op, who.Key) // what was granted has gone along
+		for range maxFirstUses { // it may have come back meanwhile
+			out, err := task.Outcome()
+			if err != nil || out.Code != decide.Unknown {
+				return
+			}
+			if _, err := l.moved(l.lanes.Context(), &op, who, task); err != nil {
+				return
+			}
+			task = l.lanes.Submit(op, who.Key) // what was granted has gone along
+			<-task.Done()
 		}
 	}()
 }

@@ -73,6 +73,8 @@ type verifying struct {
 	dry    bool
 	report VerifyReport
 	found  []Difference
+	last   book.ID // the tenant that was looked at last
+	its    int     // where what was found in its books begins
 }
 
 func verifyingWith(name string, options []VerifyOption) (*verifying, error) {
@@ -88,11 +90,18 @@ func verifyingWith(name string, options []VerifyOption) (*verifying, error) {
 	return v, nil
 }
 
-// add adds what was found in the books of a tenant.
-func (v *verifying) add(found []Difference) {
-	v.found = append(v.found, found...)
-	v.report.Tenants++
-	v.report.Differences += int64(len(found))
+// add adds what was found in the books of a tenant. One that has a second turn counts once, and what is found in both is one thing.
+func (v *verifying) add(id book.ID, found []Difference) {
+	if v.report.Tenants == 0 || v.last != id {
+		v.report.Tenants++
+		v.last, v.its = id, len(v.found)
+	}
+	for _, d := range found {
+		if !slices.Contains(v.found[v.its:], d) {
+			v.found = append(v.found, d)
+			v.report.Differences++
+		}
+	}
 	v.told(v.report)
 }
 
@@ -119,11 +128,8 @@ func (l *Ledger) Verify(ctx context.Context, options ...VerifyOption) ([]Differe
 		return nil, err
 	}
 	began := time.Now()
-	err = l.throughPlaces(ctx, v, (*place).verifyAll, func(p *place, id book.ID) error {
-		found, err := p.verify(ctx, p.on(p.pool), id)
-		v.add(found)
-		return err
-	})
+	err = l.verifying(ctx, v, func(p *place, id book.ID) ([]Difference, error) { return p.verify(ctx, p.on(p.pool), id) },
+		func(p *place) ([]Difference, error) { return p.verifyFolded(ctx, p.on(p.pool)) })
 	if err == nil && !v.dry {
 		l.verified(ctx, len(v.found), time.Since(began))
 	}
@@ -144,87 +150,30 @@ func (l *Ledger) Repair(ctx context.Context, options ...VerifyOption) ([]Differe
 	if err != nil {
 		return nil, err
 	}
-	err = l.throughPlaces(ctx, v, (*place).repairAll, func(p *place, id book.ID) error { return p.repair(ctx, v, id) })
+	err = l.verifying(ctx, v, func(p *place, id book.ID) ([]Difference, error) { return p.repair(ctx, v, id) },
+		func(p *place) ([]Difference, error) { return p.repairFolded(ctx, v) })
 	return v.found, err
 }
 
-// throughPlaces does something in each place, one after the other, and then for each tenant that was moved meanwhile: it may have gone from
-// a place where its turn had not come to one whose turn was over.
-func (l *Ledger) throughPlaces(ctx context.Context, v *verifying, all func(*place, context.Context, *verifying) error, one func(*place, book.ID) error) error {
-	if len(l.places) == 1 {
-		return all(l.places[0], ctx, v)
-	}
-	const slack = 10 * time.Minute // of a move that has not been committed yet
-	pool := l.places[0].on(l.pool)
-	since, err := pool.Now(ctx)
-	if err != nil {
-		return l.failure(ctx, err)
-	}
-	var found []directory.Moved
-	seen := map[directory.Moved]bool{}
-	later := func() (err error) {
-		found, err = l.directory().MovedSince(ctx, l.pool, since.Add(-slack))
-		return err
-	}
-	if err := later(); err != nil {
-		return l.failure(ctx, err)
-	}
-	for _, m := range found {
-		seen[m] = true
-	}
-	for _, p := range l.places {
-		if err := all(p, ctx, v); err != nil {
-			return err
-		}
-	}
-	for more := true; more; {
-		if err := later(); err != nil {
-			return l.failure(ctx, err)
-		}
-		more = false
-		for _, m := range found {
-			p := l.placeNamed(m.Place)
-			if seen[m] || p == nil {
-				continue
-			}
-			seen[m], more = true, true
-			before := len(v.found)
-			if err := one(p, m.ID); err != nil {
-				return l.failure(ctx, err)
-			}
-			again := slices.Clone(v.found[before:])
-			v.found = v.found[:before]
-			for _, d := range again {
-				if !slices.Contains(v.found, d) {
-					v.found = append(v.found, d)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// verifyAll compares the books of all tenants of the place with their executions.
-func (p *place) verifyAll(ctx context.Context, v *verifying) error {
-	err := p.eachTenant(ctx, func(id book.ID) error {
-		found, err := p.verify(ctx, p.on(p.pool), id)
-		v.add(found)
+// verifying looks at the books of each tenant, and then at what each place has of everybody.
+func (l *Ledger) verifying(ctx context.Context, v *verifying, one func(*place, book.ID) ([]Difference, error), all func(*place) ([]Difference, error)) error {
+	err := l.eachTenant(ctx, func(p *place, id book.ID) error {
+		found, err := one(p, id)
+		v.add(id, found)
 		return err
 	})
-	if err != nil {
-		return err
+	for _, p := range l.places {
+		if err == nil {
+			var found []Difference
+			found, err = all(p)
+			v.everybody(found)
+		}
 	}
-	found, err := p.verifyFolded(ctx, p.on(p.pool))
-	v.everybody(found)
 	return err
 }
 
-// repairAll mends the books of the place.
-func (p *place) repairAll(ctx context.Context, v *verifying) error {
-	err := p.eachTenant(ctx, func(id book.ID) error { return p.repair(ctx, v, id) })
-	if err != nil {
-		return err
-	}
+// repairFolded has what is folded of everybody in the place folded anew, where it is wrong.
+func (p *place) repairFolded(ctx context.Context, v *verifying) ([]Difference, error) {
 	found, err := p.verifyFolded(ctx, p.on(p.pool))
 	if err == nil && len(found) > 0 && !v.dry {
 		err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
@@ -232,29 +181,21 @@ func (p *place) repairAll(ctx context.Context, v *verifying) error {
 		})
 	}
 	if err != nil {
-		return p.failure(ctx, err)
+		return nil, p.failure(ctx, err)
 	}
-	v.everybody(found)
-	return nil
+	return found, nil
 }
 
 // repair mends the books of one tenant.
-func (p *place) repair(ctx context.Context, v *verifying, id book.ID) error {
+func (p *place) repair(ctx context.Context, v *verifying, id book.ID) ([]Difference, error) {
 	pool := p.on(p.pool)
 	found, err := p.verify(ctx, pool, id)
-	if err != nil {
-		return err
-	}
-	if v.dry {
-		v.add(found)
-		return nil
+	if err != nil || v.dry {
+		return found, err
 	}
 	beyond, err := pool.Beyond(ctx, id)
-	if err == nil && len(found) == 0 && !beyond {
-		v.add(nil)
-	}
 	if err != nil || len(found) == 0 && !beyond {
-		return err
+		return nil, err
 	}
 	err = p.transaction(ctx, p.db, func(tx *gorm.DB) error {
 		b := p.on(tx.Statement.ConnPool)
@@ -273,10 +214,10 @@ func (p *place) repair(ctx context.Context, v *verifying, id book.ID) error {
 		}
 		return b.Unfold(ctx, id)
 	})
-	if err == nil {
-		v.add(found)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return found, nil
 }
 
 // verifyFolded compares the days and months of everybody with their hours.
@@ -330,13 +271,9 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 	if found = append(found, folded...); len(found) == 0 {
 		return nil, nil
 	}
-	s, err := b.State(ctx, books.Who{ID: id})
+	tenantID, err := l.directory().KeyOf(ctx, sqldb.Under(b.Conn), id) // wherever it is by now
 	if err != nil {
 		return nil, err
-	}
-	tenantID := ""
-	if s.Tenant != nil {
-		tenantID = s.Tenant.Key
 	}
 	out := make([]Difference, len(found))
 	for i, d := range found {
@@ -345,26 +282,86 @@ func (l *Ledger) verify(ctx context.Context, b books.Books, id book.ID) ([]Diffe
 	return out, nil
 }
 
-const tenantsPage = 500
+const (
+	tenantsPage = 500
 
-// eachTenant does something for each tenant whose books are in the place; for the calls without one too.
-func (p *place) eachTenant(ctx context.Context, do func(book.ID) error) error {
-	b := p.on(p.pool)
+	// mostTurns bounds how often a tenant has its turn again, whose settings are changed all the time.
+	mostTurns = 5
+)
+
+// eachTenant does something for each tenant, in the place of its books, and for the calls without one. One that was moved meanwhile has its
+// turn again where it is now.
+func (l *Ledger) eachTenant(ctx context.Context, do func(*place, book.ID) error) error {
+	return l.tenants(ctx, func(p *place, id book.ID) error {
+		if len(l.places) == 1 || id == book.NoTenant {
+			return do(p, id)
+		}
+		at, known, err := l.directory().StandOf(ctx, l.pool, id)
+		for turn := 0; err == nil; turn++ {
+			if known {
+				if p, err = l.placeOf(id.String(), at.Place); err != nil {
+					break
+				}
+			}
+			if err = do(p, id); err != nil || !known || turn == mostTurns {
+				break
+			}
+			before := at
+			if at, known, err = l.directory().StandOf(ctx, l.pool, id); at == before {
+				break
+			}
+		}
+		return err
+	})
+}
+
+// inItsPlace reads something of the books of a tenant in the place that they are in at that moment, and returns that too.
+func inItsPlace[T any](ctx context.Context, l *Ledger, id book.ID, read func(books.Books) (T, error)) (found T, at *place, err error) {
+	at = l.places[0]
+	if len(l.places) == 1 || id == book.NoTenant {
+		found, err = read(at.on(l.pool))
+	} else {
+		found, err = ofOneMoment(ctx, l.db.Session(&gorm.Session{NewDB: true, Context: ctx}), func(db *gorm.DB) (found T, err error) {
+			conn := db.Statement.ConnPool
+			name, known, err := l.directory().PlaceOf(ctx, conn, directory.Who{ID: id})
+			if err == nil && known {
+				at, err = l.placeOf(id.String(), name)
+			}
+			if err != nil {
+				return found, err
+			}
+			return read(at.on(conn))
+		})
+	}
+	if err != nil {
+		err = l.failure(ctx, err)
+	}
+	return found, at, err
+}
+
+// tenants does something for each tenant, in the order of their ids, and for the calls without one, which are in the home. The place is that in which its
+// books were when its page was read.
+func (l *Ledger) tenants(ctx context.Context, do func(*place, book.ID) error) error {
+	schemas := make([]*sqldb.Schema, len(l.places))
+	for i, p := range l.places {
+		schemas[i] = p.schema
+	}
+	pool := books.Books{Dialect: l.dialect, Conn: l.pool}
 	var after *book.ID
 	for {
-		ids, err := b.Tenants(ctx, after, tenantsPage)
-		for _, id := range ids {
-			if err == nil && !(id == book.NoTenant && p.number > 0) { // whose calls are in the home
-				err = do(id)
+		found, err := pool.Tenants(ctx, schemas, after, tenantsPage)
+		for _, t := range found {
+			if err == nil {
+				err = do(l.places[t.Place], t.ID)
 			}
 		}
 		if err != nil {
-			return p.failure(ctx, err)
+			return l.failure(ctx, err)
 		}
-		if len(ids) < tenantsPage {
+		if len(found) < tenantsPage {
 			return nil
 		}
-		after = &ids[len(ids)-1]
+		after = &found[len(found)-1].ID
 	}
 }
 

@@ -169,11 +169,7 @@ func (b *books) tables() map[string][]map[string]any {
 			continue
 		}
 		var rows []map[string]any
-		order := "1, 2"
-		if name == "llm_places" { // which has one column
-			order = "1"
-		}
-		require.NoError(b, b.db.Table(name).Order(order).Find(&rows).Error)
+		require.NoError(b, b.db.Table(name).Order("1, 2").Find(&rows).Error)
 		all[name] = rows
 	}
 	return all

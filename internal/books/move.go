@@ -67,13 +67,14 @@ func Move(ctx context.Context, d *sqldb.Dialect, conn sqldb.Conn, source, target
 			}
 		}
 	}
-	if _, err := conn.ExecContext(ctx, `INSERT INTO `+target.Table("llm_usage_values")+` SELECT * FROM `+source.Table("llm_usage_values")+` ON CONFLICT DO NOTHING`); err != nil {
-		return 0, err
-	}
 	for _, table := range []string{"llm_usage_windows", "llm_usage_folds"} {
 		if _, err := from.Conn.ExecContext(ctx, `DELETE FROM `+table+which, args...); err != nil {
 			return 0, err
 		}
+	}
+	// What names its tags goes with it: an erasure looks where its books are.
+	if err := from.tellTagsAnew(ctx); err != nil {
+		return 0, err
 	}
 	for _, b := range []Books{from, to} {
 		if err := b.Unfold(ctx, Everybody); err != nil {

@@ -119,6 +119,11 @@ func (b Books) unnameTags(ctx context.Context, tenant string) error {
 			return err
 		}
 	}
+	return b.tellTagsAnew(ctx)
+}
+
+// tellTagsAnew has the values of tags told apart and folded anew, from those that the calls of the place have.
+func (b Books) tellTagsAnew(ctx context.Context) error {
 	for _, statement := range []string{
 		`UPDATE llm_usage_folds SET version = version + 1 WHERE window_unit = 'total'`, `DELETE FROM llm_usage_folds WHERE tag <> ''`,
 		`DELETE FROM llm_usage_windows WHERE tag <> ''`, `DELETE FROM llm_usage_values`,

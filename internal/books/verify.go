@@ -21,26 +21,45 @@ type Difference struct {
 	Want   int64  // what the executions say
 }
 
-// Tenants returns the ids of some tenants that have books, in the order of their ids, after a given one.
-func (b Books) Tenants(ctx context.Context, after *book.ID, limit int) (ids []book.ID, err error) {
-	where, args := "", []any{}
-	if after != nil {
-		where, args = " AND tenant > ?", append(args, after.String())
-	}
-	rows, err := b.Conn.QueryContext(ctx, b.Bind(`SELECT tenant FROM llm_balances
-		WHERE window_unit = 'total' AND agent = '' AND model = ''`+where+` ORDER BY tenant LIMIT ?`), append(args, limit)...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var id book.ID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+// Placed is a tenant, and the number of the place that has its books.
+type Placed struct {
+	Place int
+	ID    book.ID
+}
+
+// Tenants returns some tenants that have books in places, in the order of their ids, after a given one. It is one statement, so that whoever is moved
+// meanwhile is among them once. The calls without a tenant are in the first place.
+func (b Books) Tenants(ctx context.Context, places []*sqldb.Schema, after *book.ID, limit int) (found []Placed, err error) {
+	var (
+		parts []string
+		args  []any
+	)
+	for i, place := range places {
+		where := "window_unit = 'total' AND agent = '' AND model = ''"
+		if i > 0 {
+			where, args = where+" AND tenant <> ?", append(args, book.NoTenant.String())
 		}
-		ids = append(ids, id)
+		if after != nil {
+			where, args = where+" AND tenant > ?", append(args, after.String())
+		}
+		part := fmt.Sprintf("SELECT %d AS place, tenant FROM %s WHERE %s ORDER BY tenant LIMIT ?", i, place.Table("llm_balances"), where)
+		args = append(args, limit)
+		if len(places) > 1 {
+			part = "(" + part + ")"
+		}
+		parts = append(parts, part)
 	}
-	return ids, rows.Err()
+	statement := parts[0]
+	if len(parts) > 1 {
+		statement, args = strings.Join(parts, " UNION ALL ")+" ORDER BY tenant LIMIT ?", append(args, limit)
+	}
+	err = b.query(ctx)(b.Bind(statement), args, func(row sqldb.Row) error {
+		var p Placed
+		err := row.Scan(&p.Place, &p.ID)
+		found = append(found, p)
+		return err
+	})
+	return found, err
 }
 
 // figure is a column of the books, and the expression that gives it from the executions e.

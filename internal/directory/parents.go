@@ -97,6 +97,13 @@ func (d Directory) height(ctx context.Context, c sqldb.Conn, id book.ID) (int, e
 	return depths[0], nil
 }
 
+// KeyOf returns the key of a tenant; empty for one that has none, or is not there.
+func (d Directory) KeyOf(ctx context.Context, c sqldb.Conn, id book.ID) (string, error) {
+	var keys []string
+	err := sqldb.List(ctx, c, &keys, d.Bind(`SELECT tenant_id FROM llm_tenants WHERE id = ? AND tenant_id IS NOT NULL`), id.String())
+	return strings.Join(keys, ""), err
+}
+
 // ByKey returns the id of the tenant that has a key; zero where none has.
 func (d Directory) ByKey(ctx context.Context, c sqldb.Conn, key string) (book.ID, error) {
 	var ids []book.ID

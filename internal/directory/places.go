@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/llmtenant/tenant/internal/book"
 	"github.com/llmtenant/tenant/internal/fault"
@@ -203,23 +202,38 @@ func (d Directory) SetPlace(ctx context.Context, c sqldb.Conn, ids []book.ID, pl
 	return err
 }
 
-// Moved is a tenant that was moved to another place.
-type Moved struct {
-	ID    book.ID
-	Place string // where it is now
-	Last  string // tells its last move from others
+// CountMove counts a move from or to a place that is not the home. It is the last statement of a transaction: others who move tenants wait for it.
+func (d Directory) CountMove(ctx context.Context, c sqldb.Conn, place string) error {
+	_, err := c.ExecContext(ctx, d.Bind(`UPDATE llm_places SET moves = moves + 1 WHERE name = ?`), place)
+	return err
 }
 
-// MovedSince returns the tenants that were moved since some time.
-func (d Directory) MovedSince(ctx context.Context, c sqldb.Conn, at time.Time) (moved []Moved, err error) {
-	err = sqldb.EachRow(ctx, c, d.Bind(`SELECT t.id, t.place, max(CAST(a.id AS text)) FROM llm_audit a JOIN llm_tenants t ON t.id = a.tenant
-		WHERE a.action = 'Move' AND a.changed_at >= ? GROUP BY t.id, t.place ORDER BY t.id`), []any{d.Time(at)}, func(row sqldb.Row) error {
-		var m Moved
-		err := row.Scan(&m.ID, &m.Place, &m.Last)
-		moved = append(moved, m)
-		return err
+// Moves returns how often tenants were moved, and whether the statements of a connection all see the same moment, in which they are not.
+func (d Directory) Moves(ctx context.Context, c sqldb.Conn) (n int64, still bool, err error) {
+	err = sqldb.EachRow(ctx, c, `SELECT CAST(coalesce(sum(moves), 0) AS bigint), current_setting('transaction_isolation') IN ('repeatable read', 'serializable') FROM llm_places`,
+		nil, func(row sqldb.Row) error { return row.Scan(&n, &still) })
+	return n, still, err
+}
+
+// Stand is where the books of a tenant are; it is another one after each move, also where the place is the same again.
+type Stand struct{ Place, Since string }
+
+// StandOf returns where the books of a tenant are. It reports false where there is no such tenant.
+func (d Directory) StandOf(ctx context.Context, c sqldb.Conn, id book.ID) (s Stand, found bool, err error) {
+	err = sqldb.EachRow(ctx, c, d.Bind(`SELECT place, CAST(updated_at AS text) FROM llm_tenants WHERE id = ?`), []any{id.String()}, func(row sqldb.Row) error {
+		found = true
+		return row.Scan(&s.Place, &s.Since)
 	})
-	return moved, err
+	return s, found, err
+}
+
+// Stay keeps a tenant from being moved until the transaction ends, and returns the place that its books are in.
+func (d Directory) Stay(ctx context.Context, c sqldb.Conn, id book.ID) (place string, err error) {
+	if err := d.stay(ctx, c, id.String()); err != nil {
+		return "", err
+	}
+	place, _, err = d.PlaceOf(ctx, c, Who{ID: id})
+	return place, err
 }
 
 // madeInPlaces is made where there are places: a tenant is put into that of whoever is above it, or else into one by its key, and its

@@ -86,7 +86,8 @@ CREATE TABLE llm_audit (
 
 -- The schemas that have books of tenants, beside the tables of this one.
 CREATE TABLE llm_places (
-    name text NOT NULL PRIMARY KEY
+    name  text   NOT NULL PRIMARY KEY,
+    moves bigint NOT NULL DEFAULT 0                     -- counts, with those of the other places, how often tenants were moved
 );
 
 -- The tenants whose books are beside this table, where others are in other places, with the settings that all inherit.

@@ -59,6 +59,12 @@ func (s *Store) Session() store.Session { return &session{store: s} }
 // Classify implements store.Store.
 func (s *Store) Classify(err error) fault.Class { return Classify(err) }
 
+// Forbidden reports whether an error says that a role lacks a right.
+func Forbidden(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42501"
+}
+
 // Classify is that of every store.
 func Classify(err error) fault.Class {
 	var (
