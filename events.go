@@ -102,6 +102,7 @@ type DeferredEvent struct {
 type BatchEvent struct {
 	Operations int
 	Duration   time.Duration
+	Place      string // whose lane it is; empty for the home, and without [WithPlaces]
 
 	// Err is the database's where the transaction failed. It is run again then, in parts if it has to be.
 	Err error
@@ -112,6 +113,8 @@ type BatchEvent struct {
 type SweepEvent struct {
 	// Abandoned is how many were found and ended, their holds charged. A [SettledEvent] tells of each.
 	Abandoned int
+
+	Place string // in which it has looked; empty for the home, and without [WithPlaces]
 
 	// Err is why the sweep could not be made, or one of its calls not ended.
 	Err error
@@ -151,21 +154,21 @@ func (l *Ledger) tellEnded(ctx context.Context, h *Hold, deferred bool) {
 }
 
 // ranBatch and swept tell of what the lanes do. They are nil where nobody listens.
-func (l *Ledger) ranBatch() func(int, time.Duration, error) {
-	if !l.options.told {
+func (p *place) ranBatch() func(int, time.Duration, error) {
+	if !p.options.told {
 		return nil
 	}
 	return func(n int, took time.Duration, err error) {
-		l.observe(context.Background(), &BatchEvent{Operations: n, Duration: took, Err: err})
+		p.observe(context.Background(), &BatchEvent{Operations: n, Duration: took, Place: p.name(), Err: err})
 	}
 }
 
-func (l *Ledger) swept() func(int, error) {
-	if !l.options.told {
+func (p *place) swept() func(int, error) {
+	if !p.options.told {
 		return nil
 	}
 	return func(abandoned int, err error) {
-		l.observe(context.Background(), &SweepEvent{Abandoned: abandoned, Err: err})
+		p.observe(context.Background(), &SweepEvent{Abandoned: abandoned, Place: p.name(), Err: err})
 	}
 }
 

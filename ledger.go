@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,6 +153,9 @@ func (l *Ledger) Prices() Prices { return l.options.prices }
 // Lanes returns how many operations wait in each of this process's lanes for the next transaction, one place after the other, for status
 // pages. It asks nothing of the database.
 func (l *Ledger) Lanes() []int { return l.lanes.Queued() }
+
+// Places returns the names of [WithPlaces], in their order; none without it. It asks nothing of the database.
+func (l *Ledger) Places() []string { return slices.Clone(l.options.places) }
 
 // Unmetered returns how many requests of this process package tenanthttp has let pass without metering them; see
 // [UnmeteredEvent].

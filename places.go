@@ -144,7 +144,7 @@ func (l *Ledger) openLanes() {
 	for i, p := range l.places {
 		c := lane.Config{
 			ID: id, Store: p.store, Processes: process.Table{Dialect: l.dialect, DB: l.pool, Schema: p.schema, LockWriter: l.lockWriter},
-			Decide: l.windows, Ended: l.expired, Ran: l.ranBatch(), Swept: l.swept(),
+			Decide: l.windows, Ended: l.expired, Ran: p.ranBatch(), Swept: p.swept(),
 			Lanes: l.options.lanes, Lease: l.options.lease, Log: l.options.log, Zones: func() string { return l.zones.Seen(time.Now()).Text() }, Idle: p.idle(), Prepare: l.saveDefaults,
 		}
 		if l.dialect.Schemas {

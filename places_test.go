@@ -33,7 +33,8 @@ func placeOf(t testing.TB, db *gorm.DB, key string) (place string) {
 func TestPlaces_EachTenantIsBookedInItsOwn(t *testing.T) {
 	t.Parallel()
 	db := openDatabase(t, "postgres")
-	ledger := openPlaces(t, db, eastAndWest)
+	w := &witness{}
+	ledger := openPlaces(t, db, eastAndWest, tenant.WithObserver(w))
 	began := time.Now()
 	const tenants = 20
 	for i := range tenants {
@@ -55,6 +56,15 @@ func TestPlaces_EachTenantIsBookedInItsOwn(t *testing.T) {
 	require.NotZero(t, east)
 	require.NotZero(t, west)
 	require.EqualValues(t, 1, count(""), "the call without a tenant is in the home")
+	require.Equal(t, eastAndWest, ledger.Places())
+	told := map[string]int{}
+	for _, b := range of[*tenant.BatchEvent](w) {
+		told[b.Place] += b.Operations
+	}
+	require.Len(t, told, 3)
+	for _, n := range told {
+		require.Positive(t, n)
+	}
 	all, err := tenant.QueryUsage(t.Context(), db, tenant.Query{Everybody: true, Period: tenant.Between(began.Add(-time.Hour), time.Now().Add(time.Hour))})
 	require.NoError(t, err)
 	require.Equal(t, "15.5", all.Total.Cost.String())

@@ -3,10 +3,12 @@ package tenantotel
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/llmtenant/tenant"
@@ -181,6 +183,9 @@ func (m *metrics) observe(ctx context.Context, e tenant.Event) {
 		if e.Err != nil {
 			with = m.batchFailed
 		}
+		if e.Place != "" {
+			with = append(slices.Clip(with), metric.WithAttributes(attrPlace.String(e.Place)))
+		}
 		m.batchSize.Record(ctx, int64(e.Operations), with...)
 		m.batch.Record(ctx, seconds(e.Duration), with...)
 	case *tenant.SweepEvent:
@@ -188,7 +193,11 @@ func (m *metrics) observe(ctx context.Context, e tenant.Event) {
 		if e.Err != nil {
 			word = sweepFailed
 		}
-		m.sweeps.Add(ctx, 1, metric.WithAttributes(attrOutcome.String(word)))
+		attributes := []attribute.KeyValue{attrOutcome.String(word)}
+		if e.Place != "" {
+			attributes = append(attributes, attrPlace.String(e.Place))
+		}
+		m.sweeps.Add(ctx, 1, metric.WithAttributes(attributes...))
 	}
 }
 

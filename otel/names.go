@@ -35,6 +35,7 @@ const (
 	attrTenant    = attribute.Key("llmtenant.tenant.id")
 	attrExecution = attribute.Key("llmtenant.execution.id")
 	attrOutcome   = attribute.Key("llmtenant.outcome")
+	attrPlace     = attribute.Key("llmtenant.place")
 	attrReason    = attribute.Key("llmtenant.refusal.reason")
 	attrIncident  = attribute.Key("llmtenant.incident")
 	attrMetric    = attribute.Key("llmtenant.limit.metric")

@@ -100,9 +100,18 @@ func (d *dashboard) health(q *request) error {
 	}
 	body.Lanes = &table{ID: "lanes", Caption: "Lanes of this process", Head: heads("Lane", "#Operations that wait")}
 	queued := int64(0)
-	for i, n := range d.ledger.Lanes() {
+	places, lanes := d.ledger.Places(), d.ledger.Lanes()
+	if len(places) > 0 {
+		body.Lanes.Head = heads("Lane", "Place", "#Operations that wait")
+		places = append([]string{"the home"}, places...)
+	}
+	for i, n := range lanes {
 		queued += int64(n)
-		body.Lanes.Rows = append(body.Lanes.Rows, []cell{number(int64(i + 1)), number(int64(n))})
+		row := []cell{number(int64(i + 1))}
+		if len(places) > 0 {
+			row = append(row, text(places[i*len(places)/len(lanes)]))
+		}
+		body.Lanes.Rows = append(body.Lanes.Rows, append(row, number(int64(n))))
 	}
 	body.Figures = []figure{
 		{"Running calls", count(running.Calls), oldest},

@@ -1,6 +1,7 @@
 package tenantui_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -338,4 +339,30 @@ func TestPages_AreTheSameOnPostgres(t *testing.T) {
 	below := dashboard(t, ledger, tenantui.Viewer{Tenants: []tenant.Tenant{tenant.ID("acme")}})
 	require.NotContains(t, below.ok("near"), "onerror")
 	require.Regexp(t, `execution\?id=`, below.ok("executions"))
+}
+
+func TestPages_SayWhichPlaceATenantIsIn(t *testing.T) {
+	t.Parallel()
+	db, err := gorm.Open(postgres.Open(pgtest.DSN(t)), &gorm.Config{Logger: logger.Discard})
+	require.NoError(t, err)
+	pool, err := db.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = pool.Close() })
+	ledger, err := tenant.Open(db, tenant.WithPlaces("west", "east"), tenant.WithLanes(2))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ledger.Close(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, ledger.Migrate(t.Context()))
+	_, err = ledger.Record(t.Context(), tenant.ID("acme"), tenant.Actual{Cost: tenant.USD("1")})
+	require.NoError(t, err)
+	c := dashboard(t, ledger, staff)
+	for place, name := range map[string]string{"west": "west", "east": "east", "": "the home"} {
+		_, err = ledger.Move(t.Context(), tenant.ID("acme"), place)
+		require.NoError(t, err)
+		require.Regexp(t, `<dt>Place</dt><dd><span>`+name+`</span></dd>`, c.ok("tenant?id=acme"))
+	}
+	var lanes []string
+	for _, row := range c.rows("health?csv=lanes")[1:] {
+		lanes = append(lanes, row[0]+" "+row[1])
+	}
+	require.Equal(t, []string{"1 the home", "2 the home", "3 west", "4 west", "5 east", "6 east"}, lanes)
 }

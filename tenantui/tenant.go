@@ -136,6 +136,9 @@ func (q *request) place(b *tenantBody, budget *tenant.Budget, e tenant.Effective
 			return err
 		} else if ok {
 			b.Settings = append(b.Settings, pair{"UUID", cell{Text: string(uuid), Class: "id"}})
+			if err := q.bookedIn(b); err != nil {
+				return err
+			}
 		}
 	}
 	if b.ID == string(tenant.Root) {
@@ -154,6 +157,22 @@ func (q *request) place(b *tenantBody, budget *tenant.Budget, e tenant.Effective
 			b.Below.Next = address("tenants", "below", b.ID)
 		}
 	}
+	return nil
+}
+
+// bookedIn says where the books of the tenant are, where that can be in several places.
+func (q *request) bookedIn(b *tenantBody) error {
+	if len(q.ledger.Places()) == 0 {
+		return nil
+	}
+	name, err := tenant.PlaceFor(q.Context(), q.db, tenant.ID(b.ID))
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = "the home"
+	}
+	b.Settings = append(b.Settings, pair{"Place", text(name)})
 	return nil
 }
 
