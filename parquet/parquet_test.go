@@ -249,7 +249,7 @@ func TestFormat_HasColumnsOfAnyName(t *testing.T) {
 }
 
 // Whatever the number of rows, a group of them is in memory, and not what compresses it.
-func TestFormat_KeepsLittleInMemory(t *testing.T) {
+func TestFormat_KeepsLittleInMemory(t *testing.T) { //nolint:paralleltest // it looks at the heap of the whole process
 	const rows, columns, most = 150_000, 40, 20 << 20
 	of := make([]tenant.ExportColumn, columns)
 	cells := make([][]byte, columns)
