@@ -143,11 +143,6 @@ func (l *Ledger) finish(ctx context.Context, h *Hold, op decide.Op) (Settlement,
 	if h.Unbooked {
 		return l.finishUnbooked(ctx, h, op)
 	}
-	l.mu.Lock()
-	if h.carrier != nil { // what another end has made of it is looked up
-		op.Exec.Place = book.Place{}
-	}
-	l.mu.Unlock()
 	since := time.Now()
 	task := l.carry(h, l.lanes.Submit(op, h.exec.TenantKey))
 	timer := l.timers.Start(l.options.settleWait)

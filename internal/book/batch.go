@@ -17,7 +17,6 @@ type Want struct {
 	Tenants    []ID     // tenants by id
 	NoWait     bool     // leave out tenants that somebody else has locked, instead of waiting for them
 	Executions []ExecutionKey
-	Known      []*Execution     // as they ran when their places were seen: a store that has places takes them for what is there, and looks when it writes them
 	Idempotent []IdempotencyUse // of the tenants above
 	Processes  []ID
 

@@ -327,7 +327,7 @@ type Execution struct {
 	Overrun        Amount
 	Estimated      bool
 	Unpriced       bool
-	Place          Place  // for the store: where it has read or written the row last
+	Place          Place  // for the store: where it has just read the row
 	Price          string // by what; see the Execution of package tenant
 	ServiceTier    string // that the call was served in
 	ErrorCode      string

@@ -177,9 +177,7 @@ func wanted(batch []*Task, noWait bool) *book.Want {
 				w.Tenants = append(w.Tenants, id)
 			}
 		}
-		if known := t.known(); known != nil {
-			w.Known = append(w.Known, known)
-		} else if t.frees() || t.did != 0 {
+		if t.frees() || t.did != 0 {
 			w.Executions = append(w.Executions, book.ExecutionKey{Tenant: e.Tenant, ID: e.ID})
 		}
 		if e.IdempotencyKey != "" && t.op.Kind != decide.Release && t.op.Kind != decide.Expire {

@@ -301,7 +301,7 @@ func (l *lane) execute(batch []*Task, noWait bool) {
 		}
 		if refused := class == fault.Fatal || class == fault.NotMigrated; decided && (err == nil || !refused) {
 			for i, t := range batch {
-				if sure := class == fault.Conflict && t.knew; !sure && writes(outcomes[i].Code) { // where it is sure, nothing was done
+				if writes(outcomes[i].Code) {
 					t.did = outcomes[i].Code
 				}
 			}

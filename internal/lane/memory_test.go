@@ -124,9 +124,6 @@ func (m *memory) Batch(ctx context.Context, want *book.Want, decide func(*book.S
 			s.Executions[k] = &e
 		}
 	}
-	for _, e := range want.Known {
-		s.Executions[book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}] = e
-	}
 	effects := decide(s)
 	if effects.Empty() {
 		return nil

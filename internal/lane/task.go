@@ -24,9 +24,6 @@ type Task struct {
 	// something may have been done to is looked up before it is done again.
 	did decide.Code
 
-	// knew: an attempt took its execution for what the task says of it. The next one looks it up.
-	knew bool
-
 	suspect bool // the database did not take it when it came without others
 	tried   bool // it is stuck, and is being tried again
 
@@ -88,19 +85,6 @@ func (t *Task) locate() {
 		t.op.Exec.Tenant = begun.op.Exec.Tenant
 		t.op.OwnerType, t.op.OwnerID = "", ""
 	}
-}
-
-// known returns the execution that the task ends as it is while it runs, nil where that has to be looked up. What is otherwise by now
-// fails the attempt. The decision replaces all that the task says of its end.
-func (t *Task) known() *book.Execution {
-	ends := t.op.Kind == decide.Settle || t.op.Kind == decide.Release
-	if !ends || t.op.Exec.Place == (book.Place{}) || t.did != 0 || t.knew || t.after != nil || t.tried {
-		return nil
-	}
-	t.knew = true
-	e := t.op.Exec
-	e.Status, e.FinishedAt, e.SettledAt, e.Charged = book.Running, time.Time{}, time.Time{}, book.Amount{}
-	return &e
 }
 
 // finish gives the task its outcome. It reports false for a task that was withdrawn or left.

@@ -61,7 +61,7 @@ type Reader struct {
 	status    string
 	balance   [3]book.Balance // of the row of an anchor all three
 	execution book.Execution
-	targets   struct{ tenant, more, balance, anchor, execution []any }
+	targets   struct{ tenant, balance, anchor, execution []any }
 
 	tenants  []book.Tenant
 	balances []book.Balance
@@ -190,26 +190,6 @@ func (r *Reader) sums(targets []any) []any {
 	return targets
 }
 
-// Standing returns the targets of what the row of an anchor has of balances, apart by what they are of.
-func (r *Reader) Standing() (times, numbers []any) {
-	all := r.sums(nil)
-	for per := len(all) / len(r.balance); len(all) > 0; all = all[per:] {
-		times, numbers = append(times, all[:2]...), append(numbers, all[2:per]...)
-	}
-	return times, numbers
-}
-
-// Lock enters a tenant whose anchor is locked, with the balances that were scanned last, or with those that are known.
-func (r *Reader) Lock(id book.ID, known *[3]book.Balance) *book.Tenant {
-	r.id = id
-	if known != nil {
-		r.balance = *known
-	}
-	t := r.locked()
-	r.stand(t)
-	return t
-}
-
 // stand gives a tenant the balances of its anchor's row, which is at hand.
 func (r *Reader) stand(t *book.Tenant) {
 	for i, s := range book.Standing {
@@ -234,15 +214,6 @@ func (r *Reader) copied() []book.Balance {
 
 // Tenant enters TenantColumns. What it returns is there until the next row.
 func (r *Reader) Tenant(row sqldb.Row) (*book.Tenant, error) {
-	t, err := r.ScanTenant(row)
-	if err == nil {
-		r.EnterTenant(t)
-	}
-	return t, err
-}
-
-// ScanTenant is Tenant without entering it. What else is in the row goes to more, the same for each row.
-func (r *Reader) ScanTenant(row sqldb.Row, more ...any) (*book.Tenant, error) {
 	t := &r.tenant
 	if r.targets.tenant == nil {
 		r.targets.tenant = []any{
@@ -253,20 +224,12 @@ func (r *Reader) ScanTenant(row sqldb.Row, more ...any) (*book.Tenant, error) {
 			r.Limits = &KnownLimits{}
 		}
 	}
-	if len(more) == 0 {
-		return t, row.Scan(r.targets.tenant...)
+	if err := row.Scan(r.targets.tenant...); err != nil {
+		return t, err
 	}
-	if r.targets.more == nil {
-		r.targets.more = slices.Concat(r.targets.tenant, more)
-	}
-	return t, row.Scan(r.targets.more...)
-}
-
-// EnterTenant enters what the row of a tenant says.
-func (r *Reader) EnterTenant(t *book.Tenant) {
 	if t.ID == book.Defaults {
 		r.State.Defaults = *t
-		return
+		return t, nil
 	}
 	if t.Key != "" {
 		r.State.Keys[t.Key] = t.ID
@@ -276,6 +239,7 @@ func (r *Reader) EnterTenant(t *book.Tenant) {
 		*locked = *t
 		locked.Balances, locked.Stored = balances, stored
 	}
+	return t, nil
 }
 
 // Balance enters BalanceColumns. What else is in the row goes to more, the same for each row. It returns the tenant, nil where

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"strings"
 	"time"
 
 	"github.com/llmtenant/tenant/internal/store"
@@ -14,9 +13,7 @@ var ErrConnection = errConnection
 // Each is given an array of ids.
 func Lookups() map[string]string {
 	return map[string]string{
-		"lock": lockWait, "lock what was seen": strings.NewReplacer("$2", "'{}'", "$3", "'{}'").Replace(lockSeenWait),
-		"lock what was seen, without waiting": strings.NewReplacer("$2", "'{}'", "$3", "'{}'").Replace(lockSeenNoWait),
-		"lock without waiting":                lockNoWait, "balances": balances, "busy": busy,
+		"lock": lockWait, "lock without waiting": lockNoWait, "balances": balances, "busy": busy,
 		"hour": `SELECT x.ctid FROM unnest($1::uuid[]) k (tenant) LEFT JOIN LATERAL (SELECT x.ctid FROM llm_usage x
 			WHERE x.tenant = k.tenant AND x.hour > 'epoch' AND x.agent = 'support' ORDER BY x.hour DESC, x.generation DESC LIMIT 1) x ON true`,
 	}
@@ -27,7 +24,7 @@ func Updates() map[string]int {
 	all := map[string]int{}
 	enter(all, updates.all, updates.brief, placed.all, placed.brief)
 	enter(all, balanced)
-	enter(all, added, adds)
+	enter(all, added)
 	enter(all, summed.all, summed.brief)
 	enter(all, summedUnits.all)
 	return all

@@ -134,8 +134,6 @@ type session struct {
 	buffer   buffer
 	hours    []store.Hour
 	present  present
-	memory   memory
-	wrote    effect
 	limits   store.KnownLimits
 
 	mu   sync.Mutex
@@ -163,7 +161,6 @@ func (s *session) take(ctx context.Context) (*sql.Conn, error) {
 		_ = conn.Close()
 		_ = s.way.close()
 	}
-	s.memory = nil // it may be another server
 	conn, err := s.connect(ctx)
 	if err != nil {
 		if conn != nil {
@@ -200,7 +197,6 @@ func (s *session) Batch(ctx context.Context, want *book.Want, decide func(*book.
 			if failure = s.transaction(ctx, conn, want, decide); failure == nil {
 				return nil
 			}
-			s.memory = nil
 			return s.recover(ctx, conn, failure)
 		})
 		return failure, broken

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,34 +18,7 @@ import (
 const rollbackTimeout = 2 * time.Second
 
 // Who skips what is locked goes on to older generations, and need not.
-var (
-	lockWait, lockNoWait         = fmt.Sprintf(lock, lockedAll, wanted, "", "", ""), fmt.Sprintf(lock, lockedAll, wanted, "", older, skip)
-	lockSeenWait, lockSeenNoWait = fmt.Sprintf(lock, lockedNew, seenOf, same, "", ""), fmt.Sprintf(lock, lockedNew, seenOf, same, older, skip)
-)
-
-const older, skip = " AND b.generation >= " + generation, " SKIP LOCKED"
-
-// lockedNew is what is asked of anchors of which versions were seen: of those that are still these, nothing of their balances.
-var lockedNew = func() string {
-	var times, numbers []string
-	for _, prefix := range []string{"window_", "day_", "month_"} {
-		times = append(times, "b."+prefix+"start", "b."+prefix+"end")
-		for _, sum := range []string{"spent_", "held_"} {
-			for _, metric := range []string{"cost", "charge", "tokens", "calls"} {
-				numbers = append(numbers, "b."+strings.TrimPrefix(prefix, "window_")+sum+metric)
-			}
-		}
-	}
-	const unless = "CASE WHEN b.same THEN NULL ELSE ARRAY[%s] END"
-	return "coalesce(b.tenant, 'ffffffff-ffff-ffff-ffff-ffffffffffff'), " +
-		fmt.Sprintf(unless+", "+unless, strings.Join(times, ", "), strings.Join(numbers, ", "))
-}()
-
-// tenantsSeen asks for the rows of tenants that are not those that were seen, and for those that are gone.
-var tenantsSeen = `SELECT ` + strings.NewReplacer("t.inherit", "coalesce(t.inherit, false)", "CAST(t.limits AS text)", "coalesce(CAST(t.limits AS text), '[]')").
-	Replace(store.TenantColumns) + `, w.id, t.at, t.xid FROM ` + seenOf + ` LEFT JOIN LATERAL (
-		SELECT t.*, t.ctid AS at, t.xmin AS xid FROM llm_tenants t WHERE t.id = w.id` + apart + `) t ON true
-	WHERE (t.at = w.at AND t.xid = w.xid) IS NOT TRUE`
+var lockWait, lockNoWait = fmt.Sprintf(lock, "", ""), fmt.Sprintf(lock, " AND b.generation >= "+generation, " SKIP LOCKED")
 
 const (
 	begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -72,16 +44,10 @@ const (
 	// its clock is the time of the batch; now() stands still from the beginning of the transaction on. The locked row itself comes as
 	// it is once it is locked, also where it was waited for, and an anchor that moves on to its next generation meanwhile stays
 	// the same row.
-	lock = `SELECT %s, b.written, b.others, b.at, clock_timestamp() FROM %s
-		LEFT JOIN LATERAL (SELECT b.*, b.ctid AS at%s FROM llm_balances b
+	lock = `SELECT ` + store.AnchorColumns + `, b.written, b.others, b.at, clock_timestamp() FROM ` + wanted + `
+		LEFT JOIN LATERAL (SELECT b.*, b.ctid AS at FROM llm_balances b
 			WHERE b.tenant = w.id AND b.window_unit = 'total' AND b.agent = '' AND b.model = ''%s
 			ORDER BY b.generation DESC LIMIT 1 FOR NO KEY UPDATE%s) b ON true`
-	lockedAll = store.AnchorColumns
-
-	// Of tenants by their ids, $1, the versions that were seen of a row of theirs: where they are, $2, and the transactions that have
-	// written them, $3. A row is never changed in its place, and where it is comes to be another's only when nobody sees it any more.
-	seenOf = `unnest($1::uuid[], $2::tid[], $3::xid[]) w (id, at, xid)`
-	same   = `, b.ctid = w.at AND b.xmin = w.xid AS same`
 
 	// The present generation of a tenant w is its highest. What was before it are versions that nobody needs but open snapshots:
 	// they are never looked at.
@@ -158,13 +124,6 @@ type reader struct {
 	at              place
 
 	met []relation // of the tenants of the batch at hand
-
-	// Of a row that is asked for by its version, see memory.
-	id             book.ID
-	times, numbers listed
-	anchor         []any // what it is scanned into
-	rowAt          place
-	xid            transaction
 }
 
 func (s *session) reader() *reader {
@@ -194,24 +153,12 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 			scoped = append(scoped, id)
 		}
 	}
-	statement, anchor, args := lockWait, r.Anchor, []any{ids}
+	statement := lockWait
 	if want.NoWait {
 		statement = lockNoWait
 	}
-	remembering := s.places() && len(ids) > fewTenants
-	if remembering {
-		statement, anchor = lockSeenWait, s.anchor
-		if want.NoWait {
-			statement = lockSeenNoWait
-		}
-		if len(s.memory)+len(ids) > maxSeen {
-			s.memory = nil
-		}
-		at, by := s.memory.versions(tenantIDs, func(s *seen) version { return s.anchor })
-		args = []any{ids, at, by}
-	}
-	batch.Queue(statement, args...).Query(each(func(row sqldb.Row) error {
-		t, err := anchor(row, &r.written, &r.others, &r.at, &state.Now)
+	batch.Queue(statement, ids).Query(each(func(row sqldb.Row) error {
+		t, err := r.Anchor(row, &r.written, &r.others, &r.at, &state.Now)
 		if t != nil {
 			t.Stored.Written, t.Stored.Others, t.Stored.Place = int64(r.written), int64(r.others), book.Place(r.at)
 			if r.others > 0 && !s.ancestry.scoped[t.ID] {
@@ -220,26 +167,17 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 		}
 		return err
 	}))
-	remembered := remembering && s.store.Schema == nil // a place has a view of its tenants, whose rows are nowhere
-	if remembered {
-		at, by := s.memory.versions(tenantIDs, func(s *seen) version { return s.row })
-		batch.Queue(tenantsSeen, ids, at, by).Query(each(s.tenant))
-	} else {
-		batch.Queue(tenants, ids).Query(each(func(row sqldb.Row) error {
-			t, err := r.Tenant(row)
-			met = append(met, relation{t.ID, t.Parent, t.Key})
-			return err
-		}))
-	}
+	batch.Queue(tenants, ids).Query(each(func(row sqldb.Row) error {
+		t, err := r.Tenant(row)
+		met = append(met, relation{t.ID, t.Parent, t.Key})
+		return err
+	}))
 	balance := func(row sqldb.Row) error {
 		_, err := r.Balance(row)
 		return err
 	}
 	if len(scoped) > 0 {
 		batch.Queue(balances, scoped).Query(each(balance))
-	}
-	for _, e := range want.Known {
-		state.Executions[book.ExecutionKey{Tenant: e.Tenant, ID: e.ID}] = e
 	}
 	if len(want.Executions) > 0 {
 		owners, own := make([][16]byte, len(want.Executions)), make([][16]byte, len(want.Executions))
@@ -262,12 +200,6 @@ func (s *session) locked(ctx context.Context, conn *pgx.Conn, want *book.Want, b
 	}
 	if err := s.send(ctx, conn, batch); err != nil {
 		return nil, false, err
-	}
-	for i := 0; remembered && i < len(tenantIDs); i++ {
-		if seen := s.memory[tenantIDs[i]]; seen != nil && seen.row != (version{}) {
-			r.EnterTenant(&seen.tenant)
-			met = append(met, relation{seen.tenant.ID, seen.tenant.Parent, seen.tenant.Key})
-		}
 	}
 	r.met = met
 	complete := s.ancestry.learn(want, tenantIDs, met)

@@ -90,15 +90,10 @@ func newWriter[T any](columns []store.Column[T], statement func(k, n string) str
 
 // queue queues what writes rows. What the statements return is given to enter, where that is not nil.
 func (w *writer[T]) queue(r *request, rows []T, enter func(sqldb.Row) error) {
-	w.queueParts(r, rows, func([]T) func(sqldb.Row) error { return enter })
-}
-
-// queueParts is queue where what a statement returns depends on the rows that it writes.
-func (w *writer[T]) queueParts(r *request, rows []T, enter func(part []T) func(sqldb.Row) error) {
 	for len(rows) > 0 {
 		n := min(len(rows), r.most)
 		query := w.part(r, rows[:n])
-		if enter := enter(rows[:n]); enter != nil {
+		if enter != nil {
 			query.Query(each(enter))
 		}
 		rows = rows[n:]
@@ -142,23 +137,16 @@ func newWriters[T any](t store.Table[T], statement func(set []store.Column[T], k
 }
 
 func (w *writers[T]) queue(r *request, rows []T) {
-	w.queueParts(r, rows, func([]T) func(sqldb.Row) error { return nil })
-}
-
-func (w *writers[T]) queueParts(r *request, rows []T, enter func(part []T) func(sqldb.Row) error) {
 	plain, others := w.table.Split(rows)
 	if len(plain) > 0 {
-		w.brief.queueParts(r, plain, enter)
+		w.brief.queue(r, plain, nil)
 	}
-	w.all.queueParts(r, others, enter)
+	w.all.queue(r, others, nil)
 }
 
 var (
 	inserts = newWriters(store.Inserted, inserting)
-	begins  = newWriters(store.Inserted, func(set []store.Column[*book.Execution], k, n string) string {
-		return `WITH i AS (` + inserting(set, k, n) + ` RETURNING ctid AS at) SELECT array_agg(at) FROM i`
-	})
-	wholes = newWriters(store.Whole, inserting)
+	wholes  = newWriters(store.Whole, inserting)
 
 	// A settled execution is never written again, whoever comes late: the division fails the transaction instead.
 	updates = newWriters(store.Updated, func(set []store.Column[book.Update], k, n string) string {
@@ -176,10 +164,13 @@ var (
 
 	// What was added to a tenant's balances, to all three of its anchor alike.
 	added = newWriter(additions.Columns(), func(k, n string) string {
-		return adding(k) + ` RETURNING 1) SELECT 1 / (count(*) = ` + n + `)::int FROM u`
-	})
-	adds = newWriter(additions.Columns(), func(k, n string) string {
-		return adding(k) + ` RETURNING t.ctid AS at) SELECT 1 / (count(*) = ` + n + `)::int, array_agg(at), pg_current_xact_id()::xid FROM u`
+		set := ""
+		for _, prefix := range []string{"", "day_", "month_"} {
+			set += store.Each(additions.Set, ", "+prefix+"@ = t."+prefix+"@ + k.@", "")
+		}
+		return `WITH u AS (UPDATE llm_balances t SET written = t.written + 1` + set + ` FROM ` + k + `
+				WHERE t.ctid = k.at AND t.tenant IS NOT DISTINCT FROM k.tenant AND t.written = k.written RETURNING 1)
+			SELECT 1 / (count(*) = ` + n + `)::int FROM u`
 	})
 
 	entered = newWriter(store.Thresholds.Columns(), func(k, _ string) string {
@@ -208,16 +199,6 @@ var (
 		}, store.Balances.Set...),
 	}
 )
-
-// adding is the beginning of a statement that adds to anchors which are at k.at.
-func adding(k string) string {
-	set := ""
-	for _, prefix := range []string{"", "day_", "month_"} {
-		set += store.Each(additions.Set, ", "+prefix+"@ = t."+prefix+"@ + k.@", "")
-	}
-	return `WITH u AS (UPDATE llm_balances t SET written = t.written + 1` + set + ` FROM ` + k + `
-		WHERE t.ctid = k.at AND t.tenant IS NOT DISTINCT FROM k.tenant AND t.written = k.written`
-}
 
 // updating is the statement that ends executions which are at k.at.
 func updating(set []store.Column[book.Update], k, n string) string {
@@ -306,7 +287,6 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 	batch := s.request()
 	s.effects(batch, state, eff)
 	if rehearse != nil {
-		s.memory = nil // what is rehearsed is not where it was written
 		if err := s.send(ctx, conn, batch); err != nil {
 			return err
 		}
@@ -329,9 +309,6 @@ func (s *session) write(ctx context.Context, conn *pgx.Conn, state *book.State, 
 	if tag != "COMMIT" {
 		return fmt.Errorf("the database answered the commit with %s", tag)
 	}
-	if s.places() && rehearse == nil {
-		s.memory.learn(&s.wrote)
-	}
 	return nil
 }
 
@@ -341,23 +318,13 @@ func (s *session) effects(r *request, state *book.State, eff *book.Effects) {
 	placed.queue(r, here) // what ends comes before what begins: it may free an idempotency key
 	updates.queue(r, elsewhere)
 	frees.queue(r, store.Freed(eff), nil)
-	if s.places() {
-		begins.queueParts(r, store.Begun(eff), begun)
-	} else {
-		inserts.queue(r, store.Begun(eff))
-	}
+	inserts.queue(r, store.Begun(eff))
 	wholes.queue(r, store.Over(eff))
 	takes.queue(r, store.Taken(eff), nil)
 	s.hours = store.Hours(s.hours, eff)
 	hours := s.hours
 	sums, balances := split(rows(state, eff.Balances, hours))
-	s.wrote = effect{}
-	if s.places() && len(sums) > few {
-		s.wrote.sums = sums
-		adds.queueParts(r, sums, s.wrote.added)
-	} else {
-		added.queue(r, sums, nil)
-	}
+	added.queue(r, sums, nil)
 	if s.manner.apart {
 		var stored []book.BalanceRow
 		stored, balances = part(balances, func(b book.BalanceRow) bool { return !b.New })
@@ -371,20 +338,6 @@ func (s *session) effects(r *request, state *book.State, eff *book.Effects) {
 	summedUnits.queue(r, store.Units(s.hours))
 	late.queue(r, eff.Late, nil)
 	entered.queue(r, eff.Thresholds, func(row sqldb.Row) error { return first(row, eff.Thresholds) })
-}
-
-// begun enters where executions were inserted, so that nobody has to look them up by the time they end.
-func begun(part []*book.Execution) func(sqldb.Row) error {
-	return func(row sqldb.Row) error {
-		return row.Scan(&placesOf[*book.Execution]{part, func(e **book.Execution) *book.Place { return &(*e).Place }})
-	}
-}
-
-// added enters where anchors were written, and by which transaction.
-func (w *effect) added(part []addition) func(sqldb.Row) error {
-	return func(row sqldb.Row) error {
-		return row.Scan(nil, &placesOf[addition]{part, func(a *addition) *book.Place { return &a.at }}, &w.xid)
-	}
 }
 
 // part returns the rows of which something is so, and the others.
