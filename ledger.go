@@ -451,7 +451,7 @@ func (l *Ledger) explain(err error) error {
 	switch {
 	case errors.As(err, &away):
 		return &fault.UnreachableError{Err: l.crowded(away.Err)}
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotMigrated), errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotMigrated), errors.Is(err, ErrClosed), errors.Is(err, ErrInvalidOption):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err

@@ -223,6 +223,7 @@ func requireRefused(t *testing.T, db *gorm.DB, ledger *tenant.Ledger, says strin
 	} {
 		require.ErrorIs(t, err, tenant.ErrInvalidOption, what)
 		require.ErrorContains(t, err, says, what)
+		require.NotContains(t, err.Error(), "tenant: tenant:", what)
 	}
 }
 
