@@ -339,6 +339,29 @@ func TestRefusals_HaveAReasonOfAClosedList(t *testing.T) {
 	require.NotContains(t, got.text, "secret")
 }
 
+// The tables of a ledger without places have no name, and its series are what they were.
+func TestPlaces_AreNamedWhereThereAreSome(t *testing.T) {
+	t.Parallel()
+	m := newMeters(t)
+	telemetry, err := tenantotel.New(tenantotel.WithMeterProvider(m))
+	require.NoError(t, err)
+	for _, place := range []string{"", "books_1", "books_1"} {
+		telemetry.Observe(t.Context(), &tenant.BatchEvent{Place: place, Operations: 2, Duration: time.Second})
+		telemetry.Observe(t.Context(), &tenant.BatchEvent{Place: place, Operations: 2, Duration: time.Second, Err: errors.New("away")})
+		telemetry.Observe(t.Context(), &tenant.SweepEvent{Place: place})
+	}
+	got := m.scrape(t, openMetrics)
+	const home, named = `{llmtenant_outcome="%s",otel_scope_name`, `{llmtenant_outcome="%s",llmtenant_place="books_1",otel_scope_name`
+	for _, metric := range []string{"llmtenant_batch_size_count", "llmtenant_batch_duration_seconds_count"} {
+		for _, outcome := range []string{"committed", "failed"} {
+			require.Contains(t, got.text, metric+fmt.Sprintf(home, outcome))
+			require.Contains(t, got.text, metric+fmt.Sprintf(named, outcome))
+			require.Equal(t, "2", got.value(metric, fmt.Sprintf(named, outcome)))
+		}
+	}
+	require.Equal(t, "2.0", got.value("llmtenant_sweeps_total", fmt.Sprintf(named, "done")))
+}
+
 func TestWatch_EndsWithClose(t *testing.T) {
 	t.Parallel()
 	m := newMeters(t)
