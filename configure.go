@@ -236,20 +236,17 @@ func (c *configuration) lock(ctx context.Context, tx *gorm.DB) (book.ID, error) 
 	if s.Tenant == nil {
 		return book.ID{}, c.fail(c.noBudget())
 	}
-	for came := false; ; {
-		found, err := c.books.Lock(ctx, s.Tenant.ID)
-		if err != nil || found {
-			return s.Tenant.ID, err
-		}
-		at := c.at
-		if s, err = c.state(ctx); err != nil { // it may have been moved meanwhile, and stays where it is locked
-			return book.ID{}, err
-		}
-		if s.Tenant == nil || c.at == at && came || len(c.places) == 1 {
-			return book.ID{}, c.fail(c.noBudget())
-		}
-		came = c.at == at
+	// It may have been moved since it was read, and stays where it is locked.
+	id, conn := s.Tenant.ID, sqldb.Under(c.books.Conn)
+	found, err := c.follow(ctx, conn, directory.Who{ID: id, Key: c.who.Key}, func(at *place) (bool, error) {
+		c.at = at
+		c.over(conn)
+		return c.books.Lock(ctx, id)
+	})
+	if err == nil && !found {
+		err = c.fail(c.noBudget())
 	}
+	return id, err
 }
 
 // valid says what is wrong with settings that were given to a tenant, and returns the limits as they are stored.
