@@ -255,26 +255,17 @@ func months(now time.Time, n int) (calls []tenant.ImportedCall) {
 }
 
 // makeMonths fills a database with the books that the others begin with.
-func makeMonths(ctx context.Context, dialector gorm.Dialector, now time.Time) (err error) {
-	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
-	if err != nil {
-		return err
-	}
-	pool, err := db.DB()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, pool.Close()) }()
+func makeMonths(ctx context.Context, dialector gorm.Dialector, now time.Time) error {
 	book, err := pricing.New(flat("m", "1"))
 	if err != nil {
 		return err
 	}
 	live := pricing.NewLive(book)
-	ledger, err := tenant.Open(db, tenant.WithPrices(live), tenant.WithRollupTags("feature"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ledger.Close(ctx)) }()
+	return fill(dialector, func(db *gorm.DB, ledger *tenant.Ledger) error { return callForMonths(ctx, db, ledger, live, now) },
+		tenant.WithPrices(live), tenant.WithRollupTags("feature"))
+}
+
+func callForMonths(ctx context.Context, db *gorm.DB, ledger *tenant.Ledger, live *pricing.Live, now time.Time) error {
 	if err := ledger.Migrate(ctx); err != nil {
 		return err
 	}
@@ -293,10 +284,11 @@ func makeMonths(ctx context.Context, dialector gorm.Dialector, now time.Time) (e
 		return err
 	}
 	// The oldest are corrected: so are pairs that leave together, and others that are kept.
-	if book, err = pricing.New(flat("m", "1.5")); err != nil {
+	dearer, err := pricing.New(flat("m", "1.5"))
+	if err != nil {
 		return err
 	}
-	live.Set(book)
+	live.Set(dearer)
 	if _, err := ledger.Reprice(ctx, now.AddDate(0, -3, 0), now.AddDate(0, -1, -20)); err != nil {
 		return err
 	}

@@ -108,9 +108,9 @@ func placesDSN(t testing.TB) string {
 	return pgtest.Prepared(t, "places", func(dsn string) error { return makePlaces(dsn, eastAndWest) })
 }
 
-// makePlaces makes places in a database, and the views.
-func makePlaces(dsn string, names []string) (err error) {
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
+// fill opens a ledger for what fills a database, and closes both afterwards.
+func fill(dialector gorm.Dialector, do func(*gorm.DB, *tenant.Ledger) error, options ...tenant.OpenOption) (err error) {
+	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return err
 	}
@@ -119,14 +119,26 @@ func makePlaces(dsn string, names []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pool.Close()) }()
-	ledger, err := tenant.Open(db, tenant.WithPlaces(names...))
+	ledger, err := tenant.Open(db, options...)
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	if err := errors.Join(ledger.Migrate(ctx), ledger.Close(ctx)); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, ledger.Close(context.Background())) }()
+	return do(db, ledger)
+}
+
+// makePlaces makes places in a database, and the views.
+func makePlaces(dsn string, names []string) error {
+	return fill(postgres.Open(dsn), func(db *gorm.DB, ledger *tenant.Ledger) error {
+		if err := ledger.Migrate(context.Background()); err != nil {
+			return err
+		}
+		return makeViews(db, names)
+	}, tenant.WithPlaces(names...))
+}
+
+// makeViews makes the views of all places.
+func makeViews(db *gorm.DB, names []string) error {
 	schema := everywhereOf(db.Set(overPlacesSetting, names))
 	statements := []string{"CREATE SCHEMA " + schema}
 	for _, table := range placedTables {
